@@ -1,0 +1,45 @@
+/**
+ * The native addon: it marshals and decides nothing. Errors are `Error`s with `code` (`EPERM`, …), `errno` and, when the
+ * verifier spoke, `log`. Every call is synchronous and on the main thread.
+ */
+export type Native = {
+  /** SO_PEERCRED of a connected unix socket. */
+  peerCredentials(fd: number): { pid: number; uid: number; gid: number };
+  /** sched_getaffinity(2) of one thread: CPU ids, ascending. Throws ESRCH when it has ended. */
+  getAffinity(tid: number): number[];
+  /** sched_setaffinity(2) of many threads to one list of CPUs; answers one errno per thread (0: done). */
+  setAffinity(tids: Int32Array, cpus: Int32Array): Int32Array;
+  /** Opens and loads a BPF object; nothing is attached yet. */
+  loadObject(path: string, options: BpfLoadOptions): BpfObject;
+  /** libbpf's version, such as `1.1.2`. */
+  libbpfVersion(): string;
+};
+
+export type BpfLoadOptions = {
+  /** `const volatile` variables by name. */
+  readonly constants?: Readonly<Record<string, number | bigint | boolean>>;
+  /** max_entries of maps by name. */
+  readonly maxEntries?: Readonly<Record<string, number>>;
+  /** Programs to load; absent: all. */
+  readonly programs?: readonly string[];
+};
+
+export type BpfObject = {
+  /** Attaches a program by its section; iterators are attached by `iterate`. */
+  attach(program: string): void;
+  /** Runs an `iter/…` program once over everything and answers what it wrote. */
+  iterate(program: string): Buffer;
+  /**
+   * All entries of a hash: keys and values one after another. A per-CPU value is `cpus` values, each padded to 8 bytes.
+   * Reads in batches; an entry that comes or goes meanwhile may or may not be among them.
+   */
+  readMap(map: string): { count: number; cpus: number; valueSize: number; keys: Buffer; values: Buffer };
+  /** One entry of an array or hash (per-CPU: all CPUs); null when absent. */
+  lookup(map: string, key: Buffer): Buffer | null;
+  /** Deletes entries; answers how many were there. */
+  deleteKeys(map: string, keys: Buffer): number;
+  /** Map ids and bytes of memory by map, as the kernel counts them (memlock in fdinfo). */
+  memoryBytes(): number;
+  /** Detaches and frees everything; further calls throw. */
+  close(): void;
+};

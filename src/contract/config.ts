@@ -1,0 +1,200 @@
+import { z } from 'zod';
+import { policySchema } from './policy.ts';
+
+const socketPath = z.string().min(1).max(107).describe('unix socket path (at most 107 bytes)');
+const endpoint = z
+  .string()
+  .regex(/^(unix:\/\/\/.+|https?:\/\/.+)$/, 'wanted unix:///path or http(s)://host:port');
+
+export const listenSchema = z.strictObject({
+  allowUsers: z
+    .array(z.union([z.string().min(1), z.int().min(0)]))
+    .default(['root'])
+    .describe(
+      'Users (name or uid) whose processes may connect to the unix sockets; the own user always may.',
+    ),
+  maxMessageBytes: z
+    .int()
+    .min(4096)
+    .max(268_435_456)
+    .default(16_777_216)
+    .describe('Largest OTLP request that is taken.'),
+  queueRequests: z
+    .int()
+    .min(1)
+    .max(65_536)
+    .default(256)
+    .describe('Requests that may wait; a full queue answers UNAVAILABLE.'),
+});
+
+export const agentConfigSchema = z.strictObject({
+  endpoint: endpoint
+    .default('unix:///run/sculptor/pipeline.sock')
+    .describe('Where metrics and events go (OTLP/gRPC).'),
+  apiSocket: socketPath.default('/run/sculptor/agent-api.sock'),
+  readIntervalSeconds: z
+    .number()
+    .min(0.05)
+    .max(10)
+    .default(0.2)
+    .describe(
+      'How often the instance totals are read; contended instances are exported at this rate.',
+    ),
+  headlineIntervalSeconds: z
+    .number()
+    .min(0.2)
+    .max(60)
+    .default(1)
+    .describe('Export interval of the headline series.'),
+  detailIntervalSeconds: z
+    .number()
+    .min(1)
+    .max(600)
+    .default(10)
+    .describe('Export interval of everything else.'),
+  placementIntervalSeconds: z
+    .number()
+    .min(1)
+    .max(3600)
+    .default(60)
+    .describe('Longest time between two placement or topology events.'),
+  hotTasks: z
+    .int()
+    .min(0)
+    .max(10_000)
+    .default(100)
+    .describe('K: the hottest tasks of the host that get series of their own.'),
+  fastInstances: z
+    .int()
+    .min(0)
+    .max(1000)
+    .default(20)
+    .describe('How many contended instances are exported at the read interval.'),
+  maxInstances: z
+    .int()
+    .min(16)
+    .max(65_536)
+    .default(4096)
+    .describe('Entries in the kernel map of instances; more are counted as lost.'),
+  histograms: z
+    .enum(['explicit', 'exponential'])
+    .default('explicit')
+    .describe('explicit: octave bounds merged from the exact buckets.'),
+});
+
+export const engineConfigSchema = z.strictObject({
+  listen: socketPath.default('/run/sculptor/engine.sock'),
+  endpoint: endpoint
+    .default('unix:///run/sculptor/pipeline.sock')
+    .describe('Where recommendations, heartbeats and forecasts go.'),
+  apiSocket: socketPath.default('/run/sculptor/engine-api.sock'),
+  model: z.string().min(1).optional().describe('Folder of the model; absent: the one that ships.'),
+  privateKey: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('PEM file of the Ed25519 key that signs; `sculpt keys init` makes it.'),
+  stepSeconds: z.number().min(0.1).max(60).default(1).describe('Step of the fast clock.'),
+  heartbeatSeconds: z.number().min(0.1).max(2).default(1).describe('Interval of heartbeats.'),
+  leaseSeconds: z
+    .number()
+    .min(5)
+    .max(3600)
+    .default(60)
+    .describe('Lease that a recommendation asks for.'),
+  expirySeconds: z
+    .number()
+    .min(1)
+    .max(600)
+    .default(30)
+    .describe('Until when a recommendation may be acted on.'),
+  exportForecasts: z
+    .boolean()
+    .default(false)
+    .describe('Send <metric>.forecast to the endpoint (for backends).'),
+  maxSeries: z
+    .int()
+    .min(16)
+    .max(1_000_000)
+    .default(20_000)
+    .describe('Series kept; the least recent are dropped, and counted.'),
+});
+
+export const sculptorConfigSchema = z.strictObject({
+  listen: socketPath.default('/run/sculptor/sculptor.sock'),
+  endpoint: endpoint
+    .default('unix:///run/sculptor/pipeline.sock')
+    .describe('Where action and policy events go.'),
+  apiSocket: socketPath.default('/run/sculptor/sculptor-api.sock'),
+  journal: z
+    .string()
+    .min(1)
+    .default('/var/lib/sculptor/journal.db')
+    .describe('SQLite file: what was changed, and how to undo it.'),
+  trustedEngines: z
+    .array(z.string().min(1))
+    .default([])
+    .describe('PEM files of the Ed25519 public keys of engines; none: ConfigError.'),
+  heartbeatTimeoutSeconds: z
+    .number()
+    .min(1)
+    .max(60)
+    .default(3)
+    .describe('Without a heartbeat for this long no new action starts.'),
+  modeLeaseSeconds: z
+    .number()
+    .min(5)
+    .max(300)
+    .default(15)
+    .describe('Without a heartbeat for this long everything is restored.'),
+  verify: z
+    .strictObject({
+      settleSeconds: z
+        .number()
+        .min(0)
+        .max(60)
+        .default(1)
+        .describe('After an action nothing is measured for this long.'),
+      minSamples: z.int().min(3).max(120).default(5).describe('Samples before the first decision.'),
+      maxSeconds: z
+        .number()
+        .min(5)
+        .max(600)
+        .default(30)
+        .describe('The decision is made at the latest now.'),
+      alpha: z
+        .number()
+        .min(0.0001)
+        .max(0.5)
+        .default(0.05)
+        .describe('Error probability of the sequential test.'),
+    })
+    .prefault({}),
+  policy: policySchema.prefault({}),
+});
+
+export const pipelineConfigSchema = z.strictObject({
+  listen: socketPath.default('/run/sculptor/pipeline.sock'),
+  engine: endpoint.default('unix:///run/sculptor/engine.sock'),
+  sculptor: endpoint.default('unix:///run/sculptor/sculptor.sock'),
+  mode: z
+    .enum(['off', 'observe', 'approve', 'enforce'])
+    .default('observe')
+    .describe('The stamp of the embedded pipeline.'),
+});
+
+/** The configuration file: one for all parts; each reads its own section. Unknown keys are refused. */
+export const configSchema = z.strictObject({
+  sockets: listenSchema.prefault({}),
+  agent: agentConfigSchema.prefault({}),
+  pipeline: pipelineConfigSchema.prefault({}),
+  engine: engineConfigSchema.prefault({}),
+  sculptor: sculptorConfigSchema.prefault({}),
+});
+
+export type Config = z.infer<typeof configSchema>;
+export type ListenConfig = z.infer<typeof listenSchema>;
+export type AgentConfig = z.infer<typeof agentConfigSchema>;
+export type EngineConfig = z.infer<typeof engineConfigSchema>;
+export type SculptorConfig = z.infer<typeof sculptorConfigSchema>;
+export type PipelineConfig = z.infer<typeof pipelineConfigSchema>;

@@ -1,0 +1,73 @@
+/**
+ * The catalogue of error codes. Each names one thing that can be wrong; docs/errors.md is generated from it.
+ */
+export const errorCodes = {
+  CONFIG_UNREADABLE: 'The configuration file cannot be read or is not YAML.',
+  CONFIG_INVALID: 'A configuration key is unknown, of the wrong type, or out of its bounds.',
+  CONFIG_KEYS_MISSING: 'The signing key, or a trusted public key, is absent or malformed.',
+  CONFIG_SOCKET: 'A unix socket cannot be bound, or belongs to a running part.',
+  CONFIG_NOT_RUNNING: 'The part that was asked is not running (nothing listens on its socket).',
+  CONFIG_REFUSED: 'The part that was asked refused the request.',
+  KERNEL_PRIVILEGE: 'The process lacks the capability (or root) that the kernel asks for.',
+  KERNEL_MISSING: 'The kernel lacks a file, a program type or a map type.',
+  KERNEL_IO: 'A kernel file could not be read or written.',
+  NATIVE_MISSING: 'The native addon is not built, or does not load.',
+  PROBE_MISSING: 'A BPF object file is not built.',
+  PROBE_LOAD: 'The verifier or libbpf refused a BPF program.',
+  PROBE_LAYOUT: 'A BPF object and its decoder disagree about a structure.',
+  MODEL_MANIFEST: 'A model manifest is missing or malformed.',
+  MODEL_HASH: 'The sha256 of a model differs from its manifest.',
+  MODEL_TENSOR: 'The tensors of a model differ from its manifest.',
+  MODEL_RUN: 'Inference failed.',
+  OTLP_MALFORMED: 'An OTLP message is cut off or is not protobuf.',
+  OTLP_REFUSED: 'An OTLP peer refused an export.',
+  EVENT_INVALID: 'A sculptor.* event lacks an attribute or has a wrong one.',
+  EVENT_SIGNATURE: 'A signature is absent, or does not match any trusted engine.',
+  ACTUATION_STALE_TASK: 'A task has ended, or its tid belongs to another task now.',
+  ACTUATION_TARGET: 'The target (CPU, cpuset, cgroup) does not exist or is not allowed.',
+  ACTUATION_WRITE: 'The kernel refused a change.',
+  ACTUATION_READBACK: 'The kernel accepted a change, and what it holds now is another value.',
+  ACTUATION_YIELDED: 'Something else changed the allocation meanwhile; it was left as found.',
+  JOURNAL: 'The journal cannot be opened or written.',
+} as const;
+
+export type ErrorCode = keyof typeof errorCodes;
+
+export type ErrorContext = Readonly<Record<string, unknown>>;
+
+/** Base of every error this product throws on purpose: a code of the catalogue, what was met, and its cause. */
+export class SculptorError extends Error {
+  readonly code: ErrorCode;
+  readonly context: ErrorContext;
+
+  constructor(code: ErrorCode, message: string, context: ErrorContext = {}, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = new.target.name;
+    this.code = code;
+    this.context = context;
+  }
+}
+
+/** The user must act: a key, a file, a flag. */
+export class ConfigError extends SculptorError {}
+
+/** The kernel answered otherwise than expected; `context` has `path` and, where there is one, `errno`. */
+export class KernelInterfaceError extends SculptorError {}
+
+/** A BPF program was refused; `context` has `program` and `verifierLog`. */
+export class ProbeError extends SculptorError {}
+
+/** A model is not what its manifest says; `context` has `expected` and `actual`. */
+export class ModelError extends SculptorError {}
+
+/** Bytes from outside are not what they claim; `context` has `at` (offset or path), `wanted`, `got`. */
+export class ProtocolError extends SculptorError {}
+
+/** A change of the system failed; `context` has `resource`, `attempted`, `previous`. */
+export class ActuationError extends SculptorError {}
+
+/** The message of anything that was thrown, with its code where it has one. */
+export function describeError(error: unknown): string {
+  if (error instanceof SculptorError) return `${error.code}: ${error.message}`;
+  return error instanceof Error ? error.message : String(error);
+}

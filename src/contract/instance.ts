@@ -1,0 +1,51 @@
+import { z } from 'zod';
+
+/** `host` names the machine itself in metrics (per-CPU time); nothing ever moves it. */
+export const instanceKindSchema = z.enum(['vm', 'container', 'cgroup', 'process-group', 'host']);
+
+/** A child compute instance. `id`: a VM's UUID, else the cgroup path from the hierarchy's root, such as `/machine/a`. */
+export const instanceSchema = z.strictObject({
+  id: z.string().min(1).max(4096),
+  kind: instanceKindSchema,
+  name: z.string().min(1).max(4096),
+});
+
+export const tidSchema = z.int().min(1).max(4_194_304);
+
+/** Start of a task in clock ticks since boot: field 22 of /proc/PID/stat. With the tid it names a task for ever. */
+export const startTicksSchema = z.int().min(0);
+
+export const cpuIdSchema = z.int().min(0).max(8191);
+
+/** CPUs in ascending order, each once. */
+export const cpuListSchema = z
+  .array(cpuIdSchema)
+  .min(1)
+  .max(8192)
+  .refine(cpus => cpus.every((cpu, i) => i === 0 || cpu > (cpus[i - 1] ?? -1)), {
+    message: 'CPUs must ascend, each once',
+  });
+
+/**
+ * What the kernel schedules, or a class of short-lived ones that is placed by inheritance: all of a cgroup, or the
+ * children of a parent that run one executable.
+ */
+export const taskSchema = z.union([
+  z.strictObject({ kind: z.literal('thread'), tid: tidSchema, startTicks: startTicksSchema }),
+  z.strictObject({
+    kind: z.literal('vcpu'),
+    index: z.int().min(0).max(4095),
+    tid: tidSchema,
+    startTicks: startTicksSchema,
+  }),
+  z.strictObject({ kind: z.literal('class'), cgroup: z.string().min(1).max(4096) }),
+  z.strictObject({
+    kind: z.literal('class'),
+    parent: z.strictObject({ tgid: tidSchema, startTicks: startTicksSchema }),
+    exe: z.string().min(1).max(4096),
+  }),
+]);
+
+export type InstanceKind = z.infer<typeof instanceKindSchema>;
+export type Instance = z.infer<typeof instanceSchema>;
+export type Task = z.infer<typeof taskSchema>;

@@ -1,0 +1,22 @@
+import { existsSync } from 'node:fs';
+import test from 'ava';
+
+/** What a machine may lack; each with how to tell. */
+const requirements = {
+  root: () => process.getuid?.() === 0,
+  btf: () => existsSync('/sys/kernel/btf/vmlinux'),
+  addon: () => existsSync(new URL('../../build/sculptor.node', import.meta.url)),
+  cgroupV1Cpu: () => existsSync('/sys/fs/cgroup/cpu/cpu.shares') || existsSync('/sys/fs/cgroup/cpu/tasks'),
+  cgroupV1Cpuset: () => existsSync('/sys/fs/cgroup/cpuset/cpuset.cpus'),
+  twoCpus: () => existsSync('/sys/devices/system/cpu/cpu1'),
+} as const;
+
+export type Requirement = keyof typeof requirements;
+
+/** `test.serial`, or `test.skip` with a printed reason where the machine lacks something. */
+export function needs(...wanted: Requirement[]): typeof test.serial {
+  const missing = wanted.filter(name => !requirements[name]());
+  if (missing.length === 0) return test.serial;
+  console.error(`# skipped: this machine lacks ${missing.join(', ')}`);
+  return test.skip as unknown as typeof test.serial;
+}
