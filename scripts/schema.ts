@@ -1,0 +1,123 @@
+/** Writes what is generated from src/contract/: JSON Schemas and the reference pages. `--check` only compares. */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { z } from 'zod';
+import { configSchema } from '../src/contract/config.ts';
+import { errorCodes } from '../src/contract/errors.ts';
+import { events } from '../src/contract/events.ts';
+import { metrics } from '../src/contract/metrics.ts';
+
+type Node = {
+  type?: string;
+  description?: string;
+  default?: unknown;
+  enum?: unknown[];
+  minimum?: number;
+  maximum?: number;
+  maxLength?: number;
+  properties?: Record<string, Node>;
+  items?: Node;
+  anyOf?: Node[];
+};
+
+const generated = new Map<string, string>();
+for (const [name, { schema }] of Object.entries(events))
+  generated.set(`docs/schemas/${name}.json`, jsonSchema(schema, name));
+generated.set('docs/schemas/config.json', jsonSchema(configSchema, 'config'));
+generated.set('docs/configuration.md', configurationPage());
+generated.set('docs/errors.md', errorsPage());
+generated.set('docs/metrics.md', metricsPage());
+
+const checking = process.argv.includes('--check');
+const stale = [...generated].filter(
+  ([path, text]) => !existsSync(path) || readFileSync(path, 'utf8') !== text,
+);
+for (const [path, text] of checking ? [] : stale) {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, text);
+}
+console.log(`${generated.size} files, ${stale.length} ${checking ? 'stale' : 'written'}`);
+if (checking && stale.length > 0) {
+  console.log(`stale: ${stale.map(([path]) => path).join(', ')}\nrun: npm run schema`);
+  process.exitCode = 1;
+}
+
+function jsonSchema(schema: z.ZodType, title: string): string {
+  return `${JSON.stringify({ title, ...z.toJSONSchema(schema, { io: 'input' }) }, null, 2)}\n`;
+}
+
+function configurationPage(): string {
+  const root = z.toJSONSchema(configSchema, { io: 'input' }) as Node;
+  const rows = Object.entries(root.properties ?? {}).flatMap(([section, node]) =>
+    rowsOf(section, node),
+  );
+  return page('Configuration', [
+    'One YAML file for all parts, `/etc/sculptor/sculpt.yaml` or `--config FILE`; each part reads its own section. Every key',
+    'has a default, and an unknown key is an error. JSON Schema: [schemas/config.json](schemas/config.json).',
+    '',
+    '| key | default | allowed | effect |',
+    '| --- | --- | --- | --- |',
+    ...rows,
+  ]);
+}
+
+function rowsOf(path: string, node: Node): string[] {
+  if (node.properties)
+    return Object.entries(node.properties).flatMap(([key, child]) =>
+      rowsOf(`${path}.${key}`, child),
+    );
+  const own = `| \`${path}\` | ${node.default === undefined ? '' : `\`${JSON.stringify(node.default)}\``} | ${allowed(node)} | ${node.description ?? ''} |`;
+  const items = node.items?.properties ? rowsOf(`${path}[]`, node.items) : [];
+  return [own, ...items];
+}
+
+function allowed(node: Node): string {
+  if (node.enum) return node.enum.map(value => `\`${value}\``).join(', ');
+  if (node.anyOf) return node.anyOf.map(allowed).join(' or ');
+  if (node.minimum !== undefined || node.maximum !== undefined)
+    return `${node.minimum ?? ''} … ${wide(node.maximum)}`;
+  return node.type === 'array'
+    ? `list of ${node.items?.properties ? 'maps' : allowed(node.items ?? {})}`
+    : (node.type ?? '');
+}
+
+/** Bounds that only say "a safe integer" are no bounds to a reader. */
+function wide(maximum: number | undefined): string {
+  return maximum === undefined || maximum >= Number.MAX_SAFE_INTEGER ? '' : String(maximum);
+}
+
+function errorsPage(): string {
+  return page('Errors', [
+    'Every error names a code of this table, what was met, where, and what was wanted.',
+    '',
+    '| code | meaning |',
+    '| --- | --- |',
+    ...Object.entries(errorCodes).map(([code, text]) => `| \`${code}\` | ${text} |`),
+  ]);
+}
+
+function metricsPage(): string {
+  return page('Metrics', [
+    'Cumulative by default (`OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` is honoured). Headline series go out every second,',
+    'and every 200 ms for the worst contended instances; the rest every 10 s. Totals of an instance and series of its tasks are',
+    'never to be summed.',
+    '',
+    '| metric | unit | type | of | headline | what |',
+    '| --- | --- | --- | --- | --- | --- |',
+    ...Object.entries(metrics).map(
+      ([name, m]) =>
+        `| \`${name}\` | ${m.unit} | ${m.type} | ${m.of} | ${m.headline ? 'yes' : ''} | ${m.description} |`,
+    ),
+  ]);
+}
+
+function page(title: string, lines: string[]): string {
+  return [
+    `# ${title}`,
+    '',
+    '<!-- Generated from src/contract by `npm run schema`. -->',
+    '',
+    ...lines,
+    '',
+  ].join('\n');
+}
