@@ -6,7 +6,8 @@ const requirements = {
   root: () => process.getuid?.() === 0,
   btf: () => existsSync('/sys/kernel/btf/vmlinux'),
   addon: () => existsSync(new URL('../../build/sculptor.node', import.meta.url)),
-  cgroupV1Cpu: () => existsSync('/sys/fs/cgroup/cpu/cpu.shares') || existsSync('/sys/fs/cgroup/cpu/tasks'),
+  cgroupV1Cpu: () =>
+    existsSync('/sys/fs/cgroup/cpu/cpu.shares') || existsSync('/sys/fs/cgroup/cpu/tasks'),
   cgroupV1Cpuset: () => existsSync('/sys/fs/cgroup/cpuset/cpuset.cpus'),
   twoCpus: () => existsSync('/sys/devices/system/cpu/cpu1'),
 } as const;

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/* Which tasks have a CPU mask of their own: what a mask is given back as depends on it. */
+#include "include/kernel.bpf.h"
+#include "include/core_fixes.bpf.h"
+#include "affinity.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+SEC("iter/task")
+int own_masks(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct mask_record record = {};
+
+	if (!task)
+		return 0;
+	record.start_boottime_ns = task->start_boottime;
+	record.tid = task->pid;
+	record.tgid = task->tgid;
+	record.own_mask = own_mask(task);
+	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+	return 0;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Where kernels differ. Nothing outside this file asks which kernel it runs on. */
+#ifndef SCULPTOR_CORE_FIXES_BPF_H
+#define SCULPTOR_CORE_FIXES_BPF_H
+
+#include "kernel.bpf.h"
+
+/*
+ * Time that a run queue has spent throttled by a CFS bandwidth quota, in ns, completed periods only.
+ * throttled_clock_self_time came with 6.6 (677ea015f231, "sched: add throttled time stat for throttled children");
+ * before, the PELT clock's own account is the nearest.
+ */
+static __always_inline __u64 throttled_time(struct cfs_rq *cfs_rq)
+{
+	if (bpf_core_field_exists(cfs_rq->throttled_clock_self_time))
+		return cfs_rq->throttled_clock_self_time;
+	if (bpf_core_field_exists(cfs_rq->throttled_clock_pelt_time))
+		return cfs_rq->throttled_clock_pelt_time;
+	return 0;
+}
+
+/* The same and the period that is open now; the run queue's clock must be fresh (within a scheduler hook). */
+static __always_inline __u64 throttled_time_now(struct cfs_rq *cfs_rq)
+{
+	__u64 total = throttled_time(cfs_rq);
+
+	if (bpf_core_field_exists(cfs_rq->throttled_clock_self)) {
+		__u64 began = cfs_rq->throttled_clock_self;
+		__u64 clock = cfs_rq->rq->clock;
+
+		if (began && clock > began)
+			total += clock - began;
+	}
+	return total;
+}
+
+/*
+ * Whether a runnable task is held back by a quota at this moment. From 6.18 each task is taken off its run queue
+ * (e1fad12dcb66, "sched/fair: Switch to task based throttle model"); before, the whole run queue stood still.
+ */
+static __always_inline bool is_throttled(struct task_struct *task)
+{
+	if (bpf_core_field_exists(task->throttled))
+		return task->throttled;
+	return BPF_CORE_READ(task, se.cfs_rq, throttle_count) > 0;
+}
+
+/* Whether the task asked for a mask of its own: 1, 0, or -1 where the kernel does not tell (before 6.2). */
+static __always_inline int own_mask(struct task_struct *task)
+{
+	if (!bpf_core_field_exists(task->user_cpus_ptr))
+		return -1;
+	return task->user_cpus_ptr != 0;
+}
+
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* The few kernel structures that are read; libbpf relocates each field against the running kernel's BTF (CO-RE). */
+#ifndef SCULPTOR_KERNEL_BPF_H
+#define SCULPTOR_KERNEL_BPF_H
+
+#include <linux/types.h>
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#define TASK_COMM_LEN 16
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
+struct rq {
+	__u64 clock;
+};
+
+struct cfs_rq {
+	struct rq *rq;
+	int throttle_count;
+	__u64 throttled_clock_self;
+	__u64 throttled_clock_self_time;
+	__u64 throttled_clock_pelt_time;
+};
+
+struct sched_entity {
+	struct cfs_rq *cfs_rq;
+};
+
+struct task_group {
+	struct cgroup_subsys_state css;
+	struct cfs_rq **cfs_rq;
+};
+
+struct cpumask;
+
+struct task_struct {
+	int on_cpu;
+	int on_rq;
+	int pid;
+	int tgid;
+	char comm[TASK_COMM_LEN];
+	__u64 start_boottime;
+	struct sched_entity se;
+	struct task_group *sched_task_group;
+	struct css_set *cgroups;
+	struct cpumask *user_cpus_ptr;
+	bool throttled;
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+	__u64 session_id;
+	__u64 seq_num;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
+
+#pragma clang attribute pop
+
+#endif

@@ -1,0 +1,34 @@
+#include <bpf/libbpf.h>
+#include <napi.h>
+
+#include <string>
+
+#include "affinity.h"
+#include "bpf_object.h"
+#include "peercred.h"
+
+namespace sculptor {
+namespace {
+
+Napi::Value LibbpfVersion(const Napi::CallbackInfo& info) {
+  // "v1.1" as libbpf writes it; the number alone.
+  return Napi::String::New(info.Env(), libbpf_version_string() + 1);
+}
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  BpfObject::Init(env);
+  exports.Set("peerCredentials", Napi::Function::New(env, PeerCredentials));
+  exports.Set("getAffinity", Napi::Function::New(env, GetAffinity));
+  exports.Set("setAffinity", Napi::Function::New(env, SetAffinity));
+  exports.Set("loadObject", Napi::Function::New(env, BpfObject::Load));
+  exports.Set("libbpfVersion", Napi::Function::New(env, LibbpfVersion));
+  return exports;
+}
+
+}  // namespace
+}  // namespace sculptor
+
+static Napi::Object InitModule(Napi::Env env, Napi::Object exports) {
+  return sculptor::Init(env, exports);
+}
+NODE_API_MODULE(sculptor, InitModule)

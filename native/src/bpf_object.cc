@@ -1,0 +1,212 @@
+#include "bpf_object.h"
+
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <linux/btf.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "errors.h"
+#include "map_reader.h"
+
+namespace sculptor {
+namespace {
+
+// libbpf's print callback has no context argument; every call into the addon is on the main thread.
+std::string libbpf_log;
+
+int KeepLog(libbpf_print_level level, const char* format, va_list arguments) {
+  if (level == LIBBPF_DEBUG) return 0;
+  char line[4096];
+  int length = vsnprintf(line, sizeof(line), format, arguments);
+  // The verifier's log comes as one message and may be long: its end says what was refused.
+  if (length >= static_cast<int>(sizeof(line))) length = sizeof(line) - 1;
+  libbpf_log.append(line, length > 0 ? length : 0);
+  constexpr size_t kMostBytes = 64 * 1024;
+  if (libbpf_log.size() > kMostBytes) libbpf_log.erase(0, libbpf_log.size() - kMostBytes);
+  return 0;
+}
+
+std::string TakeLog() {
+  std::string log;
+  log.swap(libbpf_log);
+  return log;
+}
+
+// Sets one `const volatile` variable: finds it by name in the BTF of .rodata.
+void SetConstant(Napi::Env env, bpf_object* object, const std::string& name, uint64_t value) {
+  bpf_map* map;
+  bpf_object__for_each_map(map, object) {
+    if (!strstr(bpf_map__name(map), ".rodata")) continue;
+    size_t size = 0;
+    char* data = static_cast<char*>(const_cast<void*>(bpf_map__initial_value(map, &size)));
+    const btf* types = bpf_object__btf(object);
+    const btf_type* section = btf__type_by_id(types, bpf_map__btf_value_type_id(map));
+    if (!data || !section) continue;
+    const btf_var_secinfo* variables = btf_var_secinfos(section);
+    for (int i = 0; i < btf_vlen(section); i++) {
+      const btf_type* variable = btf__type_by_id(types, variables[i].type);
+      if (name != btf__name_by_offset(types, variable->name_off)) continue;
+      if (variables[i].size > sizeof(value) || variables[i].offset + variables[i].size > size)
+        break;
+      memcpy(data + variables[i].offset, &value, variables[i].size);
+      return;
+    }
+  }
+  throw SystemError(env, ENOENT, "constant " + name);
+}
+
+uint64_t IntegerOf(const Napi::Value& value) {
+  if (value.IsBoolean()) return value.As<Napi::Boolean>().Value();
+  bool lossless;
+  if (value.IsBigInt()) return value.As<Napi::BigInt>().Uint64Value(&lossless);
+  return static_cast<uint64_t>(value.As<Napi::Number>().Int64Value());
+}
+
+}  // namespace
+
+void BpfObject::Init(Napi::Env env) {
+  libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+  libbpf_set_print(KeepLog);
+  Napi::Function constructor =
+      DefineClass(env, "BpfObject",
+                  {
+                      InstanceMethod("attach", &BpfObject::Attach),
+                      InstanceMethod("iterate", &BpfObject::Iterate),
+                      InstanceMethod("readMap", &BpfObject::ReadMap),
+                      InstanceMethod("lookup", &BpfObject::Lookup),
+                      InstanceMethod("deleteKeys", &BpfObject::DeleteKeys),
+                      InstanceMethod("memoryBytes", &BpfObject::MemoryBytes),
+                      InstanceMethod("close", &BpfObject::Close),
+                  });
+  env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(constructor)));
+}
+
+Napi::Value BpfObject::Load(const Napi::CallbackInfo& info) {
+  Napi::FunctionReference* constructor = info.Env().GetInstanceData<Napi::FunctionReference>();
+  return constructor->New({info[0], info[1]});
+}
+
+BpfObject::BpfObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<BpfObject>(info) {
+  Open(info.Env(), info[0].As<Napi::String>(), info[1].As<Napi::Object>());
+}
+
+void BpfObject::Open(Napi::Env env, const std::string& path, const Napi::Object& options) {
+  TakeLog();
+  bpf_object* opened = bpf_object__open_file(path.c_str(), nullptr);
+  if (!opened) throw SystemError(env, errno, "open " + path, TakeLog());
+  object_.reset(opened);
+  Configure(env, options);
+  int error = bpf_object__load(opened);
+  if (error) throw SystemError(env, -error, "load " + path, TakeLog());
+}
+
+void BpfObject::Configure(Napi::Env env, const Napi::Object& options) {
+  if (options.Has("constants") && options.Get("constants").IsObject()) {
+    Napi::Object constants = options.Get("constants").As<Napi::Object>();
+    for (const auto& entry : constants) {
+      Napi::Value value = constants.Get(static_cast<Napi::Value>(entry.first));
+      SetConstant(env, object_.get(), entry.first.ToString(), IntegerOf(value));
+    }
+  }
+  if (options.Has("maxEntries") && options.Get("maxEntries").IsObject()) {
+    Napi::Object sizes = options.Get("maxEntries").As<Napi::Object>();
+    for (const auto& entry : sizes) {
+      std::string name = entry.first.ToString();
+      bpf_map* map = bpf_object__find_map_by_name(object_.get(), name.c_str());
+      if (!map) throw SystemError(env, ENOENT, "map " + name);
+      Napi::Value value = sizes.Get(static_cast<Napi::Value>(entry.first));
+      bpf_map__set_max_entries(map, value.As<Napi::Number>().Uint32Value());
+    }
+  }
+  if (!options.Has("programs") || !options.Get("programs").IsArray()) return;
+  Napi::Array wanted = options.Get("programs").As<Napi::Array>();
+  bpf_program* program;
+  bpf_object__for_each_program(program, object_.get()) bpf_program__set_autoload(program, false);
+  for (uint32_t i = 0; i < wanted.Length(); i++) {
+    std::string name = wanted.Get(i).As<Napi::String>();
+    program = bpf_object__find_program_by_name(object_.get(), name.c_str());
+    if (!program) throw SystemError(env, ENOENT, "program " + name);
+    bpf_program__set_autoload(program, true);
+  }
+}
+
+void BpfObject::Attach(const Napi::CallbackInfo& info) {
+  bpf_program* program = Program(info);
+  bpf_link* link = bpf_program__attach(program);
+  std::string name = bpf_program__name(program);
+  if (!link) throw SystemError(info.Env(), errno, "attach " + name, TakeLog());
+  links_[name].reset(link);
+}
+
+Napi::Value BpfObject::Iterate(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  bpf_program* program = Program(info);
+  std::string name = bpf_program__name(program);
+  Link& link = links_[name];
+  if (!link) link.reset(bpf_program__attach_iter(program, nullptr));
+  if (!link) throw SystemError(env, errno, "attach iterator " + name, TakeLog());
+  int fd = bpf_iter_create(bpf_link__fd(link.get()));
+  if (fd < 0) throw SystemError(env, errno, "iterator " + name);
+  std::vector<char> written;
+  constexpr size_t kChunk = 256 * 1024;
+  size_t length = 0;
+  for (;;) {
+    if (written.size() < length + kChunk) written.resize(length + kChunk);
+    ssize_t got = read(fd, written.data() + length, kChunk);
+    if (got > 0) length += got;
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+    if (got > 0) continue;
+    int error = got < 0 ? errno : 0;
+    close(fd);
+    if (error) throw SystemError(env, error, "read iterator " + name);
+    return Napi::Buffer<char>::Copy(env, written.data(), length);
+  }
+}
+
+Napi::Value BpfObject::ReadMap(const Napi::CallbackInfo& info) {
+  return ReadWholeMap(info.Env(), Map(info));
+}
+
+Napi::Value BpfObject::Lookup(const Napi::CallbackInfo& info) {
+  return LookupKey(info.Env(), Map(info), info[1].As<Napi::Buffer<char>>());
+}
+
+Napi::Value BpfObject::DeleteKeys(const Napi::CallbackInfo& info) {
+  return DeleteMapKeys(info.Env(), Map(info), info[1].As<Napi::Buffer<char>>());
+}
+
+Napi::Value BpfObject::MemoryBytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), MapsMemoryBytes(Opened(info.Env())));
+}
+
+void BpfObject::Close(const Napi::CallbackInfo&) {
+  links_.clear();
+  object_.reset();
+}
+
+bpf_object* BpfObject::Opened(Napi::Env env) const {
+  if (!object_) throw SystemError(env, EBADF, "a BPF object that was closed");
+  return object_.get();
+}
+
+bpf_map* BpfObject::Map(const Napi::CallbackInfo& info) const {
+  std::string name = info[0].As<Napi::String>();
+  bpf_map* map = bpf_object__find_map_by_name(Opened(info.Env()), name.c_str());
+  if (!map) throw SystemError(info.Env(), ENOENT, "map " + name);
+  return map;
+}
+
+bpf_program* BpfObject::Program(const Napi::CallbackInfo& info) const {
+  std::string name = info[0].As<Napi::String>();
+  bpf_program* program = bpf_object__find_program_by_name(Opened(info.Env()), name.c_str());
+  if (!program) throw SystemError(info.Env(), ENOENT, "program " + name);
+  return program;
+}
+
+}  // namespace sculptor

@@ -1,0 +1,17 @@
+// Reads BPF maps in batches: one by one costs ten times as much.
+#ifndef SCULPTOR_MAP_READER_H_
+#define SCULPTOR_MAP_READER_H_
+
+#include <bpf/libbpf.h>
+#include <napi.h>
+
+namespace sculptor {
+
+Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map);
+Napi::Value LookupKey(Napi::Env env, bpf_map* map, Napi::Buffer<char> key);
+Napi::Value DeleteMapKeys(Napi::Env env, bpf_map* map, Napi::Buffer<char> keys);
+double MapsMemoryBytes(bpf_object* object);
+
+}  // namespace sculptor
+
+#endif  // SCULPTOR_MAP_READER_H_

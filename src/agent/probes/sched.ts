@@ -1,0 +1,200 @@
+import type { ExplicitHistogram, ExponentialHistogram } from '../../contract/telemetry.ts';
+import { type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
+import { nsPerTick } from '../../linux/own-masks.ts';
+
+/** Slots of the kernel's histogram: buckets of an exponential histogram of scale 2, the first at 2^−30 s. */
+export const latencySlots = 160;
+const latencyScale = 2;
+const slotsPerOctave = 4;
+/** Index of slot 0 in an OpenTelemetry exponential histogram in seconds. */
+const firstIndex = -120;
+
+/** Totals of one cgroup over all CPUs since it was first seen; ns. `slots[i]` counts latencies in bucket i − 120. */
+export type SchedTotals = {
+  runNs: number;
+  waitNs: number;
+  throttledNs: number;
+  migrations: number;
+  latencyCount: number;
+  latencySumNs: number;
+  readonly slots: Float64Array;
+};
+
+/** One task whose totals have changed since they were last read; ns since the probe first saw it. */
+export type TaskTotals = {
+  readonly cgroupId: number;
+  readonly tid: number;
+  readonly tgid: number;
+  readonly startTicks: number;
+  readonly name: string;
+  readonly runNs: number;
+  readonly waitNs: number;
+  readonly throttledNs: number;
+  readonly migrations: number;
+};
+
+export type ProbeCounters = {
+  readonly events: number;
+  readonly lost: { readonly task_storage: number; readonly instance_map_full: number };
+  readonly memoryBytes: number;
+};
+
+export type SchedProbe = {
+  /** Charges what is open up to now, then reads all: cgroup id → totals. Totals never fall while a key stays. */
+  readonly readTotals: () => Map<number, SchedTotals>;
+  readonly readTasks: () => TaskTotals[];
+  /** Drops the totals of cgroups that have ended. */
+  readonly forget: (cgroupIds: readonly number[]) => void;
+  readonly counters: () => ProbeCounters;
+  readonly stop: () => void;
+};
+
+/** Field offsets of `struct instance_totals` and `struct task_record` in bpf/sched.h; a test holds them against its BTF. */
+export const layout = {
+  totals: { runNs: 0, waitNs: 8, throttledNs: 16, migrations: 24, latencyCount: 32, latencySumNs: 40, slots: 48, bytes: 1328 },
+  record: { cgroupId: 0, startNs: 8, runNs: 16, waitNs: 24, throttledNs: 32, migrations: 40, tid: 48, tgid: 52, comm: 56, bytes: 72 },
+} as const;
+
+const programs = ['sched_wakeup', 'sched_wakeup_new', 'sched_switch', 'sched_migrate_task'] as const;
+
+/**
+ * Loads and attaches bpf/sched.bpf.c. Cgroup ids are inode numbers of cgroup directories: below 2^53 by far.
+ * @throws ProbeError, KernelInterfaceError as `loadProbe`
+ */
+export function startSchedProbe(options: { native: Native; cgroupV1: boolean; maxInstances: number }): SchedProbe {
+  const object = loadProbe(options.native, 'sched', {
+    constants: { cgroup_v1: options.cgroupV1 },
+    maxEntries: { instances: options.maxInstances },
+  });
+  for (const program of programs) object.attach(program);
+  // The first pass takes up the tasks that were there before the hooks.
+  object.iterate('flush');
+  return {
+    readTotals: () => {
+      object.iterate('flush');
+      return decodeTotals(object.readMap('instances'));
+    },
+    readTasks: () => decodeTasks(object.iterate('dump')),
+    forget: ids => {
+      const keys = Buffer.alloc(ids.length * 8);
+      ids.forEach((id, i) => keys.writeBigUInt64LE(BigInt(id), i * 8));
+      object.deleteKeys('instances', keys);
+    },
+    counters: () => readCounters(object),
+    stop: () => object.close(),
+  };
+}
+
+/** Sums the values of all CPUs. Two halves of 32 bits: a BigInt each would cost ten times as much. */
+export function decodeTotals(map: ReturnType<BpfObject['readMap']>): Map<number, SchedTotals> {
+  const { keys, values, cpus, count, valueSize } = map;
+  const totals = new Map<number, SchedTotals>();
+  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
+  for (let entry = 0; entry < count; entry += 1) {
+    const sum: SchedTotals = {
+      runNs: 0,
+      waitNs: 0,
+      throttledNs: 0,
+      migrations: 0,
+      latencyCount: 0,
+      latencySumNs: 0,
+      slots: new Float64Array(latencySlots),
+    };
+    for (let cpu = 0; cpu < cpus; cpu += 1) addTotals(sum, view, (entry * cpus + cpu) * valueSize);
+    // A batch may answer an entry twice when the table grows meanwhile: the later one holds.
+    totals.set(Number(keys.readBigUInt64LE(entry * 8)), sum);
+  }
+  return totals;
+}
+
+function addTotals(sum: SchedTotals, view: DataView, at: number): void {
+  const field = layout.totals;
+  sum.runNs += uint64(view, at + field.runNs);
+  sum.waitNs += uint64(view, at + field.waitNs);
+  sum.throttledNs += uint64(view, at + field.throttledNs);
+  sum.migrations += uint64(view, at + field.migrations);
+  const latencies = uint64(view, at + field.latencyCount);
+  if (latencies === 0) return;
+  sum.latencyCount += latencies;
+  sum.latencySumNs += uint64(view, at + field.latencySumNs);
+  for (let slot = 0; slot < latencySlots; slot += 1) {
+    sum.slots[slot] = (sum.slots[slot] ?? 0) + uint64(view, at + field.slots + slot * 8);
+  }
+}
+
+function uint64(view: DataView, at: number): number {
+  return view.getUint32(at, true) + view.getUint32(at + 4, true) * 4_294_967_296;
+}
+
+export function decodeTasks(records: Buffer): TaskTotals[] {
+  const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
+  const field = layout.record;
+  const tasks: TaskTotals[] = [];
+  for (let at = 0; at + field.bytes <= records.length; at += field.bytes) {
+    const end = records.indexOf(0, at + field.comm);
+    tasks.push({
+      cgroupId: uint64(view, at + field.cgroupId),
+      tid: view.getUint32(at + field.tid, true),
+      tgid: view.getUint32(at + field.tgid, true),
+      startTicks: Math.floor(uint64(view, at + field.startNs) / nsPerTick),
+      name: records.toString('utf8', at + field.comm, Math.min(end < 0 ? at + field.bytes : end, at + field.bytes)),
+      runNs: uint64(view, at + field.runNs),
+      waitNs: uint64(view, at + field.waitNs),
+      throttledNs: uint64(view, at + field.throttledNs),
+      migrations: uint64(view, at + field.migrations),
+    });
+  }
+  return tasks;
+}
+
+function readCounters(object: BpfObject): ProbeCounters {
+  const at = (slot: number): number => {
+    const key = Buffer.alloc(4);
+    key.writeUInt32LE(slot);
+    const value = object.lookup('stats', key);
+    let sum = 0;
+    for (let i = 0; value && i < value.length; i += 8) sum += Number(value.readBigUInt64LE(i));
+    return sum;
+  };
+  return {
+    events: at(0),
+    lost: { task_storage: at(1), instance_map_full: at(2) },
+    memoryBytes: object.memoryBytes(),
+  };
+}
+
+/** The exact histogram in seconds; empty buckets at both ends are left out. */
+export function exponentialHistogram(totals: SchedTotals): ExponentialHistogram {
+  let first = totals.slots.findIndex(count => count > 0);
+  let last = totals.slots.findLastIndex(count => count > 0);
+  if (first < 0) [first, last] = [0, -1];
+  return {
+    kind: 'exponential',
+    count: totals.latencyCount,
+    sum: totals.latencySumNs / 1e9,
+    scale: latencyScale,
+    zeroCount: 0,
+    offset: firstIndex + first,
+    counts: Array.from(totals.slots.subarray(first, last + 1)),
+  };
+}
+
+/** The octave bounds of the default export: 2^−20 s (0.95 µs) to 2^4 s. */
+export const octaveBoundsSeconds: readonly number[] = Array.from({ length: 25 }, (_, i) => 2 ** (i - 20));
+
+/** Explicit buckets with octave bounds, merged from the exact ones: nothing is re-recorded. */
+export function explicitHistogram(totals: SchedTotals): ExplicitHistogram {
+  const counts = new Array<number>(octaveBoundsSeconds.length + 1).fill(0);
+  for (let slot = 0; slot < latencySlots; slot += 1) {
+    // Slot s ends at 2^((s+1)/4 − 30) s; the bucket is the first whose bound is not below that.
+    const bucket = Math.min(Math.max(Math.floor(slot / slotsPerOctave) + 1 - 30 + 20, 0), counts.length - 1);
+    counts[bucket] = (counts[bucket] ?? 0) + (totals.slots[slot] ?? 0);
+  }
+  return {
+    kind: 'explicit',
+    count: totals.latencyCount,
+    sum: totals.latencySumNs / 1e9,
+    bounds: octaveBoundsSeconds,
+    counts,
+  };
+}

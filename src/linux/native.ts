@@ -1,0 +1,66 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import type { BpfLoadOptions, BpfObject, Native } from '../../native/index.d.ts';
+import { describeError, KernelInterfaceError, ProbeError } from '../contract/errors.ts';
+
+export type { BpfObject, Native } from '../../native/index.d.ts';
+
+/** The package's root: the same from src/ and from dist/. */
+const packageRoot = fileURLToPath(new URL('../../', import.meta.url));
+
+/**
+ * The addon, loaded once by Node itself.
+ * @throws KernelInterfaceError NATIVE_MISSING
+ */
+export function loadNative(): Native {
+  const path = `${packageRoot}build/sculptor.node`;
+  try {
+    return createRequire(import.meta.url)(path) as Native;
+  } catch (cause) {
+    throw new KernelInterfaceError(
+      'NATIVE_MISSING',
+      `${path}: ${existsSync(path) ? describeError(cause) : 'not built'}; run "npm run setup". Without it the agent and the sculptor cannot run; the engine, status and doctor can.`,
+      { path },
+      cause,
+    );
+  }
+}
+
+/**
+ * Loads `build/bpf/<probe>.bpf.o`.
+ * @throws ProbeError PROBE_MISSING when it is not built, PROBE_LOAD with the verifier's log when the kernel refuses it
+ * @throws KernelInterfaceError KERNEL_PRIVILEGE, KERNEL_MISSING (no BTF)
+ */
+export function loadProbe(native: Native, probe: string, options: BpfLoadOptions = {}): BpfObject {
+  const path = `${packageRoot}build/bpf/${probe}.bpf.o`;
+  if (!existsSync(path)) {
+    throw new ProbeError('PROBE_MISSING', `${path}: not built; run "npm run setup"`, { program: probe });
+  }
+  if (!existsSync('/sys/kernel/btf/vmlinux')) {
+    throw new KernelInterfaceError(
+      'KERNEL_MISSING',
+      'this kernel has no BTF (/sys/kernel/btf/vmlinux; CONFIG_DEBUG_INFO_BTF=y is wanted): no probe can be loaded. The engine, status and doctor work without.',
+      { path: '/sys/kernel/btf/vmlinux' },
+    );
+  }
+  try {
+    return native.loadObject(path, options);
+  } catch (cause) {
+    throw explainLoadFailure(probe, cause);
+  }
+}
+
+function explainLoadFailure(probe: string, cause: unknown): Error {
+  const { code, log } = cause as { code?: string; log?: string };
+  // libbpf's own hint on EPERM is about "ulimit -l", which has meant nothing since 5.11.
+  if (code === 'EPERM' || code === 'EACCES') {
+    return new KernelInterfaceError(
+      'KERNEL_PRIVILEGE',
+      `the kernel refused to load ${probe}.bpf.o (${code}): root, or CAP_BPF and CAP_PERFMON, is wanted. The engine, status and doctor work without.`,
+      { program: probe, errno: code },
+      cause,
+    );
+  }
+  return new ProbeError('PROBE_LOAD', `${probe}.bpf.o: ${describeError(cause)}${log ? `\n${log.trim().slice(-2000)}` : ''}`, { program: probe, verifierLog: log }, cause);
+}
