@@ -35,7 +35,9 @@ export function loadNative(): Native {
 export function loadProbe(native: Native, probe: string, options: BpfLoadOptions = {}): BpfObject {
   const path = `${packageRoot}build/bpf/${probe}.bpf.o`;
   if (!existsSync(path)) {
-    throw new ProbeError('PROBE_MISSING', `${path}: not built; run "npm run setup"`, { program: probe });
+    throw new ProbeError('PROBE_MISSING', `${path}: not built; run "npm run setup"`, {
+      program: probe,
+    });
   }
   if (!existsSync('/sys/kernel/btf/vmlinux')) {
     throw new KernelInterfaceError(
@@ -62,5 +64,10 @@ function explainLoadFailure(probe: string, cause: unknown): Error {
       cause,
     );
   }
-  return new ProbeError('PROBE_LOAD', `${probe}.bpf.o: ${describeError(cause)}${log ? `\n${log.trim().slice(-2000)}` : ''}`, { program: probe, verifierLog: log }, cause);
+  return new ProbeError(
+    'PROBE_LOAD',
+    `${probe}.bpf.o: ${describeError(cause)}${log ? `\n${log.trim().slice(-2000)}` : ''}`,
+    { program: probe, verifierLog: log },
+    cause,
+  );
 }

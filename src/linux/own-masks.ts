@@ -13,7 +13,10 @@ const recordBytes = 24;
 /** /proc/PID/stat counts in USER_HZ, which is 100 on every architecture that this runs on. */
 export const nsPerTick = 10_000_000;
 
-export type OwnMaskReader = { readonly read: () => Map<number, OwnMask>; readonly close: () => void };
+export type OwnMaskReader = {
+  readonly read: () => Map<number, OwnMask>;
+  readonly close: () => void;
+};
 
 /**
  * Reads `task_struct.user_cpus_ptr` of every thread, by an iterator: procfs does not show it.

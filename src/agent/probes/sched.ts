@@ -51,17 +51,46 @@ export type SchedProbe = {
 
 /** Field offsets of `struct instance_totals` and `struct task_record` in bpf/sched.h; a test holds them against its BTF. */
 export const layout = {
-  totals: { runNs: 0, waitNs: 8, throttledNs: 16, migrations: 24, latencyCount: 32, latencySumNs: 40, slots: 48, bytes: 1328 },
-  record: { cgroupId: 0, startNs: 8, runNs: 16, waitNs: 24, throttledNs: 32, migrations: 40, tid: 48, tgid: 52, comm: 56, bytes: 72 },
+  totals: {
+    runNs: 0,
+    waitNs: 8,
+    throttledNs: 16,
+    migrations: 24,
+    latencyCount: 32,
+    latencySumNs: 40,
+    slots: 48,
+    bytes: 1328,
+  },
+  record: {
+    cgroupId: 0,
+    startNs: 8,
+    runNs: 16,
+    waitNs: 24,
+    throttledNs: 32,
+    migrations: 40,
+    tid: 48,
+    tgid: 52,
+    comm: 56,
+    bytes: 72,
+  },
 } as const;
 
-const programs = ['sched_wakeup', 'sched_wakeup_new', 'sched_switch', 'sched_migrate_task'] as const;
+const programs = [
+  'sched_wakeup',
+  'sched_wakeup_new',
+  'sched_switch',
+  'sched_migrate_task',
+] as const;
 
 /**
  * Loads and attaches bpf/sched.bpf.c. Cgroup ids are inode numbers of cgroup directories: below 2^53 by far.
  * @throws ProbeError, KernelInterfaceError as `loadProbe`
  */
-export function startSchedProbe(options: { native: Native; cgroupV1: boolean; maxInstances: number }): SchedProbe {
+export function startSchedProbe(options: {
+  native: Native;
+  cgroupV1: boolean;
+  maxInstances: number;
+}): SchedProbe {
   const object = loadProbe(options.native, 'sched', {
     constants: { cgroup_v1: options.cgroupV1 },
     maxEntries: { instances: options.maxInstances },
@@ -77,7 +106,7 @@ export function startSchedProbe(options: { native: Native; cgroupV1: boolean; ma
     readTasks: () => decodeTasks(object.iterate('dump')),
     forget: ids => {
       const keys = Buffer.alloc(ids.length * 8);
-      ids.forEach((id, i) => keys.writeBigUInt64LE(BigInt(id), i * 8));
+      for (const [i, id] of ids.entries()) keys.writeBigUInt64LE(BigInt(id), i * 8);
       object.deleteKeys('instances', keys);
     },
     counters: () => readCounters(object),
@@ -137,7 +166,11 @@ export function decodeTasks(records: Buffer): TaskTotals[] {
       tid: view.getUint32(at + field.tid, true),
       tgid: view.getUint32(at + field.tgid, true),
       startTicks: Math.floor(uint64(view, at + field.startNs) / nsPerTick),
-      name: records.toString('utf8', at + field.comm, Math.min(end < 0 ? at + field.bytes : end, at + field.bytes)),
+      name: records.toString(
+        'utf8',
+        at + field.comm,
+        Math.min(end < 0 ? at + field.bytes : end, at + field.bytes),
+      ),
       runNs: uint64(view, at + field.runNs),
       waitNs: uint64(view, at + field.waitNs),
       throttledNs: uint64(view, at + field.throttledNs),
@@ -180,14 +213,20 @@ export function exponentialHistogram(totals: SchedTotals): ExponentialHistogram 
 }
 
 /** The octave bounds of the default export: 2^−20 s (0.95 µs) to 2^4 s. */
-export const octaveBoundsSeconds: readonly number[] = Array.from({ length: 25 }, (_, i) => 2 ** (i - 20));
+export const octaveBoundsSeconds: readonly number[] = Array.from(
+  { length: 25 },
+  (_, i) => 2 ** (i - 20),
+);
 
 /** Explicit buckets with octave bounds, merged from the exact ones: nothing is re-recorded. */
 export function explicitHistogram(totals: SchedTotals): ExplicitHistogram {
   const counts = new Array<number>(octaveBoundsSeconds.length + 1).fill(0);
   for (let slot = 0; slot < latencySlots; slot += 1) {
     // Slot s ends at 2^((s+1)/4 − 30) s; the bucket is the first whose bound is not below that.
-    const bucket = Math.min(Math.max(Math.floor(slot / slotsPerOctave) + 1 - 30 + 20, 0), counts.length - 1);
+    const bucket = Math.min(
+      Math.max(Math.floor(slot / slotsPerOctave) + 1 - 30 + 20, 0),
+      counts.length - 1,
+    );
     counts[bucket] = (counts[bucket] ?? 0) + (totals.slots[slot] ?? 0);
   }
   return {

@@ -1,0 +1,161 @@
+import { readdirSync, statSync } from 'node:fs';
+import { KernelInterfaceError } from '../contract/errors.ts';
+import { parseCpuList } from './cpu-list.ts';
+import { readNumber, readText } from './read-file.ts';
+import type { Roots } from './roots.ts';
+
+/** The hierarchies of this host. On v1 `cpu` and `cpuset` are trees of their own, on v2 one tree is both. */
+export type CgroupLayout = {
+  readonly version: 1 | 2;
+  /** Folder of the hierarchy that names instances and holds their weights. */
+  readonly cpu: string;
+  /** Folder of the hierarchy that holds cpusets; null where there is none. */
+  readonly cpuset: string | null;
+};
+
+/**
+ * Finds the hierarchies in /proc/self/mountinfo. A host with the cpu controller on v1 is a v1 host, whatever else is mounted.
+ * @throws KernelInterfaceError KERNEL_MISSING when neither is mounted
+ */
+export function readCgroupLayout(roots: Roots): CgroupLayout {
+  const mounts = (readText(`${roots.proc}/self/mountinfo`) ?? '').split('\n').map(parseMount);
+  const v1 = (controller: string) =>
+    mounts.find(mount => mount?.type === 'cgroup' && mount.options.includes(controller));
+  const at = (path: string) => path.replace(/^\/sys\/fs\/cgroup/, roots.cgroup);
+  const cpu = v1('cpu');
+  if (cpu) {
+    const cpuset = v1('cpuset');
+    return { version: 1, cpu: at(cpu.path), cpuset: cpuset ? at(cpuset.path) : null };
+  }
+  const v2 = mounts.find(mount => mount?.type === 'cgroup2');
+  if (v2) {
+    const controllers = readText(`${at(v2.path)}/cgroup.controllers`)?.split(' ') ?? [];
+    return {
+      version: 2,
+      cpu: at(v2.path),
+      cpuset: controllers.includes('cpuset') ? at(v2.path) : null,
+    };
+  }
+  throw new KernelInterfaceError(
+    'KERNEL_MISSING',
+    'no cgroup hierarchy is mounted: wanted cgroup2, or cgroup v1 with the cpu controller',
+    { path: `${roots.proc}/self/mountinfo` },
+  );
+}
+
+function parseMount(line: string): { path: string; type: string; options: string[] } | null {
+  const [before, after] = line.split(' - ');
+  const path = before?.split(' ')[4];
+  const [type, , options] = after?.split(' ') ?? [];
+  return path && type && options ? { path, type, options: options.split(',') } : null;
+}
+
+/** Folder of a cgroup in a hierarchy; `/` is the hierarchy's root. */
+export function cgroupFolder(hierarchy: string, path: string): string {
+  return path === '/' ? hierarchy : `${hierarchy}${path}`;
+}
+
+/** The cgroup above; null for the root. */
+export function parentPath(path: string): string | null {
+  return path === '/' ? null : path.slice(0, path.lastIndexOf('/')) || '/';
+}
+
+/** Weight in cgroup v2 units (100 is the default); null when the cgroup is gone or has none. */
+export function readWeight(layout: CgroupLayout, path: string): number | null {
+  const folder = cgroupFolder(layout.cpu, path);
+  if (layout.version === 2) return readNumber(`${folder}/cpu.weight`);
+  const shares = readNumber(`${folder}/cpu.shares`);
+  return shares === null ? null : (shares * 100) / 1024;
+}
+
+/** Whether the cgroup is SCHED_IDLE as a whole; null where the kernel has no `cpu.idle` (before 5.15). */
+export function readIdle(layout: CgroupLayout, path: string): boolean | null {
+  const idle = readNumber(`${cgroupFolder(layout.cpu, path)}/cpu.idle`);
+  return idle === null ? null : idle === 1;
+}
+
+/** The tightest CFS bandwidth quota of a cgroup and its ancestors, in cores; null: none. */
+export function readQuotaCores(layout: CgroupLayout, path: string): number | null {
+  let tightest: number | null = null;
+  for (let at: string | null = path; at !== null; at = parentPath(at)) {
+    const quota = ownQuotaCores(layout, cgroupFolder(layout.cpu, at));
+    if (quota !== null && (tightest === null || quota < tightest)) tightest = quota;
+  }
+  return tightest;
+}
+
+function ownQuotaCores(layout: CgroupLayout, folder: string): number | null {
+  const [quota, period] =
+    layout.version === 2
+      ? (readText(`${folder}/cpu.max`) ?? 'max').split(' ').map(Number)
+      : [
+          readNumber(`${folder}/cpu.cfs_quota_us`) ?? -1,
+          readNumber(`${folder}/cpu.cfs_period_us`) ?? 0,
+        ];
+  return quota !== undefined && period !== undefined && quota > 0 && period > 0
+    ? quota / period
+    : null;
+}
+
+export type Cpuset = {
+  readonly own: number[];
+  readonly effective: number[];
+  readonly parentEffective: number[];
+};
+
+/** The cpuset of a cgroup in the cpuset hierarchy; empty lists where there is none. */
+export function readCpuset(layout: CgroupLayout, path: string): Cpuset {
+  if (layout.cpuset === null) return { own: [], effective: [], parentEffective: [] };
+  const effectiveFile = layout.version === 2 ? 'cpuset.cpus.effective' : 'cpuset.effective_cpus';
+  const list = (at: string, file: string) =>
+    parseCpuList(readText(`${cgroupFolder(layout.cpuset ?? '', at)}/${file}`) ?? '') ?? [];
+  const effective = list(path, effectiveFile);
+  const above = parentPath(path);
+  return {
+    own: list(path, 'cpuset.cpus'),
+    effective,
+    parentEffective: above === null ? effective : list(above, effectiveFile),
+  };
+}
+
+/** Threads directly in a cgroup of the cpu hierarchy; empty when it is gone. */
+export function listCgroupTasks(layout: CgroupLayout, path: string): number[] {
+  const folder = cgroupFolder(layout.cpu, path);
+  const text = readText(`${folder}/${layout.version === 2 ? 'cgroup.threads' : 'tasks'}`);
+  return text ? text.split('\n').map(Number) : [];
+}
+
+/** Inode of a cgroup's folder, which is its id in the kernel; null when it is gone. */
+export function cgroupIdOf(layout: CgroupLayout, path: string): number | null {
+  return statSync(cgroupFolder(layout.cpu, path), { throwIfNoEntry: false })?.ino ?? null;
+}
+
+/** All cgroups under the root of the cpu hierarchy: id → path. Bounded: past `most` it stops and says so. */
+export function walkCgroups(
+  layout: CgroupLayout,
+  most = 100_000,
+): { paths: Map<number, string>; complete: boolean } {
+  const paths = new Map<number, string>();
+  const queue = ['/'];
+  for (let i = 0; i < queue.length && paths.size < most; i += 1) {
+    const path = queue[i] ?? '/';
+    const id = cgroupIdOf(layout, path);
+    if (id === null) continue;
+    paths.set(id, path);
+    for (const child of childCgroups(cgroupFolder(layout.cpu, path)))
+      queue.push(path === '/' ? `/${child}` : `${path}/${child}`);
+  }
+  return { paths, complete: paths.size < most };
+}
+
+function childCgroups(folder: string): string[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true }).flatMap(entry =>
+      entry.isDirectory() ? [entry.name] : [],
+    );
+  } catch (error) {
+    // Gone between the look at its parent and this one.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}

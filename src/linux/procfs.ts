@@ -1,0 +1,79 @@
+import { parseCpuList } from './cpu-list.ts';
+import { listFolder, readText } from './read-file.ts';
+import type { Roots } from './roots.ts';
+
+export type TaskStat = {
+  readonly name: string;
+  readonly startTicks: number;
+  /** The CPU it ran on last. */
+  readonly cpu: number;
+};
+
+/** /proc/TID/stat; null when the task has ended. The name may hold spaces and parentheses: fields are counted from the last one. */
+export function readTaskStat(roots: Roots, tid: number): TaskStat | null {
+  const text = readText(`${roots.proc}/${tid}/stat`);
+  const close = text?.lastIndexOf(')') ?? -1;
+  if (text === null || close < 0) return null;
+  const fields = text.slice(close + 2).split(' ');
+  // Numbered as in proc(5): field 3 is the first after the name.
+  const startTicks = Number(fields[22 - 3]);
+  const cpu = Number(fields[39 - 3]);
+  if (!Number.isInteger(startTicks) || !Number.isInteger(cpu)) return null;
+  return { name: text.slice(text.indexOf('(') + 1, close), startTicks, cpu };
+}
+
+export type TaskStatus = { readonly tgid: number; readonly allowedCpus: number[] };
+
+/** Thread group and allowed CPUs of /proc/TID/status; null when the task has ended. */
+export function readTaskStatus(roots: Roots, tid: number): TaskStatus | null {
+  const text = readText(`${roots.proc}/${tid}/status`);
+  if (text === null) return null;
+  const allowedCpus = parseCpuList(/^Cpus_allowed_list:\s*(.*)$/m.exec(text)?.[1] ?? 'x');
+  const tgid = Number(/^Tgid:\s*(\d+)$/m.exec(text)?.[1]);
+  return allowedCpus && Number.isInteger(tgid) ? { tgid, allowedCpus } : null;
+}
+
+/** Cgroup paths of a task: by v1 controller name, and under '' on v2. Null when it has ended. */
+export function readTaskCgroups(roots: Roots, tid: number): Map<string, string> | null {
+  const text = readText(`${roots.proc}/${tid}/cgroup`);
+  if (text === null) return null;
+  const paths = new Map<string, string>();
+  for (const line of text.split('\n')) {
+    const [, controllers, path] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
+    if (controllers === undefined || path === undefined) continue;
+    for (const controller of controllers.split(',')) paths.set(controller, path);
+  }
+  return paths;
+}
+
+/** Threads of a process; empty when it has ended. */
+export function listThreads(roots: Roots, tgid: number): number[] {
+  return listFolder(`${roots.proc}/${tgid}/task`).map(Number).filter(Number.isInteger);
+}
+
+/** Arguments of a process; empty for kernel threads and when it has ended. */
+export function readCommandLine(roots: Roots, tgid: number): string[] {
+  return (
+    readText(`${roots.proc}/${tgid}/cmdline`)
+      ?.split('\0')
+      .filter(part => part !== '') ?? []
+  );
+}
+
+/** Idle and steal time of each logical CPU in seconds since boot, from /proc/stat (USER_HZ). */
+export function readCpuTimes(
+  roots: Roots,
+): { cpu: number; idleSeconds: number; stealSeconds: number }[] {
+  const text = readText(`${roots.proc}/stat`) ?? '';
+  const times = [];
+  for (const [, cpu, fields] of text.matchAll(/^cpu(\d+) (.*)$/gm)) {
+    const ticks = (fields ?? '').split(' ').map(Number);
+    // user nice system idle iowait irq softirq steal: a CPU that waits for I/O is free to run something.
+    times.push({
+      cpu: Number(cpu),
+      idleSeconds: ((ticks[3] ?? 0) + (ticks[4] ?? 0)) / 100,
+      stealSeconds: (ticks[7] ?? 0) / 100,
+    });
+  }
+  return times;
+}

@@ -1,0 +1,40 @@
+import { readdirSync, readFileSync } from 'node:fs';
+
+const goneCodes = new Set([
+  'ENOENT',
+  'ESRCH',
+  'ENODEV',
+  'ENOTDIR',
+  'EACCES',
+  'EPERM',
+  'EINVAL',
+  'EIO',
+]);
+
+/** The trimmed text of a kernel file; null when it is not there (any more) or not readable: processes end meanwhile. */
+export function readText(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch (error) {
+    if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return null;
+    throw error;
+  }
+}
+
+/** The number in a kernel file; null as `readText`, or when it holds none. */
+export function readNumber(path: string): number | null {
+  const text = readText(path);
+  if (text === null || text === '') return null;
+  const value = Number(text);
+  return Number.isFinite(value) ? value : null;
+}
+
+/** Names in a folder; empty when it is not there (any more). */
+export function listFolder(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch (error) {
+    if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return [];
+    throw error;
+  }
+}
