@@ -1,8 +1,10 @@
-/** Attribute values as OTLP carries them; bytes and nested detail included. */
+/** Attribute values as OTLP carries them; bytes and nested detail included. Null is an AnyValue with nothing set. */
 export type AttributeValue =
   | string
   | number
   | boolean
+  | null
+  | null
   | Uint8Array
   | readonly AttributeValue[]
   | { readonly [key: string]: AttributeValue };
