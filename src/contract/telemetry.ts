@@ -4,7 +4,6 @@ export type AttributeValue =
   | number
   | boolean
   | null
-  | null
   | Uint8Array
   | readonly AttributeValue[]
   | { readonly [key: string]: AttributeValue };
