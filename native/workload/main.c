@@ -1,0 +1,91 @@
+// sculpt-workload latency|spin|threads: synthetic instances that measure themselves by their own
+// clock.
+#define _GNU_SOURCE
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "workload.h"
+
+uint64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void usage_error(const char *message) {
+  fprintf(stderr,
+          "sculpt-workload: %s\n"
+          "usage: sculpt-workload latency [--period-us 1000] [--burn-us 300] [--raw FILE]\n"
+          "       sculpt-workload spin [--threads 1]\n"
+          "       sculpt-workload threads [--count 1000]\n"
+          "latency: sleeps a period, notes how late it woke, burns; a line \"mark NAME\" on "
+          "standard input\n"
+          "         answers one JSON line about the samples since the last mark and appends them "
+          "to FILE\n",
+          message);
+  exit(2);
+}
+
+static long number(const char *name, const char *text, long least, long most) {
+  char *end;
+  long value = strtol(text, &end, 10);
+  if (*text == '\0' || *end != '\0' || value < least || value > most) {
+    char message[160];
+    snprintf(message, sizeof message, "--%s: wanted %ld..%ld, got \"%.40s\"", name, least, most,
+             text);
+    usage_error(message);
+  }
+  return value;
+}
+
+// A staged instance never outlives who staged it, even when that one is killed with SIGKILL.
+static void die_with_parent(void) {
+  pid_t parent = getppid();
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) exit(0);
+}
+
+int main(int argc, char **argv) {
+  static const struct option options[] = {
+      {"period-us", required_argument, NULL, 'p'}, {"burn-us", required_argument, NULL, 'b'},
+      {"raw", required_argument, NULL, 'r'},       {"threads", required_argument, NULL, 't'},
+      {"count", required_argument, NULL, 'c'},     {NULL, 0, NULL, 0}};
+  long period_us = 1000, burn_us = 300, threads = 1, count = 1000;
+  const char *raw_path = NULL;
+  int option;
+  while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    switch (option) {
+      case 'p':
+        period_us = number("period-us", optarg, 50, 10000000);
+        break;
+      case 'b':
+        burn_us = number("burn-us", optarg, 0, 10000000);
+        break;
+      case 'r':
+        raw_path = optarg;
+        break;
+      case 't':
+        threads = number("threads", optarg, 1, 1024);
+        break;
+      case 'c':
+        count = number("count", optarg, 1, 65536);
+        break;
+      default:
+        usage_error("unknown option");
+    }
+  }
+  if (optind != argc - 1) usage_error("wanted one mode");
+  die_with_parent();
+  const char *mode = argv[optind];
+  if (strcmp(mode, "latency") == 0)
+    return run_latency((uint64_t)period_us * 1000, (uint64_t)burn_us * 1000, raw_path);
+  if (strcmp(mode, "spin") == 0) return run_spin((int)threads);
+  if (strcmp(mode, "threads") == 0) return run_threads((int)count);
+  usage_error("wanted the mode latency, spin or threads");
+}
