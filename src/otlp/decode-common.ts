@@ -5,9 +5,7 @@ import {
   maxDepth,
   readBytes,
   readDouble,
-  readFields,
   readFixed64,
-  readLength,
   readMessage,
   readSignedVarint,
   readString,
@@ -28,18 +26,14 @@ const valueTag = tag.bytes(2);
 
 /** A KeyValue into `attributes`; a key that comes twice keeps the last value. */
 export function readKeyValue(cursor: Cursor, attributes: MutableAttributes, depth = 0): void {
-  const end = readLength(cursor);
-  const outer = cursor.end;
-  cursor.end = end;
   let key = '';
   let value: AttributeValue = null;
-  readFields(cursor, end, field => {
+  readMessage(cursor, field => {
     if (field === keyTag) key = readString(cursor);
     else if (field === valueTag) value = readAnyValue(cursor, depth);
     else return false;
     return true;
   });
-  cursor.end = outer;
   setOwn(attributes, key, value);
 }
 

@@ -1,0 +1,68 @@
+import { ProtobufMetricsSerializer } from '@opentelemetry/otlp-transformer';
+import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
+import { createExportClient, type SendResult } from './export-client.ts';
+
+export type ExportResult = { readonly ok: true } | { readonly ok: false; readonly reason: string };
+
+export type MetricsExporter = {
+  /** Sends once, without retrying: cumulative series heal with the next export. Never throws. */
+  readonly export: (resources: readonly ResourceMetrics[]) => Promise<ExportResult>;
+  readonly stop: () => Promise<void>;
+};
+
+export type MetricsExporterOptions = {
+  /** `unix:///path` or `http(s)://host:port`. */
+  readonly endpoint: string;
+  readonly timeoutSeconds?: number;
+  /** Requests are cut between resources below this; collectors take 4 MiB unless configured otherwise. */
+  readonly maxRequestBytes?: number;
+};
+
+/**
+ * Exports many resources in one call. The SDK's serializer takes one ResourceMetrics at a time; serialized requests,
+ * concatenated, are one valid request with all of them (repeated fields of protobuf concatenate).
+ */
+export function createMetricsExporter(options: MetricsExporterOptions): MetricsExporter {
+  const { endpoint, timeoutSeconds = 5, maxRequestBytes = 3_500_000 } = options;
+  const client = createExportClient({ endpoint, signal: 'metrics', timeoutSeconds });
+  return {
+    export: async resources => {
+      const requests = serialize(resources, maxRequestBytes);
+      const results = await Promise.all(requests.map(request => client.send(request)));
+      const reasons = results.map(failureOf).filter(reason => reason !== null);
+      return reasons[0] === undefined ? { ok: true } : { ok: false, reason: reasons[0] };
+    },
+    stop: async () => client.close(),
+  };
+}
+
+function serialize(resources: readonly ResourceMetrics[], maxRequestBytes: number): Buffer[] {
+  const requests: Buffer[] = [];
+  let parts: Uint8Array[] = [];
+  let bytes = 0;
+  const cut = () => {
+    if (parts.length > 0) requests.push(Buffer.concat(parts, bytes));
+    parts = [];
+    bytes = 0;
+  };
+  for (const resource of resources) {
+    const part = ProtobufMetricsSerializer.serializeRequest(resource);
+    if (!part) continue;
+    if (bytes + part.byteLength > maxRequestBytes) cut();
+    parts.push(part);
+    bytes += part.byteLength;
+  }
+  cut();
+  return requests;
+}
+
+function failureOf(result: SendResult): string | null {
+  switch (result.kind) {
+    case 'ok':
+      return null;
+    case 'partial':
+      return `${result.rejected} points rejected: ${result.message}`;
+    default:
+      return result.reason;
+  }
+}

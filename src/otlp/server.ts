@@ -1,0 +1,185 @@
+import {
+  Metadata,
+  Server,
+  ServerCredentials,
+  ServerInterceptingCall,
+  type ServerInterceptor,
+  type ServerUnaryCall,
+  type sendUnaryData,
+  status,
+} from '@grpc/grpc-js';
+import { describeError, ProtocolError } from '../contract/errors.ts';
+import type { Running } from '../contract/ports.ts';
+import { type Counts, createCounts } from './counts.ts';
+import { encodeExportResponse } from './export-response.ts';
+import { encodeRetryStatus, statusDetailsKey } from './retry-info.ts';
+import { exportMethod, type Signal } from './services.ts';
+import { listenUnix, type PeerRefusal } from './unix-socket.ts';
+
+/** What becomes of one Export request. `partial` names what was not taken; the rest was. */
+export type Outcome =
+  | { readonly kind: 'ok' }
+  | { readonly kind: 'partial'; readonly rejected: number; readonly message: string }
+  | { readonly kind: 'invalid'; readonly message: string }
+  | { readonly kind: 'unavailable'; readonly retryAfterSeconds: number };
+
+/** May throw: ProtocolError is answered INVALID_ARGUMENT, anything else INTERNAL. */
+export type ExportHandler = (request: Buffer) => Promise<Outcome>;
+
+/** Requests by signal, records that were rejected in a partial success, and refusals by reason. */
+export type ServerCount =
+  | `requests.${Signal}`
+  | 'rejected-records'
+  | `refused.${PeerRefusal | 'queue-full' | 'too-large' | 'malformed' | 'unavailable' | 'failed'}`;
+
+export type OtlpServerOptions = {
+  /** Path of the unix socket. */
+  readonly listen: string;
+  /** Users whose processes may connect; the own user always may. */
+  readonly allowUids: readonly number[];
+  readonly maxMessageBytes: number;
+  /** Requests that may wait for their handler; more are answered UNAVAILABLE with RetryInfo. */
+  readonly queueRequests: number;
+  /** The user at the other end of a connected socket (SO_PEERCRED). */
+  readonly peerUid: (fd: number) => number;
+  readonly handlers: { readonly [signal in Signal]?: ExportHandler };
+};
+
+export type OtlpServer = Running & {
+  readonly counters: () => Readonly<Partial<Record<ServerCount, number>>>;
+};
+
+/** Senders come back after this when the queue is full: a handler takes milliseconds. */
+const fullRetrySeconds = 0.5;
+/** Largest messages that may wait together; `queueRequests` alone would allow gigabytes. */
+const queueMessages = 4;
+
+/**
+ * Receives OTLP/gRPC on a unix socket and hands each request over as bytes, in the order of arrival.
+ * @throws ConfigError CONFIG_SOCKET
+ */
+export async function startOtlpServer(options: OtlpServerOptions): Promise<OtlpServer> {
+  const counts = createCounts<ServerCount>();
+  const grpc = new Server({
+    'grpc.max_receive_message_length': options.maxMessageBytes,
+    'grpc.max_concurrent_streams': options.queueRequests + 1,
+    interceptors: [countTooLarge(counts)],
+  });
+  const queue = { requests: 0, bytes: 0 };
+  for (const signal of ['metrics', 'logs'] as const) {
+    const handler = options.handlers[signal];
+    if (!handler) continue;
+    grpc.addService(
+      { Export: exportMethod(signal) },
+      { Export: answerWith(signal, handler, options, queue, counts) },
+    );
+  }
+  const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
+  const listener = await listenUnix({
+    path: options.listen,
+    allowUids: options.allowUids,
+    peerUid: options.peerUid,
+    accept: socket => injector.injectConnection(socket),
+    refused: why => counts.add(`refused.${why}`),
+  });
+  return {
+    counters: counts.read,
+    stop: async () => {
+      grpc.forceShutdown();
+      injector.destroy();
+      await listener.close();
+    },
+  };
+}
+
+type Queue = { requests: number; bytes: number };
+type Respond = sendUnaryData<Buffer>;
+
+function answerWith(
+  signal: Signal,
+  handler: ExportHandler,
+  limits: { readonly queueRequests: number; readonly maxMessageBytes: number },
+  queue: Queue,
+  counts: Counts<ServerCount>,
+) {
+  return ({ request }: ServerUnaryCall<Buffer, Buffer>, respond: Respond): void => {
+    const bytes = queue.bytes + request.byteLength;
+    if (queue.requests >= limits.queueRequests || bytes > queueMessages * limits.maxMessageBytes) {
+      counts.add('refused.queue-full');
+      respondUnavailable(respond, 'the queue is full', fullRetrySeconds);
+      return;
+    }
+    counts.add(`requests.${signal}`);
+    queue.requests++;
+    queue.bytes = bytes;
+    outcomeOf(handler, request, counts)
+      .then(outcome => respondWith(respond, outcome, counts))
+      .finally(() => {
+        queue.requests--;
+        queue.bytes -= request.byteLength;
+      });
+  };
+}
+
+type Failed = { readonly kind: 'failed'; readonly message: string };
+
+async function outcomeOf(
+  handler: ExportHandler,
+  request: Buffer,
+  counts: Counts<ServerCount>,
+): Promise<Outcome | Failed> {
+  try {
+    return await handler(request);
+  } catch (error) {
+    if (error instanceof ProtocolError) return { kind: 'invalid', message: describeError(error) };
+    counts.add('refused.failed');
+    return { kind: 'failed', message: describeError(error) };
+  }
+}
+
+function respondWith(
+  respond: Respond,
+  outcome: Outcome | Failed,
+  counts: Counts<ServerCount>,
+): void {
+  switch (outcome.kind) {
+    case 'ok':
+      respond(null, encodeExportResponse(null));
+      return;
+    case 'partial':
+      counts.add('rejected-records', outcome.rejected);
+      respond(null, encodeExportResponse(outcome));
+      return;
+    case 'invalid':
+      counts.add('refused.malformed');
+      respond({ code: status.INVALID_ARGUMENT, details: outcome.message });
+      return;
+    case 'unavailable':
+      counts.add('refused.unavailable');
+      respondUnavailable(respond, 'not now', outcome.retryAfterSeconds);
+      return;
+    case 'failed':
+      respond({ code: status.INTERNAL, details: outcome.message });
+  }
+}
+
+function respondUnavailable(respond: Respond, details: string, retryAfterSeconds: number): void {
+  const metadata = new Metadata();
+  metadata.set(statusDetailsKey, encodeRetryStatus(status.UNAVAILABLE, details, retryAfterSeconds));
+  respond({ code: status.UNAVAILABLE, details, metadata });
+}
+
+/**
+ * grpc-js refuses a message that is too large (also after decompression) before any handler or interceptor sees it:
+ * only its own sendStatus tells. RESOURCE_EXHAUSTED is never ours.
+ */
+function countTooLarge(counts: Counts<ServerCount>): ServerInterceptor {
+  return (_method, call) => {
+    const send = call.sendStatus.bind(call);
+    call.sendStatus = answered => {
+      if (answered.code === status.RESOURCE_EXHAUSTED) counts.add('refused.too-large');
+      send(answered);
+    };
+    return new ServerInterceptingCall(call);
+  };
+}

@@ -1,0 +1,148 @@
+import { lstatSync, mkdirSync, unlinkSync } from 'node:fs';
+import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { ConfigError } from '../contract/errors.ts';
+
+/** Why a connection was closed at once. */
+export type PeerRefusal = 'peer' | 'peer-unknown' | 'too-many-connections';
+
+export type ListenUnixOptions = {
+  readonly path: string;
+  /** Users whose processes may connect; the own user always may. */
+  readonly allowUids: readonly number[];
+  /** The user at the other end of a connected socket (SO_PEERCRED). */
+  readonly peerUid: (fd: number) => number;
+  readonly accept: (socket: Socket) => void;
+  readonly refused: (why: PeerRefusal) => void;
+};
+
+/** `close` ends every connection and removes the socket file. */
+export type UnixListener = { readonly close: () => Promise<void> };
+
+export type ListenUnix = (options: ListenUnixOptions) => Promise<UnixListener>;
+
+/** A descriptor each; no deployment has more parts than this that talk to one socket. */
+const maxConnections = 256;
+
+/**
+ * Listens on a unix socket of mode 0660 and hands over the connections of allowed users only. A socket file that
+ * nobody listens on is replaced.
+ * @throws ConfigError CONFIG_SOCKET when a running part has it, it is no socket, or it cannot be bound
+ */
+export const listenUnix: ListenUnix = async options => {
+  const { path, refused } = options;
+  await removeStale(path);
+  const uids = new Set([...options.allowUids, process.getuid?.() ?? 0]);
+  const open = new Set<Socket>();
+  const server = createServer(socket => {
+    const why = refusal(socket, uids, options.peerUid);
+    if (why) {
+      refused(why);
+      socket.destroy();
+      return;
+    }
+    open.add(socket);
+    socket.once('close', () => open.delete(socket));
+    options.accept(socket);
+  });
+  server.maxConnections = maxConnections;
+  server.on('drop', () => refused('too-many-connections'));
+  await bind(server, path);
+  return {
+    close: () =>
+      new Promise(resolve => {
+        server.close(() => resolve());
+        for (const socket of open) socket.destroy();
+      }),
+  };
+};
+
+function refusal(
+  socket: Socket,
+  uids: ReadonlySet<number>,
+  peerUid: (fd: number) => number,
+): PeerRefusal | null {
+  try {
+    return uids.has(peerUid(fdOf(socket))) ? null : 'peer';
+  } catch {
+    // The peer may have gone already, and then there is nobody to serve; whatever it is, it is counted.
+    return 'peer-unknown';
+  }
+}
+
+/** Node has no public way to a socket's descriptor. */
+function fdOf(socket: Socket): number {
+  const handle = (socket as unknown as { _handle?: { fd?: unknown } | null })._handle;
+  if (typeof handle?.fd === 'number' && handle.fd >= 0) return handle.fd;
+  throw new ConfigError(
+    'CONFIG_SOCKET',
+    `wanted the file descriptor of a connection (net.Socket._handle.fd), got ${String(handle?.fd)}; this Node hides it or the connection is closed`,
+  );
+}
+
+async function removeStale(path: string): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (!found) return;
+  if (!found.isSocket()) {
+    throw new ConfigError(
+      'CONFIG_SOCKET',
+      `${path}: wanted a socket or nothing, got another file`,
+      {
+        path,
+      },
+    );
+  }
+  if (await answers(path)) {
+    throw new ConfigError('CONFIG_SOCKET', `${path}: a running part listens on it already`, {
+      path,
+    });
+  }
+  unlinkSync(path);
+}
+
+/** A socket that we may not connect to is somebody's: only "connection refused" means that nobody listens. */
+function answers(path: string): Promise<boolean> {
+  return new Promise(resolve => {
+    const probe = createConnection(path);
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code !== 'ECONNREFUSED'));
+  });
+}
+
+function bind(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const fail = (cause: unknown) => {
+      const got = cause instanceof Error ? cause.message : String(cause);
+      reject(new ConfigError('CONFIG_SOCKET', `${path}: cannot listen: ${got}`, { path }, cause));
+    };
+    server.once('error', fail);
+    server.once('listening', () => {
+      server.off('error', fail);
+      // Failed accepts (no descriptors left) end one connection, not the server.
+      server.on('error', () => undefined);
+      resolve();
+    });
+    // The mode must hold from the first instant; listen() binds before it returns, so the mask is ours alone.
+    const before = process.umask(0o117);
+    try {
+      mkdirFor(path, before);
+      server.listen(path);
+    } catch (cause) {
+      fail(cause);
+    } finally {
+      process.umask(before);
+    }
+  });
+}
+
+function mkdirFor(path: string, umask: number): void {
+  const now = process.umask(umask);
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  } finally {
+    process.umask(now);
+  }
+}
