@@ -177,6 +177,7 @@ export const pipelineConfigSchema = z.strictObject({
   listen: socketPath.default('/run/sculptor/pipeline.sock'),
   engine: endpoint.default('unix:///run/sculptor/engine.sock'),
   sculptor: endpoint.default('unix:///run/sculptor/sculptor.sock'),
+  apiSocket: socketPath.default('/run/sculptor/pipeline-api.sock'),
   mode: z
     .enum(['off', 'observe', 'approve', 'enforce'])
     .default('observe')
