@@ -1,0 +1,123 @@
+import type { HrTime } from '@opentelemetry/api';
+import { ValueType } from '@opentelemetry/api';
+import { resourceFromAttributes } from '@opentelemetry/resources';
+import {
+  AggregationTemporality,
+  DataPointType,
+  type MetricData,
+  type ResourceMetrics,
+} from '@opentelemetry/sdk-metrics';
+import { type MetricName, metrics, scopes } from '../contract/metrics.ts';
+import type { ExplicitHistogram, ExponentialHistogram } from '../contract/telemetry.ts';
+import type { Temporal } from './temporality.ts';
+
+type PointAttributes = Readonly<Record<string, string | number | boolean>>;
+
+/** One series at one time: `value` is cumulative since `start` (seconds since the epoch). */
+export type Sample = {
+  readonly metric: MetricName;
+  readonly attributes?: PointAttributes;
+  readonly start: number;
+  readonly value: number | ExplicitHistogram | ExponentialHistogram;
+};
+
+/** The samples of one resource as the SDK's data, in the temporality that was asked for. */
+export function resourceMetrics(
+  resource: PointAttributes,
+  samples: readonly Sample[],
+  now: number,
+  temporal: Temporal,
+): ResourceMetrics {
+  const byMetric = new Map<MetricName, MetricData>();
+  const identity = String(resource['service.instance.id']);
+  for (const sample of samples) {
+    const attributes = sample.attributes ?? {};
+    const key = `${identity} ${sample.metric} ${Object.values(attributes).join(' ')}`;
+    const { start, value } =
+      metrics[sample.metric].type === 'gauge'
+        ? sample
+        : temporal.shape(key, sample.start, now, sample.value);
+    const point = {
+      startTime: hrTime(start),
+      endTime: hrTime(now),
+      attributes,
+      value: pointValue(value),
+    };
+    const data = byMetric.get(sample.metric);
+    if (data) (data.dataPoints as unknown[]).push(point);
+    else byMetric.set(sample.metric, metricData(sample, point, temporal.temporality));
+  }
+  return {
+    resource: resourceFromAttributes(resource),
+    scopeMetrics: [
+      { scope: { name: scopes.agent, version: '0.1.0' }, metrics: [...byMetric.values()] },
+    ],
+  };
+}
+
+function metricData(
+  sample: Sample,
+  point: unknown,
+  temporality: AggregationTemporality,
+): MetricData {
+  const spec = metrics[sample.metric];
+  const descriptor = {
+    name: sample.metric,
+    description: spec.description,
+    unit: spec.unit,
+    valueType: ValueType.DOUBLE,
+  };
+  const dataPoints = [point];
+  if (typeof sample.value === 'number') {
+    return (
+      spec.type === 'gauge'
+        ? {
+            dataPointType: DataPointType.GAUGE,
+            descriptor,
+            aggregationTemporality: AggregationTemporality.CUMULATIVE,
+            dataPoints,
+          }
+        : {
+            dataPointType: DataPointType.SUM,
+            isMonotonic: true,
+            descriptor,
+            aggregationTemporality: temporality,
+            dataPoints,
+          }
+    ) as MetricData;
+  }
+  const dataPointType =
+    sample.value.kind === 'explicit'
+      ? DataPointType.HISTOGRAM
+      : DataPointType.EXPONENTIAL_HISTOGRAM;
+  return {
+    dataPointType,
+    descriptor,
+    aggregationTemporality: temporality,
+    dataPoints,
+  } as MetricData;
+}
+
+function pointValue(value: Sample['value']): unknown {
+  if (typeof value === 'number') return value;
+  if (value.kind === 'explicit') {
+    return {
+      count: value.count,
+      sum: value.sum,
+      buckets: { boundaries: [...value.bounds], counts: [...value.counts] },
+    };
+  }
+  return {
+    count: value.count,
+    sum: value.sum,
+    scale: value.scale,
+    zeroCount: value.zeroCount,
+    positive: { offset: value.offset, bucketCounts: [...value.counts] },
+    negative: { offset: 0, bucketCounts: [] },
+  };
+}
+
+function hrTime(seconds: number): HrTime {
+  const whole = Math.floor(seconds);
+  return [whole, Math.round((seconds - whole) * 1e9)];
+}

@@ -1,0 +1,33 @@
+import { attr } from '../contract/metrics.ts';
+import type { Sample } from './metric-data.ts';
+
+export type SelfCounts = {
+  readonly events: number;
+  readonly lost: Readonly<Record<string, number>>;
+  readonly exportsLost: Readonly<Record<string, number>>;
+  readonly uncounted: number;
+  readonly entries: number;
+  readonly collectSeconds: number;
+};
+
+/** What the agent says of itself. Reasons that never happened are told as 0, so that a first loss is seen as a change. */
+export function selfSamples(counts: SelfCounts, start: number): Sample[] {
+  const byReason = (
+    metric: Sample['metric'],
+    reasons: Readonly<Record<string, number>>,
+  ): Sample[] =>
+    Object.entries(reasons).map(([reason, value]) => ({
+      metric,
+      attributes: { [attr.reason]: reason },
+      start,
+      value,
+    }));
+  return [
+    { metric: 'sculptor.agent.events', start, value: counts.events },
+    ...byReason('sculptor.agent.events.lost', counts.lost),
+    ...byReason('sculptor.agent.exports.lost', counts.exportsLost),
+    { metric: 'sculptor.agent.map.entries', start, value: counts.entries },
+    { metric: 'sculptor.agent.instances.uncounted', start, value: counts.uncounted },
+    { metric: 'sculptor.agent.collect.time', start, value: counts.collectSeconds },
+  ];
+}

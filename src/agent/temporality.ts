@@ -1,0 +1,77 @@
+import { AggregationTemporality } from '@opentelemetry/sdk-metrics';
+import type { ExplicitHistogram, ExponentialHistogram } from '../contract/telemetry.ts';
+
+type Value = number | ExplicitHistogram | ExponentialHistogram;
+
+/** Shapes cumulative values into what is exported. Between `shape` and `settle` an export is under way. */
+export type Temporal = {
+  readonly temporality: AggregationTemporality;
+  readonly shape: (
+    key: string,
+    start: number,
+    now: number,
+    value: Value,
+  ) => { start: number; value: Value };
+  /** Delta: what was delivered is taken off the next; what was not is in it again, so that nothing is lost. */
+  readonly settle: (delivered: boolean) => void;
+  /** Drops what is kept of series that begin with `prefix`. */
+  readonly forget: (prefix: string) => void;
+};
+
+/** Cumulative unless OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE says delta (or lowmemory, which is delta for counters). */
+export function temporalityFrom(preference: string | undefined): Temporal {
+  const wanted = preference?.toLowerCase();
+  return wanted === 'delta' || wanted === 'lowmemory'
+    ? deltaTemporality()
+    : cumulativeTemporality();
+}
+
+function cumulativeTemporality(): Temporal {
+  return {
+    temporality: AggregationTemporality.CUMULATIVE,
+    shape: (_key, start, _now, value) => ({ start, value }),
+    settle: () => undefined,
+    forget: () => undefined,
+  };
+}
+
+function deltaTemporality(): Temporal {
+  const delivered = new Map<string, { time: number; value: Value }>();
+  let underWay = new Map<string, { time: number; value: Value }>();
+  return {
+    temporality: AggregationTemporality.DELTA,
+    shape: (key, start, now, value) => {
+      const last = delivered.get(key);
+      underWay.set(key, { time: now, value });
+      if (!last || last.time < start) return { start, value };
+      return { start: last.time, value: difference(value, last.value) };
+    },
+    settle: ok => {
+      if (ok) for (const [key, last] of underWay) delivered.set(key, last);
+      underWay = new Map();
+    },
+    forget: prefix => {
+      for (const key of delivered.keys()) if (key.startsWith(prefix)) delivered.delete(key);
+    },
+  };
+}
+
+function difference(value: Value, before: Value): Value {
+  if (typeof value === 'number' || typeof before === 'number')
+    return Number(value) - Number(before);
+  const common = { count: value.count - before.count, sum: value.sum - before.sum };
+  if (value.kind === 'explicit') {
+    return {
+      ...value,
+      ...common,
+      counts: value.counts.map((count, i) => count - (before.counts[i] ?? 0)),
+    };
+  }
+  // Cumulative buckets only grow outwards: the earlier offset is the same or higher.
+  const shift = before.kind === 'exponential' ? before.offset - value.offset : 0;
+  return {
+    ...value,
+    ...common,
+    counts: value.counts.map((count, i) => count - (before.counts[i - shift] ?? 0)),
+  };
+}
