@@ -132,7 +132,7 @@ export function readString(cursor: Cursor): string {
 /** A copy of a bytes field: the request it came in is not kept alive by it. */
 export function readBytes(cursor: Cursor): Uint8Array {
   const end = readLength(cursor);
-  const copy = Uint8Array.prototype.slice.call(cursor.bytes, cursor.pos, end);
+  const copy = new Uint8Array(cursor.bytes.subarray(cursor.pos, end));
   cursor.pos = end;
   return copy;
 }
