@@ -1,0 +1,243 @@
+import { ActuationError } from '../../contract/errors.ts';
+import type { Move } from '../../contract/recommendation.ts';
+import { readCpuset } from '../../linux/cgroups.ts';
+import { formatCpuList, parseCpuList } from '../../linux/cpu-list.ts';
+import { readCpuIds } from '../../linux/topology.ts';
+import { bootTicks, type Kernel } from '../kernel.ts';
+import type { Actuator, Problem, UndoEntry, UndoResult } from './actuator.ts';
+import { undoBorn } from './born.ts';
+import { ownerProblem, problem } from './cgroup-file.ts';
+import { cpusOf, intersection, isWithin, offlineProblems } from './cpus.ts';
+import { affinityOf, cpusetPathOf } from './cpuset.ts';
+import { resolveTasks, type Thread, threadsOf } from './tasks.ts';
+
+/**
+ * The CPU masks of threads. A thread without a mask of its own gets all possible CPUs back, so that it follows a later
+ * widening of its cpuset; the entry `born` stands for the threads that are made while the action holds.
+ * @see https://man7.org/linux/man-pages/man2/sched_setaffinity.2.html
+ */
+export const affinityActuator: Actuator = {
+  validate: (kernel, move) => {
+    const owned = move.instance.id.startsWith('/') ? ownerProblem(kernel, move.instance.id) : null;
+    if (owned) return [owned];
+    if (move.instance.id === '/') return [problem('protected', 'the root cgroup is never moved')];
+    const { threads, problems } = resolveTasks(kernel, move);
+    return [
+      ...problems,
+      ...offlineProblems(kernel, move),
+      ...outsideProblems(kernel, move, threads),
+    ];
+  },
+  snapshot: (kernel, move) => {
+    const { threads, cgroups } = resolveTasks(kernel, move);
+    const wanted = formatCpuList(cpusOf(move));
+    const writeList = listWriter();
+    let widens = false;
+    const entries = threads.flatMap(thread => {
+      const before = affinityOf(kernel, thread.tid);
+      if (before === null) return [];
+      if (!isWithin(cpusOf(move), before)) widens = true;
+      return threadEntry(thread, writeList(before), wanted);
+    });
+    return { entries: [bornEntry(kernel, cgroups, wanted), ...entries], widens };
+  },
+  latecomers: (kernel, move, known) => {
+    const seen = new Set(known.map(entry => entry.resource));
+    const wanted = formatCpuList(cpusOf(move));
+    return resolveTasks(kernel, move).threads.flatMap(thread => {
+      if (seen.has(`affinity:${thread.tid}@${thread.startTicks}`)) return [];
+      const before = formatCpuList(affinityOf(kernel, thread.tid) ?? []);
+      // One with our mask has inherited it: that is no old value to give back, and the sweep finds it.
+      return before === '' || before === wanted ? [] : threadEntry(thread, before, wanted);
+    });
+  },
+  apply: (kernel, entries) => {
+    const threads = entries.filter(entry => entry.kind === 'affinity');
+    const alive = stillThere(kernel, threads);
+    for (const [wanted, group] of groupBy(alive, entry => entry.wanted)) {
+      const errors = kernel.native.setAffinity(
+        Int32Array.from(group, entry => Number(entry.key)),
+        Int32Array.from(parseCpuList(wanted) ?? []),
+      );
+      errors.forEach((errno, i) => {
+        const entry = group[i];
+        if (errno === 0 || errno === ESRCH || !entry) return;
+        throw new ActuationError(
+          'ACTUATION_WRITE',
+          `${entry.resource}: the kernel refused CPUs ${wanted} with errno ${errno}`,
+          { resource: entry.resource, attempted: wanted, previous: entry.before, errno },
+        );
+      });
+    }
+  },
+  readBack: (kernel, entries) => {
+    const alive = new Set(stillThere(kernel, entries));
+    const expected = expectation(kernel);
+    const writeList = listWriter();
+    return entries.map(entry => {
+      if (entry.kind === 'born') return { held: entry.wanted, ours: true };
+      const held = alive.has(entry) ? affinityOf(kernel, Number(entry.key)) : null;
+      if (held === null) return { held: null, ours: true };
+      const text = writeList(held);
+      return { held: text, ours: text === entry.wanted || text === expected(entry) };
+    });
+  },
+  undo: (kernel, entries, all) => {
+    const results = new Map<UndoEntry, UndoResult>();
+    undoThreads(
+      kernel,
+      entries.filter(entry => entry.kind === 'affinity'),
+      results,
+    );
+    for (const entry of entries) {
+      if (entry.kind === 'born') results.set(entry, undoBorn(kernel, entry, all));
+    }
+    return entries.map(entry => results.get(entry) ?? gone(entry));
+  },
+  dryRun: move =>
+    `set the affinity of ${move.tasks.length || 'all'} tasks of ${move.instance.id} to ${formatCpuList(cpusOf(move))}`,
+};
+
+const ESRCH = 3;
+
+function threadEntry(thread: Thread, before: string, wanted: string): UndoEntry {
+  return {
+    resource: `affinity:${thread.tid}@${thread.startTicks}`,
+    kind: 'affinity',
+    key: String(thread.tid),
+    identity: thread.startTicks,
+    before,
+    wanted,
+    ownMask: thread.ownMask,
+    tgid: thread.tgid,
+  };
+}
+
+function bornEntry(kernel: Kernel, cgroups: readonly string[], wanted: string): UndoEntry {
+  const identity = bootTicks(kernel.roots);
+  return {
+    resource: `born:${cgroups.join(',')}@${identity}`,
+    kind: 'born',
+    key: JSON.stringify(cgroups),
+    identity,
+    before: '',
+    wanted,
+    ownMask: null,
+    tgid: 0,
+  };
+}
+
+/** Each thread's cpuset must allow the CPUs: the kernel would cut the mask silently. Threads of a process share a cpuset. */
+function outsideProblems(kernel: Kernel, move: Move, threads: readonly Thread[]): Problem[] {
+  const told = new Set<string>();
+  const problems: Problem[] = [];
+  for (const [, [thread]] of groupBy(threads, each => String(each.tgid))) {
+    const path = thread && kernel.layout.cpuset !== null ? cpusetPathOf(kernel, thread.tid) : null;
+    if (path === null || told.has(path)) continue;
+    told.add(path);
+    const { effective } = readCpuset(kernel.layout, path);
+    if (effective.length > 0 && !isWithin(cpusOf(move), effective)) {
+      problems.push(
+        problem(
+          'outside-parent',
+          `cpuset ${path} of ${move.instance.id}: got CPUs ${formatCpuList(cpusOf(move))}; wanted some of ${formatCpuList(effective)}`,
+        ),
+      );
+    }
+  }
+  return problems;
+}
+
+/** Entries whose tid still means the same task. */
+function stillThere(kernel: Kernel, entries: readonly UndoEntry[]): UndoEntry[] {
+  const wanted = entries.filter(entry => entry.kind === 'affinity');
+  const now = threadsOf(
+    kernel,
+    kernel.ownMasks(),
+    wanted.map(entry => Number(entry.key)),
+  );
+  const ticks = new Map(now.map(thread => [thread.tid, thread.startTicks]));
+  return wanted.filter(entry => ticks.get(Number(entry.key)) === entry.identity);
+}
+
+function undoThreads(
+  kernel: Kernel,
+  entries: readonly UndoEntry[],
+  results: Map<UndoEntry, UndoResult>,
+): void {
+  const possible = readCpuIds(kernel.roots).possible;
+  const expected = expectation(kernel);
+  const writeList = listWriter();
+  const masks = kernel.ownMasks();
+  const ours = stillThere(kernel, entries).filter(entry => {
+    const held = affinityOf(kernel, Number(entry.key));
+    if (held === null) return false;
+    const text = writeList(held);
+    // Nobody can take a mask of its own away again: one that has none was never touched.
+    const untouched = entry.ownMask === false && masks.get(Number(entry.key))?.ownMask === false;
+    const mine = text === entry.wanted || text === expected(entry);
+    if (untouched || (!mine && text === entry.before)) {
+      results.set(entry, { state: 'restored', message: `${entry.resource}: ${text}` });
+      return false;
+    }
+    if (mine) return true;
+    results.set(entry, {
+      state: 'yielded',
+      message: `${entry.resource}: is "${text}", we wrote "${entry.wanted}": left to whoever changed it`,
+    });
+    return false;
+  });
+  const target = (entry: UndoEntry) =>
+    entry.ownMask === false ? formatCpuList(possible) : entry.before;
+  for (const [cpus, group] of groupBy(ours, target)) {
+    const errors = kernel.native.setAffinity(
+      Int32Array.from(group, entry => Number(entry.key)),
+      Int32Array.from(parseCpuList(cpus) ?? []),
+    );
+    group.forEach((entry, i) => {
+      const errno = errors[i] ?? 0;
+      if (errno === ESRCH) results.set(entry, gone(entry));
+      else if (errno === 0)
+        results.set(entry, { state: 'restored', message: `${entry.resource}: ${cpus}` });
+      else
+        results.set(entry, {
+          state: 'failed',
+          message: `${entry.resource}: the kernel refused CPUs ${cpus} with errno ${errno}`,
+        });
+    });
+  }
+}
+
+function gone(entry: UndoEntry): UndoResult {
+  return { state: 'gone', message: `${entry.resource}: ended` };
+}
+
+/** What a mask of ours looks like now: cut by the thread's cpuset; all of the cpuset where nothing is left of it. */
+function expectation(kernel: Kernel): (entry: UndoEntry) => string {
+  const byProcess = new Map<number, number[]>();
+  return entry => {
+    let effective = byProcess.get(entry.tgid);
+    if (effective === undefined) {
+      const path = cpusetPathOf(kernel, Number(entry.key));
+      effective = path === null ? [] : readCpuset(kernel.layout, path).effective;
+      byProcess.set(entry.tgid, effective);
+    }
+    const left = intersection(parseCpuList(entry.wanted) ?? [], effective);
+    return formatCpuList(left.length > 0 ? left : effective);
+  };
+}
+
+/** Threads mostly share a few masks: each is written out once. */
+function listWriter(): (cpus: readonly number[]) => string {
+  const seen = new Map<string, string>();
+  return cpus => {
+    const key = cpus.join();
+    const text = seen.get(key) ?? formatCpuList(cpus);
+    seen.set(key, text);
+    return text;
+  };
+}
+
+function groupBy<T>(items: readonly T[], key: (item: T) => string): Map<string, T[]> {
+  return Map.groupBy(items, key);
+}

@@ -1,0 +1,68 @@
+import { listCgroupTasks } from '../../linux/cgroups.ts';
+import { formatCpuList, parseCpuList } from '../../linux/cpu-list.ts';
+import { listThreads } from '../../linux/procfs.ts';
+import { readCpuIds } from '../../linux/topology.ts';
+import type { Kernel } from '../kernel.ts';
+import type { UndoEntry, UndoResult } from './actuator.ts';
+import { affinityOf } from './cpuset.ts';
+import { type Thread, threadsOf } from './tasks.ts';
+
+/** A thread that is being given back may make another meanwhile, with our mask; the newest generation is looked for again. */
+const mostSweeps = 10;
+
+/**
+ * Gives the threads that were born of touched ones while the action held what those had before: all possible CPUs, or the
+ * mask of their own that all of the action's threads shared.
+ */
+export function undoBorn(kernel: Kernel, entry: UndoEntry, all: readonly UndoEntry[]): UndoResult {
+  const touched = all.filter(other => other.kind === 'affinity' && other.wanted === entry.wanted);
+  const cpus = Int32Array.from(givenBack(kernel, touched));
+  let swept = 0;
+  for (let sweep = 0; sweep < mostSweeps; sweep += 1) {
+    const born = findBorn(kernel, entry, touched);
+    if (born.length === 0) return restored(entry, swept);
+    kernel.native.setAffinity(
+      Int32Array.from(born, thread => thread.tid),
+      cpus,
+    );
+    swept += born.length;
+    // What has our mask because its own choice is the same would be found for ever: one look at each is enough.
+    touched.push(
+      ...born.map(thread => ({
+        ...entry,
+        key: String(thread.tid),
+        identity: thread.startTicks,
+        tgid: thread.tgid,
+      })),
+    );
+  }
+  return restored(entry, swept);
+}
+
+function restored(entry: UndoEntry, swept: number): UndoResult {
+  return { state: 'restored', message: `${entry.resource}: ${swept} threads born meanwhile` };
+}
+
+function givenBack(kernel: Kernel, touched: readonly UndoEntry[]): readonly number[] {
+  const own = new Set(touched.map(entry => (entry.ownMask === false ? '' : entry.before)));
+  const [only] = own;
+  return own.size === 1 && only ? (parseCpuList(only) ?? []) : readCpuIds(kernel.roots).possible;
+}
+
+/** Threads younger than the action, in its processes and cgroups, that hold its mask and are not among its own. */
+function findBorn(kernel: Kernel, entry: UndoEntry, touched: readonly UndoEntry[]): Thread[] {
+  const known = new Set(touched.map(other => `${other.key}@${other.identity}`));
+  const tgids = new Set(touched.map(other => other.tgid));
+  const cgroups = JSON.parse(entry.key) as string[];
+  const tids = new Set([
+    ...cgroups.flatMap(path => listCgroupTasks(kernel.layout, path)),
+    ...[...tgids].flatMap(tgid => listThreads(kernel.roots, tgid)),
+  ]);
+  return threadsOf(kernel, kernel.ownMasks(), [...tids]).filter(
+    thread =>
+      !known.has(`${thread.tid}@${thread.startTicks}`) &&
+      thread.startTicks >= entry.identity &&
+      thread.ownMask !== false &&
+      formatCpuList(affinityOf(kernel, thread.tid) ?? []) === entry.wanted,
+  );
+}

@@ -1,0 +1,142 @@
+import { statSync, writeFileSync } from 'node:fs';
+import { ActuationError, describeError } from '../../contract/errors.ts';
+import { cgroupFolder } from '../../linux/cgroups.ts';
+import { ownerOf } from '../../linux/placement.ts';
+import { readText } from '../../linux/read-file.ts';
+import type { Kernel } from '../kernel.ts';
+import type { Problem, UndoEntry, UndoKind, UndoResult } from './actuator.ts';
+
+/** Folder of a cgroup in the hierarchy that a file belongs to. */
+export function folderOf(kernel: Kernel, path: string, file: string): string {
+  const { cpu, cpuset } = kernel.layout;
+  return cgroupFolder(file.startsWith('cpuset.') ? (cpuset ?? cpu) : cpu, path);
+}
+
+/** Inode of the folder; null when the cgroup is gone. */
+function inodeOf(folder: string): number | null {
+  return statSync(folder, { throwIfNoEntry: false })?.ino ?? null;
+}
+
+/** What keeps a cgroup file from being written at all: no such cgroup, the root, another owner, no such file. */
+export function cgroupProblems(kernel: Kernel, path: string, file: string): Problem[] {
+  if (!path.startsWith('/') || path.split('/').includes('..')) {
+    return [problem('no-actuator', `instance ${path}: it has no cgroup path; wanted one from /`)];
+  }
+  if (path === '/') return [problem('protected', 'the root cgroup is never moved')];
+  const owned = ownerProblem(kernel, path);
+  if (owned) return [owned];
+  const folder = folderOf(kernel, path, file);
+  if (inodeOf(folder) === null)
+    return [problem('not-found', `${folder}: no such cgroup (any more)`)];
+  return readText(`${folder}/${file}`) === null
+    ? [problem('no-actuator', `${folder}/${file}: this kernel or hierarchy has no such file`)]
+    : [];
+}
+
+/** The API of an owner comes first, and none is built yet: its cgroups and threads are left alone. */
+export function ownerProblem(kernel: Kernel, path: string): Problem | null {
+  const owner = ownerOf(kernel, path);
+  if (owner === 'none') return null;
+  return problem(
+    'owned',
+    `cgroup ${path} is owned by ${owner}: its own API is wanted, and this version has none for it`,
+  );
+}
+
+export function problem(code: Problem['code'], message: string): Problem {
+  return { code, message };
+}
+
+export function fileEntry(
+  kernel: Kernel,
+  kind: UndoKind,
+  path: string,
+  file: string,
+  wanted: string,
+): UndoEntry {
+  const folder = folderOf(kernel, path, file);
+  const before = readText(`${folder}/${file}`);
+  const identity = inodeOf(folder);
+  if (before === null || identity === null) {
+    throw new ActuationError('ACTUATION_TARGET', `${folder}/${file}: gone meanwhile`, {
+      resource: `cgroup:${path}:${file}`,
+    });
+  }
+  const resource = `cgroup:${path}:${file}`;
+  return { resource, kind, key: path, identity, before, wanted, ownMask: null, tgid: 0 };
+}
+
+/** File of an entry: the last part of its resource. */
+function fileOf(entry: UndoEntry): string {
+  return entry.resource.slice(entry.resource.lastIndexOf(':') + 1);
+}
+
+/** The value now; null when the cgroup is gone, also when another has its path. */
+export function heldBy(kernel: Kernel, entry: UndoEntry): string | null {
+  const folder = folderOf(kernel, entry.key, fileOf(entry));
+  return inodeOf(folder) === entry.identity ? readText(`${folder}/${fileOf(entry)}`) : null;
+}
+
+/** Writes a value as the kernel takes it; a lone newline is how a list is made empty. @throws ActuationError ACTUATION_WRITE */
+export function writeCgroupFile(kernel: Kernel, entry: UndoEntry, value: string): void {
+  const path = `${folderOf(kernel, entry.key, fileOf(entry))}/${fileOf(entry)}`;
+  try {
+    // r+: a kernel file is never created, and a folder of a test neither.
+    writeFileSync(path, `${value}\n`, { flag: 'r+' });
+  } catch (cause) {
+    throw new ActuationError(
+      'ACTUATION_WRITE',
+      `${path}: the kernel refused "${value}": ${describeError(cause)}`,
+      { resource: entry.resource, attempted: value, previous: entry.before },
+      cause,
+    );
+  }
+}
+
+/** Applies entries one by one; a cgroup that another has replaced is not written. */
+export function applyFiles(kernel: Kernel, entries: readonly UndoEntry[]): void {
+  for (const entry of entries) {
+    if (heldBy(kernel, entry) === null) {
+      throw new ActuationError('ACTUATION_TARGET', `${entry.resource}: gone meanwhile`, {
+        resource: entry.resource,
+      });
+    }
+    writeCgroupFile(kernel, entry, entry.wanted);
+  }
+}
+
+export function readBackFiles(
+  kernel: Kernel,
+  entries: readonly UndoEntry[],
+): { held: string | null; ours: boolean }[] {
+  return entries.map(entry => {
+    const held = heldBy(kernel, entry);
+    return { held, ours: held === entry.wanted };
+  });
+}
+
+export function undoFile(kernel: Kernel, entry: UndoEntry): UndoResult {
+  const held = heldBy(kernel, entry);
+  if (held === null) return { state: 'gone', message: `${entry.resource}: the cgroup is gone` };
+  if (held === entry.before) return { state: 'restored', message: `${entry.resource}: ${held}` };
+  if (held !== entry.wanted) {
+    return {
+      state: 'yielded',
+      message: `${entry.resource}: is "${held}", we wrote "${entry.wanted}": left to whoever changed it`,
+    };
+  }
+  try {
+    writeCgroupFile(kernel, entry, entry.before);
+  } catch (error) {
+    if (heldBy(kernel, entry) === null)
+      return { state: 'gone', message: `${entry.resource}: the cgroup is gone` };
+    return { state: 'failed', message: describeError(error) };
+  }
+  const after = heldBy(kernel, entry);
+  return after === entry.before || after === null
+    ? { state: after === null ? 'gone' : 'restored', message: `${entry.resource}: ${after}` }
+    : {
+        state: 'failed',
+        message: `${entry.resource}: wrote "${entry.before}", and the kernel holds "${after}"`,
+      };
+}

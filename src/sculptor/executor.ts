@@ -1,0 +1,237 @@
+import type { Action, ActionReason, ActionState } from '../contract/action.ts';
+import type { SculptorConfig } from '../contract/config.ts';
+import { ActuationError, describeError } from '../contract/errors.ts';
+import type { Clock, Say } from '../contract/ports.ts';
+import type { Recommendation } from '../contract/recommendation.ts';
+import type { ActionLog } from './action-log.ts';
+import { problem } from './actuators/cgroup-file.ts';
+import { type ActionTimings, allocationsOf, applyPlan, notOurs } from './apply.ts';
+import type { HeadlineSeries } from './headline-series.ts';
+import { type History, involved } from './history.ts';
+import type { Journal } from './journal.ts';
+import type { Kernel } from './kernel.ts';
+import { findNeighbours } from './neighbours.ts';
+import type { Plan } from './plan.ts';
+import { restoreOpen } from './restore.ts';
+import type { RunningAction } from './running.ts';
+import { type UndoReport, undoEntries } from './undo.ts';
+import { startWatch } from './verify.ts';
+
+export type ExecutorParts = {
+  readonly config: SculptorConfig;
+  readonly kernel: Kernel;
+  readonly journal: Journal;
+  readonly series: HeadlineSeries;
+  readonly history: History;
+  readonly log: ActionLog;
+  readonly clock: Clock;
+  readonly say: Say;
+  readonly timings?: (timings: ActionTimings) => void;
+};
+
+/** The only path to the actuators: sets, watches, keeps, gives back. Everything is synchronous, so nothing comes between. */
+export type Executor = ReturnType<typeof createExecutor>;
+
+/** How often a running action is judged, and its values are read back, in seconds. */
+const judgeSeconds = 0.5;
+const readBackSeconds = 5;
+/** What could not be given back is tried again so often. */
+const retrySeconds = 10;
+
+export function createExecutor(parts: ExecutorParts) {
+  const { config, kernel, journal, log, clock, say, history } = parts;
+  const running = new Map<string, RunningAction>();
+  let leftovers: { retryAt: number } | null = null;
+
+  const finish = (held: RunningAction, state: ActionState, reason: ActionReason): void => {
+    running.delete(held.action.id);
+    const report = giveBack(parts, held.action.id);
+    if (report.failed > 0) leftovers = { retryAt: clock.monotonicSeconds() + retrySeconds };
+    const ended = log.to(held.action, state, withReport(reason, report), {
+      allocations: allocationsOf(kernel, held.entries),
+    });
+    journal.saveAction(ended);
+    if (state === 'rolled-back') history.rolledBack(involved(ended), ended.at);
+  };
+
+  return {
+    running: (): RunningAction[] => [...running.values()],
+    get: (id: string): RunningAction | undefined => running.get(id),
+
+    /** Carries an admitted action out: journal, apply, read back; undone in reverse when any of it fails. */
+    run: (
+      admitted: Action,
+      recommendation: Recommendation,
+      plan: Plan,
+      planSeconds: number,
+    ): Action => {
+      const lease = Math.min(recommendation.leaseSeconds, config.policy.limits.maxLeaseSeconds);
+      history.admitted(involved(admitted), clock.unixSeconds());
+      const snapshotted = log.to(admitted, 'snapshotted', null, {
+        allocations: allocationsOf(null, plan.entries),
+        leaseEnds: clock.unixSeconds() + lease,
+      });
+      try {
+        const { entries, timings } = applyPlan(kernel, journal, clock, snapshotted, plan);
+        parts.timings?.({ action: admitted.id, planSeconds, ...timings });
+        const now = clock.monotonicSeconds();
+        const allocations = allocationsOf(kernel, entries);
+        const applied = log.to(snapshotted, 'applied', null, { allocations });
+        const action = log.to(applied, 'observing', null);
+        journal.saveAction(action);
+        const watch = watchOf(parts, recommendation, entries);
+        const [lookAt, readBackAt] = [now + judgeSeconds, now + readBackSeconds];
+        const leaseEndsAt = now + lease;
+        running.set(action.id, {
+          ...{ action, recommendation, entries, watch, appliedAt: now },
+          ...{ leaseEndsAt, lookAt, readBackAt },
+        });
+        return action;
+      } catch (error) {
+        const ended = fail(parts, snapshotted, error);
+        if (journal.openEntriesOf(admitted.id).length > 0)
+          leftovers = { retryAt: clock.monotonicSeconds() + retrySeconds };
+        return ended;
+      }
+    },
+
+    extend: (held: RunningAction, recommendation: Recommendation): Action => {
+      const lease = Math.min(recommendation.leaseSeconds, config.policy.limits.maxLeaseSeconds);
+      held.leaseEndsAt = clock.monotonicSeconds() + lease;
+      held.action = log.to(
+        held.action,
+        held.action.state,
+        problem('renewed', `recommendation ${recommendation.id} renews its lease for ${lease} s`),
+        { leaseEnds: clock.unixSeconds() + lease },
+      );
+      journal.saveAction(held.action);
+      return held.action;
+    },
+
+    finish,
+    finishAll: (state: ActionState, reason: ActionReason): void => {
+      for (const held of [...running.values()].reverse()) {
+        try {
+          finish(held, state, reason);
+        } catch (error) {
+          // One that cannot be recorded must not keep the others from being given back.
+          say('error', `action ${held.action.id}: ${describeError(error)}`);
+        }
+      }
+    },
+
+    /** Leases, verdicts and read-back; to be called every 200 ms or so. */
+    tick: (): void => {
+      const now = clock.monotonicSeconds();
+      for (const held of [...running.values()]) {
+        if (now >= held.leaseEndsAt) {
+          finish(held, 'restored', problem('lease-ended', 'its lease ended and was not renewed'));
+        } else if (now >= held.readBackAt && !stillOurs(kernel, held, finish)) {
+          continue;
+        } else if (now >= held.lookAt) {
+          held.lookAt = now + judgeSeconds;
+          judge(parts, held, finish);
+        }
+        if (now >= held.readBackAt) held.readBackAt = now + readBackSeconds;
+      }
+      if (leftovers && now >= leftovers.retryAt && running.size === 0) {
+        const reason = problem('lease-ended', 'what could not be given back before');
+        const { failed } = restoreOpen(kernel, journal, say, { reason, at: clock.unixSeconds() });
+        leftovers = failed > 0 ? { retryAt: now + retrySeconds } : null;
+      }
+    },
+  };
+}
+
+type Finish = (held: RunningAction, state: ActionState, reason: ActionReason) => void;
+
+function giveBack({ kernel, journal, say }: ExecutorParts, id: string): UndoReport {
+  const report = undoEntries(kernel, journal, journal.openEntriesOf(id), journal.entriesOf(id));
+  for (const message of report.messages) say(report.failed > 0 ? 'error' : 'info', message);
+  return report;
+}
+
+function withReport(reason: ActionReason, report: UndoReport): ActionReason {
+  const parts = [
+    report.yielded > 0 ? `${report.yielded} values were changed by others and left as found` : '',
+    report.gone > 0 ? `${report.gone} had ended` : '',
+    report.failed > 0 ? `${report.failed} could not be given back and are tried again` : '',
+  ].filter(part => part !== '');
+  return parts.length === 0
+    ? reason
+    : { code: reason.code, message: `${reason.message}; ${parts.join(', ')}` };
+}
+
+/** Nothing was set yet: `failed`. Something was: everything is undone, and it counts as a roll-back. */
+function fail(parts: ExecutorParts, snapshotted: Action, error: unknown): Action {
+  const { journal, log, history, say } = parts;
+  const touched = journal.openEntriesOf(snapshotted.id).length > 0;
+  const code =
+    error instanceof ActuationError && error.code === 'ACTUATION_READBACK'
+      ? 'readback'
+      : 'apply-failed';
+  const reason = problem(code, describeError(error));
+  say('error', `action ${snapshotted.id}: ${reason.message}`);
+  if (!touched) return log.to(snapshotted, 'failed', reason);
+  const report = giveBack(parts, snapshotted.id);
+  const ended = log.to(snapshotted, 'rolled-back', withReport(reason, report));
+  journal.saveAction(ended);
+  history.rolledBack(involved(ended), ended.at);
+  return ended;
+}
+
+function watchOf(
+  { kernel, config, series, clock }: ExecutorParts,
+  recommendation: Recommendation,
+  entries: RunningAction['entries'],
+) {
+  const applied = clock.unixSeconds();
+  const { neighbours, controls } = findNeighbours(
+    kernel,
+    config.policy,
+    recommendation,
+    entries,
+    series.instances(applied - 30),
+  );
+  return startWatch({
+    series,
+    beneficiary: recommendation.beneficiary.id,
+    neighbours,
+    controls,
+    applied,
+    verify: config.verify,
+    policy: config.policy,
+  });
+}
+
+/** Something else changed what we set: drop the action, give back the rest, do not fight. */
+function stillOurs(kernel: Kernel, held: RunningAction, finish: Finish): boolean {
+  const [first] = notOurs(kernel, held.entries);
+  if (!first) return true;
+  const { resource, wanted } = first.entry;
+  finish(
+    held,
+    'yielded',
+    problem('changed-by-others', `${resource}: is "${first.held}", we wrote "${wanted}"`),
+  );
+  return false;
+}
+
+function judge(parts: ExecutorParts, held: RunningAction, finish: Finish): void {
+  const { clock, config, log, journal, history } = parts;
+  const verdict = held.watch.judge(clock.unixSeconds());
+  const before = held.action;
+  if (verdict.realised) held.action = { ...before, realised: verdict.realised };
+  if (verdict.is === 'worse') {
+    finish(held, 'rolled-back', problem('worse', verdict.message));
+  } else if (before.state === 'observing' && verdict.is === 'improved') {
+    held.action = log.to(held.action, 'kept', problem('improved', verdict.message));
+    journal.saveAction(held.action);
+    history.kept(involved(held.action));
+  } else if (
+    before.state === 'observing' &&
+    clock.monotonicSeconds() - held.appliedAt >= config.verify.maxSeconds
+  ) {
+    finish(held, 'rolled-back', problem('neutral', `no gain that can be told: ${verdict.message}`));
+  }
+}

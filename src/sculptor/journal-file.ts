@@ -1,0 +1,65 @@
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { describeError, SculptorError } from '../contract/errors.ts';
+import { applicationId, createTables, schemaVersion } from './journal-schema.ts';
+
+/**
+ * Opens the SQLite file, or makes it: WAL, and every commit on disk before it is acted on (synchronous=FULL).
+ * @throws SculptorError JOURNAL, which says what to do
+ */
+export function openJournalFile(path: string): DatabaseSync {
+  let db: DatabaseSync | null = null;
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    db = new DatabaseSync(path, { timeout: 2000 });
+    prepare(db, path);
+    return db;
+  } catch (cause) {
+    db?.close();
+    throw cause instanceof SculptorError ? cause : unusable(path, cause);
+  }
+}
+
+function prepare(db: DatabaseSync, path: string): void {
+  const pragma = (name: string) =>
+    Number(Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0]);
+  const tables = db.prepare('SELECT count(*) AS n FROM sqlite_schema').get()?.['n'];
+  if (tables === 0 && pragma('application_id') === 0) {
+    db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;`);
+    db.exec(
+      `BEGIN IMMEDIATE; ${createTables} PRAGMA application_id = ${applicationId}; PRAGMA user_version = ${schemaVersion}; COMMIT`,
+    );
+    return;
+  }
+  if (pragma('application_id') !== applicationId) {
+    throw journalError(
+      path,
+      'is an SQLite file of something else; wanted a journal of the sculptor. Name another file (sculptor.journal)',
+    );
+  }
+  const version = pragma('user_version');
+  if (version !== schemaVersion) {
+    throw journalError(
+      path,
+      `has schema ${version}; wanted ${schemaVersion}. Run "sculpt restore" with the version that wrote it, then move the file away`,
+    );
+  }
+  db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
+  const check = db.prepare('PRAGMA quick_check(1)').get()?.['quick_check'];
+  if (check !== 'ok') throw unusable(path, new Error(String(check)));
+}
+
+function unusable(path: string, cause: unknown): SculptorError {
+  const code = (cause as { errcode?: number; code?: string }).errcode;
+  // 11 SQLITE_CORRUPT, 26 SQLITE_NOTADB: https://sqlite.org/rescode.html
+  const corrupt = code === 11 || code === 26 || !(code || (cause as { code?: string }).code);
+  const advice = corrupt
+    ? 'the file is damaged, or no SQLite file. What it held cannot be undone by itself: compare weights, cpusets and affinities by hand, then move it away'
+    : 'wanted a folder and a file that this user may write (root, or set sculptor.journal), and space on its disk';
+  return journalError(path, `${describeError(cause)}; ${advice}`, cause);
+}
+
+export function journalError(path: string, message: string, cause?: unknown): SculptorError {
+  return new SculptorError('JOURNAL', `journal ${path}: ${message}`, { path }, cause);
+}

@@ -1,0 +1,88 @@
+import { instancePolicyOf, type Policy } from '../contract/policy.ts';
+import type { Recommendation } from '../contract/recommendation.ts';
+import { listCgroupTasks } from '../linux/cgroups.ts';
+import { parseCpuList } from '../linux/cpu-list.ts';
+import { readTaskStatus } from '../linux/procfs.ts';
+import { readCpuIds } from '../linux/topology.ts';
+import type { UndoEntry } from './actuators/actuator.ts';
+import type { Kernel } from './kernel.ts';
+
+/** An instance that shares CPUs with an action, and how much of its served demand it may lose (ratio). */
+export type Neighbour = {
+  readonly instance: string;
+  readonly limitRatio: number;
+  /** Nothing is judged before this many seconds, and then over as many; 0: from the first samples on. */
+  readonly windowSeconds: number;
+};
+
+/** Tasks of an instance whose masks are looked at to know its CPUs. */
+const lookedAtTasks = 8;
+
+/**
+ * Who is watched besides the beneficiary: the moved instances, and those of `known` that may run on a source or target CPU.
+ * `controls` are the others: nothing was done near them. The root cgroup is no instance.
+ */
+export function findNeighbours(
+  kernel: Kernel,
+  policy: Policy,
+  recommendation: Recommendation,
+  entries: readonly UndoEntry[],
+  known: readonly string[],
+): { neighbours: Neighbour[]; controls: string[] } {
+  const beneficiary = recommendation.beneficiary.id;
+  const moved = new Set(recommendation.moves.map(move => move.instance.id));
+  const touched = touchedCpus(kernel, recommendation, entries);
+  const neighbours: Neighbour[] = [];
+  const controls: string[] = [];
+  for (const instance of new Set([...moved, ...known])) {
+    if (instance === beneficiary || instance === '/') continue;
+    const near =
+      moved.has(instance) || cpusOfInstance(kernel, instance).some(cpu => touched.has(cpu));
+    if (near) neighbours.push({ instance, ...limitOf(policy, recommendation, instance) });
+    else controls.push(instance);
+  }
+  return { neighbours, controls };
+}
+
+/** Source and target CPUs: those named by the moves, and those that what is moved may run on now. */
+function touchedCpus(
+  kernel: Kernel,
+  recommendation: Recommendation,
+  entries: readonly UndoEntry[],
+): Set<number> {
+  const lists = new Set(
+    entries.flatMap(entry =>
+      entry.kind === 'affinity' || entry.kind === 'cpuset' ? [entry.before, entry.wanted] : [],
+    ),
+  );
+  // An empty cpuset on v2 had its parent's CPUs: near enough is every one.
+  if (entries.some(entry => entry.kind === 'cpuset' && entry.before === ''))
+    return new Set(readCpuIds(kernel.roots).online);
+  return new Set([
+    ...[...lists].flatMap(list => parseCpuList(list) ?? []),
+    ...recommendation.moves.flatMap(move => cpusOfInstance(kernel, move.instance.id)),
+  ]);
+}
+
+/** Where an instance may run, by the masks of a few of its tasks; empty when it has none or is no cgroup. */
+function cpusOfInstance(kernel: Kernel, instance: string): number[] {
+  if (!instance.startsWith('/')) return [];
+  const tids = listCgroupTasks(kernel.layout, instance).slice(0, lookedAtTasks);
+  return [...new Set(tids.flatMap(tid => readTaskStatus(kernel.roots, tid)?.allowedCpus ?? []))];
+}
+
+function limitOf(
+  policy: Policy,
+  recommendation: Recommendation,
+  instance: string,
+): { limitRatio: number; windowSeconds: number } {
+  const rule = instancePolicyOf(policy, instance);
+  const outweighed = recommendation.moves.some(move => 'weight' in move.set || 'idle' in move.set);
+  const windowSeconds = rule?.class === 'batch' && outweighed ? policy.batch.windowSeconds : 0;
+  if (rule?.maxDegradationRatio !== undefined)
+    return { limitRatio: rule.maxDegradationRatio, windowSeconds };
+  if (rule?.class !== 'batch') return { limitRatio: policy.maxDegradationRatio, windowSeconds: 0 };
+  return outweighed
+    ? { limitRatio: policy.batch.outweighedDegradationRatio, windowSeconds }
+    : { limitRatio: policy.batch.confinedDegradationRatio, windowSeconds: 0 };
+}

@@ -1,0 +1,61 @@
+import type { SculptorConfig } from '../contract/config.ts';
+import { instancePolicyOf, type Mode, strictestMode } from '../contract/policy.ts';
+import type { Clock } from '../contract/ports.ts';
+import type { Heartbeat } from '../contract/recommendation.ts';
+import type { HeartbeatOrder, Journal } from './journal.ts';
+
+/** What may be done now: the stamp of the newest heartbeat as a lease, the ceiling, and each instance's policy. */
+export type Permission = ReturnType<typeof createPermission>;
+
+export function createPermission(options: {
+  readonly config: Pick<SculptorConfig, 'policy' | 'heartbeatTimeoutSeconds' | 'modeLeaseSeconds'>;
+  readonly journal: Pick<Journal, 'newestHeartbeat' | 'saveHeartbeat' | 'ceiling' | 'saveCeiling'>;
+  readonly clock: Clock;
+}) {
+  const { config, journal, clock } = options;
+  let newest = journal.newestHeartbeat();
+  let ceiling = journal.ceiling() ?? config.policy.ceiling;
+  // Not what a former life heard: a start holds nothing until a heartbeat comes.
+  let heard: { at: number; stamp: Mode } | null = null;
+  const age = () =>
+    heard === null ? Number.POSITIVE_INFINITY : clock.monotonicSeconds() - heard.at;
+  const stamp = (): Mode =>
+    heard !== null && age() <= config.modeLeaseSeconds ? heard.stamp : 'observe';
+  return {
+    /** Takes a heartbeat that is newer than every one before, by (epoch, sequence); `stale`: recorded long ago and played again. */
+    hear: (heartbeat: Heartbeat, stamped: Mode): 'taken' | 'older' | 'stale' => {
+      if (newest !== null && !isNewer(heartbeat, newest)) return 'older';
+      if (Math.abs(clock.unixSeconds() - heartbeat.created) > config.modeLeaseSeconds)
+        return 'stale';
+      newest = { epoch: heartbeat.epoch, sequence: heartbeat.sequence };
+      journal.saveHeartbeat(newest);
+      heard = { at: clock.monotonicSeconds(), stamp: stamped };
+      return 'taken';
+    },
+    /** Whether new actions may start: a heartbeat came within the timeout. */
+    alive: (): boolean => age() <= config.heartbeatTimeoutSeconds,
+    /** Seconds since the newest heartbeat of this life; infinite before the first. */
+    heartbeatAge: age,
+    /** Start of the newest engine known, in seconds since the epoch; null before any. */
+    engineStarted: (): number | null => (newest === null ? null : newest.epoch / 1000),
+    ceiling: (): Mode => ceiling,
+    setCeiling: (mode: Mode): void => {
+      journal.saveCeiling(mode);
+      ceiling = mode;
+    },
+    /** What holds for everything: stamp and ceiling. */
+    mode: (): Mode => strictestMode([stamp(), ceiling]),
+    /** What holds for instances together, and under one more stamp where a recommendation brings one. */
+    modeFor: (instances: readonly string[], stamped?: Mode): Mode =>
+      strictestMode([
+        stamp(),
+        ceiling,
+        ...(stamped === undefined ? [] : [stamped]),
+        ...instances.map(id => instancePolicyOf(config.policy, id)?.mode ?? 'enforce'),
+      ]),
+  };
+}
+
+function isNewer(a: HeartbeatOrder, b: HeartbeatOrder): boolean {
+  return a.epoch > b.epoch || (a.epoch === b.epoch && a.sequence > b.sequence);
+}

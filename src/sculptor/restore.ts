@@ -1,0 +1,83 @@
+import { type Action, type ActionReason, finalActionStates } from '../contract/action.ts';
+import type { Say } from '../contract/ports.ts';
+import type { Native } from '../linux/native.ts';
+import type { Roots } from '../linux/roots.ts';
+import { type Journal, openJournal } from './journal.ts';
+import { lockJournal } from './journal-lock.ts';
+import { bootId, type Kernel, openKernel } from './kernel.ts';
+import { type UndoReport, undoEntries } from './undo.ts';
+
+/**
+ * `actions`: ids of the actions that held something, oldest first. `failed` > 0: run it again, or act on `messages`.
+ * `ended`: those that came to their end by this, in state `restored`.
+ */
+export type RestoreReport = UndoReport & {
+  readonly actions: readonly string[];
+  readonly ended: readonly Action[];
+};
+
+/**
+ * Undoes everything the journal shows as open, with nothing else running. Idempotent.
+ * @throws SculptorError JOURNAL when the file cannot be used, or when a sculptor that lives holds it
+ * @throws KernelInterfaceError KERNEL_MISSING when no cgroup hierarchy is mounted
+ */
+export function restoreAll(options: {
+  readonly journal: string;
+  readonly native: Native;
+  readonly roots: Roots;
+  readonly say: Say;
+}): RestoreReport {
+  const { roots, native, say } = options;
+  const journal = openJournal(options.journal, bootId(roots));
+  try {
+    const lock = lockJournal(journal, roots);
+    const { kernel, close } = openKernel(native, roots, say);
+    try {
+      const reason = { code: 'user', message: 'everything was given back by hand' } as const;
+      return restoreOpen(kernel, journal, say, { reason, at: Date.now() / 1000 });
+    } finally {
+      close();
+      lock.release();
+    }
+  } finally {
+    journal.close();
+  }
+}
+
+/** Undoes what is open, newest action first. What another boot left open is gone with that boot: tids, cgroups and all. */
+export function restoreOpen(
+  kernel: Kernel,
+  journal: Journal,
+  say: Say,
+  end: { readonly reason: ActionReason; readonly at: number },
+): RestoreReport {
+  const open = journal.openActions();
+  const boot = bootId(kernel.roots);
+  const total = { restored: 0, gone: 0, yielded: 0, failed: 0 };
+  const messages: string[] = [];
+  const ended: Action[] = [];
+  for (const held of [...open].reverse()) {
+    const report =
+      held.boot === boot
+        ? undoEntries(kernel, journal, held.entries, journal.entriesOf(held.id))
+        : closeAsGone(journal, held);
+    for (const key of ['restored', 'gone', 'yielded', 'failed'] as const) total[key] += report[key];
+    messages.push(...report.messages);
+    for (const message of report.messages) say(report.failed > 0 ? 'error' : 'info', message);
+    if (held.action && report.failed === 0 && !finalActionStates.has(held.action.state)) {
+      const { state: previousState } = held.action;
+      ended.push({ ...held.action, ...end, state: 'restored', previousState });
+    }
+  }
+  for (const action of ended) journal.saveAction(action);
+  return { ...total, messages, ended, actions: open.map(action => action.id) };
+}
+
+function closeAsGone(
+  journal: Journal,
+  held: ReturnType<Journal['openActions']>[number],
+): UndoReport {
+  journal.closeEntries(held.entries.map(entry => ({ entry, state: 'gone' as const })));
+  const message = `action ${held.id}: its ${held.entries.length} values ended with an earlier boot`;
+  return { restored: 0, gone: held.entries.length, yielded: 0, failed: 0, messages: [message] };
+}
