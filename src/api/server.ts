@@ -75,22 +75,27 @@ export async function startApi(options: ApiOptions): Promise<Api> {
 type Reply = { readonly status: number; readonly body: unknown };
 
 async function answer(routes: readonly ApiRoute[], request: IncomingMessage): Promise<Reply> {
-  const url = new URL(request.url ?? '/', 'http://localhost');
+  // Not by URL(): it throws for targets that HTTP allows, such as `//`.
+  const [path = '/', ...search] = (request.url ?? '/').split('?');
   const found = routes
-    .map(route => ({ route, params: matchPath(route.path, url.pathname) }))
+    .map(route => ({ route, params: matchPath(route.path, path) }))
     .filter(match => match.params !== null);
-  if (found.length === 0) return refusal(404, `${url.pathname}: no such path`);
+  if (found.length === 0) return refusal(404, `${path}: no such path`);
   const match = found.find(candidate => candidate.route.method === request.method);
   if (!match) {
     const methods = found.map(candidate => candidate.route.method).join(', ');
-    return refusal(405, `${url.pathname}: wanted ${methods}, got ${request.method}`);
+    return refusal(405, `${path}: wanted ${methods}, got ${request.method}`);
   }
   const text = await readBody(request);
   if (text === null) return refusal(413, `the body exceeds ${maxBodyBytes} bytes`);
   const body = parseBody(match.route, text);
   if (!body.ok) return refusal(400, body.message);
   const params = match.params ?? {};
-  const result = await match.route.run({ params, query: url.searchParams, body: body.value });
+  const result = await match.route.run({
+    params,
+    query: new URLSearchParams(search.join('?')),
+    body: body.value,
+  });
   return { status: 200, body: result ?? null };
 }
 

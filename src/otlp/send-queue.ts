@@ -15,7 +15,7 @@ export type QueueCount =
 export type QueueCounters = Readonly<Partial<Record<QueueCount, number>>>;
 
 export type SendQueue = {
-  /** Whether a request of so many bytes would find room now. */
+  /** Whether a request of so many bytes finds room now without another one being lost for it. */
   readonly hasRoom: (bytes: number) => boolean;
   /** Adds a request, and makes room for it by dropping the oldest ones that wait. */
   readonly push: (request: Uint8Array) => void;
@@ -57,7 +57,7 @@ export function createSendQueue(options: SendQueueOptions): SendQueue {
   const idle = new Set<() => void>();
   const waiting: Waiting[] = [];
   let bytes = 0;
-  let inFlight = false;
+  let inFlight: readonly Waiting[] = [];
   let stopped = false;
   /** So many requests go alone, since one of them spoiled a batch. */
   let alone = 0;
@@ -94,16 +94,16 @@ export function createSendQueue(options: SendQueueOptions): SendQueue {
   };
 
   const pump = (): void => {
-    if (inFlight || paused || stopped) return;
+    if (inFlight.length > 0 || paused || stopped) return;
     dropExpired();
     if (waiting.length === 0) {
       for (const resolve of idle) resolve();
       return;
     }
     const batch = take(alone > 0 ? 1 : batchLength(waiting));
-    inFlight = true;
+    inFlight = batch;
     client.send(Buffer.concat(batch.map(({ request }) => request))).then(result => {
-      inFlight = false;
+      inFlight = [];
       settle(batch, result);
       pump();
     });
@@ -146,7 +146,7 @@ export function createSendQueue(options: SendQueueOptions): SendQueue {
   };
 
   const flush = (timeoutSeconds: number): Promise<boolean> => {
-    if (!inFlight && waiting.length === 0) return Promise.resolve(true);
+    if (inFlight.length === 0 && waiting.length === 0) return Promise.resolve(true);
     return new Promise(resolve => {
       const end = (empty: boolean) => {
         cancel();
@@ -160,7 +160,9 @@ export function createSendQueue(options: SendQueueOptions): SendQueue {
   };
 
   return {
-    hasRoom: more => waiting.length < maxRequests && bytes + more <= maxBytes,
+    // What is in flight may come back.
+    hasRoom: more =>
+      waiting.length + inFlight.length < maxRequests && bytes + sizeOf(inFlight) + more <= maxBytes,
     push: request => {
       if (stopped) {
         counts.add('lost.stopped');
@@ -195,6 +197,10 @@ function batchLength(waiting: readonly Waiting[]): number {
     return bytes > maxBatchBytes;
   });
   return over === -1 ? waiting.length : Math.max(1, over);
+}
+
+function sizeOf(requests: readonly Waiting[]): number {
+  return requests.reduce((bytes, { request }) => bytes + request.byteLength, 0);
 }
 
 function failureOf(result: SendResult): string | null {

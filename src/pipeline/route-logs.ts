@@ -61,8 +61,10 @@ export function routeLogs(request: Uint8Array, mode: Mode): RoutedLogs {
     }
     for (const to of destinations) add(sorted[to], resource.around, scopes[to]);
   }
+  const engineOnly = counts.sculptor + counts.unnamed + counts.unrouted === 0;
   return {
-    engine: requestOf(sorted.engine),
+    // Nothing was taken out, so nothing needs to be put together again.
+    engine: engineOnly && counts.engine > 0 ? Buffer.from(request) : requestOf(sorted.engine),
     sculptor: requestOf(sorted.sculptor),
     records: { engine: counts.engine, sculptor: counts.sculptor },
     dropped: { unnamed: counts.unnamed, unrouted: counts.unrouted },
