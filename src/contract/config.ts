@@ -86,7 +86,7 @@ export const engineConfigSchema = z.strictObject({
   listen: socketPath.default('/run/sculptor/engine.sock'),
   endpoint: endpoint
     .default('unix:///run/sculptor/pipeline.sock')
-    .describe('Where recommendations, heartbeats and forecasts go.'),
+    .describe('Where recommendations, withdrawals and heartbeats go.'),
   apiSocket: socketPath.default('/run/sculptor/engine-api.sock'),
   model: z.string().min(1).optional().describe('Folder of the model; absent: the one that ships.'),
   privateKey: z
@@ -108,10 +108,6 @@ export const engineConfigSchema = z.strictObject({
     .max(600)
     .default(30)
     .describe('Until when a recommendation may be acted on.'),
-  exportForecasts: z
-    .boolean()
-    .default(false)
-    .describe('Send <metric>.forecast to the endpoint (for backends).'),
   maxSeries: z
     .int()
     .min(16)

@@ -28,6 +28,7 @@ export const errorCodes = {
   ACTUATION_WRITE: 'The kernel refused a change.',
   ACTUATION_READBACK: 'The kernel accepted a change, and what it holds now is another value.',
   ACTUATION_YIELDED: 'Something else changed the allocation meanwhile; it was left as found.',
+  DEMO_FAILED: 'A scene of the demonstration, or a benchmark, did not go as it must.',
   JOURNAL: 'The journal cannot be opened or written.',
 } as const;
 

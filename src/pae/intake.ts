@@ -1,0 +1,77 @@
+import { describeError } from '../contract/errors.ts';
+import { isEventName, parseEvent } from '../contract/events.ts';
+import { attr, scopes } from '../contract/metrics.ts';
+import type { LogEvent, ResourcePoints } from '../contract/telemetry.ts';
+import type { Core } from './core.ts';
+import { takeCpuTimes, takePlacement } from './host-model.ts';
+
+export type IntakeCounters = {
+  points: number;
+  events: number;
+  own: number;
+  unknown: number;
+  malformed: number;
+};
+
+export type Intake = {
+  /** Takes metrics; answers the instances that have a new observation. */
+  readonly metrics: (resources: readonly ResourcePoints[]) => string[];
+  /** Takes events; answers what was wrong with those that were refused. */
+  readonly events: (events: readonly LogEvent[]) => string[];
+  readonly counters: () => Readonly<IntakeCounters>;
+};
+
+/** From what the wire brought to what the planner knows. Its own words are never taken for input. */
+export function createIntake(core: Core): Intake {
+  const counters: IntakeCounters = { points: 0, events: 0, own: 0, unknown: 0, malformed: 0 };
+
+  const takeEvent = (event: LogEvent): void => {
+    counters.events += 1;
+    if (event.scope === scopes.engine) {
+      counters.own += 1;
+    } else if (!isEventName(event.eventName)) {
+      counters.unknown += 1;
+    } else if (event.eventName === 'sculptor.topology') {
+      core.host.topology = parseEvent('sculptor.topology', event);
+    } else if (event.eventName === 'sculptor.placement') {
+      const placement = parseEvent('sculptor.placement', event);
+      takePlacement(core.host, placement);
+      if (!placement.alive) core.forget(placement.instance.id);
+    } else if (event.eventName === 'sculptor.action') {
+      core.takeAction(parseEvent('sculptor.action', event));
+    } else if (event.eventName === 'sculptor.policy') {
+      core.host.policy = parseEvent('sculptor.policy', event).policy;
+    } else {
+      counters.unknown += 1;
+    }
+  };
+
+  return {
+    metrics: resources => {
+      const fresh: string[] = [];
+      for (const points of resources) {
+        counters.points += points.points.length;
+        if (points.resource[attr.instanceKind] === 'host') {
+          takeCpuTimes(core.host, points);
+          continue;
+        }
+        const taken = core.series.take(points);
+        if (!taken) continue;
+        core.takeObservation(taken.instanceId, taken.observation);
+        fresh.push(taken.instanceId);
+      }
+      return fresh;
+    },
+    events: events =>
+      events.flatMap(event => {
+        try {
+          takeEvent(event);
+          return [];
+        } catch (error) {
+          counters.malformed += 1;
+          return [describeError(error)];
+        }
+      }),
+    counters: () => ({ ...counters }),
+  };
+}

@@ -1,0 +1,238 @@
+import type { Placement } from '../../contract/host.ts';
+import { instancePolicyOf } from '../../contract/policy.ts';
+import type { Alternative, Move } from '../../contract/recommendation.ts';
+import { classOf, type HostModel } from '../host-model.ts';
+import type { Contender, Contention } from './contenders.ts';
+import { largestWeight, shareOf, waitLeft, wantedShare, weightFor } from './sizing.ts';
+
+export type MoveKind = Alternative['kind'];
+
+/** A move that was thought through: `moves` null when it cannot be made, and why says so. */
+export type Candidate = {
+  readonly kind: MoveKind;
+  readonly size: string;
+  readonly moves: Move[] | null;
+  /** Part of the wait that is left, 0..1. */
+  readonly waitLeft: number;
+  /** What each other instance loses, 1 − served after / served before. */
+  readonly losses: readonly {
+    readonly instance: string;
+    readonly lossRatio: number;
+    readonly limitRatio: number;
+  }[];
+  readonly why: string;
+};
+
+export type Situation = {
+  readonly host: HostModel;
+  readonly placement: Placement;
+  readonly contention: Contention;
+  /** Forecast demand of the beneficiary in cores (q95). */
+  readonly demandCores: number;
+  readonly usedCores: number;
+  /** How often this beneficiary's moves were not enough: each doubles the weight. */
+  readonly escalation: number;
+};
+
+/**
+ * What SCHED_IDLE on the contenders costs them beyond what the beneficiary takes, and confining them leaves: measured with
+ * bench/calibration/weights.sh and in docs/decisions/0002-sizing.md.
+ */
+const idleOverhead = 0.03;
+
+/** Every kind of move for a beneficiary, sized, with what it brings and what the others lose. */
+export function candidatesOf(situation: Situation): Candidate[] {
+  return [widen(situation), weight(situation), idle(situation), confine(situation)];
+}
+
+function impossible(kind: MoveKind, why: string): Candidate {
+  return { kind, size: 'none', moves: null, waitLeft: 1, losses: [], why };
+}
+
+/** More CPUs for the beneficiary, where others that it may use stand idle: costs nobody. */
+function widen({ host, placement, contention }: Situation): Candidate {
+  const online = new Set(host.topology?.cpus.filter(cpu => cpu.online).map(cpu => cpu.id));
+  const { parentEffective, effective, path } = placement.cpuset;
+  const reachable = (parentEffective.length > 0 ? parentEffective : [...online]).filter(cpu =>
+    online.has(cpu),
+  );
+  const free = reachable.filter(
+    cpu => !contention.cpus.includes(cpu) && (host.idle.get(cpu) ?? 0) >= 0.5,
+  );
+  if (free.length === 0)
+    return impossible('widen', 'no CPU outside of its present ones stands idle');
+  const cpus = [...contention.cpus, ...free].sort((a, b) => a - b);
+  const size = `cpus ${cpus.join(',')}`;
+  if (instancePolicyOf(host.policy, placement.instance.id)?.allowWidening !== true) {
+    return {
+      ...impossible(
+        'widen',
+        'its policy does not say allowWidening: its pinning is taken as intended',
+      ),
+      size,
+    };
+  }
+  const bySet = free.some(cpu => !effective.includes(cpu));
+  if (bySet && (path === null || path === '/'))
+    return impossible('widen', 'it has no cpuset of its own to widen');
+  const tasks = bySet
+    ? []
+    : placement.tasks.map(({ tid, startTicks }) => ({ kind: 'thread' as const, tid, startTicks }));
+  return {
+    kind: 'widen',
+    size,
+    moves: [{ instance: placement.instance, tasks, set: { cpus } }],
+    waitLeft: 0.1,
+    losses: [],
+    why: `CPU ${free.join(',')} stands idle: nobody loses anything`,
+  };
+}
+
+/** A larger weight for the beneficiary, sized from its forecast demand. */
+function weight({
+  host,
+  placement,
+  contention,
+  demandCores,
+  usedCores,
+  escalation,
+}: Situation): Candidate {
+  if (classOf(host, placement.instance.id).is !== 'latency-critical') {
+    return impossible(
+      'weight',
+      'only what is latency-critical gains from a weight; the others would lose as much',
+    );
+  }
+  const present = placement.cgroup.weight;
+  if (placement.cgroup.parent === null || present === null)
+    return impossible('weight', 'its cgroup has no weight');
+  if (placement.cgroup.idle === true) return impossible('weight', 'its cgroup is SCHED_IDLE');
+  const strangers = contention.contenders.filter(
+    contender => !contender.sibling && contender.placement.instance.id !== placement.cgroup.parent,
+  );
+  if (strangers.length > 0) {
+    return impossible(
+      'weight',
+      `${strangers[0]?.placement.instance.id} competes at another level of the tree, where this weight says nothing`,
+    );
+  }
+  const tasks = Math.max(1, Math.ceil(demandCores));
+  const wanted = wantedShare(demandCores / tasks);
+  const least = weightFor(wanted, contention.contendersWeight * tasks);
+  if (least === null) return impossible('weight', `it would take more than ${largestWeight}`);
+  const sized = Math.min(largestWeight, least * 2 ** escalation);
+  const size = `weight ${sized}`;
+  if (sized <= present)
+    return { ...impossible('weight', `it has ${Math.round(present)} already`), size };
+  const share = shareOf(sized, contention.contendersWeight * tasks);
+  return {
+    kind: 'weight',
+    size,
+    moves: [{ instance: placement.instance, tasks: [], set: { weight: sized } }],
+    waitLeft: waitLeft(share, shareOf(present, contention.contendersWeight * tasks)),
+    losses: lossesTo(
+      host,
+      contention,
+      demandCores - usedCores,
+      0,
+      host.policy.batch.outweighedDegradationRatio,
+    ),
+    why: `makes its share of a CPU ${(share * 100).toFixed(0)} %, for a forecast demand of ${demandCores.toFixed(2)} cores`,
+  };
+}
+
+/** SCHED_IDLE for every contender, where all of them are declared batch. */
+function idle({ host, contention, demandCores, usedCores }: Situation): Candidate {
+  const refusal = notAllBatch(contention, 'idle');
+  if (refusal) return refusal;
+  const touched = contention.contenders.length / Math.max(1, host.placements.size);
+  return {
+    kind: 'idle',
+    size: `idle on ${contention.contenders.length}`,
+    moves: contention.contenders.map(({ placement }) => ({
+      instance: placement.instance,
+      tasks: [],
+      set: { idle: true },
+    })),
+    waitLeft: 0.05,
+    losses: lossesTo(
+      host,
+      contention,
+      demandCores - usedCores,
+      idleOverhead,
+      host.policy.batch.outweighedDegradationRatio,
+    ),
+    why: `touches ${contention.contenders.length} instances (${(touched * 100).toFixed(0)} % of all)`,
+  };
+}
+
+/** The contenders packed on fewer CPUs, where all of them are declared batch and have a cpuset or tasks to move. */
+function confine({ host, contention, demandCores }: Situation): Candidate {
+  const refusal = notAllBatch(contention, 'cpuset');
+  if (refusal) return refusal;
+  const freed = Math.max(1, Math.ceil(demandCores));
+  const rest = contention.cpus.slice(freed);
+  if (rest.length === 0)
+    return impossible(
+      'cpuset',
+      `the beneficiary needs ${freed} of the ${contention.cpus.length} CPUs: none would be left`,
+    );
+  const own = contention.contenders.every(
+    ({ placement }) => placement.cpuset.path !== null && placement.cpuset.path !== '/',
+  );
+  const listed = contention.contenders.every(
+    ({ placement }) => placement.tasks.length === placement.taskCount,
+  );
+  if (!own && !listed) return impossible('affinity', 'not every task of the contenders is known');
+  const after =
+    contention.contenders.length === 0 ? 0 : Math.min(rest.length, contention.contendersCores);
+  const lossRatio = 1 - after / Math.max(1e-9, contention.contendersCores);
+  return {
+    kind: own ? 'cpuset' : 'affinity',
+    size: `cpus ${rest.join(',')}`,
+    moves: contention.contenders.map(({ placement }) => ({
+      instance: placement.instance,
+      tasks: own
+        ? []
+        : placement.tasks.map(({ tid, startTicks }) => ({
+            kind: 'thread' as const,
+            tid,
+            startTicks,
+          })),
+      set: { cpus: rest },
+    })),
+    waitLeft: 0.05,
+    losses: contention.contenders.map(({ placement }) => ({
+      instance: placement.instance.id,
+      lossRatio,
+      limitRatio: host.policy.batch.confinedDegradationRatio,
+    })),
+    why: `leaves them ${rest.length} of ${contention.cpus.length} CPUs`,
+  };
+}
+
+function notAllBatch(contention: Contention, kind: MoveKind): Candidate | null {
+  const other = contention.contenders.find(contender => !contender.batch);
+  return other ? impossible(kind, `${other.placement.instance.id} is not declared batch`) : null;
+}
+
+/** What the beneficiary gets more is what the contenders get less, in proportion to what they get now. */
+function lossesTo(
+  host: HostModel,
+  { contenders, contendersCores }: Contention,
+  takenCores: number,
+  overhead: number,
+  batchLimit: number,
+): Candidate['losses'] {
+  const lossRatio = Math.min(
+    1,
+    Math.max(0, takenCores) / Math.max(1e-9, contendersCores) + overhead,
+  );
+  return contenders.map(({ placement, batch }: Contender) => ({
+    instance: placement.instance.id,
+    lossRatio,
+    limitRatio:
+      instancePolicyOf(host.policy, placement.instance.id)?.maxDegradationRatio ??
+      (batch ? batchLimit : host.policy.maxDegradationRatio),
+  }));
+}
