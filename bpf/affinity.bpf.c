@@ -6,6 +6,12 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
+/* Not inlined, so that the record's layout stays in the object's BTF. */
+static __noinline void write_record(struct seq_file *out, const struct mask_record *record)
+{
+	bpf_seq_write(out, record, sizeof(*record));
+}
+
 SEC("iter/task")
 int own_masks(struct bpf_iter__task *ctx)
 {
@@ -18,6 +24,6 @@ int own_masks(struct bpf_iter__task *ctx)
 	record.tid = task->pid;
 	record.tgid = task->tgid;
 	record.own_mask = own_mask(task);
-	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+	write_record(ctx->meta->seq, &record);
 	return 0;
 }

@@ -4,6 +4,8 @@
 #ifndef SCULPTOR_SCHED_H
 #define SCULPTOR_SCHED_H
 
+#include <linux/types.h>
+
 #include "include/latency_bounds.h"
 
 /* Totals of one cgroup on one CPU since it was first seen. */
@@ -30,13 +32,14 @@ struct task_record {
 	char comm[16];
 };
 
-enum stat_slot {
-	STAT_EVENTS,
+/* What one CPU has counted since the probe was loaded. */
+struct probe_stats {
+	__u64 events;
 	/* A task's storage could not be had: out of memory, or the hook met itself. */
-	STAT_LOST_TASK_STORAGE,
-	/* The map of instances is full. */
-	STAT_LOST_INSTANCE_FULL,
-	STAT_SLOTS,
+	__u64 lost_task_storage;
+	/* What could not be charged to its instance: the map is full, or there was no memory for another entry. */
+	__u64 lost_instance_full;
+	__u64 lost_instance_memory;
 };
 
 #endif

@@ -11,7 +11,7 @@ export type Native = {
   setAffinity(tids: Int32Array, cpus: Int32Array): Int32Array;
   /** Opens and loads a BPF object; nothing is attached yet. */
   loadObject(path: string, options: BpfLoadOptions): BpfObject;
-  /** libbpf's version, such as `1.1.2`. */
+  /** libbpf's version, such as `1.1`. */
   libbpfVersion(): string;
 };
 
@@ -33,13 +33,24 @@ export type BpfObject = {
    * All entries of a hash: keys and values one after another. A per-CPU value is `cpus` values, each padded to 8 bytes.
    * Reads in batches; an entry that comes or goes meanwhile may or may not be among them.
    */
-  readMap(map: string): { count: number; cpus: number; valueSize: number; keys: Buffer; values: Buffer };
+  readMap(map: string): {
+    count: number;
+    cpus: number;
+    valueSize: number;
+    keys: Buffer;
+    values: Buffer;
+  };
   /** One entry of an array or hash (per-CPU: all CPUs); null when absent. */
   lookup(map: string, key: Buffer): Buffer | null;
   /** Deletes entries; answers how many were there. */
   deleteKeys(map: string, keys: Buffer): number;
   /** Map ids and bytes of memory by map, as the kernel counts them (memlock in fdinfo). */
   memoryBytes(): number;
+  /**
+   * By program: how often it was skipped because it was running on that CPU already; and, while the kernel's
+   * `bpf_stats_enabled` is set, how often and how long it ran (ns).
+   */
+  programStats(): Record<string, { runs: number; runNs: number; missed: number }>;
   /** Detaches and frees everything; further calls throw. */
   close(): void;
 };

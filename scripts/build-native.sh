@@ -13,36 +13,41 @@ fresh() { # fresh TARGET SOURCE...: whether TARGET is newer than every source
   [ -e "$target" ] && [ -z "$(find "$@" -newer "$target" -type f | head -n 1)" ]
 }
 
-build() { # build TARGET command...: says it, keeps a half-written target from staying behind
-  target=$1
-  shift
-  printf 'set-up: build %s … ' "$target"
+build() { # build TARGET RECIPE [SOURCE]: says it; what runs from the old target, or fails half-way, never sees half of the new one
+  printf 'set-up: build %s … ' "$1"
   began=$(date +%s)
-  if ! "$@"; then
-    rm -f "$target"
+  if ! "$2" "$1.new" "${3:-}"; then
+    rm -f "$1.new"
     printf 'FAILED\n'
     exit 1
   fi
+  mv -f "$1.new" "$1"
   printf 'done (%s s)\n' "$(($(date +%s) - began))"
 }
 
-probe() { # probe SOURCE TARGET
-  clang -O2 -g -Wall -Werror -target bpf -mcpu=v3 -I"/usr/include/$(gcc -dumpmachine)" -c "$1" -o "$2" &&
-    llvm-strip -g "$2"
+probe() { # probe OBJECT SOURCE
+  clang -O2 -g -Wall -Werror -target bpf -mcpu=v3 -I"/usr/include/$(gcc -dumpmachine)" -c "$2" -o "$1" &&
+    llvm-strip -g "$1"
+}
+
+addon() { # addon SHARED_OBJECT
+  # shellcheck disable=SC2046 # flags of pkg-config are words
+  g++ -std=c++17 -O2 -Wall -Wextra -Werror -shared -fPIC -DNAPI_VERSION=9 -DNODE_ADDON_API_CPP_EXCEPTIONS \
+    -isystem node_modules/node-addon-api -isystem node_modules/node-api-headers/include \
+    -o "$1" native/src/*.cc $(pkg-config --cflags --libs libbpf)
+}
+
+workload() { # workload PROGRAM
+  gcc -O2 -Wall -Wextra -Werror -pthread -o "$1" native/workload/*.c -lm
 }
 
 for source in bpf/*.bpf.c; do
   object=build/bpf/$(basename "$source" .c).o
-  fresh "$object" bpf scripts/build-native.sh || build "$object" probe "$source" "$object"
+  fresh "$object" bpf scripts/build-native.sh || build "$object" probe "$source"
 done
 
-addon=build/sculptor.node
-# shellcheck disable=SC2046 # flags of pkg-config are words
-fresh $addon native/src scripts/build-native.sh || build $addon \
-  g++ -std=c++17 -O2 -Wall -Wextra -Werror -shared -fPIC -DNAPI_VERSION=9 -DNODE_ADDON_API_CPP_EXCEPTIONS \
-  -isystem node_modules/node-addon-api -isystem node_modules/node-api-headers/include \
-  -o $addon native/src/*.cc $(pkg-config --cflags --libs libbpf)
+target=build/sculptor.node
+fresh $target native/src scripts/build-native.sh || build $target addon
 
-workload=build/sculpt-workload
-fresh $workload native/workload scripts/build-native.sh || build $workload \
-  gcc -O2 -Wall -Wextra -Werror -pthread -o $workload native/workload/*.c -lm
+target=build/sculpt-workload
+fresh $target native/workload scripts/build-native.sh || build $target workload

@@ -19,6 +19,16 @@ static __always_inline __u64 throttled_time(struct cfs_rq *cfs_rq)
 	return 0;
 }
 
+/* The same of a run queue that the verifier knows nothing of. */
+static __always_inline __u64 throttled_time_of_other(struct cfs_rq *cfs_rq)
+{
+	if (bpf_core_field_exists(cfs_rq->throttled_clock_self_time))
+		return BPF_CORE_READ(cfs_rq, throttled_clock_self_time);
+	if (bpf_core_field_exists(cfs_rq->throttled_clock_pelt_time))
+		return BPF_CORE_READ(cfs_rq, throttled_clock_pelt_time);
+	return 0;
+}
+
 /* The same and the period that is open now; the run queue's clock must be fresh (within a scheduler hook). */
 static __always_inline __u64 throttled_time_now(struct cfs_rq *cfs_rq)
 {
@@ -42,7 +52,19 @@ static __always_inline bool is_throttled(struct task_struct *task)
 {
 	if (bpf_core_field_exists(task->throttled))
 		return task->throttled;
-	return BPF_CORE_READ(task, se.cfs_rq, throttle_count) > 0;
+	/* Without CONFIG_CFS_BANDWIDTH nothing is ever held back. */
+	if (bpf_core_field_exists(task->se.cfs_rq->throttle_count))
+		return BPF_CORE_READ(task, se.cfs_rq, throttle_count) > 0;
+	return false;
+}
+
+/*
+ * Whether a task on a run queue is asleep in truth: from 6.12 a sleeper may stay queued until its lag is used up
+ * (152e11f6df29, "sched/fair: Implement delayed dequeue").
+ */
+static __always_inline bool is_asleep_on_queue(struct task_struct *task)
+{
+	return bpf_core_field_exists(task->se.sched_delayed) && task->se.sched_delayed;
 }
 
 /* Whether the task asked for a mask of its own: 1, 0, or -1 where the kernel does not tell (before 6.2). */

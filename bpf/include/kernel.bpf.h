@@ -3,6 +3,7 @@
 #ifndef SCULPTOR_KERNEL_BPF_H
 #define SCULPTOR_KERNEL_BPF_H
 
+#include <linux/errno.h>
 #include <linux/types.h>
 #include <stdbool.h>
 #include <linux/bpf.h>
@@ -43,6 +44,7 @@ struct cfs_rq {
 };
 
 struct sched_entity {
+	unsigned char sched_delayed;
 	struct cfs_rq *cfs_rq;
 };
 

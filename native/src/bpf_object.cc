@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "errors.h"
+#include "fd.h"
 #include "map_reader.h"
 
 namespace sculptor {
@@ -82,6 +83,7 @@ void BpfObject::Init(Napi::Env env) {
                       InstanceMethod("lookup", &BpfObject::Lookup),
                       InstanceMethod("deleteKeys", &BpfObject::DeleteKeys),
                       InstanceMethod("memoryBytes", &BpfObject::MemoryBytes),
+                      InstanceMethod("programStats", &BpfObject::ProgramStats),
                       InstanceMethod("close", &BpfObject::Close),
                   });
   env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(constructor)));
@@ -151,22 +153,44 @@ Napi::Value BpfObject::Iterate(const Napi::CallbackInfo& info) {
   Link& link = links_[name];
   if (!link) link.reset(bpf_program__attach_iter(program, nullptr));
   if (!link) throw SystemError(env, errno, "attach iterator " + name, TakeLog());
-  int fd = bpf_iter_create(bpf_link__fd(link.get()));
-  if (fd < 0) throw SystemError(env, errno, "iterator " + name);
+  Fd fd(bpf_iter_create(bpf_link__fd(link.get())));
+  if (fd.Get() < 0) throw SystemError(env, errno, "iterator " + name);
   std::vector<char> written;
-  constexpr size_t kChunk = 256 * 1024;
+  // The kernel hands out at most 32 KB a read.
+  constexpr size_t kChunk = 32 * 1024;
   size_t length = 0;
   for (;;) {
-    if (written.size() < length + kChunk) written.resize(length + kChunk);
-    ssize_t got = read(fd, written.data() + length, kChunk);
+    if (written.size() < length + kChunk) written.resize(2 * length + kChunk);
+    ssize_t got = read(fd.Get(), written.data() + length, kChunk);
+    if (got == 0) return Napi::Buffer<char>::Copy(env, written.data(), length);
+    // EAGAIN: a million tasks were visited and nothing was written yet.
+    if (got < 0 && errno != EAGAIN && errno != EINTR) {
+      throw SystemError(env, errno, "read iterator " + name);
+    }
     if (got > 0) length += got;
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-    if (got > 0) continue;
-    int error = got < 0 ? errno : 0;
-    close(fd);
-    if (error) throw SystemError(env, error, "read iterator " + name);
-    return Napi::Buffer<char>::Copy(env, written.data(), length);
   }
+}
+
+Napi::Value BpfObject::ProgramStats(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Napi::Object stats = Napi::Object::New(env);
+  bpf_program* program;
+  bpf_object__for_each_program(program, Opened(env)) {
+    bpf_prog_info answer = {};
+    uint32_t size = sizeof(answer);
+    std::string name = bpf_program__name(program);
+    int fd = bpf_program__fd(program);
+    if (fd < 0) continue;  // not among the programs that were asked for
+    if (bpf_obj_get_info_by_fd(fd, &answer, &size) != 0) {
+      throw SystemError(env, errno, "statistics of program " + name);
+    }
+    Napi::Object entry = Napi::Object::New(env);
+    entry.Set("runs", static_cast<double>(answer.run_cnt));
+    entry.Set("runNs", static_cast<double>(answer.run_time_ns));
+    entry.Set("missed", static_cast<double>(answer.recursion_misses));
+    stats.Set(name, entry);
+  }
+  return stats;
 }
 
 Napi::Value BpfObject::ReadMap(const Napi::CallbackInfo& info) {

@@ -2,8 +2,10 @@
 
 #include <bpf/bpf.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <memory>
 #include <vector>
 
 #include "errors.h"
@@ -24,6 +26,10 @@ bool IsPerCpu(bpf_map* map) {
 
 int CpusOf(bpf_map* map) { return IsPerCpu(map) ? libbpf_num_possible_cpus() : 1; }
 
+struct FileCloser {
+  void operator()(FILE* file) const { fclose(file); }
+};
+
 // The kernel pads each CPU's value to 8 bytes.
 size_t ValueSize(bpf_map* map) {
   size_t size = bpf_map__value_size(map);
@@ -33,17 +39,21 @@ size_t ValueSize(bpf_map* map) {
 }  // namespace
 
 Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map) {
-  constexpr uint32_t kBatch = 512;
+  // A round asks for 1 MB: a value may be 1.3 KB for each of hundreds of CPUs.
+  constexpr size_t kRoundBytes = 1 << 20;
   const size_t key_size = bpf_map__key_size(map);
   const int cpus = CpusOf(map);
   const size_t value_size = ValueSize(map) * cpus;
   const uint32_t most = bpf_map__max_entries(map);
   std::vector<char> keys, values;
-  uint32_t total = 0, cursor = 0, room = kBatch;
+  uint32_t total = 0, cursor = 0;
+  uint32_t room = std::clamp<size_t>(kRoundBytes / value_size, 16, 512);
   bool first = true;
-  // A hash that changes while it is read may answer entries twice; a bound on the rounds ends it in
-  // any case.
-  for (uint32_t round = 0; round <= most / kBatch + 64; round++) {
+  // Each round that is not the last answers at least one entry; a hash that changes while it is
+  // read may answer entries twice, and may not hold us for ever.
+  for (uint32_t round = 0;; round++) {
+    if (round > most + 64)
+      throw SystemError(env, EBUSY, std::string("read map ") + bpf_map__name(map));
     keys.resize((total + room) * key_size);
     values.resize((total + room) * value_size);
     uint32_t count = room;
@@ -101,13 +111,11 @@ double MapsMemoryBytes(bpf_object* object) {
   bpf_object__for_each_map(map, object) {
     char path[64], line[256];
     snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", bpf_map__fd(map));
-    FILE* file = fopen(path, "re");
-    if (!file) continue;
+    std::unique_ptr<FILE, FileCloser> file(fopen(path, "re"));
     unsigned long long bytes;
-    while (fgets(line, sizeof(line), file)) {
+    while (file && fgets(line, sizeof(line), file.get())) {
       if (sscanf(line, "memlock: %llu", &bytes) == 1) total += bytes;
     }
-    fclose(file);
   }
   return total;
 }

@@ -49,17 +49,34 @@ export function loadProbe(native: Native, probe: string, options: BpfLoadOptions
   try {
     return native.loadObject(path, options);
   } catch (cause) {
-    throw explainLoadFailure(probe, cause);
+    throw explainRefusal(probe, cause);
   }
 }
 
-function explainLoadFailure(probe: string, cause: unknown): Error {
+/**
+ * Attaches programs of a loaded probe; when one is refused the object is closed, and so nothing stays attached.
+ * @throws ProbeError, KernelInterfaceError as `loadProbe`
+ */
+export function attachPrograms(
+  object: BpfObject,
+  probe: string,
+  programs: readonly string[],
+): void {
+  try {
+    for (const program of programs) object.attach(program);
+  } catch (cause) {
+    object.close();
+    throw explainRefusal(probe, cause);
+  }
+}
+
+function explainRefusal(probe: string, cause: unknown): Error {
   const { code, log } = cause as { code?: string; log?: string };
   // libbpf's own hint on EPERM is about "ulimit -l", which has meant nothing since 5.11.
   if (code === 'EPERM' || code === 'EACCES') {
     return new KernelInterfaceError(
       'KERNEL_PRIVILEGE',
-      `the kernel refused to load ${probe}.bpf.o (${code}): root, or CAP_BPF and CAP_PERFMON, is wanted. The engine, status and doctor work without.`,
+      `the kernel refused ${probe}.bpf.o (${code}): root, or CAP_BPF and CAP_PERFMON, is wanted. The engine, status and doctor work without.`,
       { program: probe, errno: code },
       cause,
     );

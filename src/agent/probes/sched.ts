@@ -1,5 +1,5 @@
 import type { ExplicitHistogram, ExponentialHistogram } from '../../contract/telemetry.ts';
-import { type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
+import { attachPrograms, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
 
 /** Slots of the kernel's histogram: buckets of an exponential histogram of scale 2, the first at 2^−30 s. */
@@ -33,15 +33,29 @@ export type TaskTotals = {
   readonly migrations: number;
 };
 
+/** Why an event was not, or not wholly, charged. */
+export type LostReason =
+  /** No memory for the state of a task: the event is not charged at all. */
+  | 'task_storage'
+  /** The map of instances is full: charged to the task, not to its instance. */
+  | 'instance_map_full'
+  /** No memory for one more instance: likewise. */
+  | 'instance_memory'
+  /** The program was interrupted by an event of its own kind. */
+  | 'recursion';
+
+/** Since the probe was started; `entries` as of the last `readTotals`. */
 export type ProbeCounters = {
   readonly events: number;
-  readonly lost: { readonly task_storage: number; readonly instance_map_full: number };
+  readonly lost: Readonly<Record<LostReason, number>>;
+  readonly entries: number;
   readonly memoryBytes: number;
 };
 
 export type SchedProbe = {
   /** Charges what is open up to now, then reads all: cgroup id → totals. Totals never fall while a key stays. */
   readonly readTotals: () => Map<number, SchedTotals>;
+  /** Tasks whose totals have changed since they were last read, as of the last `readTotals`. */
   readonly readTasks: () => TaskTotals[];
   /** Drops the totals of cgroups that have ended. */
   readonly forget: (cgroupIds: readonly number[]) => void;
@@ -49,7 +63,7 @@ export type SchedProbe = {
   readonly stop: () => void;
 };
 
-/** Field offsets of `struct instance_totals` and `struct task_record` in bpf/sched.h; a test holds them against its BTF. */
+/** Field offsets of the structures in bpf/sched.h; a test holds them against its BTF. */
 export const layout = {
   totals: {
     runNs: 0,
@@ -73,6 +87,13 @@ export const layout = {
     comm: 56,
     bytes: 72,
   },
+  stats: {
+    events: 0,
+    lostTaskStorage: 8,
+    lostInstanceFull: 16,
+    lostInstanceMemory: 24,
+    bytes: 32,
+  },
 } as const;
 
 const programs = [
@@ -95,13 +116,16 @@ export function startSchedProbe(options: {
     constants: { cgroup_v1: options.cgroupV1 },
     maxEntries: { instances: options.maxInstances },
   });
-  for (const program of programs) object.attach(program);
+  attachPrograms(object, 'sched', programs);
   // The first pass takes up the tasks that were there before the hooks.
   object.iterate('flush');
+  let entries = 0;
   return {
     readTotals: () => {
       object.iterate('flush');
-      return decodeTotals(object.readMap('instances'));
+      const totals = decodeTotals(object.readMap('instances'));
+      entries = totals.size;
+      return totals;
     },
     readTasks: () => decodeTasks(object.iterate('dump')),
     forget: ids => {
@@ -109,7 +133,7 @@ export function startSchedProbe(options: {
       for (const [i, id] of ids.entries()) keys.writeBigUInt64LE(BigInt(id), i * 8);
       object.deleteKeys('instances', keys);
     },
-    counters: () => readCounters(object),
+    counters: () => readCounters(object, entries),
     stop: () => object.close(),
   };
 }
@@ -180,18 +204,25 @@ export function decodeTasks(records: Buffer): TaskTotals[] {
   return tasks;
 }
 
-function readCounters(object: BpfObject): ProbeCounters {
-  const at = (slot: number): number => {
-    const key = Buffer.alloc(4);
-    key.writeUInt32LE(slot);
-    const value = object.lookup('stats', key);
-    let sum = 0;
-    for (let i = 0; value && i < value.length; i += 8) sum += Number(value.readBigUInt64LE(i));
-    return sum;
+function readCounters(object: BpfObject, entries: number): ProbeCounters {
+  const { events, lostTaskStorage, lostInstanceFull, lostInstanceMemory, bytes } = layout.stats;
+  // One entry of an array, key 0: the values of all CPUs.
+  const values = object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0);
+  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
+  const sum = (field: number): number => {
+    let total = 0;
+    for (let at = field; at < values.length; at += bytes) total += uint64(view, at);
+    return total;
   };
   return {
-    events: at(0),
-    lost: { task_storage: at(1), instance_map_full: at(2) },
+    events: sum(events),
+    lost: {
+      task_storage: sum(lostTaskStorage),
+      instance_map_full: sum(lostInstanceFull),
+      instance_memory: sum(lostInstanceMemory),
+      recursion: Object.values(object.programStats()).reduce((n, { missed }) => n + missed, 0),
+    },
+    entries,
     memoryBytes: object.memoryBytes(),
   };
 }
