@@ -1,0 +1,28 @@
+import type { Command } from 'commander';
+import { type CommonOptions, configOf, withCommonOptions } from '../options.ts';
+import { requirePrivilege } from '../privilege.ts';
+import { sayOnStderr, untilStopped } from '../run-until.ts';
+
+/** `sculpt up`: the whole loop in one process, until it is told to stop; then everything is given back. */
+export function addUp(program: Command): void {
+  const command = program
+    .command('up')
+    .description('run agent, pipeline, engine and sculptor in one process (mode observe at first)')
+    .option('--until-stdin-ends', 'also stop when standard input ends');
+  withCommonOptions(command).action(
+    async (options: CommonOptions & { untilStdinEnds?: boolean }) => {
+      const config = configOf(options);
+      requirePrivilege('up');
+      const stopped = untilStopped({ stdinEnd: options.untilStdinEnds === true });
+      // Loaded here: the commands that only ask need neither gRPC nor ONNX.
+      const [{ createContext }, { startUp }] = await Promise.all([
+        import('../parts.ts'),
+        import('../up.ts'),
+      ]);
+      const running = await startUp(createContext(config, sayOnStderr));
+      sayOnStderr('info', `up: mode ${config.pipeline.mode}; \`sculpt mode enforce\` lets it act`);
+      sayOnStderr('info', `up: stopping after ${await stopped}: everything is given back first`);
+      await running.stop();
+    },
+  );
+}

@@ -1,0 +1,95 @@
+import { z } from 'zod';
+import { configSchema } from '../contract/config.ts';
+
+type Issue = z.core.$ZodIssue;
+
+/** One issue of the schema as sentences for a person: the key, what came, what was wanted. */
+export function explainIssue(issue: Issue, values: unknown): string[] {
+  if (issue.code === 'unrecognized_keys')
+    return issue.keys.map(key => explainUnknownKey([...issue.path, key]));
+  const key = keyPath(issue.path);
+  return [`${key}: got ${show(valueAt(values, issue.path))}, wanted ${wantedOf(issue)}`];
+}
+
+function explainUnknownKey(path: readonly PropertyKey[]): string {
+  const key = String(path.at(-1));
+  const known = knownKeys(path.slice(0, -1));
+  const near = nearestOf(key, known);
+  const hint = near === null ? `known here: ${known.join(', ')}` : `did you mean "${near}"?`;
+  return `${keyPath(path)}: unknown key; ${hint}`;
+}
+
+function wantedOf(issue: Issue): string {
+  switch (issue.code) {
+    case 'invalid_type':
+      return issue.expected === 'int' ? 'a whole number' : articled(issue.expected);
+    case 'too_small':
+      return `${issue.inclusive === false ? 'more than' : 'at least'} ${issue.minimum}${sizeUnit(issue.origin)}`;
+    case 'too_big':
+      return `${issue.inclusive === false ? 'less than' : 'at most'} ${issue.maximum}${sizeUnit(issue.origin)}`;
+    case 'invalid_value':
+      return `one of ${issue.values.map(String).join(', ')}`;
+    default:
+      return issue.message.replace(/^wanted /, '');
+  }
+}
+
+function sizeUnit(origin: string): string {
+  return { string: ' characters', array: ' entries' }[origin] ?? '';
+}
+
+function articled(type: string): string {
+  return /^[aeiou]/.test(type) ? `an ${type}` : `a ${type}`;
+}
+
+/** `sculptor.policy.instances[0].mode`; the empty path is the file as a whole. */
+function keyPath(path: readonly PropertyKey[]): string {
+  const text = path
+    .map(part => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`))
+    .join('');
+  return text === '' ? 'the file' : text.replace(/^\./, '');
+}
+
+function valueAt(values: unknown, path: readonly PropertyKey[]): unknown {
+  let value = values;
+  for (const part of path)
+    value = (value as Record<PropertyKey, unknown> | undefined | null)?.[part];
+  return value;
+}
+
+function show(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  const text = JSON.stringify(value);
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+/** Keys that the schema knows at a place, by its JSON Schema, which has every wrapper taken off. */
+function knownKeys(path: readonly PropertyKey[]): string[] {
+  type Node = { properties?: Record<string, Node>; items?: Node };
+  let node: Node | undefined = z.toJSONSchema(configSchema, { io: 'input' }) as Node;
+  for (const part of path)
+    node = typeof part === 'number' ? node?.items : node?.properties?.[String(part)];
+  return Object.keys(node?.properties ?? {});
+}
+
+/** The known key that differs by at most a third of its letters; null when none is near. */
+export function nearestOf(key: string, known: readonly string[]): string | null {
+  const [best] = known
+    .map(name => ({ name, distance: editDistance(key.toLowerCase(), name.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance);
+  return best && best.distance <= Math.max(2, best.name.length / 3) ? best.name : null;
+}
+
+/** Levenshtein's distance by rows. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i += 1) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j += 1) {
+      const replaced = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}

@@ -1,0 +1,163 @@
+import { type CgroupLayout, readCgroupLayout } from '../../linux/cgroups.ts';
+import { listFolder, readText } from '../../linux/read-file.ts';
+import { readTopology } from '../../linux/topology.ts';
+import { type Check, missing, unknown, works } from './check.ts';
+import type { Machine } from './machine.ts';
+
+/** Cgroups and what they can set, NUMA, PSI, hypervisors, container runtimes, Node. */
+export function checkHost(machine: Machine): Check[] {
+  return [
+    ...cgroupChecks(machine),
+    cpuCheck(machine),
+    numaCheck(machine),
+    psiCheck(machine),
+    qemuCheck(machine),
+    kvmCheck(machine),
+    socketCheck(machine, 'libvirt', libvirtSockets, 'VMs are moved as plain processes'),
+    socketCheck(machine, 'container runtime', runtimeSockets, 'containers are seen as cgroups'),
+    nodeCheck(machine),
+  ];
+}
+
+function cgroupChecks({ roots, exists }: Machine): Check[] {
+  const layout = layoutOf(roots);
+  if (layout === null)
+    return [
+      missing('cgroups', true, {
+        found: 'no hierarchy is mounted',
+        lost: 'instances cannot be told apart, nor weighed',
+        how: 'mount -t cgroup2 none /sys/fs/cgroup',
+      }),
+    ];
+  const v2Controllers = (readText(`${layout.cpu}/cgroup.controllers`) ?? '').split(' ');
+  const hasCpu = layout.version === 1 || v2Controllers.includes('cpu');
+  return [
+    works('cgroups', true, {
+      found: `version ${layout.version}, instances under ${layout.cpu}`,
+    }),
+    hasCpu
+      ? works('cpu controller', true, {
+          found: layout.version === 1 ? 'cpu.shares' : 'cpu.weight',
+        })
+      : missing('cpu controller', true, {
+          found: `${layout.cpu} has no cpu controller`,
+          lost: 'weights and idle: only affinities can be set',
+          how: 'boot without cgroup_disable=cpu and without the v1 cpu controller',
+        }),
+    layout.cpuset !== null
+      ? works('cpuset controller', false, { found: layout.cpuset })
+      : missing('cpuset controller', false, {
+          found: 'not mounted',
+          lost: 'instances are confined by the affinity of their threads only',
+          how: layout.version === 1 ? 'mount -t cgroup -o cpuset none FOLDER' : null,
+        }),
+    idleCheck(layout, exists),
+  ];
+}
+
+function layoutOf(roots: Machine['roots']): CgroupLayout | null {
+  try {
+    return readCgroupLayout(roots);
+  } catch {
+    // The one thing it throws is that none is mounted, which is what is reported.
+    return null;
+  }
+}
+
+/** The root of a v2 hierarchy has no cpu.idle: a child of it shows. */
+function idleCheck(layout: CgroupLayout, exists: Machine['exists']): Check {
+  const folders = [layout.cpu, ...listFolder(layout.cpu).map(name => `${layout.cpu}/${name}`)];
+  const at = folders.find(folder => exists(`${folder}/cpu.idle`));
+  return at !== undefined
+    ? works('cpu.idle', false, { found: `${at}/cpu.idle` })
+    : missing('cpu.idle', false, {
+        found: 'no cgroup has it',
+        lost: 'batch is out-weighed, never made idle',
+        how: 'Linux 5.15 or newer',
+      });
+}
+
+function cpuCheck({ roots }: Machine): Check {
+  const online = readText(`${roots.sys}/devices/system/cpu/online`) ?? '?';
+  return works('CPUs', false, { found: `online: ${online}` });
+}
+
+function numaCheck({ roots }: Machine): Check {
+  try {
+    const { nodes } = readTopology(roots, 'doctor');
+    const found = `${nodes.length} node${nodes.length === 1 ? '' : 's'}`;
+    return works('NUMA', false, { found });
+  } catch {
+    return unknown('NUMA', { found: 'cannot be told without a cgroup hierarchy' });
+  }
+}
+
+function psiCheck({ roots }: Machine): Check {
+  return readText(`${roots.proc}/pressure/cpu`) !== null
+    ? works('PSI', false, { found: `${roots.proc}/pressure` })
+    : missing('PSI', false, {
+        found: `${roots.proc}/pressure is not readable`,
+        lost: 'nothing yet: no decision uses it',
+        how: 'boot with psi=1',
+      });
+}
+
+function qemuCheck({ searchPath, exists }: Machine): Check {
+  const folders = [...new Set([...searchPath, '/usr/libexec', '/usr/bin'])];
+  const binaries = ['qemu-system-x86_64', 'qemu-system-aarch64', 'qemu-kvm'];
+  const paths = folders.flatMap(folder => binaries.map(name => `${folder}/${name}`));
+  const found = paths.filter(exists);
+  return found.length > 0
+    ? unknown('QEMU', { found: `${found.join(', ')} (present; not tried)` })
+    : missing('QEMU', false, {
+        found: 'no binary found',
+        lost: 'nothing: there are no VMs of QEMU to sculpt here',
+        how: 'apt-get install qemu-system-x86',
+      });
+}
+
+function kvmCheck({ exists }: Machine): Check {
+  // The device may answer while no stock kernel boots on it, so its presence proves nothing.
+  return exists('/dev/kvm')
+    ? unknown('KVM', { found: '/dev/kvm: present; not tried' })
+    : missing('KVM', false, {
+        found: '/dev/kvm is not there',
+        lost: 'nothing: VMs here, if any, are emulated',
+        how: 'enable virtualization in the firmware, modprobe kvm_intel or kvm_amd',
+      });
+}
+
+const libvirtSockets = [
+  '/run/libvirt/libvirt-sock',
+  '/run/libvirt/virtqemud-sock',
+  '/var/run/libvirt/libvirt-sock',
+];
+
+const runtimeSockets = [
+  '/run/docker.sock',
+  '/run/containerd/containerd.sock',
+  '/run/crio/crio.sock',
+  '/run/podman/podman.sock',
+];
+
+function socketCheck(
+  { exists }: Machine,
+  name: string,
+  sockets: readonly string[],
+  lost: string,
+): Check {
+  const found = sockets.filter(exists);
+  return found.length > 0
+    ? unknown(name, { found: `${found.join(', ')} (present; not asked)` })
+    : missing(name, false, { found: 'no socket found', lost: `nothing here: ${lost}`, how: null });
+}
+
+function nodeCheck({ nodeVersion }: Machine): Check {
+  return Number(nodeVersion.split('.')[0]) >= 24
+    ? works('Node', true, { found: nodeVersion })
+    : missing('Node', true, {
+        found: nodeVersion,
+        lost: 'everything: node:sqlite and running TypeScript want 24',
+        how: 'npm run setup brings it',
+      });
+}

@@ -1,0 +1,120 @@
+import { describeError, SculptorError } from '../../contract/errors.ts';
+import { loadProbe } from '../../linux/native.ts';
+import { openOwnMasks } from '../../linux/own-masks.ts';
+import { readText } from '../../linux/read-file.ts';
+import { decodeCapabilities } from './capabilities.ts';
+import { type Check, missing, unknown, works } from './check.ts';
+import type { Machine } from './machine.ts';
+
+const noProbes =
+  'the agent: nothing on this host can be observed. An engine for other hosts still runs.';
+
+/** Kernel, BTF, lockdown, capabilities, and BPF programs, which are loaded for real. */
+export function checkKernel(machine: Machine): Check[] {
+  return [
+    kernelCheck(machine),
+    btfCheck(machine),
+    lockdownCheck(machine),
+    capabilityCheck(machine),
+    addonCheck(machine),
+    tracingCheck(machine),
+    iteratorCheck(machine),
+  ];
+}
+
+function kernelCheck({ roots }: Machine): Check {
+  const release = readText(`${roots.proc}/sys/kernel/osrelease`);
+  const [major = 0, minor = 0] = (release ?? '').split('.').map(Number);
+  return major > 5 || (major === 5 && minor >= 8)
+    ? works('kernel', true, { found: `Linux ${release}` })
+    : missing('kernel', true, {
+        found: `Linux ${release ?? 'of unknown version'}`,
+        lost: noProbes,
+        how: 'Linux 5.8 or newer (task iterators and CAP_BPF came with it)',
+      });
+}
+
+function btfCheck({ roots, exists }: Machine): Check {
+  const path = `${roots.sys}/kernel/btf/vmlinux`;
+  return exists(path)
+    ? works('BTF', true, { found: path })
+    : missing('BTF', true, {
+        found: `${path} is not there`,
+        lost: noProbes,
+        how: "a kernel built with CONFIG_DEBUG_INFO_BTF=y (every distribution's is, from Debian 11 and Ubuntu 20.10 on)",
+      });
+}
+
+function lockdownCheck({ roots }: Machine): Check {
+  const text = readText(`${roots.sys}/kernel/security/lockdown`);
+  const level = /\[(\w+)\]/.exec(text ?? '')?.[1];
+  if (level === 'confidentiality')
+    return missing('lockdown', true, {
+      found: 'confidentiality: BPF may read no kernel memory',
+      lost: noProbes,
+      how: 'boot with lockdown=integrity or without lockdown',
+    });
+  return text === null
+    ? unknown('lockdown', { found: 'not told: securityfs is not mounted, or there is none' })
+    : works('lockdown', false, { found: level ?? 'none' });
+}
+
+function capabilityCheck({ roots }: Machine): Check {
+  const status = readText(`${roots.proc}/self/status`) ?? '';
+  const { held, absent } = decodeCapabilities(/^CapEff:\s*(\w+)$/m.exec(status)?.[1] ?? '0');
+  if (absent.length === 0)
+    return works('capabilities', true, { found: held.map(c => c.name).join(', ') });
+  return missing('capabilities', true, {
+    found: `without ${absent.map(c => c.name).join(', ')}`,
+    lost: `${absent.map(c => c.forWhat).join(', ')}. The engine, status and doctor work without.`,
+    how: 'run as root, or give the service these capabilities',
+  });
+}
+
+function addonCheck({ native }: Machine): Check {
+  try {
+    const version = native().libbpfVersion();
+    return works('addon, libbpf', true, { found: `build/sculptor.node loads; libbpf ${version}` });
+  } catch (error) {
+    return missing('addon, libbpf', true, {
+      found: describeError(error),
+      lost: 'the agent and the sculptor. The engine, status and doctor work without.',
+      how: 'apt-get install g++ pkg-config libbpf-dev, then npm run setup',
+    });
+  }
+}
+
+function tracingCheck({ native }: Machine): Check {
+  return loads('BPF tracepoints (tp_btf)', noProbes, () => {
+    loadProbe(native(), 'sched').close();
+    return 'sched.bpf.o was loaded: verified by this kernel';
+  });
+}
+
+function iteratorCheck({ native }: Machine): Check {
+  const lost =
+    'whether a thread has a CPU mask of its own: none can be moved with an exact restore';
+  return loads('BPF iterators (iter/task)', lost, () => {
+    const reader = openOwnMasks(native());
+    try {
+      const masks = [...reader.read().values()];
+      const told = masks.some(mask => mask.ownMask !== null);
+      return `${masks.length} threads read; ${told ? 'their own CPU masks are told' : 'own CPU masks are not told (kernel before 6.2): old masks are restored as they were'}`;
+    } finally {
+      reader.close();
+    }
+  });
+}
+
+function loads(name: string, lost: string, run: () => string): Check {
+  try {
+    return works(name, true, { found: run() });
+  } catch (error) {
+    const built = error instanceof SculptorError && error.code === 'PROBE_MISSING';
+    return missing(name, true, {
+      found: describeError(error).split('\n')[0] ?? 'failed',
+      lost,
+      how: built ? 'npm run setup' : 'see the lines above: capabilities, BTF, lockdown',
+    });
+  }
+}

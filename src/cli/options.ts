@@ -1,0 +1,24 @@
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import type { Config } from '../contract/config.ts';
+import { defaultConfigPath, loadConfig } from './config-file.ts';
+import { inRunDir } from './run-dir.ts';
+
+/** Options that every command has which needs the configuration. */
+export type CommonOptions = { readonly config?: string; readonly runDir?: string };
+
+/** Adds `--config` and `--run-dir`. */
+export function withCommonOptions(command: Command): Command {
+  return command
+    .option('--config <file>', `configuration (default: ${defaultConfigPath} where it is there)`)
+    .option(
+      '--run-dir <folder>',
+      'folder of all unix sockets, instead of those in the configuration',
+    );
+}
+
+/** @throws ConfigError */
+export function configOf(options: CommonOptions): Config {
+  const config = loadConfig(options.config);
+  return options.runDir === undefined ? config : inRunDir(config, resolve(options.runDir));
+}

@@ -1,0 +1,63 @@
+import { z } from 'zod';
+import type { Agent } from '../agent/agent.ts';
+import type { ApiRoute } from '../api/server.ts';
+import { type Mode, modeSchema } from '../contract/policy.ts';
+import type { Engine } from '../pae/engine.ts';
+import type { Pipeline } from '../pipeline/pipeline.ts';
+import type { Sculptor } from '../sculptor/sculptor.ts';
+
+/** Body of `POST /mode` and `POST /stamp`. */
+export const modeBodySchema = z.strictObject({ mode: modeSchema });
+
+export function agentRoutes(agent: Pick<Agent, 'status'>): ApiRoute[] {
+  return [{ method: 'GET', path: '/status', run: () => agent.status() }];
+}
+
+export function engineRoutes(
+  engine: Pick<Engine, 'status' | 'recommendations' | 'verdicts'>,
+): ApiRoute[] {
+  return [
+    { method: 'GET', path: '/status', run: () => engine.status() },
+    { method: 'GET', path: '/recommendations', run: () => engine.recommendations() },
+    { method: 'GET', path: '/verdicts', run: () => engine.verdicts() },
+  ];
+}
+
+export function sculptorRoutes(
+  sculptor: Pick<Sculptor, 'status' | 'actions' | 'policy' | 'approve' | 'setCeiling'>,
+): ApiRoute[] {
+  return [
+    { method: 'GET', path: '/status', run: () => sculptor.status() },
+    { method: 'GET', path: '/actions', run: () => sculptor.actions() },
+    { method: 'GET', path: '/policy', run: () => sculptor.policy() },
+    {
+      method: 'POST',
+      path: '/approve/:id',
+      run: ({ params }) => sculptor.approve(params['id'] ?? ''),
+    },
+    {
+      method: 'POST',
+      path: '/mode',
+      body: modeBodySchema,
+      run: ({ body }) => sculptor.setCeiling((body as { mode: Mode }).mode),
+    },
+  ];
+}
+
+export function pipelineRoutes(
+  pipeline: Pick<Pipeline, 'mode' | 'setMode' | 'counters'>,
+): ApiRoute[] {
+  return [
+    {
+      method: 'GET',
+      path: '/status',
+      run: () => ({ mode: pipeline.mode(), counters: pipeline.counters() }),
+    },
+    {
+      method: 'POST',
+      path: '/stamp',
+      body: modeBodySchema,
+      run: ({ body }) => pipeline.setMode((body as { mode: Mode }).mode),
+    },
+  ];
+}
