@@ -42,7 +42,13 @@ const idleOverhead = 0.03;
 
 /** Every kind of move for a beneficiary, sized, with what it brings and what the others lose. */
 export function candidatesOf(situation: Situation): Candidate[] {
-  return [widen(situation), weight(situation), idle(situation), confine(situation)];
+  const { host, placement } = situation;
+  if (classOf(host, placement.instance.id).is === 'latency-critical') {
+    return [widen(situation), weight(situation), idle(situation), confine(situation)];
+  }
+  const why =
+    'only what is latency-critical may gain from what others lose, and it is not declared so';
+  return [widen(situation), impossible('weight', why)];
 }
 
 function impossible(kind: MoveKind, why: string): Candidate {
@@ -97,12 +103,6 @@ function weight({
   usedCores,
   escalation,
 }: Situation): Candidate {
-  if (classOf(host, placement.instance.id).is !== 'latency-critical') {
-    return impossible(
-      'weight',
-      'only what is latency-critical gains from a weight; the others would lose as much',
-    );
-  }
   const present = placement.cgroup.weight;
   if (placement.cgroup.parent === null || present === null)
     return impossible('weight', 'its cgroup has no weight');

@@ -1,0 +1,203 @@
+import test from 'ava';
+import type { Action } from '../../src/contract/action.ts';
+import type { Recommendation } from '../../src/contract/recommendation.ts';
+import { recommendationSchema } from '../../src/contract/recommendation.ts';
+import { type StreamInstance, startStream } from './stream.ts';
+
+const critical = { match: '/critical', class: 'latency-critical' as const };
+const batchRule = { match: '/batch*', class: 'batch' as const };
+
+function batches(
+  count: number,
+  load = { used: 1.77 / count, wait: 1 - 1.77 / count },
+): StreamInstance[] {
+  return Array.from({ length: count }, (_, i) => ({ id: `/batch${i + 1}`, load }));
+}
+
+function weightOf(recommendation: Recommendation | undefined): number {
+  const set = recommendation?.moves[0]?.set;
+  return set && 'weight' in set ? set.weight : 0;
+}
+
+const contendedCritical: StreamInstance = { id: '/critical', load: { used: 0.2, wait: 0.35 } };
+
+test('beside eight batch instances the critical one gets one weight, of the size its share needs', t => {
+  const { run, core } = startStream([contendedCritical, ...batches(8)], [critical, batchRule]);
+  const [first, ...more] = run(2).recommendations;
+  t.truthy(first);
+  t.is(more.length, 0, 'it is not said again while an answer is awaited');
+  t.deepEqual(
+    first?.moves.map(move => [move.instance.id, move.tasks]),
+    [['/critical', []]],
+  );
+  const weight = weightOf(first);
+  // Eight contenders of weight 100 on two CPUs: 400 a CPU. A share of 0.94 takes 6267.
+  t.true(weight >= 5000 && weight <= 8000, `weight ${weight}`);
+  t.true(recommendationSchema.safeParse(first).success);
+  t.is(core.verdicts().find(verdict => verdict.instance === '/critical')?.state, 'hot');
+  const kinds = first?.evidence.alternatives.filter(alternative => !alternative.chosen) ?? [];
+  t.true(kinds.length >= 3 && kinds.every(alternative => alternative.why.length > 10));
+});
+
+test('it is recommended within two read intervals of the first contended one', t => {
+  const { run } = startStream([contendedCritical, ...batches(8)], [critical, batchRule]);
+  t.is(run(0.4).recommendations.length, 0, 'one sample begins the series, one is a single window');
+  t.is(run(0.2).recommendations.length, 1);
+});
+
+test('twice the contenders take more weight', t => {
+  const sizeFor = (count: number) =>
+    weightOf(
+      startStream([contendedCritical, ...batches(count)], [critical, batchRule]).run(2)
+        .recommendations[0],
+    );
+  t.true(
+    sizeFor(4) < sizeFor(8) && sizeFor(8) < sizeFor(12),
+    `${sizeFor(4)} ${sizeFor(8)} ${sizeFor(12)}`,
+  );
+});
+
+test('an instance whose demand is within its share never gets a move, and the verdict says why', t => {
+  const alone: StreamInstance = { id: '/critical', load: { used: 0.23, wait: 0.004 } };
+  const { run, core } = startStream(
+    [alone, { id: '/batch1', load: { used: 1, wait: 0.01 } }],
+    [critical, batchRule],
+  );
+  t.deepEqual(run(30).recommendations, []);
+  const verdict = core.verdicts().find(each => each.instance === '/critical');
+  t.is(verdict?.state, 'within-share');
+  t.regex(verdict?.why ?? '', /within what its share is worth/);
+});
+
+test('an instance that its own quota throttles never gets a move', t => {
+  const throttled: StreamInstance = {
+    id: '/critical',
+    load: { used: 0.2, wait: 0.01, throttled: 0.79 },
+    quotaCores: 0.2,
+  };
+  const { run, core } = startStream([throttled], [critical]);
+  t.deepEqual(run(30).recommendations, []);
+  t.is(core.verdicts()[0]?.state, 'throttled');
+});
+
+test('batch gets no weight, however long it waits', t => {
+  const { run } = startStream(batches(8), [batchRule]);
+  t.deepEqual(run(10).recommendations, []);
+});
+
+test('what is not declared batch is not made to lose more than a neighbour may', t => {
+  const { run, core } = startStream(
+    [{ id: '/critical', load: { used: 0.2, wait: 0.6 } }, ...batches(8)],
+    [critical],
+  );
+  t.deepEqual(run(10).recommendations, []);
+  t.regex(
+    core.verdicts().find(each => each.instance === '/critical')?.why ?? '',
+    /would lose .* more than the 2 %/,
+  );
+});
+
+test('two instances confined to one CPU are widened where the policy allows it', t => {
+  const pinned = (id: string): StreamInstance => ({
+    id,
+    load: { used: 0.5, wait: 0.5 },
+    cpus: [0],
+    cpusetPath: id,
+  });
+  const { run } = startStream(
+    [pinned('/a'), pinned('/b')],
+    [{ match: '/a', allowWidening: true }],
+    2,
+    [1],
+  );
+  const { recommendations } = run(3);
+  t.is(recommendations.length, 1);
+  t.deepEqual(
+    recommendations[0]?.moves.map(({ instance, tasks, set }) => [instance.id, tasks, set]),
+    [['/a', [], { cpus: [0, 1] }]],
+  );
+  t.deepEqual(recommendations[0]?.cost, []);
+});
+
+test('pinning is taken as intended where the policy does not allow widening', t => {
+  const pinned = (id: string): StreamInstance => ({
+    id,
+    load: { used: 0.5, wait: 0.5 },
+    cpus: [0],
+    cpusetPath: id,
+  });
+  const { run, core } = startStream([pinned('/a'), pinned('/b')], [], 2, [1]);
+  t.deepEqual(run(10).recommendations, []);
+  t.regex(core.verdicts()[0]?.why ?? '', /allowWidening/);
+});
+
+test('a protected contender is not moved', t => {
+  const elsewhere: StreamInstance[] = batches(3).map(batch => ({ ...batch, parent: '/pool' }));
+  const { run } = startStream(
+    [contendedCritical, ...elsewhere],
+    [critical, { match: '/batch*', class: 'batch', protected: true }],
+  );
+  t.deepEqual(run(5).recommendations, []);
+});
+
+function actionFor(
+  recommendation: Recommendation,
+  state: Action['state'],
+  at: number,
+  more: Partial<Action> = {},
+): Action {
+  return {
+    id: '11111111-1111-4111-8111-111111111111',
+    recommendationId: recommendation.id,
+    hostId: 'host',
+    state,
+    previousState: null,
+    mode: 'enforce',
+    at,
+    reason: null,
+    beneficiary: recommendation.beneficiary,
+    mechanism: 'direct',
+    mechanisms: [],
+    moves: recommendation.moves,
+    allocations: [],
+    predicted: recommendation.predicted,
+    realised: null,
+    leaseEnds: at + 60,
+    ...more,
+  };
+}
+
+test('a kept action is renewed at half its lease, and given back when nothing competes any more', t => {
+  const instances: StreamInstance[] = [{ ...contendedCritical }, ...batches(8)];
+  const { run, core, now } = startStream(instances, [critical, batchRule]);
+  const [recommendation] = run(1).recommendations;
+  if (!recommendation) throw new Error('nothing was recommended');
+  core.takeAction(actionFor(recommendation, 'kept', now()));
+  t.deepEqual(run(29).recommendations, []);
+  const [renewal] = run(3).recommendations;
+  t.is(renewal?.renews, '11111111-1111-4111-8111-111111111111');
+  t.deepEqual(renewal?.moves, recommendation.moves);
+
+  for (const instance of instances) instance.load = { used: 0, wait: 0 };
+  t.is(run(9).withdrawals.length, 0);
+  t.is(run(3).withdrawals[0]?.actionId, '11111111-1111-4111-8111-111111111111');
+});
+
+test('a move that was not enough is followed by the next size, after a while', t => {
+  const { run, core, now } = startStream([contendedCritical, ...batches(4)], [critical, batchRule]);
+  const [first] = run(1).recommendations;
+  if (!first) throw new Error('nothing was recommended');
+  core.takeAction(
+    actionFor(first, 'rolled-back', now(), {
+      reason: { code: 'neutral', message: 'no difference' },
+    }),
+  );
+  t.deepEqual(run(25).recommendations, []);
+  const [second] = run(10).recommendations;
+  t.is(weightOf(second), weightOf(first) * 2);
+});
+
+test('a recorded stream replays to the same recommendations', t => {
+  const play = () => startStream([contendedCritical, ...batches(8)], [critical, batchRule]).run(40);
+  t.deepEqual(play(), play());
+});

@@ -1,0 +1,79 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { createSeriesStore } from '../../src/pae/series.ts';
+import { resourcePoints } from './stream.ts';
+
+const total = (used: number) => ({ used, wait: 0, throttled: 0 });
+
+test('the rate between two samples is what was used over the time between them', t => {
+  const store = createSeriesStore(10);
+  t.is(store.take(resourcePoints('/a', 100, total(5))), null);
+  const taken = store.take(resourcePoints('/a', 100.5, total(5.25)));
+  t.is(taken?.observation.usedCores, 0.5);
+});
+
+test('late and doubled samples are counted and change nothing', t => {
+  const store = createSeriesStore(10);
+  store.take(resourcePoints('/a', 100, total(5)));
+  store.take(resourcePoints('/a', 101, total(6)));
+  t.is(store.take(resourcePoints('/a', 100.5, total(5.5))), null);
+  t.is(store.take(resourcePoints('/a', 101, total(6))), null);
+  t.is(store.counters().late, 2);
+  t.is(store.recent('/a', 10).length, 1);
+});
+
+test('a new life begins a new series', t => {
+  const store = createSeriesStore(10);
+  store.take(resourcePoints('/a', 100, total(50)));
+  t.is(store.take(resourcePoints('/a', 101, total(1), 100.5)), null);
+  t.is(store.counters().resets, 1);
+  t.is(store.take(resourcePoints('/a', 102, total(2), 100.5))?.observation.usedCores, 1);
+});
+
+test('past its bound the series that was silent longest goes, and is counted', t => {
+  const store = createSeriesStore(2);
+  store.take(resourcePoints('/a', 100, total(1)));
+  store.take(resourcePoints('/b', 101, total(1)));
+  store.take(resourcePoints('/c', 102, total(1)));
+  t.deepEqual([...store.instances()], ['/b', '/c']);
+  t.is(store.counters().evicted, 1);
+});
+
+test('steps add up to what was used, however the samples lie', t => {
+  fc.assert(
+    fc.property(
+      fc.array(
+        fc.record({
+          gap: fc.double({ min: 0.05, max: 2, noNaN: true }),
+          used: fc.double({ min: 0, max: 3, noNaN: true }),
+        }),
+        { minLength: 20, maxLength: 80 },
+      ),
+      samples => {
+        const store = createSeriesStore(10);
+        let time = 1000;
+        let used = 0;
+        store.take(resourcePoints('/a', time, total(used)));
+        for (const sample of samples) {
+          time += sample.gap;
+          used += sample.used;
+          store.take(resourcePoints('/a', time, total(used)));
+        }
+        const steps = store.steps('/a', time, 1, 5);
+        t.true(steps.every(step => step.usedCores >= 0 && step.spanSeconds > 0.999));
+        // Interpolated in the cumulative values: the steps together are what was used between their ends.
+        const before = store.steps('/a', time - steps.length, 1, 1);
+        t.true(before.length <= 1);
+        const sum = steps.reduce((s, step) => s + step.usedCores, 0);
+        t.true(sum <= used + 1e-6);
+      },
+    ),
+  );
+});
+
+test('a resource without its headline series is counted, not guessed', t => {
+  const store = createSeriesStore(2);
+  const points = resourcePoints('/a', 100, total(1));
+  t.is(store.take({ ...points, points: points.points.slice(1) }), null);
+  t.is(store.counters().incomplete, 1);
+});
