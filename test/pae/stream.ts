@@ -82,10 +82,14 @@ export function startStream(
   idle: number[] = [],
 ) {
   let ids = 0;
+  const nextId = () => {
+    ids += 1;
+    return ids;
+  };
   const core: Core = createCore({
     config: engineConfigSchema.parse({}),
     model,
-    newId: () => `00000000-0000-4000-8000-${String((ids += 1)).padStart(12, '0')}`,
+    newId: () => `00000000-0000-4000-8000-${String(nextId()).padStart(12, '0')}`,
   });
   const cpus = Array.from({ length: cpuCount }, (_, i) => i);
   core.host.topology = topology(cpuCount);
