@@ -1,0 +1,158 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { configSchema } from '../../src/contract/config.ts';
+import type { OutgoingEvent } from '../../src/contract/events.ts';
+import { hostRoots } from '../../src/linux/roots.ts';
+import { generateKeys } from '../../src/otlp/signing.ts';
+import { restoreAll } from '../../src/sculptor/restore.ts';
+import { startSculptor } from '../../src/sculptor/sculptor.ts';
+import { kill, move, nextLine, openCgroupLab } from '../sculptor/support/cgroup-lab.ts';
+import { needs } from '../support/needs.ts';
+import { ownUid, realTime } from '../support/sockets.ts';
+
+const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'cgroupV1Cpuset', 'twoCpus');
+
+type Stage = Awaited<ReturnType<typeof stage>>;
+
+/** Four instances whose every value differs from the default, and a move of each kind. */
+async function stage(t: ExecutionContext) {
+  const lab = openCgroupLab(t);
+  const folder = mkdtempSync(join(tmpdir(), 'sculptor-crash-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const weight = lab.make('weight');
+  const idle = lab.make('idle');
+  const set = lab.make('set', ['cpu', 'cpuset']);
+  const threads = lab.make('threads');
+  lab.write(weight, 'cpu.shares', '555');
+  lab.write(idle, 'cpu.shares', '3210');
+  await lab.spawn(set, ['cpu', 'cpuset']);
+  const free = await lab.spawn(threads);
+  const pinned = await lab.spawn(threads);
+  lab.native.setAffinity(Int32Array.of(pinned.pid), Int32Array.of(0));
+  const state = () => ({
+    weight: lab.read(weight, 'cpu.shares'),
+    idle: [lab.read(idle, 'cpu.idle'), lab.read(idle, 'cpu.shares')],
+    set: lab.read(set, 'cpuset.cpus'),
+    free: lab.native.getAffinity(free.pid),
+    pinned: lab.native.getAffinity(pinned.pid),
+  });
+  const moves = [
+    move(weight, { weight: 6400 }),
+    move(idle, { idle: true }),
+    move(set, { cpus: [1] }),
+    move(threads, { cpus: [1] }),
+  ];
+  return { lab, folder, journal: join(folder, 'journal.db'), state, before: state(), moves };
+}
+
+async function crash(staged: Stage, point: string): Promise<void> {
+  const script = new URL('../sculptor/support/crash-child.ts', import.meta.url).pathname;
+  const child: ChildProcess = spawn(
+    process.execPath,
+    [script, staged.journal, point, JSON.stringify(staged.moves)],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  try {
+    await nextLine(child);
+  } finally {
+    await kill(child);
+  }
+}
+
+function restore(staged: Stage, t: ExecutionContext) {
+  return restoreAll({
+    journal: staged.journal,
+    native: staged.lab.native,
+    roots: hostRoots,
+    say: (level, message) => t.log(level, message),
+  });
+}
+
+for (const point of ['journalled', 'mid-apply', 'observing']) {
+  test(`kill -9 when ${point}, then restore: every value is as before`, async t => {
+    const staged = await stage(t);
+    await crash(staged, point);
+    if (point === 'observing') t.notDeepEqual(staged.state(), staged.before);
+    const report = restore(staged, t);
+    t.is(report.failed, 0);
+    t.is(report.yielded, 0);
+    t.is(report.actions.length, 1);
+    t.is(report.ended[0]?.state, 'restored');
+    t.deepEqual(staged.state(), staged.before);
+    t.deepEqual(restore(staged, t).actions, [], 'nothing is open any more');
+  });
+
+  test(`kill -9 when ${point}, then a start: every value is as before, and it is told`, async t => {
+    const staged = await stage(t);
+    await crash(staged, point);
+    const told: OutgoingEvent[] = [];
+    const sculptor = await start(staged, told, t);
+    t.deepEqual(staged.state(), staged.before);
+    await sculptor.stop();
+    const action = told.find(event => event.eventName === 'sculptor.action');
+    t.is(action?.attributes['sculptor.action.state'], 'restored');
+    t.is(action?.attributes['sculptor.reason'], 'crash-recovery');
+    t.false(existsSync(join(staged.folder, 'sculptor.sock')));
+  });
+}
+
+test('a crash in the middle of giving back is finished by the next restore', async t => {
+  const staged = await stage(t);
+  await crash(staged, 'observing');
+  // What an undo that was killed had done: the flag is back, the weight is not.
+  staged.lab.write(staged.lab.id('idle'), 'cpu.idle', '0');
+  t.is(restore(staged, t).failed, 0);
+  t.deepEqual(staged.state(), staged.before);
+});
+
+test('restore beside a sculptor that lives is refused, and says what to do', async t => {
+  const staged = await stage(t);
+  const sculptor = await start(staged, [], t);
+  const script = new URL('../sculptor/support/crash-child.ts', import.meta.url).pathname;
+  const child = spawn(process.execPath, [script, staged.journal, 'observing', '[]'], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let said = '';
+  child.stderr.on('data', (data: Buffer) => {
+    said += data.toString();
+  });
+  await new Promise(resolve => child.once('exit', resolve));
+  t.regex(said, /holds it\. Stop that one/);
+  await sculptor.stop();
+  t.is(restore(staged, t).failed, 0);
+});
+
+test('values whose task or cgroup ended meanwhile are counted as gone, and nothing fails', async t => {
+  const staged = await stage(t);
+  await crash(staged, 'observing');
+  await staged.lab.remove(staged.lab.id('threads'));
+  await staged.lab.remove(staged.lab.id('weight'));
+  const report = restore(staged, t);
+  t.is(report.failed, 0);
+  t.true(report.gone >= 3, `${report.gone}`);
+});
+
+function start(staged: Stage, told: OutgoingEvent[], t: ExecutionContext) {
+  const config = configSchema.parse({
+    sculptor: { listen: join(staged.folder, 'sculptor.sock'), journal: staged.journal },
+  });
+  return startSculptor({
+    config: config.sculptor,
+    sockets: config.sockets,
+    hostId: 'host-1',
+    native: staged.lab.native,
+    roots: hostRoots,
+    peerUid: ownUid,
+    trustedKeys: [generateKeys().publicKey],
+    clock: realTime,
+    say: (level, message) => t.log(level, message),
+    events: {
+      emit: event => void told.push(event),
+      stop: () => Promise.resolve(),
+      counters: () => ({}),
+    },
+  });
+}
