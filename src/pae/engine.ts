@@ -54,6 +54,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   const { config, sockets, clock, say, privateKey } = options;
   const forecaster = await startForecaster({
     folder: options.model ?? config.model ?? defaultModelFolder(),
+    clock,
     say,
   });
   const core = createCore({ config, model: forecaster.identity, newId: randomUUID });

@@ -1,0 +1,149 @@
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { ModelError } from '../../../src/contract/errors.ts';
+import { defaultModelFolder, startForecaster } from '../../../src/pae/models/forecaster.ts';
+import { loadModel } from '../../../src/pae/models/load-model.ts';
+import type { Manifest } from '../../../src/pae/models/manifest.ts';
+import { realTime } from '../../support/sockets.ts';
+
+const shipped = defaultModelFolder();
+const quiet = { clock: realTime, say: () => {} };
+
+/** A copy of the model that ships, whose manifest is changed. */
+function copyOfModel(
+  t: ExecutionContext,
+  change: (manifest: Manifest) => unknown = manifest => manifest,
+): string {
+  const folder = mkdtempSync(join(tmpdir(), 'sculptor-model-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  copyFileSync(join(shipped, 'model.onnx'), join(folder, 'model.onnx'));
+  const manifest = JSON.parse(readFileSync(join(shipped, 'manifest.json'), 'utf8')) as Manifest;
+  writeFileSync(join(folder, 'manifest.json'), JSON.stringify(change(manifest)));
+  return folder;
+}
+
+const window = (value: (i: number) => number) =>
+  Float32Array.from({ length: 48 }, (_, i) => value(i));
+
+test('the model that ships says who it is, and beats the simple forecasts on held-out data', t => {
+  const { manifest, identity } = loadModel(shipped);
+  t.is(identity.name, 'fast-quantile');
+  t.is(identity.sha256, manifest.sha256);
+  const { model, naive, ses, windowQuantiles, coverage } = manifest.accuracy;
+  t.true(model.pinball < Math.min(naive.pinball, ses.pinball, windowQuantiles.pinball));
+  t.true(Math.abs((coverage['q90'] ?? 0) - 0.9) < 0.02);
+});
+
+test('a model whose bytes differ from its manifest is refused, with both sums', t => {
+  const wrong = 'f'.repeat(64);
+  const folder = copyOfModel(t, manifest => ({ ...manifest, sha256: wrong }));
+  const error = t.throws(() => loadModel(folder), { instanceOf: ModelError, code: 'MODEL_HASH' });
+  t.is(error?.context['expected'], wrong);
+  t.is(error?.context['actual'], loadModel(shipped).manifest.sha256);
+});
+
+test('a missing model is refused, and so is a missing manifest', t => {
+  const folder = copyOfModel(t);
+  rmSync(join(folder, 'model.onnx'));
+  t.throws(() => loadModel(folder), { code: 'MODEL_HASH', message: /got none/ });
+  rmSync(join(folder, 'manifest.json'));
+  t.throws(() => loadModel(folder), { code: 'MODEL_MANIFEST' });
+});
+
+test('a manifest with an unknown or a wrong field is refused by its name', t => {
+  const extra = copyOfModel(t, manifest => ({ ...manifest, colour: 'red' }));
+  t.throws(() => loadModel(extra), { code: 'MODEL_MANIFEST', message: /colour/ });
+  const shape = copyOfModel(t, manifest => ({ ...manifest, windowSteps: 64 }));
+  t.throws(() => loadModel(shape), {
+    code: 'MODEL_MANIFEST',
+    message: /window: wanted \[batch, 64\], got \[batch, 48\]/,
+  });
+});
+
+test('a model whose tensors differ from its manifest is refused, with both', async t => {
+  const folder = copyOfModel(t, manifest => ({
+    ...manifest,
+    horizonSteps: 24,
+    outputs: manifest.outputs.map(output =>
+      output.role === 'forecast' ? { ...output, shape: ['batch', 24, 3] } : output,
+    ),
+  }));
+  const error = await t.throwsAsync(startForecaster({ folder, ...quiet }), {
+    instanceOf: ModelError,
+    code: 'MODEL_TENSOR',
+  });
+  t.regex(String(error?.context['expected']), /forecast float32 \[batch, 24, 3\]/);
+  t.regex(String(error?.context['actual']), /forecast float32 \[batch, 12, 3\]/);
+});
+
+test('a file that is no ONNX model is refused, though its sum is right', async t => {
+  const sha256 = '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08';
+  const folder = copyOfModel(t, manifest => ({ ...manifest, sha256 }));
+  writeFileSync(join(folder, 'model.onnx'), 'test');
+  await t.throwsAsync(startForecaster({ folder, ...quiet }), {
+    code: 'MODEL_TENSOR',
+    message: /wanted an ONNX model/,
+  });
+});
+
+test('forecasts are quantiles in order, the same again for the same input, whatever else is in the batch', async t => {
+  const forecaster = await startForecaster({ folder: shipped, ...quiet });
+  t.teardown(() => forecaster.stop());
+  const waves = Array.from({ length: 1203 }, (_, k) =>
+    window(i => 1 + Math.sin((i + k) / 5) * 0.5 + k * 0.01),
+  );
+  const zeros = () => waves.map(() => new Float32Array(forecaster.stateWidth));
+  const all = await forecaster.forecast(waves, zeros());
+  t.is(all.quantiles.length, waves.length);
+  for (const values of all.quantiles)
+    for (let h = 0; h < 12; h += 1) {
+      const [q50 = 0, q90 = 0, q95 = 0] = values.subarray(h * 3, h * 3 + 3);
+      if (!(q50 >= 0 && q50 <= q90 && q90 <= q95)) t.fail(`${q50} ${q90} ${q95}`);
+    }
+  t.deepEqual(await forecaster.forecast(waves, zeros()), all);
+});
+
+test('a series ten times as large has a forecast ten times as large', async t => {
+  const forecaster = await startForecaster({ folder: shipped, ...quiet });
+  t.teardown(() => forecaster.stop());
+  const shape = (i: number) => 2 + Math.sin(i / 4);
+  const { quantiles } = await forecaster.forecast(
+    [window(shape), window(i => 10 * shape(i))],
+    [0, 1].map(() => new Float32Array(forecaster.stateWidth)),
+  );
+  const [small, large] = quantiles;
+  large?.forEach((value, i) => {
+    t.true(Math.abs(value / (10 * (small?.[i] ?? 0)) - 1) < 0.01);
+  });
+});
+
+test('quantiles that turn out too low rise by the state that goes in and out', async t => {
+  const forecaster = await startForecaster({ folder: shipped, ...quiet });
+  t.teardown(() => forecaster.stop());
+  const calm = window(i => 1 + 0.01 * Math.sin(i));
+  const tooLow = Float32Array.of(1, 0.5, 0.6, 0, 0);
+  const fresh = new Float32Array(forecaster.stateWidth);
+  const { quantiles, states } = await forecaster.forecast([calm, calm], [fresh, tooLow]);
+  t.true((quantiles[1]?.[1] ?? 0) > (quantiles[0]?.[1] ?? 0));
+  t.true((states[1]?.[3] ?? 0) > 0);
+});
+
+test('a thread that dies answers with an error, is started again, and in the end left alone', async t => {
+  const said: string[] = [];
+  const forecaster = await startForecaster({
+    folder: shipped,
+    clock: realTime,
+    say: (_, message) => said.push(message),
+    workerUrl: new URL('./dying-worker.ts', import.meta.url),
+  });
+  t.teardown(() => forecaster.stop());
+  const ask = () =>
+    forecaster.forecast([window(() => 1)], [new Float32Array(forecaster.stateWidth)]);
+  for (let i = 0; i < 6; i += 1)
+    await t.throwsAsync(ask(), { code: 'MODEL_RUN', message: /ended with 3/ });
+  await t.throwsAsync(ask(), { code: 'MODEL_RUN', message: /died 6 times/ });
+  t.is(forecaster.counters().modelRestarts, 5);
+  t.is(said.length, 5);
+});
