@@ -1,0 +1,205 @@
+import { existsSync, readFileSync } from 'node:fs';
+import test from 'ava';
+import fc from 'fast-check';
+import {
+  decodeTasks,
+  decodeTotals,
+  explicitHistogram,
+  exponentialHistogram,
+  latencySlots,
+  layout,
+  octaveBoundsSeconds,
+  type SchedTotals,
+} from '../../../src/agent/probes/sched.ts';
+import { structLayout } from '../../support/btf-layout.ts';
+
+const root = new URL('../../../', import.meta.url).pathname;
+const object = `${root}build/bpf/sched.bpf.o`;
+const withObject = existsSync(object) ? test : test.skip;
+if (!existsSync(object)) console.error('# skipped: build/bpf/sched.bpf.o is not built');
+
+const inTypeScript: Record<string, { struct: string; fields: Record<string, string> }> = {
+  totals: {
+    struct: 'instance_totals',
+    fields: {
+      runNs: 'run_ns',
+      waitNs: 'wait_ns',
+      throttledNs: 'throttled_ns',
+      migrations: 'migrations',
+      latencyCount: 'latency_count',
+      latencySumNs: 'latency_sum_ns',
+      slots: 'slots',
+    },
+  },
+  record: {
+    struct: 'task_record',
+    fields: {
+      cgroupId: 'cgroup_id',
+      startNs: 'start_boottime_ns',
+      runNs: 'run_ns',
+      waitNs: 'wait_ns',
+      throttledNs: 'throttled_ns',
+      migrations: 'migrations',
+      tid: 'tid',
+      tgid: 'tgid',
+      comm: 'comm',
+    },
+  },
+  stats: {
+    struct: 'probe_stats',
+    fields: {
+      events: 'events',
+      lostTaskStorage: 'lost_task_storage',
+      lostInstanceFull: 'lost_instance_full',
+      lostInstanceMemory: 'lost_instance_memory',
+    },
+  },
+};
+
+for (const part of ['totals', 'record', 'stats'] as const) {
+  withObject(`the decoder's layout of ${part} is the one in the object's BTF`, t => {
+    const expected = inTypeScript[part];
+    if (!expected) return t.fail();
+    const { bytes, offsets } = structLayout(object, expected.struct);
+    const { bytes: ourBytes, ...ours } = layout[part] as Record<string, number>;
+    t.is(ourBytes, bytes);
+    t.deepEqual(
+      Object.fromEntries(Object.entries(ours).map(([name, at]) => [expected.fields[name], at])),
+      offsets,
+    );
+  });
+}
+
+test('each slot ends at the whole part of its bound in nanoseconds, exactly', t => {
+  const header = readFileSync(`${root}bpf/include/latency_bounds.h`, 'utf8');
+  const bounds = [...header.matchAll(/(\d+)ULL/g)].map(([, digits]) => BigInt(digits ?? ''));
+  t.is(bounds.length, latencySlots);
+  for (const [slot, bound] of bounds.entries()) {
+    // bound <= 2^((slot+1)/4 - 30) * 10^9, both to the fourth power: whole numbers all the way.
+    const limit = 2n ** BigInt(slot + 1) * 10n ** 36n;
+    t.true(bound ** 4n * 2n ** 120n <= limit, `slot ${slot}`);
+    t.true((bound + 1n) ** 4n * 2n ** 120n > limit, `slot ${slot}`);
+  }
+});
+
+test('the values of all CPUs are added up under the id of the cgroup', t => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.array(fc.nat({ max: 2 ** 52 / 16 }), { minLength: 6, maxLength: 6 }), {
+        minLength: 1,
+        maxLength: 8,
+      }),
+      perCpu => {
+        const values = Buffer.alloc(perCpu.length * layout.totals.bytes);
+        for (const [cpu, fields] of perCpu.entries()) {
+          for (const [i, value] of fields.entries()) {
+            values.writeBigUInt64LE(BigInt(value), cpu * layout.totals.bytes + i * 8);
+          }
+          // Latencies only count where there were some.
+          values.writeBigUInt64LE(1n, cpu * layout.totals.bytes + layout.totals.latencyCount);
+          values.writeBigUInt64LE(1n, cpu * layout.totals.bytes + layout.totals.slots + 8 * cpu);
+        }
+        const keys = Buffer.alloc(8);
+        keys.writeBigUInt64LE(4242n);
+        const map = { count: 1, cpus: perCpu.length, valueSize: layout.totals.bytes, keys, values };
+        const totals = decodeTotals(map).get(4242);
+        const sum = (field: number) => perCpu.reduce((s, fields) => s + (fields[field] ?? 0), 0);
+        t.is(totals?.runNs, sum(0));
+        t.is(totals?.waitNs, sum(1));
+        t.is(totals?.throttledNs, sum(2));
+        t.is(totals?.migrations, sum(3));
+        t.is(totals?.latencyCount, perCpu.length);
+        t.is(
+          totals?.slots.reduce((a, b) => a + b, 0),
+          perCpu.length,
+        );
+      },
+    ),
+  );
+});
+
+test('a task record is decoded, its start in ticks as /proc counts them', t => {
+  const record = Buffer.alloc(layout.record.bytes);
+  record.writeBigUInt64LE(77n, layout.record.cgroupId);
+  record.writeBigUInt64LE(12_345_678_901n, layout.record.startNs);
+  record.writeBigUInt64LE(2n ** 40n, layout.record.runNs);
+  record.writeUInt32LE(4_194_303, layout.record.tid);
+  record.writeUInt32LE(5, layout.record.tgid);
+  record.write('fifteen letters', layout.record.comm);
+  const [task, ...others] = decodeTasks(Buffer.concat([record, record.subarray(0, 40)]));
+  t.is(others.length, 0);
+  t.like(task, {
+    cgroupId: 77,
+    startTicks: 1234,
+    runNs: 2 ** 40,
+    tid: 4_194_303,
+    tgid: 5,
+    name: 'fifteen letters',
+  });
+});
+
+function totalsOf(slots: ReadonlyMap<number, number>): SchedTotals {
+  const counts = new Float64Array(latencySlots);
+  for (const [slot, count] of slots) counts[slot] = count;
+  return {
+    runNs: 0,
+    waitNs: 0,
+    throttledNs: 0,
+    migrations: 0,
+    latencyCount: counts.reduce((a, b) => a + b, 0),
+    latencySumNs: 0,
+    slots: counts,
+  };
+}
+
+const someSlots = fc
+  .array(fc.tuple(fc.nat({ max: latencySlots - 1 }), fc.integer({ min: 1, max: 1e9 })), {
+    maxLength: 30,
+  })
+  .map(entries => totalsOf(new Map(entries)));
+
+test('the exponential histogram keeps every bucket under its index, and no empty ends', t => {
+  fc.assert(
+    fc.property(someSlots, totals => {
+      const histogram = exponentialHistogram(totals);
+      t.is(
+        histogram.counts.reduce((a, b) => a + b, 0),
+        histogram.count,
+      );
+      for (const [i, count] of histogram.counts.entries()) {
+        t.is(totals.slots[histogram.offset + 120 + i], count);
+      }
+      if (histogram.count > 0) {
+        t.true((histogram.counts[0] ?? 0) > 0 && (histogram.counts.at(-1) ?? 0) > 0);
+      }
+    }),
+  );
+});
+
+test('the explicit histogram puts each bucket whole into the one that contains it', t => {
+  fc.assert(
+    fc.property(someSlots, totals => {
+      const { counts, count } = explicitHistogram(totals);
+      const expected = new Array<number>(octaveBoundsSeconds.length + 1).fill(0);
+      for (const [slot, n] of totals.slots.entries()) {
+        const upper = 2 ** ((slot + 1) / 4 - 30);
+        const found = octaveBoundsSeconds.findIndex(bound => upper <= bound * (1 + 1e-12));
+        const bucket = found < 0 ? octaveBoundsSeconds.length : found;
+        expected[bucket] = (expected[bucket] ?? 0) + n;
+      }
+      t.deepEqual(counts, expected);
+      t.is(
+        counts.reduce((a, b) => a + b, 0),
+        count,
+      );
+    }),
+  );
+});
+
+test('a latency of 1 µs lies at index -80 of the exponential histogram', t => {
+  // 10^-6 s = 2^-19.93: within (2^-20, 2^-19.75], index -80.
+  const header = readFileSync(`${root}bpf/include/latency_bounds.h`, 'utf8');
+  const bounds = [...header.matchAll(/(\d+)ULL/g)].map(([, digits]) => Number(digits));
+  const slot = bounds.findIndex(bound => 1000 <= bound);
+  t.is(exponentialHistogram(totalsOf(new Map([[slot, 1]]))).offset, -80);
+});
