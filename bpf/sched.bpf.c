@@ -12,16 +12,6 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-static __always_inline void begin_wait(struct task_struct *task, struct task_state *state, __u64 now)
-{
-	struct cfs_rq *queue = task->se.cfs_rq;
-
-	state->wait_began_ns = now;
-	state->wait_throttled_ns = 0;
-	state->throttled_queue = (__u64)queue;
-	state->throttled_base_ns = throttled_time_now(queue);
-}
-
 static __always_inline int runnable(struct task_struct *task)
 {
 	struct task_state *state;

@@ -110,6 +110,16 @@ static __always_inline struct instance_totals *totals_of(struct task_struct *tas
 	return NULL;
 }
 
+static __always_inline void begin_wait(struct task_struct *task, struct task_state *state, __u64 now)
+{
+	struct cfs_rq *queue = task->se.cfs_rq;
+
+	state->wait_began_ns = now;
+	state->wait_throttled_ns = 0;
+	state->throttled_queue = (__u64)queue;
+	state->throttled_base_ns = throttled_time_now(queue);
+}
+
 /* What of the slice since the last charge was throttled, by the run queue's own account. */
 static __always_inline __u64 throttled_part(struct task_struct *task, struct task_state *state, __u64 slice_ns)
 {
