@@ -160,15 +160,20 @@ function lossOf(
   return [{ instance, degradationRatio, limitRatio, breached }];
 }
 
-/** When the present spell of contention began: back from the action while samples wait at least half as much as the last second. */
+/**
+ * When the present spell of contention began: back from the action until two samples in a row wait less than a quarter of
+ * what the last second did. A single one is noise: to stop at it would leave low samples out, and call their return a gain.
+ */
 function contentionOnset(series: HeadlineSeries, instance: string, applied: number): number {
   const samples = series.samples(instance, applied - baselineSeconds, applied, fastestSeconds);
   const last = waitRatios(samples.filter(sample => sample.to > applied - 1.5));
-  const level = (last.length > 0 ? median(last) : 0) / 2;
+  const level = (last.length > 0 ? median(last) : 0) / 4;
   let onset = samples.at(-1)?.from ?? applied - 1;
+  let calm = 0;
   for (const sample of samples.reverse()) {
-    if ((waitRatios([sample])[0] ?? 0) < level) break;
-    onset = sample.from;
+    calm = (waitRatios([sample])[0] ?? 0) < level ? calm + 1 : 0;
+    if (calm === 2) break;
+    if (calm === 0) onset = sample.from;
   }
   return onset;
 }

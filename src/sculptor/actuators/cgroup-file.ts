@@ -1,4 +1,4 @@
-import { statSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, openSync, statSync, writeSync } from 'node:fs';
 import { ActuationError, describeError } from '../../contract/errors.ts';
 import { cgroupFolder } from '../../linux/cgroups.ts';
 import { ownerOf } from '../../linux/placement.ts';
@@ -81,8 +81,13 @@ export function heldBy(kernel: Kernel, entry: UndoEntry): string | null {
 export function writeCgroupFile(kernel: Kernel, entry: UndoEntry, value: string): void {
   const path = `${folderOf(kernel, entry.key, fileOf(entry))}/${fileOf(entry)}`;
   try {
-    // r+: a kernel file is never created, and a folder of a test neither.
-    writeFileSync(path, `${value}\n`, { flag: 'r+' });
+    // Without O_CREAT: a file that the kernel does not have is an error, never made.
+    const fd = openSync(path, constants.O_WRONLY | constants.O_TRUNC);
+    try {
+      writeSync(fd, `${value}\n`);
+    } finally {
+      closeSync(fd);
+    }
   } catch (cause) {
     throw new ActuationError(
       'ACTUATION_WRITE',

@@ -1,0 +1,178 @@
+import type { ExecutionContext } from 'ava';
+import test from 'ava';
+import type { Recommendation } from '../../src/contract/recommendation.ts';
+import { restoreOpen } from '../../src/sculptor/restore.ts';
+import { move } from './support/cgroup-lab.ts';
+import { type FakeHost, fakeHost } from './support/fake-host.ts';
+import { recommend } from './support/recommend.ts';
+
+const policy = {
+  instances: [{ match: '/b*', class: 'batch' }],
+  limits: { maxTouchedRatio: 1 },
+};
+
+async function acting(
+  t: ExecutionContext,
+  over: Partial<Recommendation> = {},
+  change: Record<string, unknown> = { policy },
+): Promise<FakeHost> {
+  const host = fakeHost(t, change);
+  host.makeCgroup('a', [11]);
+  host.makeCgroup('b1', [21, 22]);
+  host.feed('/a', { run: 0.2, wait: 0.3 });
+  host.feed('/b1', { run: 0.8, wait: 0.4 });
+  await host.heartbeat('enforce');
+  await host.recommend(
+    recommend(host.clock.unixSeconds(), '/a', [move('/a', { weight: 6400 })], over),
+  );
+  return host;
+}
+
+/** Lets seconds pass with these cores of run and wait, a heartbeat each. */
+async function pass(
+  host: FakeHost,
+  seconds: number,
+  a: { run: number; wait: number },
+  b: { run: number; wait: number },
+): Promise<void> {
+  for (let second = 0; second < seconds; second += 1) {
+    host.clock.step(1);
+    await host.heartbeat('enforce');
+    host.feed('/a', a);
+    host.feed('/b1', b);
+    host.executor.tick();
+  }
+}
+
+test('what helps is kept, with the realised gain, and given back when the lease ends', async t => {
+  const host = await acting(t);
+  await pass(host, 12, { run: 0.3, wait: 0.01 }, { run: 0.75, wait: 0.45 });
+  t.is(host.last()?.state, 'kept');
+  t.is(host.reason(), 'improved');
+  const realised = host.last()?.realised;
+  t.true((realised?.gainRatio ?? 0) > 0.9, JSON.stringify(realised));
+  t.true((realised?.interval[0] ?? 0) > 0.5);
+  await pass(host, 60, { run: 0.3, wait: 0.01 }, { run: 0.75, wait: 0.45 });
+  t.deepEqual([host.last()?.state, host.reason()], ['restored', 'lease-ended']);
+  t.is(host.read('a', 'cpu.weight'), '100');
+  t.deepEqual(host.journal.openActions(), []);
+});
+
+test('what makes the beneficiary wait more is rolled back as worse', async t => {
+  const host = await acting(t);
+  await pass(host, 12, { run: 0.1, wait: 0.5 }, { run: 0.8, wait: 0.4 });
+  t.deepEqual([host.last()?.state, host.reason()], ['rolled-back', 'worse']);
+  t.is(host.read('a', 'cpu.weight'), '100');
+});
+
+test('what changes nothing is rolled back as neutral: neutral is not success', async t => {
+  const host = await acting(t);
+  await pass(host, 31, { run: 0.2, wait: 0.3 }, { run: 0.8, wait: 0.4 });
+  t.deepEqual([host.last()?.state, host.reason()], ['rolled-back', 'neutral']);
+});
+
+test('a neighbour past its limit rolls back what helped the beneficiary', async t => {
+  const host = await acting(t, {}, { policy: { limits: { maxTouchedRatio: 1 } } });
+  await pass(host, 12, { run: 0.3, wait: 0.01 }, { run: 0.4, wait: 0.8 });
+  t.deepEqual([host.last()?.state, host.reason()], ['rolled-back', 'worse']);
+  t.regex(host.last()?.reason?.message ?? '', /neighbour \/b1 lost 5\d\.\d %/);
+});
+
+test('declared batch that is out-weighed is judged over its window, also after the action was kept', async t => {
+  const host = await acting(t, { leaseSeconds: 600 });
+  await pass(host, 15, { run: 0.3, wait: 0.01 }, { run: 0.1, wait: 1.1 });
+  t.is(host.last()?.state, 'kept');
+  await pass(host, 25, { run: 0.3, wait: 0.01 }, { run: 0.1, wait: 1.1 });
+  t.deepEqual([host.last()?.state, host.reason()], ['rolled-back', 'worse']);
+});
+
+test('roll-backs in a row cool down, each twice as long, and then freeze', async t => {
+  const host = await acting(t);
+  const again = () =>
+    host.recommend(recommend(host.clock.unixSeconds(), '/a', [move('/a', { weight: 6400 })]));
+  const fail = () => pass(host, 31, { run: 0.2, wait: 0.3 }, { run: 0.8, wait: 0.4 });
+  await fail();
+  await again();
+  t.deepEqual([host.last()?.state, host.reason()], ['deferred', 'cool-down']);
+  await pass(host, 61, { run: 0.2, wait: 0.3 }, { run: 0.8, wait: 0.4 });
+  await again();
+  t.is(host.last()?.state, 'observing');
+  await fail();
+  await pass(host, 61, { run: 0.2, wait: 0.3 }, { run: 0.8, wait: 0.4 });
+  await again();
+  t.is(host.reason(), 'cool-down');
+  await pass(host, 61, { run: 0.2, wait: 0.3 }, { run: 0.8, wait: 0.4 });
+  await again();
+  await fail();
+  await pass(host, 300, { run: 0.2, wait: 0.3 }, { run: 0.8, wait: 0.4 });
+  await again();
+  t.is(host.reason(), 'frozen');
+});
+
+test('something else that changes the value makes the sculptor yield, not fight', async t => {
+  const host = await acting(t);
+  host.write('a', 'cpu.weight', '250');
+  await pass(host, 6, { run: 0.3, wait: 0.01 }, { run: 0.8, wait: 0.4 });
+  t.deepEqual([host.last()?.state, host.reason()], ['yielded', 'changed-by-others']);
+  t.is(host.read('a', 'cpu.weight'), '250');
+});
+
+test('a partial application is undone in reverse, and said', async t => {
+  const host = fakeHost(t, { policy });
+  host.makeCgroup('a', [11]);
+  host.makeCgroup('b1', [21, 22]);
+  host.feed('/a', { run: 0.2, wait: 0.3 });
+  await host.heartbeat('enforce');
+  const setAffinity = host.kernel.native.setAffinity;
+  let calls = 0;
+  host.kernel.native.setAffinity = (tids, cpus) => {
+    calls += 1;
+    // The first of two is set, the second refused: EINVAL.
+    if (calls > 1) return setAffinity(tids, cpus);
+    return Int32Array.from([...setAffinity(tids.slice(0, 1), cpus), 22]);
+  };
+  const moves = [move('/a', { weight: 6400 }), move('/b1', { cpus: [3] })];
+  await host.recommend(recommend(host.clock.unixSeconds(), '/a', moves));
+  t.deepEqual([host.last()?.state, host.reason()], ['rolled-back', 'apply-failed']);
+  t.regex(host.last()?.reason?.message ?? '', /affinity:22@5022: the kernel refused CPUs 3/);
+  t.is(host.read('a', 'cpu.weight'), '100');
+  t.deepEqual(host.threads.get(21)?.cpus, [0, 1, 2, 3]);
+  t.deepEqual(host.journal.openActions(), []);
+});
+
+test('a kernel that holds another value than was written is a failed read-back', async t => {
+  const host = fakeHost(t, { policy });
+  host.makeCgroup('a', [11]);
+  host.feed('/a', { run: 0.2, wait: 0.3 });
+  await host.heartbeat('enforce');
+  host.kernel.native.setAffinity = tids => tids.map(() => 0);
+  await host.recommend(recommend(host.clock.unixSeconds(), '/a', [move('/a', { cpus: [2] })]));
+  t.deepEqual([host.last()?.state, host.reason()], ['rolled-back', 'readback']);
+});
+
+test('a journal that cannot be written lets nothing be set', async t => {
+  const host = fakeHost(t, { policy });
+  host.makeCgroup('a', [11]);
+  host.feed('/a', { run: 0.2, wait: 0.3 });
+  await host.heartbeat('enforce');
+  host.journal.db.exec('DROP INDEX undo_open; ALTER TABLE undo RENAME TO elsewhere');
+  await t.throwsAsync(
+    host.recommend(recommend(host.clock.unixSeconds(), '/a', [move('/a', { weight: 6400 })])),
+  );
+  t.is(host.read('a', 'cpu.weight'), '100');
+});
+
+test('an action whose task ended is given back as gone', async t => {
+  const host = fakeHost(t, { policy });
+  host.makeCgroup('a', [11, 12]);
+  host.feed('/a', { run: 0.2, wait: 0.3 });
+  await host.heartbeat('enforce');
+  await host.recommend(recommend(host.clock.unixSeconds(), '/a', [move('/a', { cpus: [2] })]));
+  t.is(host.last()?.state, 'observing');
+  host.threads.delete(12);
+  host.executor.finishAll('restored', { code: 'shutdown', message: 'the sculptor ends' });
+  t.regex(host.last()?.reason?.message ?? '', /1 had ended/);
+  t.deepEqual(host.threads.get(11)?.cpus, [0, 1, 2, 3]);
+  const end = { reason: { code: 'user', message: 'x' } as const, at: 1 };
+  t.is(restoreOpen(host.kernel, host.journal, () => undefined, end).actions.length, 0);
+});

@@ -1,0 +1,166 @@
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import type { ExecutionContext } from 'ava';
+import test from 'ava';
+import fc from 'fast-check';
+import type { Action } from '../../src/contract/action.ts';
+import { createActionLog } from '../../src/sculptor/action-log.ts';
+import type { UndoEntry } from '../../src/sculptor/actuators/actuator.ts';
+import { openJournal } from '../../src/sculptor/journal.ts';
+import { planOf } from '../../src/sculptor/plan.ts';
+import { restoreOpen } from '../../src/sculptor/restore.ts';
+import { steppedClock } from '../support/stepped-clock.ts';
+import { move } from './support/cgroup-lab.ts';
+import { fakeHost } from './support/fake-host.ts';
+import { recommend } from './support/recommend.ts';
+
+function folderOf(t: ExecutionContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'sculptor-journal-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+function someAction(): Action {
+  const clock = steppedClock();
+  const log = createActionLog({ hostId: 'host-1', clock, emit: () => undefined });
+  return log.begin(recommend(clock.unixSeconds(), '/a', [move('/a', { weight: 5 })]), 'enforce');
+}
+
+const entry: UndoEntry = {
+  ...{ resource: 'cgroup:/a:cpu.weight', kind: 'weight', key: '/a', identity: 1 },
+  ...{ before: '100', wanted: '5', ownMask: null, tgid: 0 },
+} as const;
+
+test('entries are read back exactly after the file was opened again', t => {
+  const path = join(folderOf(t), 'deep', 'journal.db');
+  const action = someAction();
+  const first = openJournal(path, 'boot-1');
+  const entries = [entry, { ...entry, kind: 'affinity' as const, ownMask: false, before: '' }];
+  first.openEntries(action, 0, entries);
+  first.close();
+  const again = openJournal(path, 'boot-1');
+  const [held] = again.openActions();
+  t.is(held?.boot, 'boot-1');
+  t.deepEqual(held?.action, action);
+  t.deepEqual(
+    held?.entries.map(({ action: _, order: __, ...rest }) => rest),
+    entries,
+  );
+  again.close();
+});
+
+test('a corrupt, a foreign and a newer file are refused with what to do', t => {
+  const folder = folderOf(t);
+  const noise = join(folder, 'noise.db');
+  writeFileSync(noise, 'this is no database '.repeat(100));
+  t.throws(() => openJournal(noise, 'b'), { code: 'JOURNAL', message: /move it away/ });
+
+  const foreign = join(folder, 'foreign.db');
+  const db = new DatabaseSync(foreign);
+  db.exec('CREATE TABLE cats (name TEXT)');
+  db.close();
+  t.throws(() => openJournal(foreign, 'b'), { code: 'JOURNAL', message: /of something else/ });
+
+  const newer = join(folder, 'newer.db');
+  openJournal(newer, 'b').close();
+  const changed = new DatabaseSync(newer);
+  changed.exec('PRAGMA user_version = 99');
+  changed.close();
+  t.throws(() => openJournal(newer, 'b'), { code: 'JOURNAL', message: /schema 99; wanted 1/ });
+
+  const cut = join(folder, 'cut.db');
+  const journal = openJournal(cut, 'b');
+  for (let i = 0; i < 200; i += 1) journal.see(`${i}`.padStart(300, 'x'), 1);
+  journal.close();
+  truncateSync(cut, 8192);
+  t.throws(() => openJournal(cut, 'b'), { code: 'JOURNAL' });
+});
+
+test('a folder that is none is refused with what is wanted', t => {
+  const folder = folderOf(t);
+  writeFileSync(join(folder, 'file'), '');
+  t.throws(() => openJournal(join(folder, 'file', 'journal.db'), 'b'), {
+    code: 'JOURNAL',
+    message: /may write/,
+  });
+});
+
+test('ids are seen once until they expire, and what is over is forgotten', t => {
+  const journal = openJournal(join(folderOf(t), 'journal.db'), 'b');
+  t.true(journal.see('x', 100));
+  t.false(journal.see('x', 100));
+  journal.prune(101);
+  t.true(journal.see('x', 200));
+  for (let i = 0; i < 1100; i += 1)
+    journal.saveAction({ ...someAction(), state: 'restored', at: 1000 + i });
+  journal.openEntries(someAction(), 0, [entry]);
+  journal.prune(101);
+  t.is(journal.recentActions(5000).length, 1001);
+  t.is(journal.openActions().length, 1);
+  journal.close();
+});
+
+test('whatever prefix of an action was applied when it crashed, replay gives everything back, twice as well as once', t => {
+  const host = fakeHost(t);
+  const names = ['p', 'q', 'r'];
+  for (const [i, name] of names.entries()) host.makeCgroup(name, [100 + i, 200 + i]);
+  const weights = fc.array(fc.integer({ min: 1, max: 10_000 }), { minLength: 3, maxLength: 3 });
+  const masks = fc.uniqueArray(fc.integer({ min: 0, max: 3 }), { minLength: 1, maxLength: 4 });
+  fc.assert(
+    fc.property(
+      weights,
+      weights,
+      masks,
+      fc.nat(12),
+      fc.nat(12),
+      (old, wanted, cpus, applied, undone) => {
+        for (const [i, name] of names.entries()) host.write(name, 'cpu.weight', String(old[i]));
+        for (const [tid, thread] of host.threads)
+          host.threads.set(tid, { ...thread, cpus: [0, 1, 2, 3], own: tid >= 200 });
+        const sorted = [...cpus].sort((a, b) => a - b);
+        const moves = names.flatMap((name, i) => [
+          move(`/${name}`, { weight: wanted[i] ?? 1 }),
+          move(`/${name}`, { cpus: sorted }),
+        ]);
+        const plan = planOf(host.kernel, { moves });
+        host.journal.openEntries(someAction(), 0, plan.entries);
+        const set = (entries: readonly UndoEntry[], value: (each: UndoEntry) => string) => {
+          for (const each of entries) {
+            if (each.kind === 'weight') host.write(each.key.slice(1), 'cpu.weight', value(each));
+            if (each.kind === 'affinity')
+              host.kernel.native.setAffinity(
+                Int32Array.of(Number(each.key)),
+                Int32Array.from(sorted),
+              );
+          }
+        };
+        set(plan.entries.slice(0, applied), each => each.wanted);
+        // A former undo may have got this far from the end.
+        const half = plan.entries.slice(0, applied).slice(-undone);
+        set(undone === 0 ? [] : half.filter(each => each.kind === 'weight'), each => each.before);
+        const end = { reason: { code: 'user', message: 'x' } as const, at: 1 };
+        for (const round of [1, 2]) {
+          // The journal of this test is of `boot-1`, the host's own boot is unknown: say so.
+          const report = restoreOpen(
+            { ...host.kernel },
+            {
+              ...host.journal,
+              openActions: () =>
+                host.journal.openActions().map(each => ({ ...each, boot: 'unknown' })),
+            },
+            () => undefined,
+            end,
+          );
+          t.is(report.failed, 0, `round ${round}: ${report.messages.join()}`);
+        }
+        return (
+          names.every((name, i) => host.read(name, 'cpu.weight') === String(old[i])) &&
+          [...host.threads.values()].every(thread => thread.cpus.join() === '0,1,2,3')
+        );
+      },
+    ),
+    { numRuns: 50, seed: 7 },
+  );
+});

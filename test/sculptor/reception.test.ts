@@ -1,0 +1,334 @@
+import type { ExecutionContext } from 'ava';
+import test from 'ava';
+import { attr, scopes } from '../../src/contract/metrics.ts';
+import type { Recommendation } from '../../src/contract/recommendation.ts';
+import { generateKeys, signedEvent } from '../../src/otlp/signing.ts';
+import { move } from './support/cgroup-lab.ts';
+import { fakeHost, hostId } from './support/fake-host.ts';
+import { recommend } from './support/recommend.ts';
+
+const classes = {
+  instances: [
+    { match: '/a', class: 'latency-critical' },
+    { match: '/b*', class: 'batch' },
+  ],
+};
+
+/** A host with a contended instance /a beside /b1 and /b2, whose engine enforces. */
+async function contended(
+  t: ExecutionContext,
+  change: Record<string, unknown> = { policy: classes },
+) {
+  const host = fakeHost(t, change);
+  host.makeCgroup('a', [11]);
+  host.makeCgroup('b1', [21]);
+  host.makeCgroup('b2', [22]);
+  host.feed('/a', { run: 0.2, wait: 0.3 });
+  host.feed('/b1', { run: 0.8, wait: 0.4 });
+  host.feed('/b2', { run: 0.8, wait: 0.4 });
+  await host.heartbeat('enforce');
+  const wish = (over: Partial<Recommendation> = {}) =>
+    recommend(host.clock.unixSeconds(), '/a', [move('/a', { weight: 6400 })], over);
+  return { ...host, wish };
+}
+
+test('a recommendation goes through every state to observing, and the weight is set', async t => {
+  const host = await contended(t);
+  t.deepEqual(await host.recommend(host.wish()), { kind: 'ok' });
+  t.deepEqual(host.states(), [
+    'received',
+    'validated',
+    'admitted',
+    'snapshotted',
+    'applied',
+    'observing',
+  ]);
+  t.is(host.read('a', 'cpu.weight'), '6400');
+  const action = host.last();
+  t.deepEqual(action?.allocations, [
+    { resource: 'cgroup:/a:cpu.weight', before: '100', wanted: '6400', after: '6400' },
+  ]);
+  t.is(action?.mechanism, 'direct');
+  t.is(action?.mode, 'enforce');
+});
+
+test('without a stamp, or with the stamp observe, a recommendation is a success on the wire and refused by mode', async t => {
+  const host = await contended(t);
+  t.deepEqual(await host.recommend(host.wish(), null), { kind: 'ok' });
+  t.is(host.reason(), 'mode');
+  await host.heartbeat('observe');
+  t.deepEqual(await host.recommend(host.wish(), 'enforce'), { kind: 'ok' });
+  t.is(host.reason(), 'mode');
+  t.is(host.read('a', 'cpu.weight'), '100');
+});
+
+test('the strictest policy over the beneficiary and everything that is moved holds', async t => {
+  const host = await contended(t, { policy: { instances: [{ match: '/b1', mode: 'observe' }] } });
+  const moves = [move('/a', { weight: 6400 }), move('/b1', { weight: 50 })];
+  await host.recommend(host.wish({ moves }));
+  t.is(host.reason(), 'mode');
+  await host.recommend(host.wish());
+  t.is(host.last()?.state, 'observing');
+});
+
+test('expired, duplicate, replayed, wrong-host, unsigned, forged and malformed ones are recorded with a reason', async t => {
+  const host = await contended(t);
+  const now = host.clock.unixSeconds();
+  await host.recommend(host.wish({ created: now - 60, expires: now - 1 }));
+  t.is(host.reason(), 'expired');
+  const old = host.wish({ created: now - 7200 });
+  await host.recommend(old);
+  t.is(host.reason(), 'replayed');
+  const one = host.wish();
+  await host.recommend(one, 'observe');
+  await host.recommend(one, 'enforce');
+  t.is(host.reason(), 'duplicate');
+  t.is((await host.recommend(host.wish({ hostId: 'host-2' }))).kind, 'partial');
+  t.is(host.reason(), 'wrong-host');
+  t.regex(host.last()?.reason?.message ?? '', /got host-2; wanted this host, host-1/);
+  const forged = await host.recommend(host.wish(), 'enforce', generateKeys().privateKey);
+  t.is(forged.kind, 'partial');
+  t.is(host.reason(), 'bad-signature');
+  t.is((await host.raw({ [attr.payload]: '{}' })).kind, 'partial');
+  t.is(host.reason(), 'unsigned');
+  const bad = signedEvent(
+    'sculptor.recommendation',
+    { id: one.id, leaseSeconds: 'long' } as never,
+    host.keys.privateKey,
+    'x',
+  );
+  t.is((await host.raw(bad.attributes as Record<string, string>)).kind, 'partial');
+  t.is(host.reason(), 'malformed');
+  t.is(host.last()?.recommendationId, one.id);
+  t.true(host.told.every(action => action.state === 'received' || action.state === 'rejected'));
+  t.is(host.read('a', 'cpu.weight'), '100');
+});
+
+test('an OTLP message that is cut in the middle is refused with its offset', async t => {
+  const host = await contended(t);
+  await t.throwsAsync(host.intake.logs(Buffer.from([0x0a, 0x55, 0x01])), {
+    message: /offset|byte/,
+  });
+});
+
+test('what comes from the sculptor itself is no input', async t => {
+  const host = await contended(t);
+  await host.recommend(host.wish(), 'enforce', host.keys.privateKey, scopes.sculptor);
+  t.deepEqual(host.told, []);
+  t.is(host.intake.counters()['ignored.own-scope'], 1);
+});
+
+test('a copy in the attributes is never acted on', async t => {
+  const host = await contended(t);
+  const event = signedEvent('sculptor.recommendation', host.wish(), host.keys.privateKey, 'x');
+  await host.raw({
+    ...(event.attributes as Record<string, string>),
+    [attr.hostId]: 'another',
+    [attr.mode]: 'enforce',
+    'sculptor.mechanism': 'mirror',
+  });
+  t.is(host.last()?.mechanism, 'direct');
+});
+
+test('each thing that is wrong with a move is a rejection that names it', async t => {
+  const host = await contended(t);
+  const cases = [
+    [{ cpus: [9] }, [], 'cpu-offline'],
+    [{ cpus: [1] }, [{ kind: 'thread', tid: 99, startTicks: 1 }], 'task-ended'],
+    [{ cpus: [1] }, [{ kind: 'thread', tid: 11, startTicks: 1 }], 'tid-reused'],
+    [{ cpus: [1] }, [{ kind: 'thread', tid: 21, startTicks: 5021 }], 'not-found'],
+    [{ memoryNodes: [0] }, [], 'no-actuator'],
+    [{ sliceSeconds: 0.001 }, [], 'no-actuator'],
+  ] as const;
+  for (const [set, tasks, code] of cases) {
+    const moves = [move('/a', set as never, [...tasks] as never)];
+    await host.recommend(host.wish({ moves }));
+    t.is(host.reason(), code);
+    t.is(host.last()?.state, 'rejected');
+    t.deepEqual(
+      host.last()?.mechanisms.map(each => each.mechanism),
+      ['direct', 'shadow', 'mirror'],
+    );
+    t.regex(host.last()?.mechanisms[2]?.answer ?? '', /^no provider: /);
+  }
+  await host.recommend(host.wish({ moves: [move('/gone', { weight: 5 })] }));
+  t.is(host.reason(), 'not-found');
+  host.makeCgroup('docker/x');
+  await host.recommend(host.wish({ moves: [move('/docker/x', { weight: 5 })] }));
+  t.is(host.reason(), 'owned');
+  await host.recommend(host.wish({ mechanism: 'shadow' }));
+  t.is(host.reason(), 'no-provider');
+});
+
+test('no telemetry, stale telemetry and no contention are rejections', async t => {
+  const host = fakeHost(t);
+  host.makeCgroup('a');
+  await host.heartbeat('enforce');
+  const wish = () => recommend(host.clock.unixSeconds(), '/a', [move('/a', { weight: 6400 })]);
+  await host.recommend(wish());
+  t.is(host.reason(), 'no-telemetry');
+  host.feed('/a', { run: 0.3, wait: 0.01 });
+  await host.recommend(wish());
+  t.is(host.reason(), 'not-contended');
+  host.clock.step(16);
+  await host.heartbeat('enforce');
+  await host.recommend(wish());
+  t.is(host.reason(), 'stale-telemetry');
+});
+
+test('protected instances, pinning and the root are left alone', async t => {
+  const host = await contended(t, {
+    policy: {
+      instances: [
+        { match: '/b1', protected: true },
+        { match: '/b2', allowWidening: true },
+      ],
+    },
+  });
+  await host.recommend(host.wish({ moves: [move('/b1', { idle: true })] }));
+  t.is(host.reason(), 'protected');
+  host.threads.set(11, { cpus: [0], startTicks: 5011, own: true });
+  await host.recommend(host.wish({ moves: [move('/a', { cpus: [0, 1] })] }));
+  t.is(host.reason(), 'widening-not-allowed');
+  host.threads.set(22, { cpus: [0], startTicks: 5022, own: true });
+  await host.recommend(host.wish({ moves: [move('/b2', { cpus: [0, 1] })] }));
+  t.is(host.last()?.state, 'observing');
+  t.deepEqual(host.threads.get(22)?.cpus, [0, 1]);
+});
+
+test('limits defer: overlap, in flight, per hour, share of instances, change windows', async t => {
+  const host = await contended(t, {
+    policy: { limits: { actionsInFlight: 1, actionsPerInstancePerHour: 2, maxTouchedRatio: 1 } },
+  });
+  await host.recommend(host.wish());
+  t.is(host.last()?.state, 'observing');
+  const { id } = host.last() ?? { id: '' };
+  await host.recommend(host.wish());
+  t.deepEqual([host.last()?.state, host.reason()], ['deferred', 'overlap']);
+  await host.recommend(recommend(host.clock.unixSeconds(), '/b1', [move('/b1', { weight: 500 })]));
+  t.deepEqual([host.last()?.state, host.reason()], ['deferred', 'limit']);
+  const expires = host.clock.unixSeconds() + 30;
+  const created = host.clock.unixSeconds();
+  await host.withdraw({
+    id: host.wish().id,
+    created,
+    expires,
+    hostId,
+    actionId: id,
+    reason: 'calm',
+  });
+  t.deepEqual([host.last()?.state, host.reason()], ['restored', 'withdrawn']);
+  t.is(host.read('a', 'cpu.weight'), '100');
+  await host.recommend(host.wish());
+  t.is(host.last()?.state, 'observing');
+  await host.withdraw({
+    ...{ id: host.wish().id, created, expires, hostId, reason: 'calm' },
+    actionId: host.last()?.id ?? '',
+  });
+  await host.recommend(host.wish());
+  t.deepEqual([host.last()?.state, host.reason()], ['deferred', 'limit']);
+
+  const share = await contended(t, { policy: { limits: { maxTouchedRatio: 0.5 } } });
+  const moves = [move('/b1', { idle: true }), move('/b2', { idle: true })];
+  await share.recommend(share.wish({ moves }));
+  t.deepEqual([share.last()?.state, share.reason()], ['deferred', 'limit']);
+
+  const never = { days: [(new Date(host.clock.unixSeconds() * 1000).getDay() + 3) % 7] };
+  const windows = await contended(t, {
+    policy: { changeWindows: [{ ...never, from: '00:00', to: '23:59' }] },
+  });
+  await windows.recommend(windows.wish());
+  t.is(windows.reason(), 'window');
+});
+
+test('without a heartbeat for 3 s no action starts', async t => {
+  const host = await contended(t);
+  host.clock.step(4);
+  host.feed('/a', { run: 0.2, wait: 0.3 });
+  await host.recommend(host.wish());
+  t.is(host.reason(), 'no-heartbeat');
+});
+
+test('older, equal and long recorded heartbeats change nothing, also after a restart', async t => {
+  const host = await contended(t);
+  await host.heartbeat('observe');
+  await host.heartbeat('enforce', { sequence: 1 });
+  t.is(host.permission.mode(), 'observe');
+  t.is(host.intake.counters()['ignored.older-heartbeat'], 1);
+  await host.heartbeat('enforce', { created: host.clock.unixSeconds() - 600 });
+  t.is(host.permission.mode(), 'observe');
+  t.is(host.intake.counters()['ignored.stale-heartbeat'], 1);
+  const newest = host.journal.newestHeartbeat();
+  t.is(newest?.sequence, 2);
+});
+
+test('in approve an action is parked, goes ahead on a yes after another look, and expires after 10 minutes', async t => {
+  const host = await contended(t, { policy: { limits: { maxTouchedRatio: 1 } } });
+  await host.heartbeat('approve');
+  await host.recommend(host.wish());
+  t.deepEqual([host.last()?.state, host.reason()], ['parked', 'approval-needed']);
+  const parked = host.last()?.id ?? '';
+  await host.recommend(host.wish());
+  t.is(host.reason(), 'overlap', 'the same moves are asked for once');
+  t.is(host.read('a', 'cpu.weight'), '100');
+  host.reception.approve(parked);
+  t.is(host.last()?.state, 'observing');
+  t.is(host.read('a', 'cpu.weight'), '6400');
+  t.throws(() => host.reception.approve(parked), { message: /does not wait/ });
+
+  const other = recommend(host.clock.unixSeconds(), '/b1', [move('/b1', { weight: 500 })]);
+  await host.recommend(other);
+  const late = host.last()?.id;
+  t.is(host.last()?.state, 'parked');
+  host.clock.step(601);
+  host.reception.tick();
+  t.deepEqual([host.last()?.id, host.reason()], [late, 'approval-expired']);
+});
+
+test('a yes is asked against the present: what ended meanwhile is rejected', async t => {
+  const host = await contended(t);
+  await host.heartbeat('approve');
+  const tasks = [{ kind: 'thread', tid: 11, startTicks: 5011 }] as const;
+  await host.recommend(host.wish({ moves: [move('/a', { cpus: [1] }, [...tasks])] }));
+  const parked = host.last()?.id ?? '';
+  host.threads.delete(11);
+  host.reception.approve(parked);
+  t.deepEqual([host.last()?.state, host.reason()], ['rejected', 'task-ended']);
+});
+
+test('a renewal extends the lease; other moves, or no running action, are refused', async t => {
+  const host = await contended(t);
+  await host.recommend(host.wish({ leaseSeconds: 10 }));
+  const running = host.last();
+  await host.recommend(host.wish({ renews: running?.id ?? '', leaseSeconds: 100 }));
+  t.is(host.reason(), 'renewed');
+  t.is(host.last()?.id, running?.id);
+  t.is(host.executor.running().length, 1);
+  const moves = [move('/a', { weight: 1 })];
+  await host.recommend(host.wish({ renews: running?.id ?? '', moves }));
+  t.is(host.reason(), 'malformed');
+  await host.recommend(host.wish({ renews: host.wish().id }));
+  t.is(host.reason(), 'not-found');
+});
+
+test('in approve a renewal needs no new yes for an hour', async t => {
+  const host = await contended(t);
+  await host.heartbeat('approve');
+  await host.recommend(host.wish({ leaseSeconds: 3600 }));
+  host.reception.approve(host.last()?.id ?? '');
+  const running = host.last()?.id ?? '';
+  await host.recommend(host.wish({ renews: running }));
+  t.is(host.reason(), 'renewed');
+  host.clock.step(3601);
+  await host.heartbeat('approve');
+  await host.recommend(host.wish({ renews: running }));
+  t.is(host.reason(), 'approval-needed');
+});
+
+test('setCeiling is journalled and holds after a restart', async t => {
+  const host = await contended(t);
+  host.permission.setCeiling('observe');
+  await host.recommend(host.wish());
+  t.is(host.reason(), 'mode');
+  t.is(host.journal.ceiling(), 'observe');
+});
