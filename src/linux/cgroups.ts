@@ -1,4 +1,4 @@
-import { readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { KernelInterfaceError } from '../contract/errors.ts';
 import { parseCpuList } from './cpu-list.ts';
 import { readNumber, readText } from './read-file.ts';
@@ -103,19 +103,34 @@ export type Cpuset = {
   readonly parentEffective: number[];
 };
 
-/** The cpuset of a cgroup in the cpuset hierarchy; empty lists where there is none. */
+/**
+ * The cpuset of a cgroup in the cpuset hierarchy; empty lists where there is none. On v2 a cgroup for which the controller
+ * is not enabled has no files, and is bound by the nearest cgroup above that has.
+ */
 export function readCpuset(layout: CgroupLayout, path: string): Cpuset {
-  if (layout.cpuset === null) return { own: [], effective: [], parentEffective: [] };
-  const effectiveFile = layout.version === 2 ? 'cpuset.cpus.effective' : 'cpuset.effective_cpus';
-  const list = (at: string, file: string) =>
-    parseCpuList(readText(`${cgroupFolder(layout.cpuset ?? '', at)}/${file}`) ?? '') ?? [];
-  const effective = list(path, effectiveFile);
+  const { cpuset, version } = layout;
+  if (cpuset === null) return { own: [], effective: [], parentEffective: [] };
+  const file = version === 2 ? 'cpuset.cpus.effective' : 'cpuset.effective_cpus';
+  const effective = (from: string): number[] => {
+    for (let at: string | null = from; at !== null; at = parentPath(at)) {
+      const text = readText(`${cgroupFolder(cpuset, at)}/${file}`);
+      if (text !== null) return parseCpuList(text) ?? [];
+    }
+    return [];
+  };
+  const own = readText(`${cgroupFolder(cpuset, path)}/cpuset.cpus`);
+  const bound = effective(path);
   const above = parentPath(path);
   return {
-    own: list(path, 'cpuset.cpus'),
-    effective,
-    parentEffective: above === null ? effective : list(above, effectiveFile),
+    own: parseCpuList(own ?? '') ?? [],
+    effective: bound,
+    parentEffective: above === null ? bound : effective(above),
   };
+}
+
+/** Whether a cgroup has a cpuset of its own to write: on v2 the controller may not be enabled for it. */
+export function hasCpuset(layout: CgroupLayout, path: string): boolean {
+  return layout.cpuset !== null && existsSync(`${cgroupFolder(layout.cpuset, path)}/cpuset.cpus`);
 }
 
 /** Threads directly in a cgroup of the cpu hierarchy; empty when it is gone. */
@@ -123,6 +138,18 @@ export function listCgroupTasks(layout: CgroupLayout, path: string): number[] {
   const folder = cgroupFolder(layout.cpu, path);
   const text = readText(`${folder}/${layout.version === 2 ? 'cgroup.threads' : 'tasks'}`);
   return text ? text.split('\n').map(Number) : [];
+}
+
+/** Processes in a cgroup; in a threaded one of v2, which does not tell them, its threads. Empty when it is gone. */
+export function listCgroupProcesses(layout: CgroupLayout, path: string): number[] {
+  const text = readText(`${cgroupFolder(layout.cpu, path)}/cgroup.procs`);
+  if (text === null) return listCgroupTasks(layout, path);
+  return text === '' ? [] : text.split('\n').map(Number);
+}
+
+/** Whether `path` is `above` or below it. */
+export function isWithin(path: string, above: string): boolean {
+  return above === '/' || path === above || path.startsWith(`${above}/`);
 }
 
 /** Inode of a cgroup's folder, which is its id in the kernel; null when it is gone. */

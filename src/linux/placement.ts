@@ -2,6 +2,8 @@ import type { Owner, PlacedTask, Placement } from '../contract/host.ts';
 import type { Instance } from '../contract/instance.ts';
 import {
   type CgroupLayout,
+  hasCpuset,
+  isWithin,
   listCgroupTasks,
   parentPath,
   readCpuset,
@@ -19,32 +21,45 @@ export type PlacementReader = {
   readonly hostId: string;
   /** Whether systemd runs as pid 1 and so owns the units it made. */
   readonly systemd: boolean;
+  /** Called at most once for a placement, and only when it lists tasks. */
   readonly ownMasks: () => ReadonlyMap<number, OwnMask>;
+};
+
+/** An instance, the cgroup that it is, and all cgroups that belong to it: for a VM those below its own as well. */
+export type Place = {
+  readonly instance: Instance;
+  readonly path: string;
+  readonly members: readonly string[];
+};
+
+/** What an instance is given as a whole, and which tasks it has: all of a placement that asks nothing of the tasks. */
+export type Outline = Pick<Placement, 'cgroup' | 'cpuset' | 'taskCount'> & {
+  /** The tasks to list, ascending. */
+  readonly tids: readonly number[];
 };
 
 /** Most tasks that a placement lists; `taskCount` counts all. */
 export const listedTasks = 200;
 
-/**
- * Where an instance is and what it is given now. Tasks that end while this reads are left out.
- * `tids`: the tasks to list first (the hottest); the rest is filled up from the cgroup.
- */
-export function readPlacement(
+/** Tasks that are asked for their cpuset on v1. Who writes there looks at all of them again. */
+const cpusetSample = 4;
+
+/** `hot`: tids that are listed before others. A cgroup that is gone has no tasks, and null for what it was given. */
+export function readOutline(
   reader: PlacementReader,
-  instance: Instance,
-  path: string,
-  tids: readonly number[] = [],
-): Placement {
-  const { roots, layout } = reader;
-  const all = listCgroupTasks(layout, path);
-  const listed = [...new Set([...tids, ...all])].slice(0, listedTasks);
-  const masks = listed.length > 0 ? reader.ownMasks() : new Map<number, OwnMask>();
-  const cpusetPath = cpusetPathOf(reader, path, listed);
+  { instance, path, members }: Place,
+  hot: readonly number[] = [],
+): Outline {
+  const { layout } = reader;
+  const all = new Set(members.flatMap(member => listCgroupTasks(layout, member)));
+  const listed = new Set(hot.filter(tid => all.has(tid)).slice(0, listedTasks));
+  for (const tid of all) {
+    if (listed.size >= listedTasks) break;
+    listed.add(tid);
+  }
+  const tids = [...listed].sort((a, b) => a - b);
+  const cpusetPath = cpusetPathOf(reader, path, tids, instance.kind === 'vm');
   return {
-    hostId: reader.hostId,
-    instance,
-    owner: ownerOf(reader, path),
-    alive: true,
     cgroup: {
       path,
       parent: parentPath(path),
@@ -52,25 +67,58 @@ export function readPlacement(
       idle: readIdle(layout, path),
       quotaCores: readQuotaCores(layout, path),
     },
-    cpuset: { path: cpusetPath, ...readCpuset(layout, cpusetPath ?? '/') },
-    tasks: listed.flatMap(tid => readPlacedTask(roots, tid, masks) ?? []),
-    taskCount: all.length,
+    cpuset: {
+      path: cpusetPath,
+      ...readCpuset(layout, cpusetPath ?? (layout.version === 2 ? path : '/')),
+    },
+    taskCount: all.size,
+    tids,
   };
 }
 
-/** On v2 the same cgroup; on v1 another tree, in which the instance is where its tasks are, if all are in one place. */
+/** Where an instance is and what it is given now. Tasks that have ended since the outline was read are left out. */
+export function readPlacement(
+  reader: PlacementReader,
+  place: Place,
+  { tids, ...given }: Outline = readOutline(reader, place),
+): Placement {
+  const masks = tids.length > 0 ? reader.ownMasks() : new Map<number, OwnMask>();
+  return {
+    hostId: reader.hostId,
+    instance: place.instance,
+    owner: ownerOf(reader, place.path),
+    alive: true,
+    ...given,
+    tasks: tids.flatMap(tid => readPlacedTask(reader.roots, tid, masks) ?? []),
+  };
+}
+
+/**
+ * Where the cpuset of an instance is. On v2 in its own cgroup, if the controller is enabled there; on v1 in another tree, where
+ * its tasks are if they are all in one place, or, as libvirt does it with a VM's, all below one.
+ */
 function cpusetPathOf(
   reader: PlacementReader,
   path: string,
   tids: readonly number[],
+  vm: boolean,
 ): string | null {
-  if (reader.layout.cpuset === null) return null;
-  if (reader.layout.version === 2) return path;
+  const { layout, roots } = reader;
+  if (layout.cpuset === null) return null;
+  if (layout.version === 2) return hasCpuset(layout, path) ? path : null;
+  const step = Math.max(1, Math.ceil(tids.length / cpusetSample));
   const paths = new Set(
-    tids.flatMap(tid => readTaskCgroups(reader.roots, tid)?.get('cpuset') ?? []),
+    tids.flatMap((tid, i) =>
+      i % step === 0 ? (readTaskCgroups(roots, tid)?.get('cpuset') ?? []) : [],
+    ),
   );
-  const [only] = paths;
-  return paths.size === 1 && only !== undefined ? only : null;
+  const [first] = paths;
+  if (first === undefined || paths.size === 1 || !vm)
+    return paths.size === 1 ? (first ?? null) : null;
+  let common: string | null = first;
+  while (common !== null && ![...paths].every(each => isWithin(each, common ?? '/')))
+    common = parentPath(common);
+  return common === '/' ? null : common;
 }
 
 function readPlacedTask(
@@ -81,17 +129,23 @@ function readPlacedTask(
   const stat = readTaskStat(roots, tid);
   const status = readTaskStatus(roots, tid);
   if (!stat || !status) return null;
-  const vcpu = /^CPU (\d+)\/(KVM|TCG)$/.exec(stat.name)?.[1];
+  const vcpu = vcpuOf(stat.name);
   return {
     tid,
     tgid: status.tgid,
     startTicks: stat.startTicks,
     name: stat.name,
-    ...(vcpu === undefined ? {} : { vcpu: Number(vcpu) }),
+    ...(vcpu === null ? {} : { vcpu }),
     affinity: status.allowedCpus,
     ownMask: masks.get(tid)?.ownMask ?? null,
     cpu: stat.cpu,
   };
+}
+
+/** Which vCPU a thread of QEMU runs, by the name it has with `debug-threads=on`; null: none. */
+export function vcpuOf(name: string): number | null {
+  const index = /^CPU (\d+)\/(KVM|TCG)$/.exec(name)?.[1];
+  return index === undefined ? null : Number(index);
 }
 
 const containerPath = /(^|\/)(docker|crio|cri-containerd|libpod|kubepods)[^/]*/;

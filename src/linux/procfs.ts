@@ -60,6 +60,12 @@ export function readCommandLine(roots: Roots, tgid: number): string[] {
   );
 }
 
+/** When the host was booted, in seconds since the epoch; null when /proc/stat does not tell. */
+export function readBootTime(roots: Roots): number | null {
+  const seconds = /^btime (\d+)$/m.exec(readText(`${roots.proc}/stat`) ?? '')?.[1];
+  return seconds === undefined ? null : Number(seconds);
+}
+
 /** Idle and steal time of each logical CPU in seconds since boot, from /proc/stat (USER_HZ). */
 export function readCpuTimes(
   roots: Roots,

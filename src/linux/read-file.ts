@@ -9,6 +9,9 @@ const goneCodes = new Set([
   'EPERM',
   'EINVAL',
   'EIO',
+  // cgroup.procs of a threaded cgroup.
+  'ENOTSUP',
+  'EOPNOTSUPP',
 ]);
 
 /** The trimmed text of a kernel file; null when it is not there (any more) or not readable: processes end meanwhile. */

@@ -16,7 +16,8 @@ export function readCpuIds(roots: Roots): { possible: number[]; online: number[]
 export function readTopology(roots: Roots, hostId: string): Topology {
   const { online } = readCpuIds(roots);
   const present = parseCpuList(readText(`${roots.sys}/devices/system/cpu/present`) ?? '') ?? online;
-  const nodes = readNodes(roots);
+  const found = readNodes(roots);
+  const nodes = found.length > 0 ? found : [onlyNode(roots, present)];
   return {
     hostId,
     hostName: hostname(),
@@ -57,21 +58,26 @@ function lastLevelCache(folder: string): number | null {
   return levels[0]?.cpus[0] ?? null;
 }
 
+/** A kernel without CONFIG_NUMA shows no nodes: all memory is one. */
+function onlyNode(roots: Roots, cpus: number[]): Node {
+  return { id: 0, distances: [10], cpus, ...memoryOf(readText(`${roots.proc}/meminfo`) ?? '') };
+}
+
+function memoryOf(meminfo: string): { memoryTotalBytes: number; memoryFreeBytes: number } {
+  const bytes = (key: string) =>
+    Number(new RegExp(`${key}:\\s+(\\d+) kB`).exec(meminfo)?.[1] ?? 0) * 1024;
+  return { memoryTotalBytes: bytes('MemTotal'), memoryFreeBytes: bytes('MemFree') };
+}
+
 function readNodes(roots: Roots): Node[] {
   const base = `${roots.sys}/devices/system/node`;
   return listFolder(base)
     .flatMap(name => (/^node\d+$/.test(name) ? [Number(name.slice(4))] : []))
     .sort((a, b) => a - b)
-    .map(id => {
-      const memory = readText(`${base}/node${id}/meminfo`) ?? '';
-      const bytes = (key: string) =>
-        Number(new RegExp(`${key}:\\s+(\\d+) kB`).exec(memory)?.[1] ?? 0) * 1024;
-      return {
-        id,
-        distances: (readText(`${base}/node${id}/distance`) ?? '10').split(/\s+/).map(Number),
-        memoryTotalBytes: bytes('MemTotal'),
-        memoryFreeBytes: bytes('MemFree'),
-        cpus: parseCpuList(readText(`${base}/node${id}/cpulist`) ?? '') ?? [],
-      };
-    });
+    .map(id => ({
+      id,
+      distances: (readText(`${base}/node${id}/distance`) ?? '10').split(/\s+/).map(Number),
+      cpus: parseCpuList(readText(`${base}/node${id}/cpulist`) ?? '') ?? [],
+      ...memoryOf(readText(`${base}/node${id}/meminfo`) ?? ''),
+    }));
 }
