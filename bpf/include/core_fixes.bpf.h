@@ -67,10 +67,14 @@ static __always_inline bool is_asleep_on_queue(struct task_struct *task)
 	return bpf_core_field_exists(task->se.sched_delayed) && task->se.sched_delayed;
 }
 
-/* Whether the task asked for a mask of its own: 1, 0, or -1 where the kernel does not tell (before 6.2). */
+/*
+ * Whether the task asked for a mask of its own: 1, 0, or -1 where the kernel does not tell. The field came with 5.15,
+ * but only from 6.2 on does sched_setaffinity(2) keep what was asked for in it (8f9ea86fdf99, "sched: Always preserve
+ * the user requested cpumask"); struct affinity_context came with that.
+ */
 static __always_inline int own_mask(struct task_struct *task)
 {
-	if (!bpf_core_field_exists(task->user_cpus_ptr))
+	if (!bpf_core_type_exists(struct affinity_context) || !bpf_core_field_exists(task->user_cpus_ptr))
 		return -1;
 	return task->user_cpus_ptr != 0;
 }

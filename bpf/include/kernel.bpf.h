@@ -55,6 +55,10 @@ struct task_group {
 
 struct cpumask;
 
+struct affinity_context {
+	unsigned int flags;
+};
+
 struct task_struct {
 	int on_cpu;
 	int on_rq;
