@@ -18,32 +18,30 @@ export function alphaAtLook(alpha: number, look: number): number {
 }
 
 /**
- * Welch's two-sided interval for the difference of two means at level 1 − alpha. A single sample on one side is taken to
- * vary as much as the other side does. Null when either side is empty, or both have one sample only.
- * @see Welch, "The generalization of Student's problem", Biometrika 34 (1947) 28, equation for the degrees of freedom
+ * Student's two-sided interval for mean(before) − mean(after) at level 1 − alpha, with the pooled variance: if the action
+ * changed nothing both sides have one distribution, so the pooled variance is the right one for that hypothesis, and a
+ * baseline of few samples (contention that began within the last second) borrows its spread from the samples after.
+ * Null when either side is empty, or both have one sample only.
+ * @see Student, "The probable error of a mean", Biometrika 6 (1908) 1
  */
-export function welchDifference(
+export function studentDifference(
   before: readonly number[],
   after: readonly number[],
   alpha: number,
 ): Difference | null {
-  if (before.length === 0 || after.length === 0 || before.length + after.length < 3) return null;
-  const [b, a] = [moments(before), moments(after)];
-  const vb = (b.variance ?? a.variance ?? 0) / before.length;
-  const va = (a.variance ?? b.variance ?? 0) / after.length;
-  const df =
-    (vb + va) ** 2 /
-    (vb ** 2 / Math.max(1, before.length - 1) + va ** 2 / Math.max(1, after.length - 1));
-  const half = studentQuantile(1 - alpha / 2, Math.max(1, df)) * Math.sqrt(vb + va);
+  const df = before.length + after.length - 2;
+  if (before.length === 0 || after.length === 0 || df < 1) return null;
+  const [b, a] = [meanAndSquares(before), meanAndSquares(after)];
+  const deviation = Math.max(floorDeviation, Math.sqrt((b.squares + a.squares) / df));
+  const scale = deviation * Math.sqrt(1 / before.length + 1 / after.length);
+  const half = studentQuantile(1 - alpha / 2, df) * scale;
   const difference = b.mean - a.mean;
   return { difference, lower: difference - half, upper: difference + half };
 }
 
-function moments(values: readonly number[]): { mean: number; variance: number | null } {
+function meanAndSquares(values: readonly number[]): { mean: number; squares: number } {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  if (values.length < 2) return { mean, variance: null };
-  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
-  return { mean, variance: Math.max(squares / (values.length - 1), floorDeviation ** 2) };
+  return { mean, squares: values.reduce((sum, value) => sum + (value - mean) ** 2, 0) };
 }
 
 export function median(values: readonly number[]): number {

@@ -3,7 +3,7 @@ import type { SculptorConfig } from '../contract/config.ts';
 import type { Policy } from '../contract/policy.ts';
 import { coresOf, type HeadlineSeries, type Sample, waitRatios } from './headline-series.ts';
 import type { Neighbour } from './neighbours.ts';
-import { alphaAtLook, median, welchDifference } from './sequential-test.ts';
+import { alphaAtLook, median, studentDifference } from './sequential-test.ts';
 
 export type Verdict = {
   readonly is: 'improved' | 'worse' | 'undecided';
@@ -93,7 +93,7 @@ function verdictOf(
 ): Verdict {
   const { before, after, alpha, losses, look } = given;
   const worst = losses.find(loss => loss.breached);
-  const test = look > 0 ? welchDifference(before, after, alpha) : null;
+  const test = look > 0 ? studentDifference(before, after, alpha) : null;
   const realised = realisedOf(before, after, test, losses);
   if (worst) {
     const message = `neighbour ${worst.instance} lost ${percent(worst.degradationRatio)} of what it was served; its limit is ${percent(worst.limitRatio)}`;
@@ -112,7 +112,7 @@ function verdictOf(
 function realisedOf(
   before: readonly number[],
   after: readonly number[],
-  test: ReturnType<typeof welchDifference>,
+  test: ReturnType<typeof studentDifference>,
   losses: readonly Loss[],
 ): Realised | null {
   if (before.length === 0 || after.length === 0) return null;
@@ -154,7 +154,7 @@ function lossOf(
   const servedBefore = 1 - median(before);
   if (servedBefore <= 0) return [];
   const degradationRatio = 1 - (1 - median(after)) / servedBefore;
-  const test = welchDifference(after, before, look.alpha);
+  const test = studentDifference(after, before, look.alpha);
   const felt = coresOf(samples).wait - coresOf(baseline).wait > feltWaitCores;
   const breached = felt && test !== null && test.lower / servedBefore > limitRatio;
   return [{ instance, degradationRatio, limitRatio, breached }];
