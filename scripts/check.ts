@@ -47,12 +47,6 @@ const checks: Record<string, () => Verdict> = {
     const { ok, output } = run('clang-format', ['--dry-run', '-Werror', ...cSources]);
     return { ok, looked: cSources.length, output };
   },
-  'go fmt': () => {
-    const sources = tracked('**/*.go');
-    if (sources.length === 0) return { ok: true, looked: 1, output: '' };
-    const { ok, output } = run('gofmt', ['-l', ...sources]);
-    return { ok: ok && output.trim() === '', looked: sources.length, output };
-  },
   'generated docs': () => {
     const { ok, output } = run('node', ['scripts/schema.ts', '--check']);
     return { ok, looked: Number(/(\d+) files/.exec(output)?.[1] ?? 0), output };

@@ -12,7 +12,6 @@ export const policyEventSchema = z.strictObject({
   at: z.number().positive(),
   policy: policySchema,
 });
-export type PolicyEvent = z.infer<typeof policyEventSchema>;
 
 /** The record of each event. `signed` ones are acted on: their record is the payload attribute, nothing else. */
 export const events = {

@@ -119,14 +119,12 @@ export const heartbeatSchema = z.strictObject({
   sequence: z.int().min(0),
 });
 
-export type MoveSet = z.infer<typeof moveSetSchema>;
 export type Move = z.infer<typeof moveSchema>;
 export type Mechanism = z.infer<typeof mechanismSchema>;
 export type InstanceClass = z.infer<typeof instanceClassSchema>;
 export type ModelIdentity = z.infer<typeof modelIdentitySchema>;
 export type Predicted = z.infer<typeof predictedSchema>;
 export type Alternative = z.infer<typeof alternativeSchema>;
-export type Evidence = z.infer<typeof evidenceSchema>;
 export type Recommendation = z.infer<typeof recommendationSchema>;
 export type Withdrawal = z.infer<typeof withdrawalSchema>;
 export type Heartbeat = z.infer<typeof heartbeatSchema>;
