@@ -4,21 +4,26 @@ import type { Placement } from '../contract/host.ts';
 import { instancePolicyOf } from '../contract/policy.ts';
 import type { ModelIdentity, Recommendation, Withdrawal } from '../contract/recommendation.ts';
 import { type Demand, demandCores, recentDemand } from './demand.ts';
-import { classOf, createHostModel, type HostModel, takeAction } from './host-model.ts';
-import { candidatesOf, type MoveKind, type Situation } from './planner/candidates.ts';
-import { type Choice, choose } from './planner/choose.ts';
-import { type Contention, contentionOf, weightOf } from './planner/contenders.ts';
+import { createHostModel, type HostModel, infer, takeAction } from './host-model.ts';
+import { candidatesOf, type MoveKind } from './planner/candidates.ts';
+import { choose } from './planner/choose.ts';
+import { contentionOf, weightOf } from './planner/contenders.ts';
 import { createLearning } from './planner/learning.ts';
-import { shareOf, wantedShare } from './planner/sizing.ts';
+import { type BeneficiaryMemory, createMemory, pauseSeconds, remember } from './planner/memory.ts';
+import { type Grounds, propose, proposeRenewal } from './planner/propose.ts';
+import { shareOf } from './planner/sizing.ts';
+import { stillNeeded } from './planner/still-needed.ts';
 import { createSeriesStore, type Observation, type SeriesStore } from './series.ts';
-import type { Verdict } from './verdict.ts';
+import { type Judgement, judgeCalm, type Verdict } from './verdict.ts';
 
 /** Two read intervals of contention in a row are no accident; one may be a start-up or a burst. */
 const contendedWindows = 2;
 /** How long a running action must have been without need before it is given back. */
 const calmSeconds = 10;
-/** How long after an answer the same beneficiary is left alone, by what was answered. */
-const pauseSeconds = { mode: 5, refused: 10, failed: 30, open: 15 } as const;
+/** Recommendations whose kind is remembered until their actions have told how they went. */
+const rememberedKinds = 1000;
+/** Steps without which the quantiles of what was seen last say nothing. */
+const leastSteps = 5;
 
 export type CoreOptions = {
   readonly config: EngineConfig;
@@ -30,13 +35,6 @@ export type CoreOptions = {
 export type Output = {
   readonly recommendations: Recommendation[];
   readonly withdrawals: Withdrawal[];
-};
-
-type Memory = {
-  pausedUntil: number;
-  escalation: number;
-  calmSince: number | null;
-  renewedAt: number;
 };
 
 export type Core = {
@@ -62,20 +60,25 @@ export function createCore(options: CoreOptions): Core {
   const latest = new Map<string, Observation>();
   const forecasts = new Map<string, Demand>();
   const verdicts = new Map<string, Verdict>();
-  const memories = new Map<string, Memory>();
+  const memories = new Map<string, BeneficiaryMemory>();
+  /** Instances that a recommendation which awaits its answer moves, or should relieve: until when, and for whom. */
+  const spokenFor = new Map<string, { readonly until: number; readonly by: string }>();
   /** Kind of each recommendation that is out, by its id: an action names only its moves. */
   const kinds = new Map<string, MoveKind>();
   const learning = createLearning();
 
-  const memoryOf = (instanceId: string): Memory => {
-    const memory = memories.get(instanceId) ?? {
-      pausedUntil: 0,
-      escalation: 0,
-      calmSince: null,
-      renewedAt: 0,
-    };
+  const memoryOf = (instanceId: string): BeneficiaryMemory => {
+    const memory = memories.get(instanceId) ?? createMemory();
     memories.set(instanceId, memory);
     return memory;
+  };
+
+  const forget = (instanceId: string): void => {
+    for (const map of [latest, forecasts, verdicts, memories, spokenFor, host.placements])
+      map.delete(instanceId);
+    host.running.delete(instanceId);
+    host.inferred.delete(instanceId);
+    series.forget(instanceId);
   };
 
   const demandOf = (placement: Placement, observation: Observation): Demand => {
@@ -84,6 +87,22 @@ export function createCore(options: CoreOptions): Core {
     if (!forecast) return { q50: now, q90: now, q95: now, source: 'recent' };
     // What is asked for at this moment is part of the horizon.
     return { ...forecast, q90: Math.max(forecast.q90, now), q95: Math.max(forecast.q95, now) };
+  };
+
+  const groundsOf = (placement: Placement, observation: Observation): Grounds => {
+    const contention = contentionOf(host, placement, latest);
+    const demand = demandOf(placement, observation);
+    const tasks = Math.max(1, Math.ceil(demand.q95));
+    const share = shareOf(weightOf(placement), contention.contendersWeight * tasks);
+    const quota = placement.cgroup.quotaCores ?? Number.POSITIVE_INFINITY;
+    // The scheduler wastes nothing: beyond its share an instance gets what the others leave idle.
+    const idle = contention.cpus.reduce((sum, cpu) => sum + (host.idle.get(cpu) ?? 0), 0);
+    const supplyCores = Math.min(
+      quota,
+      contention.cpus.length,
+      Math.max(tasks * share, observation.usedCores + idle),
+    );
+    return { host, placement, observation, demand, supplyCores, contention };
   };
 
   const isContended = (instanceId: string): boolean => {
@@ -97,134 +116,78 @@ export function createCore(options: CoreOptions): Core {
     );
   };
 
-  const judgeOne = (placement: Placement, now: number, output: Output): void => {
-    const instanceId = placement.instance.id;
-    const observation = latest.get(instanceId);
-    if (!observation) return;
-    const contention = contentionOf(host, placement, latest);
-    const demand = demandOf(placement, observation);
-    const tasks = Math.max(1, Math.ceil(demand.q95));
-    const share = shareOf(weightOf(placement), contention.contendersWeight * tasks);
-    const supplyCores = Math.min(
-      placement.cgroup.quotaCores ?? Number.POSITIVE_INFINITY,
-      tasks * share,
-    );
-    const say = (state: Verdict['state'], why: string) =>
-      verdicts.set(instanceId, {
-        ...numbersOf(observation),
-        instance: instanceId,
-        state,
-        why,
-        demandCores: demand.q95,
-        supplyCores,
-      });
-
-    const running = host.running.get(instanceId);
+  const judgeOne = (grounds: Grounds, now: number, output: Output): Judgement => {
+    const { instance } = grounds.placement;
+    const running = host.running.get(instance.id);
     if (running) {
-      say('acting', `action ${running.id} holds ${describeMoves(running.moves)}`);
-      attend(running, placement, contention, observation, now, output);
-      return;
+      attend(running, grounds, now, output);
+      return ['acting', `action ${running.id} holds ${describeMoves(running.moves)}`];
     }
-    if (!isContended(instanceId)) {
-      const [state, why] = calmVerdict(observation, demand.q95, supplyCores);
-      say(state, why);
-      return;
-    }
-    if (instanceId === '/') {
-      say('blocked', 'the root cgroup holds the host itself: nothing is moved for it');
-      return;
-    }
-    const situation: Situation = {
-      host,
-      placement,
-      contention,
-      demandCores: demand.q95,
-      usedCores: observation.usedCores,
-      escalation: memoryOf(instanceId).escalation,
-    };
-    const choice = choose(candidatesOf(situation), host.policy, learning.trust);
-    if (!choice.candidate) {
-      say(
-        'blocked',
-        `it waits, and no move is worth it: ${choice.alternatives.map(a => `${a.kind}: ${a.why}`).join('; ')}`,
-      );
-      return;
-    }
-    if (now < memoryOf(instanceId).pausedUntil) {
-      say('hot', `it waits; ${choice.candidate.size} was recommended a moment ago`);
-      return;
-    }
-    memoryOf(instanceId).pausedUntil = now + pauseSeconds.open;
-    const recommendation = recommend(
-      placement,
-      observation,
-      demand,
-      supplyCores,
-      contention,
-      choice,
-      now,
-    );
-    kinds.set(recommendation.id, choice.candidate.kind);
-    if (kinds.size > 1000) kinds.delete([...kinds.keys()][0] ?? '');
-    output.recommendations.push(recommendation);
-    say('recommended', recommendation.evidence.summary);
+    if (!isContended(instance.id))
+      return judgeCalm(grounds.observation, grounds.demand.q90, grounds.supplyCores);
+    if (instance.id === '/')
+      return ['blocked', 'the root cgroup holds the host itself: nothing is moved for it'];
+    return seek(grounds, now, output);
   };
 
-  const recommend = (
-    placement: Placement,
-    observation: Observation,
-    demand: Demand,
-    supplyCores: number,
-    contention: Contention,
-    choice: Choice,
-    now: number,
-  ): Recommendation => {
+  /** The smallest sufficient move for an instance that waits. */
+  const seek = (grounds: Grounds, now: number, output: Output): Judgement => {
+    const { instance } = grounds.placement;
+    const memory = memoryOf(instance.id);
+    const choice = choose(
+      candidatesOf({
+        host,
+        placement: grounds.placement,
+        contention: grounds.contention,
+        demandCores: grounds.demand.q95,
+        usedCores: grounds.observation.usedCores,
+        escalation: memory.escalation,
+      }),
+      host.policy,
+      learning.trust,
+    );
     const { candidate } = choice;
-    const total = observation.usedCores + observation.waitCores;
-    const without = observation.waitCores / total;
-    const size = candidate?.size ?? '';
-    return {
-      id: newId(),
-      created: now,
-      expires: now + config.expirySeconds,
-      leaseSeconds: config.leaseSeconds,
-      hostId: placement.hostId,
-      beneficiary: placement.instance,
-      mechanism: 'direct',
-      moves: candidate?.moves ?? [],
-      predicted: {
-        metric: 'sculptor.runqueue.wait.ratio',
-        without,
-        with: without * (1 - choice.gainRatio),
-        gainRatio: choice.gainRatio,
-        interval: choice.interval,
-        probability: 0.9,
-      },
-      cost: candidate?.losses.map(({ instance, lossRatio }) => ({ instance, lossRatio })) ?? [],
-      evidence: {
-        summary: `${placement.instance.id} waits ${observation.waitCores.toFixed(2)} cores beside ${contention.contenders.length} others (it uses ${observation.usedCores.toFixed(2)}); forecast demand ${demand.q95.toFixed(2)} cores (${demand.source}), share worth ${supplyCores.toFixed(2)}: ${size}`,
-        class: classOf(host, placement.instance.id),
-        demandCores: { q50: demand.q50, q90: demand.q90, q95: demand.q95 },
-        supplyCores,
-        observed: numbersOf(observation),
-        contenders: contention.contenders
-          .map(contender => contender.placement.instance.id)
-          .slice(0, 256),
-        alternatives: choice.alternatives,
-      },
-      model,
-    };
+    if (!candidate?.moves) {
+      const each = choice.alternatives.map(({ kind, why }) => `${kind}: ${why}`).join('; ');
+      return ['blocked', `it waits, and no move is worth it: ${each}`];
+    }
+    const moves = candidate.moves;
+    if (now < memory.pausedUntil)
+      return ['hot', `it waits; ${candidate.size} was recommended a moment ago`];
+    const involved = [instance.id, ...moves.map(move => move.instance.id)];
+    const held = heldBy(involved, now);
+    if (held) return ['hot', `it waits; a move for ${held} comes first, which may be enough`];
+    memory.pausedUntil = now + pauseSeconds.open;
+    const recommendation = propose(grounds, choice, { ...candidate, moves }, newProposal(now));
+    // Who shares the widened one's CPUs gains by it too: one move at a time tells whether it was enough.
+    const relieved =
+      candidate.kind === 'widen'
+        ? grounds.contention.contenders.map(contender => contender.placement.instance.id)
+        : [];
+    for (const id of [...involved, ...relieved])
+      spokenFor.set(id, { until: now + pauseSeconds.open, by: instance.id });
+    kinds.set(recommendation.id, candidate.kind);
+    dropOldest(kinds, rememberedKinds);
+    output.recommendations.push(recommendation);
+    return ['recommended', recommendation.evidence.summary];
   };
+
+  /** The beneficiary of a move that one of these is part of already; null: all are free. */
+  const heldBy = (instanceIds: readonly string[], now: number): string | null => {
+    for (const id of instanceIds) {
+      const spoken = spokenFor.get(id);
+      if (spoken && now < spoken.until && spoken.by !== instanceIds[0]) return spoken.by;
+      for (const [beneficiary, action] of host.running)
+        if (action.moves.some(move => move.instance.id === id)) return beneficiary;
+    }
+    return null;
+  };
+
+  const newProposal = (now: number) => ({ id: newId(), now, config, model });
 
   /** Renews what is still needed at half its lease, and gives back what is not. */
-  const attend = (
-    action: Action,
-    placement: Placement,
-    contention: Contention,
-    observation: Observation,
-    now: number,
-    output: Output,
-  ): void => {
+  const attend = (action: Action, grounds: Grounds, now: number, output: Output): void => {
+    const { placement, contention, observation } = grounds;
     const memory = memoryOf(placement.instance.id);
     if (stillNeeded(action, placement, contention, observation)) memory.calmSince = null;
     else memory.calmSince ??= now;
@@ -243,47 +206,7 @@ export function createCore(options: CoreOptions): Core {
     const due = action.leaseEnds !== null && now >= action.leaseEnds - config.leaseSeconds / 2;
     if (action.state !== 'kept' || !due || now - memory.renewedAt < pauseSeconds.refused) return;
     memory.renewedAt = now;
-    const demand = demandOf(placement, observation);
-    const choice: Choice = {
-      candidate: null,
-      gainRatio: action.predicted?.gainRatio ?? 0,
-      interval: action.predicted?.interval ?? [0, 0],
-      alternatives: [],
-    };
-    const renewal = recommend(placement, observation, demand, 0, contention, choice, now);
-    output.recommendations.push({
-      ...renewal,
-      renews: action.id,
-      moves: action.moves,
-      predicted: action.predicted ?? renewal.predicted,
-    });
-  };
-
-  /** Whether the contention would come back: the others still want the CPUs, and its own share would not do. */
-  const stillNeeded = (
-    action: Action,
-    placement: Placement,
-    contention: Contention,
-    observation: Observation,
-  ): boolean => {
-    const widened = action.moves.find(
-      move => 'cpus' in move.set && move.instance.id === placement.instance.id,
-    );
-    if (widened) {
-      const before = action.allocations[0]?.before ?? '';
-      const cpus = Math.max(1, before.split(',').filter(part => part !== '').length);
-      const others = contention.contenders.reduce(
-        (sum, contender) => sum + contender.observation.usedCores,
-        0,
-      );
-      return observation.usedCores + others > cpus * 0.95;
-    }
-    const contenders =
-      [...contention.contenders].reduce((sum, c) => sum + 100 * c.activity, 0) /
-      Math.max(1, contention.cpus.length);
-    return (
-      observation.usedCores > 0.01 && shareOf(100, contenders) < wantedShare(observation.usedCores)
-    );
+    output.recommendations.push(proposeRenewal(grounds, action, newProposal(now)));
   };
 
   return {
@@ -293,43 +216,44 @@ export function createCore(options: CoreOptions): Core {
     demandWindow: (instanceId, now, count) => {
       const tasks = host.placements.get(instanceId)?.taskCount ?? 1;
       const steps = series.steps(instanceId, now, config.stepSeconds, count);
-      if (steps.length >= 5) forecasts.set(instanceId, recentDemand(steps, tasks));
+      if (steps.length >= leastSteps) forecasts.set(instanceId, recentDemand(steps, tasks));
       return steps.map(step => demandCores(step, tasks));
     },
-    takeObservation: (instanceId, observation) => void latest.set(instanceId, observation),
+    takeObservation: (instanceId, observation) => {
+      latest.set(instanceId, observation);
+      dropOldest(latest, config.maxSeries);
+    },
     takeAction: action => {
       takeAction(host, action);
       const id = action.beneficiary?.id;
       if (id === undefined) return;
-      const memory = memoryOf(id);
       const kind = kinds.get(action.recommendationId);
       if (kind !== undefined) learning.take(kind, action);
-      if (action.state === 'kept') memory.escalation = 0;
-      if (action.state === 'rejected' || action.state === 'deferred') {
-        memory.pausedUntil =
-          action.at + (action.reason?.code === 'mode' ? pauseSeconds.mode : pauseSeconds.refused);
-      } else if (action.state === 'failed' || action.state === 'yielded') {
-        memory.pausedUntil = action.at + pauseSeconds.failed;
-      } else if (action.state === 'rolled-back') {
-        // Not enough: the next size. Worse than before: this instance is left alone for a while.
-        if (action.reason?.code === 'neutral')
-          memory.escalation = Math.min(6, memory.escalation + 1);
-        memory.pausedUntil = action.at + pauseSeconds.failed;
-      } else if (action.state === 'restored') {
-        memory.pausedUntil = action.at + 1;
-      }
+      remember(memoryOf(id), action);
+      dropOldest(memories, config.maxSeries);
     },
-    forget: instanceId => {
-      for (const map of [latest, forecasts, verdicts, memories, host.placements, host.running])
-        map.delete(instanceId);
-      series.forget(instanceId);
-    },
+    forget,
     judge: (now, instanceIds) => {
       const output: Output = { recommendations: [], withdrawals: [] };
       for (const id of instanceIds ?? host.placements.keys()) {
         const placement = host.placements.get(id);
-        if (placement && instancePolicyOf(host.policy, id)?.mode !== 'off')
-          judgeOne(placement, now, output);
+        const observation = latest.get(id);
+        if (!placement || !observation || instancePolicyOf(host.policy, id)?.mode === 'off')
+          continue;
+        infer(host, placement, observation);
+        const grounds = groundsOf(placement, observation);
+        const [state, why] = judgeOne(grounds, now, output);
+        const { usedCores, waitCores, throttledCores } = observation;
+        verdicts.set(id, {
+          instance: id,
+          state,
+          why,
+          usedCores,
+          waitCores,
+          throttledCores,
+          demandCores: grounds.demand.q95,
+          supplyCores: grounds.supplyCores,
+        });
       }
       return output;
     },
@@ -337,31 +261,11 @@ export function createCore(options: CoreOptions): Core {
   };
 }
 
-function numbersOf({
-  usedCores,
-  waitCores,
-  throttledCores,
-}: Observation): Pick<Verdict, 'usedCores' | 'waitCores' | 'throttledCores'> {
-  return { usedCores, waitCores, throttledCores };
-}
-
-function calmVerdict(
-  observation: Observation,
-  demand: number,
-  supply: number,
-): [Verdict['state'], string] {
-  const { waitCores, throttledCores, usedCores } = observation;
-  if (throttledCores >= 0.05 && throttledCores > waitCores) {
-    return [
-      'throttled',
-      `its own quota keeps it from running (${throttledCores.toFixed(2)} cores): no placement helps against that`,
-    ];
+function dropOldest(map: Map<string, unknown>, most: number): void {
+  for (const key of map.keys()) {
+    if (map.size <= most) return;
+    map.delete(key);
   }
-  if (usedCores + waitCores < 0.02) return ['calm', 'it is asleep'];
-  return [
-    'within-share',
-    `its demand of ${demand.toFixed(2)} cores is within what its share is worth (${supply.toFixed(2)} cores), and it waits only ${waitCores.toFixed(3)} cores: the scheduler's own fairness protects it`,
-  ];
 }
 
 function describeMoves(moves: Action['moves']): string {

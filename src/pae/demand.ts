@@ -5,7 +5,7 @@ export type Demand = {
   readonly q50: number;
   readonly q90: number;
   readonly q95: number;
-  readonly source: 'model' | 'recent';
+  readonly source: 'model' | 'naive' | 'ses' | 'windowQuantiles' | 'recent';
 };
 
 /**

@@ -33,6 +33,8 @@ export type EngineStatus = {
   readonly sequence: number;
   readonly model: ModelIdentity;
   readonly instances: number;
+  /** Series on which the model has been worse than simple forecasts, and who forecasts them instead. */
+  readonly fallenBack: readonly { readonly instance: string; readonly by: string }[];
   readonly counters: Readonly<Record<string, number>>;
   readonly lastFailure: string | null;
 };
@@ -140,8 +142,9 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     // A slow model delays forecasts, never heartbeats or the fast judgement.
     if (forecastUnderWay) return;
     forecastUnderWay = true;
-    await forecasting.run(core, clock.unixSeconds() - config.stepSeconds);
-    forecastUnderWay = false;
+    await forecasting
+      .run(core, clock.unixSeconds() - config.stepSeconds)
+      .finally(() => (forecastUnderWay = false));
     tell(core.judge(clock.unixSeconds()));
   };
 
@@ -161,10 +164,12 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       sequence,
       model: forecaster.identity,
       instances: core.host.placements.size,
+      fallenBack: forecasting.fallenBack(),
       counters: {
         ...intake.counters(),
         ...core.series.counters(),
         ...forecasting.counters(),
+        ...forecaster.counters(),
         ...server.counters(),
         ...events.counters(),
       },

@@ -2,53 +2,59 @@ import { describeError } from '../contract/errors.ts';
 import type { Say } from '../contract/ports.ts';
 import type { Core } from './core.ts';
 import type { Demand } from './demand.ts';
+import { type ChallengerName, challenge, levels } from './models/challengers.ts';
 import type { Forecaster } from './models/forecaster.ts';
+import { createTrackRecord, type TrackRecord } from './track-record.ts';
 
-export type ForecastCounters = { forecasts: number; fallbacks: number; failures: number };
+export type ForecastCounters = {
+  /** Forecasts of the model that held. */
+  forecasts: number;
+  /** Forecasts for which a simple challenger stepped in, because the model has been worse on that series. */
+  fallbacks: number;
+  /** Series that had too little data for the model yet, each second. */
+  young: number;
+  /** Runs of the model that failed. */
+  failures: number;
+};
 
-/** What the model said of a series, kept to hold it against what came. */
-type Past = { readonly step: number; readonly median: number; readonly naive: number };
-type SeriesState = { tensor: Float32Array; past: Past[]; modelLoss: number; naiveLoss: number };
+type SeriesState = {
+  tensor: Float32Array;
+  readonly record: TrackRecord;
+  /** Who forecasts it now. */
+  by: 'model' | ChallengerName;
+};
 
-/** Recent errors weigh most: the mean of about the last 20 forecasts. */
-const lossDecay = 0.95;
 /** How far ahead a forecast is held against what came, in steps. */
 const checkedHorizon = 3;
+/** Failures that are said: the first of each minute's. */
+const sayEvery = 60;
 
 export type Forecasting = {
   /** Forecasts all series that have a whole window; the others keep the quantiles of what was seen last. */
   readonly run: (core: Core, now: number) => Promise<void>;
+  /** Series that a simple challenger forecasts now, in place of the model. */
+  readonly fallenBack: () => { readonly instance: string; readonly by: ChallengerName }[];
   readonly counters: () => Readonly<ForecastCounters>;
 };
 
 /**
  * The model on the 1 s clock. A series on which it has been worse than the naive forecast (the last value) of late is
- * forecast by what was seen last instead, and counted.
+ * forecast by the best simple challenger instead, and that is counted and said.
  */
 export function createForecasting(forecaster: Forecaster, say: Say): Forecasting {
   const states = new Map<string, SeriesState>();
-  const counters: ForecastCounters = { forecasts: 0, fallbacks: 0, failures: 0 };
+  const counters: ForecastCounters = { forecasts: 0, fallbacks: 0, young: 0, failures: 0 };
   const { windowSteps, horizonSteps, quantiles } = forecaster.manifest;
-  const columns = [0.5, 0.9, 0.95].map(q => quantiles.indexOf(q));
-  let step = 0;
+  const columns = levels.map(level => quantiles.indexOf(level));
 
   const stateOf = (instanceId: string): SeriesState => {
     const state = states.get(instanceId) ?? {
       tensor: new Float32Array(forecaster.stateWidth),
-      past: [],
-      modelLoss: 0,
-      naiveLoss: 0,
+      record: createTrackRecord(checkedHorizon),
+      by: 'model',
     };
     states.set(instanceId, state);
     return state;
-  };
-
-  const score = (state: SeriesState, actual: number): void => {
-    const due = state.past.find(past => past.step === step - checkedHorizon);
-    state.past = state.past.filter(past => past.step > step - checkedHorizon);
-    if (!due) return;
-    state.modelLoss = lossDecay * state.modelLoss + Math.abs(due.median - actual);
-    state.naiveLoss = lossDecay * state.naiveLoss + Math.abs(due.naive - actual);
   };
 
   const take = (
@@ -58,56 +64,66 @@ export function createForecasting(forecaster: Forecaster, say: Say): Forecasting
     output: Float32Array,
   ): void => {
     const state = stateOf(instanceId);
-    const naive = window[windowSteps - 1] ?? 0;
-    const at = (h: number, column: number) => output[h * quantiles.length + column] ?? 0;
-    state.past.push({ step, median: at(checkedHorizon - 1, columns[0] ?? 0), naive });
-    if (state.modelLoss > state.naiveLoss * 1.05 + 0.05) {
-      counters.fallbacks += 1;
-      return;
+    const at = (h: number) => columns.map(column => output[h * quantiles.length + column] ?? 0);
+    const simple = challenge(window);
+    state.record.add({ model: at(checkedHorizon - 1), ...simple });
+    const by = state.record.best();
+    if (by !== state.by)
+      say('info', `engine: ${instanceId} is forecast by ${by} from now on, not by ${state.by}`);
+    state.by = by;
+    if (by !== 'model') counters.fallbacks += 1;
+    else counters.forecasts += 1;
+    // The largest over the horizon: a move has to be enough for all of it.
+    const worst = (i: number) =>
+      Math.max(...Array.from({ length: horizonSteps }, (_, h) => at(h)[i] ?? 0));
+    const [q50, q90, q95] = by === 'model' ? [worst(0), worst(1), worst(2)] : simple[by];
+    core.setForecast(instanceId, { q50, q90, q95, source: by } satisfies Demand);
+  };
+
+  const gather = (core: Core, now: number): Map<string, Float32Array> => {
+    const windows = new Map<string, Float32Array>();
+    const alive = new Set(core.series.instances());
+    for (const id of states.keys()) if (!alive.has(id)) states.delete(id);
+    for (const id of alive) {
+      const window = core.demandWindow(id, now, windowSteps);
+      if (window.length < windowSteps) {
+        counters.young += 1;
+        // A gap: what was said before it says nothing of what comes after.
+        states.delete(id);
+        continue;
+      }
+      stateOf(id).record.settle(window.at(-1) ?? 0);
+      windows.set(id, Float32Array.from(window));
     }
-    const worst = (column: number) =>
-      Math.max(0, ...Array.from({ length: horizonSteps }, (_, h) => at(h, column)));
-    const [q50 = 0, q90 = 0, q95 = 0] = columns.map(worst);
-    const demand: Demand = { q50, q90, q95, source: 'model' };
-    core.setForecast(instanceId, demand);
-    counters.forecasts += 1;
+    return windows;
   };
 
   return {
     run: async (core, now) => {
-      step += 1;
-      const ids: string[] = [];
-      const windows: Float32Array[] = [];
-      const alive = new Set(core.series.instances());
-      for (const id of alive) {
-        const window = core.demandWindow(id, now, windowSteps);
-        if (window.length > 0) score(stateOf(id), window.at(-1) ?? 0);
-        if (window.length < windowSteps) continue;
-        ids.push(id);
-        windows.push(Float32Array.from(window));
-      }
-      for (const id of states.keys()) if (!alive.has(id)) states.delete(id);
-      if (ids.length === 0) return;
+      const windows = gather(core, now);
+      if (windows.size === 0) return;
+      const ids = [...windows.keys()];
       try {
-        const { quantiles: outputs, states: next } = await forecaster.forecast(
-          windows,
+        const answer = await forecaster.forecast(
+          [...windows.values()],
           ids.map(id => stateOf(id).tensor),
         );
         for (const [i, id] of ids.entries()) {
-          const [window, output, tensor] = [windows[i], outputs[i], next[i]];
+          const [window, output, tensor] = [windows.get(id), answer.quantiles[i], answer.states[i]];
           if (!window || !output || !tensor) continue;
           stateOf(id).tensor = tensor;
           take(core, id, window, output);
         }
       } catch (error) {
         counters.failures += 1;
-        if (counters.failures % 60 === 1)
-          say(
-            'warn',
-            `engine: the model failed, simple forecasts hold meanwhile: ${describeError(error)}`,
-          );
+        if (counters.failures % sayEvery === 1) {
+          const why = describeError(error);
+          say('warn', `engine: the model failed, simple forecasts hold meanwhile: ${why}`);
+        }
       }
     },
+    fallenBack: () =>
+      [...states].flatMap(([instance, { by }]) => (by === 'model' ? [] : { instance, by })),
     counters: () => ({ ...counters }),
   };
 }

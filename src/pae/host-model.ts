@@ -5,6 +5,8 @@ import { attr } from '../contract/metrics.ts';
 import { instancePolicyOf, type Policy, policySchema } from '../contract/policy.ts';
 import type { InstanceClass } from '../contract/recommendation.ts';
 import type { ResourcePoints } from '../contract/telemetry.ts';
+import { demandCores } from './demand.ts';
+import type { Observation } from './series.ts';
 
 /** What the engine knows of the host: from events, and from the host's own series, alone. */
 export type HostModel = {
@@ -13,6 +15,8 @@ export type HostModel = {
   policy: Policy;
   /** Actions that hold something, by beneficiary. */
   readonly running: Map<string, Action>;
+  /** Instances whose class is not declared and that behave like latency-critical ones. */
+  readonly inferred: Set<string>;
   /** Idle share 0..1 of each CPU over the last interval, by CPU id. */
   readonly idle: Map<number, number>;
   readonly idleSeconds: Map<number, { time: number; seconds: number }>;
@@ -25,6 +29,7 @@ export function createHostModel(): HostModel {
     // Until the sculptor has told its own: the defaults, under which nothing is declared.
     policy: policySchema.parse({}),
     running: new Map(),
+    inferred: new Set(),
     idle: new Map(),
     idleSeconds: new Map(),
   };
@@ -72,11 +77,32 @@ export function allowedCpus(host: HostModel, placement: Placement): number[] {
   return effective.filter(cpu => online.has(cpu) && (masks.size === 0 || masks.has(cpu)));
 }
 
+/** A task that never sleeps makes run + wait of its instance one core at least; this much is left for what is measured late. */
+const restingCores = 0.9;
+/** What a task of a latency-critical instance demands at most (cores). */
+const burstCores = 0.5;
+/** Below this there is nothing to tell it by. */
+const awakeCores = 0.02;
+
+/** Infers what an instance is that nobody declared: latency-critical when each of its tasks sleeps and runs in short turns. */
+export function infer(host: HostModel, placement: Placement, observation: Observation): void {
+  const { usedCores, waitCores } = observation;
+  if (usedCores + waitCores < awakeCores) return;
+  const demand = demandCores(observation, placement.taskCount);
+  const bursts =
+    usedCores + waitCores < restingCores && demand < burstCores * Math.max(1, placement.taskCount);
+  if (bursts) host.inferred.add(placement.instance.id);
+  else host.inferred.delete(placement.instance.id);
+}
+
 /** The class of an instance and how it is known. */
 export function classOf(
   host: HostModel,
   instanceId: string,
-): { is: InstanceClass; source: 'declared' | 'default' } {
+): { is: InstanceClass; source: 'declared' | 'inferred' | 'default' } {
   const declared = instancePolicyOf(host.policy, instanceId)?.class;
-  return declared ? { is: declared, source: 'declared' } : { is: 'normal', source: 'default' };
+  if (declared) return { is: declared, source: 'declared' };
+  return host.inferred.has(instanceId)
+    ? { is: 'latency-critical', source: 'inferred' }
+    : { is: 'normal', source: 'default' };
 }

@@ -1,3 +1,5 @@
+import type { Observation } from './series.ts';
+
 /** What the engine thinks of an instance now, in words: for people, and for the demonstration. */
 export type Verdict = {
   readonly instance: string;
@@ -16,3 +18,35 @@ export type Verdict = {
   readonly demandCores: number;
   readonly supplyCores: number;
 };
+
+export type Judgement = readonly [state: Verdict['state'], why: string];
+
+/** Below this an instance is asleep (cores). */
+const asleepCores = 0.02;
+/** Throttling below this is a single period's end (cores). */
+const throttledCoresFelt = 0.05;
+
+/** Demand so little above the supply is within what a forecast can tell. */
+const tightRatio = 1.05;
+
+/** Of an instance that does not wait: why nothing is recommended. `q90` is the forecast demand in cores. */
+export function judgeCalm(observation: Observation, q90: number, supplyCores: number): Judgement {
+  const { waitCores, throttledCores, usedCores } = observation;
+  if (throttledCores >= throttledCoresFelt && throttledCores > waitCores) {
+    return [
+      'throttled',
+      `its own quota keeps it from running (${throttledCores.toFixed(2)} cores): no placement helps against that`,
+    ];
+  }
+  if (usedCores + waitCores < asleepCores) return ['calm', 'it is asleep'];
+  if (q90 > supplyCores * tightRatio) {
+    return [
+      'hot',
+      `it does not wait yet, but with a probability of 0.1 at least its demand comes to ${q90.toFixed(2)} cores or more, and its share beside the others is worth ${supplyCores.toFixed(2)}`,
+    ];
+  }
+  return [
+    'within-share',
+    `its demand of ${q90.toFixed(2)} cores is within what its share is worth (${supplyCores.toFixed(2)} cores), and it waits only ${waitCores.toFixed(3)} cores: the scheduler's own fairness protects it`,
+  ];
+}

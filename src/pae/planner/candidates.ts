@@ -107,19 +107,19 @@ function weight({
   if (placement.cgroup.parent === null || present === null)
     return impossible('weight', 'its cgroup has no weight');
   if (placement.cgroup.idle === true) return impossible('weight', 'its cgroup is SCHED_IDLE');
-  const strangers = contention.contenders.filter(
-    contender => !contender.sibling && contender.placement.instance.id !== placement.cgroup.parent,
-  );
-  if (strangers.length > 0) {
+  const stranger = strongestStranger(placement, contention);
+  if (stranger) {
     return impossible(
       'weight',
-      `${strangers[0]?.placement.instance.id} competes at another level of the tree, where this weight says nothing`,
+      `${stranger.placement.instance.id} competes at another level of the tree, where this weight says nothing`,
     );
   }
   const tasks = Math.max(1, Math.ceil(demandCores));
   const wanted = wantedShare(demandCores / tasks);
   const least = weightFor(wanted, contention.contendersWeight * tasks);
   if (least === null) return impossible('weight', `it would take more than ${largestWeight}`);
+  if (escalation > 0 && least * 2 ** (escalation - 1) >= largestWeight)
+    return impossible('weight', `the largest weight, ${largestWeight}, was not enough`);
   const sized = Math.min(largestWeight, least * 2 ** escalation);
   const size = `weight ${sized}`;
   if (sized <= present)
@@ -139,6 +139,19 @@ function weight({
     ),
     why: `makes its share of a CPU ${(share * 100).toFixed(0)} %, for a forecast demand of ${demandCores.toFixed(2)} cores`,
   };
+}
+
+/** What strangers may want beside what siblings want, for a weight among siblings to be enough. */
+const strangersRatio = 0.2;
+
+/** Who competes most at another level of the tree; null when all of those together hardly matter. */
+function strongestStranger(placement: Placement, { contenders }: Contention): Contender | null {
+  const isStranger = (contender: Contender) =>
+    !contender.sibling && contender.placement.instance.id !== placement.cgroup.parent;
+  const strangers = contenders.filter(isStranger).sort((a, b) => b.activity - a.activity);
+  const activity = (of: readonly Contender[]) => of.reduce((sum, each) => sum + each.activity, 0);
+  const siblings = activity(contenders.filter(contender => !isStranger(contender)));
+  return activity(strangers) > strangersRatio * siblings ? (strangers[0] ?? null) : null;
 }
 
 /** SCHED_IDLE for every contender, where all of them are declared batch. */

@@ -9,7 +9,7 @@ import type { Manifest } from '../../../src/pae/models/manifest.ts';
 import { realTime } from '../../support/sockets.ts';
 
 const shipped = defaultModelFolder();
-const quiet = { clock: realTime, say: () => {} };
+const quiet = { clock: realTime, say: () => undefined };
 
 /** A copy of the model that ships, whose manifest is changed. */
 function copyOfModel(

@@ -1,0 +1,47 @@
+import type { Action } from '../../contract/action.ts';
+
+/** What the planner remembers of a beneficiary between two judgements. Times in seconds since the epoch. */
+export type BeneficiaryMemory = {
+  /** Nothing is recommended for it before. */
+  pausedUntil: number;
+  /** How often a move was kept from it for being too small: each takes the next size. */
+  escalation: number;
+  /** Since when a running action has not been needed. */
+  calmSince: number | null;
+  renewedAt: number;
+};
+
+/** How long after an answer the same beneficiary is left alone, by what was answered. */
+export const pauseSeconds = { mode: 5, refused: 10, failed: 30, open: 15, ended: 1 } as const;
+const mostEscalations = 6;
+
+export function createMemory(): BeneficiaryMemory {
+  return { pausedUntil: 0, escalation: 0, calmSince: null, renewedAt: 0 };
+}
+
+/** Learns from what became of an action: when to speak again, and of which size. */
+export function remember(memory: BeneficiaryMemory, { state, reason, at }: Action): void {
+  const neutral = reason?.code === 'neutral';
+  switch (state) {
+    case 'kept':
+      memory.escalation = 0;
+      break;
+    case 'rejected':
+    case 'deferred':
+      memory.pausedUntil =
+        at + (reason?.code === 'mode' ? pauseSeconds.mode : pauseSeconds.refused);
+      break;
+    case 'failed':
+    case 'yielded':
+      memory.pausedUntil = at + pauseSeconds.failed;
+      break;
+    case 'rolled-back':
+      if (neutral) memory.escalation = Math.min(mostEscalations, memory.escalation + 1);
+      memory.pausedUntil = at + pauseSeconds.failed;
+      break;
+    case 'restored':
+      memory.pausedUntil = at + pauseSeconds.ended;
+      break;
+    default:
+  }
+}
