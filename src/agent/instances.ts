@@ -1,115 +1,191 @@
 import type { Instance } from '../contract/instance.ts';
-import { type CgroupLayout, cgroupIdOf, walkCgroups } from '../linux/cgroups.ts';
+import { type CgroupLayout, cgroupIdOf, isWithin, walkCgroups } from '../linux/cgroups.ts';
+import { type FoundVm, instanceAt } from '../linux/instance-at.ts';
+import { addChange, emptyTotals } from './add-change.ts';
 import type { SchedTotals } from './probes/sched.ts';
 
-/** One life of an instance: from when its cgroup was first seen until it is gone. */
+/** One life of an instance: from when it was first seen until its last cgroup is gone. */
 export type LivingInstance = {
   readonly instance: Instance;
-  readonly cgroupId: number;
+  /** Its own cgroup, in the hierarchy that names instances. */
   readonly path: string;
+  /** The cgroups that belong to it: kernel id → path. More than one only for a VM. */
+  readonly members: Map<number, string>;
   /** Seconds since the epoch: start time of its cumulative series. */
   readonly start: number;
-  totals: SchedTotals;
+  /** Since `start`, over all members; never falls, also when a member goes. */
+  readonly totals: SchedTotals;
   /** Change over the last read, in cores. */
   window: { usedCores: number; waitCores: number; throttledCores: number };
 };
 
 export type InstanceBook = {
+  /** Instances whose end was not told yet. */
   readonly living: () => IterableIterator<LivingInstance>;
+  /** The instance that a cgroup belongs to. */
+  readonly of: (cgroupId: number) => LivingInstance | undefined;
   readonly size: () => number;
-  /** Takes a reading of the kernel's totals; answers the instances that are new. */
+  /**
+   * Takes a reading of the kernel's totals; `before` is when the last one was made (seconds since the epoch), and so when
+   * what is new began at the earliest. Answers the instances that are new.
+   */
   readonly take: (
     totals: ReadonlyMap<number, SchedTotals>,
+    before: number,
     elapsedSeconds: number,
-    now: number,
   ) => LivingInstance[];
-  /** Finds the cgroups that are gone, and drops them; their keys are to be forgotten by the probe. */
-  readonly sweep: () => LivingInstance[];
+  /** The living instance of an id. */
+  readonly named: (instanceId: string) => LivingInstance | undefined;
+  /** Makes an instance and all below the VM's cgroup one: the VM. Answers the lives that end by it, and had been seen before. */
+  readonly becomeVm: (living: LivingInstance, vm: FoundVm, now: number) => LivingInstance[];
+  /** Looks which cgroups are gone. What is charged to them meanwhile still counts, until `retire`. */
+  readonly sweep: () => void;
+  /** Lets go of what is gone for long enough: the probe is to forget the keys, and the end of the lives is to be told. */
+  readonly retire: () => { cgroupIds: number[]; ended: LivingInstance[] };
   /** Ids whose cgroup was gone before it could be named: their time is lost, and counted. */
   readonly unnamed: () => number;
 };
 
+type Member = { living: LivingInstance; last: SchedTotals; gone: boolean; readsSinceGone: number };
+
+/** A task that exits is charged to its cgroup until its very last switch, after the cgroup may have been removed. */
+const graceReads = 3;
+
+/** An id without a name whose totals stand still for so many reads is forgotten: the kernel's map must not fill up. */
+const unnamedReads = 50;
+
 /** Names what the kernel counted: cgroup id → path → instance. The hierarchy is walked only when an id is unknown. */
 export function createInstanceBook(layout: CgroupLayout): InstanceBook {
-  const byId = new Map<number, LivingInstance>();
-  /** Ids that a walk did not find: looked for once. Cleared with each walk that finds something new, so it stays small. */
-  let lost = new Set<number>();
+  const members = new Map<number, Member>();
+  const byInstance = new Map<string, LivingInstance>();
+  const unknown = new Map<number, { runNs: number; reads: number }>();
+  const replaced: LivingInstance[] = [];
+  /** Of the last reading: nothing was told of them yet. */
+  let newborn: ReadonlySet<LivingInstance> = new Set();
   let unnamed = 0;
 
-  const nameUnknown = (totals: ReadonlyMap<number, SchedTotals>, now: number): LivingInstance[] => {
-    const unknown = [...totals.keys()].filter(id => !byId.has(id) && !lost.has(id));
-    if (unknown.length === 0) return [];
+  const begin = (instance: Instance, path: string, start: number): LivingInstance => {
+    const window = { usedCores: 0, waitCores: 0, throttledCores: 0 };
+    const living = { instance, path, start, members: new Map(), totals: emptyTotals(), window };
+    const former = byInstance.get(instance.id);
+    if (former) end(former);
+    byInstance.set(instance.id, living);
+    return living;
+  };
+
+  /** A cgroup was removed and made again within the grace: the first life ends now, and its keys stay until `retire`. */
+  const end = (living: LivingInstance): void => {
+    if (byInstance.get(living.instance.id) === living) byInstance.delete(living.instance.id);
+    replaced.push(living);
+  };
+
+  const join = (living: LivingInstance, id: number, path: string, last: SchedTotals): void => {
+    living.members.set(id, path);
+    members.set(id, { living, last, gone: false, readsSinceGone: 0 });
+  };
+
+  const nameUnknown = (ids: readonly number[], start: number): LivingInstance[] => {
     const { paths } = walkCgroups(layout);
-    const stillLost = new Set([...lost].filter(id => totals.has(id)));
     const born: LivingInstance[] = [];
-    for (const id of unknown) {
+    for (const id of ids) {
       const path = paths.get(id);
       if (path === undefined) {
-        stillLost.add(id);
         unnamed += 1;
+        unknown.set(id, { runNs: 0, reads: 0 });
         continue;
       }
-      const living = beginLife(id, path, now);
-      byId.set(id, living);
-      born.push(living);
+      const vm = [...byInstance.values()].find(
+        one => one.instance.kind === 'vm' && isWithin(path, one.path),
+      );
+      const living = vm ?? begin(instanceAt(path), path, start);
+      join(living, id, path, emptyTotals());
+      if (!vm) born.push(living);
     }
-    lost = stillLost;
     return born;
   };
 
   return {
-    living: () => byId.values(),
-    size: () => byId.size,
-    take: (totals, elapsedSeconds, now) => {
-      const born = nameUnknown(totals, now);
+    living: () => byInstance.values(),
+    of: id => members.get(id)?.living,
+    named: id => byInstance.get(id),
+    size: () => byInstance.size,
+    take: (totals, before, elapsedSeconds) => {
+      for (const living of byInstance.values())
+        living.window = { usedCores: 0, waitCores: 0, throttledCores: 0 };
+      const ids: number[] = [];
+      for (const id of totals.keys()) if (!members.has(id) && !unknown.has(id)) ids.push(id);
+      const born = ids.length > 0 ? nameUnknown(ids, before) : [];
+      newborn = new Set(born);
       for (const [id, next] of totals) {
-        const living = byId.get(id);
-        if (living) advance(living, next, elapsedSeconds);
+        const member = members.get(id);
+        if (member) {
+          charge(member, next, elapsedSeconds);
+          continue;
+        }
+        const nameless = unknown.get(id);
+        if (nameless) {
+          nameless.reads = nameless.runNs === next.runNs ? nameless.reads + 1 : 0;
+          nameless.runNs = next.runNs;
+        }
       }
+      for (const member of members.values()) if (member.gone) member.readsSinceGone += 1;
       return born;
     },
+    becomeVm: (living, vm, now) => {
+      const start = newborn.has(living) ? living.start : now;
+      const machine = byInstance.get(vm.instance.id) ?? begin(vm.instance, vm.path, start);
+      const ended: LivingInstance[] = [];
+      for (const one of [...byInstance.values()]) {
+        const belongs = one === living || isWithin(one.path, vm.path);
+        if (one === machine || !belongs) continue;
+        for (const [id, path] of one.members) {
+          const member = members.get(id);
+          if (member) join(machine, id, path, member.last);
+        }
+        if (newborn.has(one)) addChange(machine.totals, emptyTotals(), one.totals);
+        else ended.push(one);
+        byInstance.delete(one.instance.id);
+      }
+      return ended;
+    },
     sweep: () => {
-      const gone = [...byId.values()].filter(
-        living => cgroupIdOf(layout, living.path) !== living.cgroupId,
-      );
-      for (const living of gone) byId.delete(living.cgroupId);
-      return gone;
+      for (const [id, member] of members) {
+        const path = member.living.members.get(id);
+        if (!member.gone && (path === undefined || cgroupIdOf(layout, path) !== id))
+          member.gone = true;
+      }
+    },
+    retire: () => {
+      const cgroupIds: number[] = [];
+      const ended = replaced.splice(0);
+      for (const [id, { living, readsSinceGone }] of members) {
+        if (readsSinceGone <= graceReads) continue;
+        cgroupIds.push(id);
+        members.delete(id);
+        living.members.delete(id);
+        if (living.members.size > 0 || byInstance.get(living.instance.id) !== living) continue;
+        byInstance.delete(living.instance.id);
+        ended.push(living);
+      }
+      for (const [id, { reads }] of unknown) {
+        if (reads < unnamedReads) continue;
+        cgroupIds.push(id);
+        unknown.delete(id);
+      }
+      return { cgroupIds, ended };
     },
     unnamed: () => unnamed,
   };
 }
 
-function beginLife(cgroupId: number, path: string, now: number): LivingInstance {
-  return {
-    instance: {
-      id: path,
-      kind: 'cgroup',
-      name: path === '/' ? '/' : path.slice(path.lastIndexOf('/') + 1),
-    },
-    cgroupId,
-    path,
-    start: now,
-    totals: {
-      runNs: 0,
-      waitNs: 0,
-      throttledNs: 0,
-      migrations: 0,
-      latencyCount: 0,
-      latencySumNs: 0,
-      slots: new Float64Array(160),
-    },
-    window: { usedCores: 0, waitCores: 0, throttledCores: 0 },
-  };
-}
-
-function advance(living: LivingInstance, next: SchedTotals, elapsedSeconds: number): void {
-  const cores = (now: number, before: number) => Math.max(0, now - before) / 1e9 / elapsedSeconds;
-  living.window = {
-    usedCores: cores(next.runNs, living.totals.runNs),
-    waitCores: cores(next.waitNs, living.totals.waitNs),
-    throttledCores: cores(next.throttledNs, living.totals.throttledNs),
-  };
-  living.totals = next;
+function charge(member: Member, next: SchedTotals, elapsedSeconds: number): void {
+  const { living, last } = member;
+  const cores = 1e-9 / elapsedSeconds;
+  const change = addChange(living.totals, last, next);
+  living.window.usedCores += change.runNs * cores;
+  living.window.waitCores += change.waitNs * cores;
+  living.window.throttledCores += change.throttledNs * cores;
+  member.last = next;
 }
 
 /** DESIGN, "Rates": what is worth a series of 200 ms. The worst first; the rest is only counted. */

@@ -9,7 +9,7 @@ import {
 } from '@opentelemetry/sdk-metrics';
 import { type MetricName, metrics, scopes } from '../contract/metrics.ts';
 import type { ExplicitHistogram, ExponentialHistogram } from '../contract/telemetry.ts';
-import type { Temporal } from './temporality.ts';
+import { seriesKey, type Temporal } from './temporality.ts';
 
 type PointAttributes = Readonly<Record<string, string | number | boolean>>;
 
@@ -17,6 +17,8 @@ type PointAttributes = Readonly<Record<string, string | number | boolean>>;
 export type Sample = {
   readonly metric: MetricName;
   readonly attributes?: PointAttributes;
+  /** The task it is of, as `TID@TICKS`. */
+  readonly task?: string;
   readonly start: number;
   readonly value: number | ExplicitHistogram | ExponentialHistogram;
 };
@@ -32,7 +34,8 @@ export function resourceMetrics(
   const identity = String(resource['service.instance.id']);
   for (const sample of samples) {
     const attributes = sample.attributes ?? {};
-    const key = `${identity} ${sample.metric} ${Object.values(attributes).join(' ')}`;
+    const distinction = sample.task ?? Object.values(attributes).join(' ');
+    const key = seriesKey(identity, sample.metric, distinction);
     const { start, value } =
       metrics[sample.metric].type === 'gauge'
         ? sample

@@ -3,7 +3,11 @@ import type { MetricsExporter } from '../otlp/metrics-exporter.ts';
 import type { Temporal } from './temporality.ts';
 
 export type Outbox = {
-  readonly send: (resources: ResourceMetrics[]) => void;
+  /**
+   * Has the resources made and sends them; false, and they are not made, when an export is under way still. So a delta is
+   * taken only of what is really sent.
+   */
+  readonly send: (make: () => ResourceMetrics[]) => boolean;
   readonly delivered: () => number;
   readonly lost: () => Readonly<Record<'busy' | 'failed', number>>;
   readonly lastFailure: () => string | null;
@@ -27,13 +31,14 @@ export function createOutbox(exporter: MetricsExporter, temporal: Temporal): Out
   };
 
   return {
-    send: resources => {
-      if (resources.length === 0) return;
+    send: make => {
       if (underWay) {
         lost.busy += 1;
-        return;
+        return false;
       }
-      underWay = deliver(resources);
+      const resources = make();
+      if (resources.length > 0) underWay = deliver(resources);
+      return true;
     },
     delivered: () => delivered,
     lost: () => ({ ...lost }),

@@ -1,65 +1,143 @@
 import type { Placement } from '../contract/host.ts';
-import { type PlacementReader, readPlacement } from '../linux/placement.ts';
+import type { OwnMask } from '../linux/own-masks.ts';
+import {
+  type Outline,
+  type Place,
+  type PlacementReader,
+  readOutline,
+  readPlacement,
+} from '../linux/placement.ts';
+import { readTaskStatus } from '../linux/procfs.ts';
 import type { LivingInstance } from './instances.ts';
 
-/** Placements that are read in one tick: each costs two files a task. The rest comes with the next tick. */
+/** Placements that are read in one tick; the rest comes with the next ones. */
 const mostPerTick = 50;
+
+/** Tasks that are read in one tick, each two files of /proc: some 20 ms. One placement is always read. */
+const mostTasksPerTick = 400;
+
+/** Tasks of a suspect whose mask is looked at each time, by turns: reading all would cost more than it tells. */
+const masksPerLook = 5;
 
 export type Placements = {
   /**
-   * The placements to tell now: of new instances, of contended ones whose placement has changed, and of all once within
+   * The placements to tell now: of new instances first, of suspects that have changed, and of all once within
    * `intervalSeconds`. `now` is monotonic.
    */
   readonly due: (
     living: Iterable<LivingInstance>,
     suspects: readonly LivingInstance[],
     now: number,
-  ) => Placement[];
-  /** What to tell of instances that have ended. */
+  ) => { living: LivingInstance; placement: Placement }[];
+  /** What to tell of instances that have ended; nothing of those that were never told. */
   readonly ended: (gone: readonly LivingInstance[]) => Placement[];
 };
 
-type Told = { placement: Placement; digest: string; at: number };
+type Told = { placement: Placement; at: number; served: number; looks: number };
 
 export function createPlacements(
-  reader: PlacementReader,
-  intervalSeconds: number,
-  hotTids: (cgroupId: number) => readonly number[],
+  options: PlacementReader & {
+    readonly intervalSeconds: number;
+    readonly hotTids: (living: LivingInstance) => readonly number[];
+  },
 ): Placements {
-  const told = new Map<number, Told>();
+  const { intervalSeconds, hotTids } = options;
+  const told = new Map<LivingInstance, Told>();
+  let masks: ReadonlyMap<number, OwnMask> | null = null;
+  const reader: PlacementReader = {
+    ...options,
+    // All threads of the host at once: not more than once a tick.
+    ownMasks: () => {
+      masks ??= options.ownMasks();
+      return masks;
+    },
+  };
 
+  /** The placement as it is now, or null when a suspect is where it was told to be. */
   const look = (living: LivingInstance, now: number): Placement | null => {
-    const placement = readPlacement(reader, living.instance, living.path, hotTids(living.cgroupId));
-    const digest = digestOf(placement);
-    const last = told.get(living.cgroupId);
-    if (last && last.digest === digest && now - last.at < intervalSeconds) return null;
-    told.set(living.cgroupId, { placement, digest, at: now });
+    const place = placeOf(living);
+    const outline = readOutline(reader, place, hotTids(living));
+    const last = told.get(living);
+    const served = living.totals.runNs + living.totals.waitNs;
+    const same = last !== undefined && sameOutline(last.placement, outline);
+    if (last && same) {
+      last.looks += 1;
+      const due = now - last.at >= intervalSeconds;
+      // Tasks that neither ran nor waited are where they were: their files need not be read.
+      if (due && last.served === served) return tell(living, last.placement, now, served);
+      if (!due && sameMasks(reader, last)) return null;
+    }
+    return tell(living, readPlacement(reader, place, outline), now, served);
+  };
+
+  const tell = (
+    living: LivingInstance,
+    placement: Placement,
+    now: number,
+    served: number,
+  ): Placement => {
+    told.set(living, { placement, at: now, served, looks: 0 });
     return placement;
   };
 
   return {
     due: (living, suspects, now) => {
-      const wanted = new Set<LivingInstance>();
-      for (const one of living) {
-        const last = told.get(one.cgroupId);
-        if (!last || now - last.at >= intervalSeconds) wanted.add(one);
+      masks = null;
+      const answers: { living: LivingInstance; placement: Placement }[] = [];
+      let tasks = 0;
+      for (const one of queue(told, living, suspects, now - intervalSeconds)) {
+        if (answers.length >= mostPerTick || tasks >= mostTasksPerTick) break;
+        const placement = look(one, now);
+        tasks += placement?.tasks.length ?? masksPerLook;
+        if (placement) answers.push({ living: one, placement });
       }
-      for (const one of suspects) wanted.add(one);
-      return [...wanted].slice(0, mostPerTick).flatMap(one => look(one, now) ?? []);
+      return answers;
     },
     ended: gone =>
-      gone.flatMap(({ cgroupId }) => {
-        const last = told.get(cgroupId);
-        told.delete(cgroupId);
+      gone.flatMap(living => {
+        const last = told.get(living);
+        told.delete(living);
         return last ? [{ ...last.placement, alive: false, tasks: [], taskCount: 0 }] : [];
       }),
   };
 }
 
-/** What counts as a change: not the CPU on which a task happened to run last. */
-function digestOf(placement: Placement): string {
-  return JSON.stringify({
-    ...placement,
-    tasks: placement.tasks.map(({ cpu: _, ...task }) => task),
-  });
+function placeOf({ instance, path, members }: LivingInstance): Place {
+  return { instance, path, members: [...members.values()] };
+}
+
+/** New ones, then suspects, then those that were told longest ago. */
+function queue(
+  told: ReadonlyMap<LivingInstance, Told>,
+  living: Iterable<LivingInstance>,
+  suspects: readonly LivingInstance[],
+  toldBefore: number,
+): Iterable<LivingInstance> {
+  const fresh: LivingInstance[] = [];
+  const stale: { living: LivingInstance; at: number }[] = [];
+  for (const one of living) {
+    const at = told.get(one)?.at;
+    if (at === undefined) fresh.push(one);
+    else if (at <= toldBefore) stale.push({ living: one, at });
+  }
+  stale.sort((a, b) => a.at - b.at);
+  return new Set([...fresh, ...suspects, ...stale.map(entry => entry.living)]);
+}
+
+function sameOutline(last: Placement, now: Outline): boolean {
+  return (
+    last.taskCount === now.taskCount &&
+    last.tasks.length === now.tids.length &&
+    last.tasks.every((task, i) => task.tid === now.tids[i]) &&
+    JSON.stringify([last.cgroup, last.cpuset]) === JSON.stringify([now.cgroup, now.cpuset])
+  );
+}
+
+function sameMasks(reader: PlacementReader, { placement: { tasks }, looks }: Told): boolean {
+  for (let i = 0; i < Math.min(masksPerLook, tasks.length); i += 1) {
+    const task = tasks[(looks * masksPerLook + i) % tasks.length];
+    const status = task && readTaskStatus(reader.roots, task.tid);
+    if (!task || !status || status.allowedCpus.join() !== task.affinity.join()) return false;
+  }
+  return true;
 }

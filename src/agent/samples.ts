@@ -1,5 +1,6 @@
 import type { AgentConfig } from '../contract/config.ts';
 import { attr } from '../contract/metrics.ts';
+import { containerIdOf } from '../linux/instance-at.ts';
 import type { HotTask } from './hot-tasks.ts';
 import type { LivingInstance } from './instances.ts';
 import type { Sample } from './metric-data.ts';
@@ -10,15 +11,15 @@ export type Identity = { readonly hostId: string; readonly hostName: string };
 
 export function instanceResource(
   identity: Identity,
-  { instance }: LivingInstance,
+  { instance, path }: Pick<LivingInstance, 'instance' | 'path'>,
 ): Record<string, string> {
-  const container = /([0-9a-f]{64})/.exec(instance.id)?.[1];
+  const container = containerIdOf(path);
   return {
     ...hostAttributes(identity, instance.id),
     [attr.instanceId]: instance.id,
     [attr.instanceKind]: instance.kind,
     [attr.instanceName]: instance.name,
-    ...(container === undefined ? {} : { [attr.containerId]: container }),
+    ...(container === null ? {} : { [attr.containerId]: container }),
   };
 }
 
@@ -50,7 +51,7 @@ export function headlineSamples({ totals, start }: LivingInstance): Sample[] {
 }
 
 export function detailSamples(
-  { totals, start }: LivingInstance,
+  { totals, start }: Pick<LivingInstance, 'totals' | 'start'>,
   histograms: AgentConfig['histograms'],
 ): Sample[] {
   const histogram =
@@ -67,10 +68,12 @@ export function taskSamples(task: HotTask): Sample[] {
     [attr.threadName]: task.name,
     [attr.processId]: task.tgid,
     [attr.taskStartTicks]: task.startTicks,
+    ...(task.vcpu === null ? {} : { [attr.vcpuIndex]: task.vcpu }),
   };
   const series = (metric: Sample['metric'], value: number): Sample => ({
     metric,
     attributes,
+    task: `${task.tid}@${task.startTicks}`,
     start: task.start,
     value,
   });

@@ -14,8 +14,10 @@ export type Temporal = {
   ) => { start: number; value: Value };
   /** Delta: what was delivered is taken off the next; what was not is in it again, so that nothing is lost. */
   readonly settle: (delivered: boolean) => void;
-  /** Drops what is kept of series that begin with `prefix`. */
+  /** Drops what is kept of series whose key begins with `prefix`. */
   readonly forget: (prefix: string) => void;
+  /** Drops what is kept of series of tasks that have ended. Cumulative keeps nothing, and does not ask. */
+  readonly keepTasks: (isAlive: (task: string) => boolean) => void;
 };
 
 /** Cumulative unless OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE says delta (or lowmemory, which is delta for counters). */
@@ -32,6 +34,7 @@ function cumulativeTemporality(): Temporal {
     shape: (_key, start, _now, value) => ({ start, value }),
     settle: () => undefined,
     forget: () => undefined,
+    keepTasks: () => undefined,
   };
 }
 
@@ -53,7 +56,22 @@ function deltaTemporality(): Temporal {
     forget: prefix => {
       for (const key of delivered.keys()) if (key.startsWith(prefix)) delivered.delete(key);
     },
+    keepTasks: isAlive => {
+      for (const key of delivered.keys()) {
+        const task = taskOfKey(key);
+        if (task !== null && !isAlive(task)) delivered.delete(key);
+      }
+    },
   };
+}
+
+/** Key of a series: the resource's identity, the metric, and what tells its points apart; tasks as `TID@TICKS`. */
+export function seriesKey(identity: string, metric: string, distinction: string): string {
+  return `${identity}\n${metric}\n${distinction}`;
+}
+
+function taskOfKey(key: string): string | null {
+  return /\n(\d+@\d+)$/.exec(key)?.[1] ?? null;
 }
 
 function difference(value: Value, before: Value): Value {

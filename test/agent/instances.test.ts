@@ -1,71 +1,163 @@
-import { mkdirSync, mkdtempSync, rmdirSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import test from 'ava';
+import { mkdirSync, rmdirSync, statSync } from 'node:fs';
+import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+import { emptyTotals } from '../../src/agent/add-change.ts';
 import { contended, createInstanceBook, type LivingInstance } from '../../src/agent/instances.ts';
 import type { SchedTotals } from '../../src/agent/probes/sched.ts';
 import type { CgroupLayout } from '../../src/linux/cgroups.ts';
+import { makeTree } from '../linux/tree.ts';
 
-function tree(t: { teardown: (end: () => void) => void }): CgroupLayout {
-  const cpu = mkdtempSync(join(tmpdir(), 'sculptor-cgroups-'));
-  t.teardown(() => rmSync(cpu, { recursive: true, force: true }));
-  return { version: 1, cpu, cpuset: null };
-}
-
-function totals(runNs: number, waitNs = 0): SchedTotals {
+function hierarchy(t: ExecutionContext) {
+  const { cgroup } = makeTree(t, { 'cgroup/': '' });
+  const layout: CgroupLayout = { version: 1, cpu: cgroup, cpuset: null };
   return {
-    runNs,
-    waitNs,
-    throttledNs: 0,
-    migrations: 0,
-    latencyCount: 0,
-    latencySumNs: 0,
-    slots: new Float64Array(160),
+    layout,
+    make: (path: string) => {
+      mkdirSync(`${cgroup}${path}`, { recursive: true });
+      return statSync(`${cgroup}${path}`).ino;
+    },
+    remove: (path: string) => rmdirSync(`${cgroup}${path}`),
   };
 }
 
-test('an unknown id is named by its folder, and its rates follow', t => {
-  const layout = tree(t);
-  mkdirSync(`${layout.cpu}/pool/a`, { recursive: true });
-  const id = statSync(`${layout.cpu}/pool/a`).ino;
+function totals(runNs: number, waitNs = 0): SchedTotals {
+  return { ...emptyTotals(), runNs, waitNs };
+}
+
+/** Reads until what is gone is past its grace. */
+function outlast(book: ReturnType<typeof createInstanceBook>, last: Map<number, SchedTotals>) {
+  for (let i = 0; i < 4; i += 1) book.take(last, 0, 1);
+  return book.retire();
+}
+
+test('an unknown id is named by its folder, its life begins with the last reading, and its rates follow', t => {
+  const { layout, make } = hierarchy(t);
+  const id = make('/pool/a');
   const book = createInstanceBook(layout);
-  const born = book.take(new Map([[id, totals(1e9)]]), 1, 100);
+  const born = book.take(new Map([[id, totals(1e9)]]), 99.8, 1);
   t.deepEqual(
-    born.map(living => living.instance),
-    [{ id: '/pool/a', kind: 'cgroup', name: 'a' }],
+    born.map(living => [living.instance, living.start]),
+    [[{ id: '/pool/a', kind: 'cgroup', name: 'a' }, 99.8]],
   );
-  book.take(new Map([[id, totals(1.5e9, 1e8)]]), 1, 101);
-  t.deepEqual(
-    [...book.living()].map(living => living.window),
-    [{ usedCores: 0.5, waitCores: 0.1, throttledCores: 0 }],
-  );
+  book.take(new Map([[id, totals(1.5e9, 1e8)]]), 100, 1);
+  const [living] = book.living();
+  t.deepEqual(living?.window, { usedCores: 0.5, waitCores: 0.1, throttledCores: 0 });
+  book.take(new Map(), 101, 1);
+  t.is(living?.window.usedCores, 0);
 });
 
-test('a cgroup that is gone is swept once; one made anew under its name is another life', t => {
-  const layout = tree(t);
-  mkdirSync(`${layout.cpu}/a`);
-  const first = statSync(`${layout.cpu}/a`).ino;
+test('what is charged to a cgroup after its removal still counts, then its key is given back once', t => {
+  const { layout, make, remove } = hierarchy(t);
+  const id = make('/a');
   const book = createInstanceBook(layout);
-  book.take(new Map([[first, totals(5)]]), 1, 100);
-  rmdirSync(`${layout.cpu}/a`);
-  mkdirSync(`${layout.cpu}/keeps-the-inode-from-being-reused`);
-  mkdirSync(`${layout.cpu}/a`);
-  t.deepEqual(
-    book.sweep().map(living => living.cgroupId),
-    [first],
+  const [living] = book.take(new Map([[id, totals(5)]]), 100, 1);
+  remove('/a');
+  book.sweep();
+  t.deepEqual(book.retire(), { cgroupIds: [], ended: [] });
+  book.take(new Map([[id, totals(9)]]), 101, 1);
+  const { cgroupIds, ended } = outlast(book, new Map([[id, totals(9)]]));
+  t.deepEqual(cgroupIds, [id]);
+  t.deepEqual(ended, [living]);
+  t.is(living?.totals.runNs, 9);
+  t.is(book.size(), 0);
+  t.deepEqual(book.retire(), { cgroupIds: [], ended: [] });
+});
+
+test('a cgroup made anew under its name is another life, and the first one ends at once', t => {
+  const { layout, make, remove } = hierarchy(t);
+  const first = make('/a');
+  const book = createInstanceBook(layout);
+  const [old] = book.take(new Map([[first, totals(5)]]), 100, 1);
+  remove('/a');
+  make('/keeps-the-inode-from-being-reused');
+  const second = make('/a');
+  const [born] = book.take(
+    new Map([
+      [first, totals(5)],
+      [second, totals(1)],
+    ]),
+    200,
+    1,
   );
-  t.deepEqual(book.sweep(), []);
-  const second = statSync(`${layout.cpu}/a`).ino;
-  const [born] = book.take(new Map([[second, totals(1)]]), 1, 200);
   t.is(born?.start, 200);
+  t.is(born?.totals.runNs, 1);
+  t.deepEqual(book.retire().ended, [old]);
+  t.is(book.named('/a'), born);
+  book.sweep();
+  t.deepEqual(outlast(book, new Map([[second, totals(1)]])), { cgroupIds: [first], ended: [] });
+  t.is(book.named('/a'), born);
 });
 
-test('what was gone before it could be named is counted once', t => {
-  const book = createInstanceBook(tree(t));
-  book.take(new Map([[999_999_999, totals(5)]]), 1, 100);
-  book.take(new Map([[999_999_999, totals(6)]]), 1, 101);
+test('what was gone before it could be named is counted once, and its key is given back in the end', t => {
+  const book = createInstanceBook(hierarchy(t).layout);
+  for (let i = 0; i < 50; i += 1) book.take(new Map([[999_999_999, totals(5)]]), 100, 1);
+  t.deepEqual(book.retire().cgroupIds, []);
+  for (let i = 0; i < 2; i += 1) book.take(new Map([[999_999_999, totals(5)]]), 100, 1);
+  t.deepEqual(book.retire().cgroupIds, [999_999_999]);
   t.is(book.unnamed(), 1);
   t.is(book.size(), 0);
+});
+
+const vm = { id: 'the-uuid', kind: 'vm', name: 'web' } as const;
+
+test('a VM has what all its cgroups have; one that comes later joins it', t => {
+  const { layout, make } = hierarchy(t);
+  const [emulator, vcpu, batch] = [make('/vm/emulator'), make('/vm/vcpu0'), make('/batch')];
+  const book = createInstanceBook(layout);
+  const first = new Map([
+    [emulator, totals(5)],
+    [batch, totals(100)],
+  ]);
+  const born = book.take(first, 100, 1);
+  const found = born.find(living => living.path === '/vm/emulator');
+  if (!found) throw new Error('not born');
+  t.deepEqual(book.becomeVm(found, { instance: vm, path: '/vm' }, 101), []);
+  t.deepEqual(book.take(new Map([...first, [vcpu, totals(7)]]), 101, 1), []);
+  const machine = book.named('the-uuid');
+  t.is(machine?.totals.runNs, 12);
+  t.is(machine?.start, 100, 'nothing had been told of its parts');
+  t.is(book.of(vcpu), machine);
+  t.is(book.size(), 2);
+});
+
+test('a cgroup that turns out to be a VM later ends as what it was, and the VM begins at zero', t => {
+  const { layout, make } = hierarchy(t);
+  const id = make('/a');
+  const book = createInstanceBook(layout);
+  const [living] = book.take(new Map([[id, totals(5)]]), 100, 1);
+  book.take(new Map([[id, totals(6)]]), 101, 1);
+  if (!living) throw new Error('not born');
+  t.deepEqual(book.becomeVm(living, { instance: vm, path: '/a' }, 102), [living]);
+  book.take(new Map([[id, totals(8)]]), 102, 1);
+  t.is(book.named('the-uuid')?.totals.runNs, 2);
+  t.is(book.named('the-uuid')?.start, 102);
+  t.is(living.totals.runNs, 6);
+});
+
+test('totals never fall, whatever the kernel answers', t => {
+  const { layout, make } = hierarchy(t);
+  const ids = [make('/vm/a'), make('/vm/b')];
+  const reading = fc.array(fc.option(fc.nat(1000)), { minLength: 2, maxLength: 2 });
+  fc.assert(
+    fc.property(fc.array(reading, { maxLength: 20 }), readings => {
+      const book = createInstanceBook(layout);
+      const [first] = book.take(new Map([[ids[0] ?? 0, totals(1)]]), 0, 1);
+      if (first) book.becomeVm(first, { instance: vm, path: '/vm' }, 0);
+      let before = 0;
+      return readings.every(values => {
+        const entries = values.flatMap((value, i) =>
+          value === null ? [] : [[ids[i] ?? 0, totals(value)] as const],
+        );
+        book.take(new Map(entries), 0, 1);
+        const now = book.named('the-uuid')?.totals.runNs ?? 0;
+        const holds = now >= before;
+        before = now;
+        return holds;
+      });
+    }),
+    { seed: 4 },
+  );
+  t.pass();
 });
 
 test('of 25 contended instances the 20 worst are fast, and 5 are counted', t => {

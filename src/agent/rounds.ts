@@ -1,0 +1,250 @@
+import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
+import type { AgentConfig } from '../contract/config.ts';
+import type { OutgoingEvent } from '../contract/events.ts';
+import { attr } from '../contract/metrics.ts';
+import type { Clock } from '../contract/ports.ts';
+import { findVm } from '../linux/instance-at.ts';
+import type { PlacementReader } from '../linux/placement.ts';
+import { readBootTime, readCpuTimes, readTaskStat } from '../linux/procfs.ts';
+import { createFarewells } from './farewells.ts';
+import { createTopologyTeller, placementEvent } from './host-events.ts';
+import { createHotTasks } from './hot-tasks.ts';
+import { contended, createInstanceBook, type LivingInstance } from './instances.ts';
+import { resourceMetrics, type Sample } from './metric-data.ts';
+import type { Outbox } from './outbox.ts';
+import { createPlacements } from './placements.ts';
+import type { SchedProbe } from './probes/sched.ts';
+import {
+  cpuSamples,
+  detailSamples,
+  headlineSamples,
+  hostResource,
+  type Identity,
+  instanceResource,
+  taskSamples,
+} from './samples.ts';
+import { selfSamples } from './self.ts';
+import type { Temporal } from './temporality.ts';
+
+export type RoundsOptions = {
+  readonly config: AgentConfig;
+  readonly identity: Identity;
+  readonly reader: PlacementReader;
+  readonly probe: SchedProbe;
+  readonly outbox: Outbox;
+  readonly temporal: Temporal;
+  readonly emit: (event: OutgoingEvent) => void;
+  /** What else was lost, by reason: of exports and events. */
+  readonly exportsLost: () => Readonly<Record<string, number>>;
+  /** Ticks that threw. */
+  readonly failedReads: () => number;
+  readonly clock: Clock;
+};
+
+export type Rounds = {
+  /** Reads the kernel once, and tells what is due. */
+  readonly tick: () => void;
+  readonly status: () => {
+    instances: number;
+    contended: string[];
+    uncounted: number;
+    lost: Readonly<Record<string, number>>;
+    collectSeconds: number;
+  };
+};
+
+/** Instances that ran, and are looked at for a change of what they are given: so many each second, by turns. */
+const activePerLook = 10;
+const activeCores = 0.005;
+
+/** One reading after another: totals into series, changes into events. Reads nothing but through `reader` and `probe`. */
+export function createRounds(options: RoundsOptions): Rounds {
+  const { config, identity, reader, probe, outbox, temporal, emit, clock } = options;
+  const { roots, layout } = reader;
+  const began = clock.unixSeconds();
+  const booted = readBootTime(roots) ?? began;
+  const book = createInstanceBook(layout);
+  const hot = createHotTasks(config.hotTasks, began, booted);
+  const placements = createPlacements({
+    ...reader,
+    intervalSeconds: config.placementIntervalSeconds,
+    hotTids: living => hot.of(living.members),
+  });
+  const topology = createTopologyTeller(roots, identity.hostId, config.placementIntervalSeconds);
+  const start = clock.monotonicSeconds();
+  const last = {
+    read: start,
+    readAt: began,
+    look: Number.NEGATIVE_INFINITY,
+    headline: Number.NEGATIVE_INFINITY,
+    detail: start,
+    tasks: start,
+  };
+  const farewells = createFarewells(living => {
+    // A life that began anew under the same name keeps its series.
+    if (book.named(living.instance.id)) return;
+    temporal.forget(`${instanceResource(identity, living)[attr.serviceInstanceId]}\n`);
+  });
+  let hottest: LivingInstance[] = [];
+  let uncounted = 0;
+  let collectSeconds = 0;
+  let turn = 0;
+
+  const isVm = (cgroupId: number) => book.of(cgroupId)?.instance.kind === 'vm';
+
+  /** What an instance is now: itself, the VM that it became a part of, or nothing. */
+  const present = (living: LivingInstance): LivingInstance | undefined => {
+    const [id] = living.members.keys();
+    return id === undefined ? undefined : book.of(id);
+  };
+
+  const lost = (): Record<string, number> => ({
+    ...probe.counters().lost,
+    instance_unnamed: book.unnamed(),
+    failed_reads: options.failedReads(),
+  });
+
+  const end = (ended: readonly LivingInstance[]): void => {
+    for (const placement of placements.ended(ended)) emit(placementEvent(placement));
+    farewells.add(ended);
+  };
+
+  /** QEMU makes its cgroup and all below it one instance: judged at birth, and again when its threads are seen there. */
+  const recognise = (candidates: readonly LivingInstance[], time: number): void => {
+    for (const living of candidates) {
+      if (present(living) !== living) continue;
+      const vm = findVm(roots, layout, living.path);
+      if (vm && vm.instance.id !== living.instance.id) end(book.becomeVm(living, vm, time));
+    }
+  };
+
+  const read = (now: number, time: number): LivingInstance[] => {
+    const elapsed = Math.max(now - last.read, config.readIntervalSeconds / 2);
+    const born = book.take(probe.readTotals(), last.readAt, elapsed);
+    [last.read, last.readAt] = [now, time];
+    recognise(born, time);
+    const { cgroupIds, ended } = book.retire();
+    if (cgroupIds.length > 0) probe.forget(cgroupIds);
+    end(ended);
+    const found = contended(book.living(), config.fastInstances);
+    [hottest, uncounted] = [found.fast, found.uncounted];
+    return born.flatMap(living => present(living) ?? []);
+  };
+
+  const tellPlacements = (suspects: readonly LivingInstance[], now: number, time: number): void => {
+    const due = placements.due(book.living(), suspects, now);
+    const withQemu = due.filter(({ placement }) =>
+      placement.tasks.some(({ name }) => /^(qemu|CPU \d+\/)/.test(name)),
+    );
+    recognise(
+      withQemu.map(({ living }) => living),
+      time,
+    );
+    for (const { living, placement } of due)
+      if (present(living) === living) emit(placementEvent(placement));
+  };
+
+  const suspects = (): LivingInstance[] => {
+    const active = [...book.living()].filter(
+      ({ window }) => window.usedCores + window.waitCores >= activeCores,
+    );
+    const from = active.length === 0 ? 0 : turn % active.length;
+    turn += activePerLook;
+    return [
+      ...hottest,
+      ...[...active.slice(from), ...active.slice(0, from)].slice(0, activePerLook),
+    ];
+  };
+
+  const collect = (
+    due: { headline: boolean; detail: boolean },
+    born: readonly LivingInstance[],
+    time: number,
+  ): ResourceMetrics[] => {
+    const samples = new Map<LivingInstance, Sample[]>();
+    const add = (living: LivingInstance, more: readonly Sample[]): void => {
+      const list = samples.get(living);
+      if (list) list.push(...more);
+      else samples.set(living, [...more]);
+    };
+    for (const living of farewells.take(outbox.lastFailure() === null)) {
+      add(living, headlineSamples(living));
+      add(living, detailSamples(living, config.histograms));
+    }
+    for (const living of due.headline ? book.living() : new Set([...hottest, ...born]))
+      add(living, headlineSamples(living));
+    const host: Sample[] = due.headline ? cpuSamples(readCpuTimes(roots), booted) : [];
+    if (due.detail) {
+      for (const living of book.living()) add(living, detailSamples(living, config.histograms));
+      for (const task of hot.take(probe.readTasks(), isVm)) {
+        const living = book.of(task.cgroupId);
+        if (living) add(living, taskSamples(task));
+      }
+      host.push(...selfSamples(selfCounts(), began));
+    }
+    const resources = [...samples].map(([living, list]) =>
+      resourceMetrics(instanceResource(identity, living), list, time, temporal),
+    );
+    if (host.length > 0)
+      resources.push(resourceMetrics(hostResource(identity), host, time, temporal));
+    return resources;
+  };
+
+  const selfCounts = () => ({
+    events: probe.counters().events,
+    lost: lost(),
+    exportsLost: { ...outbox.lost(), ...options.exportsLost() },
+    uncounted,
+    collectSeconds,
+    entries: probe.counters().entries,
+  });
+
+  const keepLivingTasks = (now: number): void => {
+    if (now - last.tasks < config.placementIntervalSeconds) return;
+    last.tasks = now;
+    temporal.keepTasks(task => {
+      const [tid, ticks] = task.split('@').map(Number);
+      return tid !== undefined && readTaskStat(roots, tid)?.startTicks === ticks;
+    });
+  };
+
+  const tick = (): void => {
+    const began = performance.now();
+    const now = clock.monotonicSeconds();
+    const time = clock.unixSeconds();
+    // A timer that fires a little early must not skip a whole interval.
+    const dueSince = (at: number, interval: number) =>
+      now - at >= interval - config.readIntervalSeconds / 2;
+    const born = read(now, time);
+    const look = dueSince(last.look, config.headlineIntervalSeconds);
+    if (look) {
+      last.look = now;
+      const event = topology(now);
+      if (event) emit(event);
+      book.sweep();
+      keepLivingTasks(now);
+    }
+    tellPlacements(look ? suspects() : [], now, time);
+    const due = {
+      headline: dueSince(last.headline, config.headlineIntervalSeconds),
+      detail: dueSince(last.detail, config.detailIntervalSeconds),
+    };
+    // What is due and cannot be sent, since an export is under way, is due again with the next reading.
+    if (outbox.send(() => collect(due, born, time))) {
+      if (due.headline) last.headline = now;
+      if (due.detail) last.detail = now;
+    }
+    collectSeconds += (performance.now() - began) / 1000;
+  };
+
+  return {
+    tick,
+    status: () => ({
+      instances: book.size(),
+      contended: hottest.map(living => living.instance.id),
+      uncounted,
+      lost: lost(),
+      collectSeconds,
+    }),
+  };
+}
