@@ -1,0 +1,102 @@
+import { AggregationTemporality, type ResourceMetrics } from '@opentelemetry/sdk-metrics';
+import test from 'ava';
+import { createFarewells } from '../../src/agent/farewells.ts';
+import type { LivingInstance } from '../../src/agent/instances.ts';
+import { createOutbox } from '../../src/agent/outbox.ts';
+import { seriesKey, temporalityFrom } from '../../src/agent/temporality.ts';
+import type { ExportResult } from '../../src/otlp/metrics-exporter.ts';
+
+const nothing = [{}] as unknown as ResourceMetrics[];
+
+/** An exporter whose exports end when the test says so. */
+function heldExporter() {
+  const pending: ((result: ExportResult) => void)[] = [];
+  return {
+    pending,
+    exporter: {
+      export: () => new Promise<ExportResult>(resolve => pending.push(resolve)),
+      stop: async () => undefined,
+    },
+  };
+}
+
+const turn = () => new Promise(resolve => setImmediate(resolve));
+
+test('one export is under way at most; what is skipped is not even made, and is counted', async t => {
+  const { pending, exporter } = heldExporter();
+  const outbox = createOutbox(exporter, temporalityFrom(undefined));
+  t.true(outbox.send(() => nothing));
+  t.false(outbox.send(() => t.fail('made') as never));
+  pending[0]?.({ ok: true });
+  await turn();
+  t.true(outbox.send(() => nothing));
+  pending[1]?.({ ok: false, reason: 'UNAVAILABLE' });
+  await turn();
+  t.deepEqual(outbox.lost(), { busy: 1, failed: 1 });
+  t.is(outbox.delivered(), 1);
+  t.is(outbox.lastFailure(), 'UNAVAILABLE');
+});
+
+test('an empty export is none', t => {
+  const { pending, exporter } = heldExporter();
+  t.true(createOutbox(exporter, temporalityFrom(undefined)).send(() => []));
+  t.is(pending.length, 0);
+});
+
+test('delta: skipped and failed exports lose nothing', async t => {
+  const { pending, exporter } = heldExporter();
+  const temporal = temporalityFrom('delta');
+  t.is(temporal.temporality, AggregationTemporality.DELTA);
+  const outbox = createOutbox(exporter, temporal);
+  const told: unknown[] = [];
+  const send = (now: number, value: number) =>
+    outbox.send(() => {
+      told.push(temporal.shape('k', 1, now, value).value);
+      return nothing;
+    });
+  send(10, 5);
+  send(11, 7);
+  pending[0]?.({ ok: true });
+  await turn();
+  send(12, 9);
+  pending[1]?.({ ok: false, reason: 'UNAVAILABLE' });
+  await turn();
+  send(13, 10);
+  t.deepEqual(told, [5, 4, 5]);
+});
+
+test('what delta keeps of a task goes when the task does', t => {
+  const temporal = temporalityFrom('delta');
+  const [task, instance] = [
+    seriesKey('host/a', 'sculptor.task.cpu.time', '7@100'),
+    seriesKey('host/a', 'container.cpu.time', ''),
+  ];
+  for (const key of [task, instance]) temporal.shape(key, 1, 2, 5);
+  temporal.settle(true);
+  temporal.keepTasks(each => each === '7@100');
+  t.is(temporal.shape(task, 1, 3, 8).value, 3);
+  temporal.keepTasks(() => false);
+  t.is(temporal.shape(task, 1, 3, 8).value, 8);
+  t.is(temporal.shape(instance, 1, 3, 8).value, 3);
+  temporal.forget('host/a\n');
+  t.is(temporal.shape(instance, 1, 3, 8).value, 8);
+});
+
+test('last totals are told until an export has carried them, ten times at most', t => {
+  const living = { path: '/a' } as LivingInstance;
+  const done: LivingInstance[] = [];
+  const farewells = createFarewells(each => done.push(each));
+  farewells.add([living]);
+  t.deepEqual(farewells.take(true), [living], 'the last export was before it ended');
+  t.deepEqual(farewells.take(false), [living]);
+  t.deepEqual(farewells.take(true), []);
+  t.deepEqual(done, [living]);
+
+  farewells.add([living]);
+  for (let i = 0; i < 10; i += 1) t.is(farewells.take(false).length, 1);
+  t.is(farewells.take(false).length, 0);
+
+  farewells.add(Array.from({ length: 1500 }, () => living));
+  t.is(farewells.take(true).length, 1000);
+  t.is(done.length, 502);
+});

@@ -1,0 +1,388 @@
+import { statSync } from 'node:fs';
+import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
+import test, { type ExecutionContext } from 'ava';
+import { emptyTotals } from '../../src/agent/add-change.ts';
+import { createOutbox } from '../../src/agent/outbox.ts';
+import type { SchedTotals, TaskTotals } from '../../src/agent/probes/sched.ts';
+import { createRounds } from '../../src/agent/rounds.ts';
+import { temporalityFrom } from '../../src/agent/temporality.ts';
+import { agentConfigSchema } from '../../src/contract/config.ts';
+import { detailAttribute, type OutgoingEvent } from '../../src/contract/events.ts';
+import { type Placement, placementSchema, topologySchema } from '../../src/contract/host.ts';
+import { readCgroupLayout } from '../../src/linux/cgroups.ts';
+import { makeTree, mounts, taskFiles } from '../linux/tree.ts';
+import { steppedClock } from '../support/stepped-clock.ts';
+
+type Load = { used: number; wait: number };
+
+/** An agent without a kernel: cgroups are folders, the probe says what the test wants, time is stepped. */
+function stage(t: ExecutionContext, options: { temporality?: string; config?: object } = {}) {
+  const tree = makeTree(t, {
+    'proc/self/mountinfo': mounts.v2,
+    'proc/stat': 'cpu0 1 1 1 500 0 0 0 50\nbtime 1600000000',
+    'cgroup/cgroup.controllers': 'cpu cpuset',
+    'cgroup/cpuset.cpus.effective': '0-1',
+    'sys/devices/system/cpu/online': '0-1',
+    'sys/devices/system/cpu/present': '0-1',
+  });
+  const clock = steppedClock();
+  const config = agentConfigSchema.parse(options.config ?? {});
+  const totals = new Map<number, SchedTotals>();
+  const loads = new Map<number, Load>();
+  const forgotten: number[] = [];
+  const events: OutgoingEvent[] = [];
+  const exports: { at: number; resources: ResourceMetrics[] }[] = [];
+  let tasks: TaskTotals[] = [];
+  let fails = false;
+  const temporal = temporalityFrom(options.temporality);
+  const rounds = createRounds({
+    config,
+    identity: { hostId: 'h', hostName: 'host' },
+    reader: {
+      roots: tree,
+      layout: readCgroupLayout(tree),
+      hostId: 'h',
+      systemd: false,
+      ownMasks: () => new Map(),
+    },
+    probe: {
+      readTotals: () => {
+        for (const [id, { used, wait }] of loads) {
+          const last = totals.get(id) ?? emptyTotals();
+          const ns = 1e9 * config.readIntervalSeconds;
+          totals.set(id, {
+            ...last,
+            runNs: last.runNs + used * ns,
+            waitNs: last.waitNs + wait * ns,
+          });
+        }
+        return new Map(totals);
+      },
+      readTasks: () => tasks,
+      forget: ids => {
+        forgotten.push(...ids);
+        for (const id of ids) totals.delete(id);
+      },
+      counters: () => ({
+        events: 42,
+        lost: { task_storage: 0, instance_map_full: 3, instance_memory: 0, recursion: 0 },
+        entries: totals.size,
+        memoryBytes: 1,
+      }),
+      stop: () => undefined,
+    },
+    outbox: createOutbox(
+      {
+        export: async resources => {
+          exports.push({ at: clock.monotonicSeconds(), resources: [...resources] });
+          return fails ? { ok: false, reason: 'down' } : { ok: true };
+        },
+        stop: async () => undefined,
+      },
+      temporal,
+    ),
+    temporal,
+    emit: event => void events.push(event),
+    exportsLost: () => ({}),
+    failedReads: () => 0,
+    clock,
+  });
+  const valuesOf = (metric: string, instance: string) =>
+    exports.flatMap(({ at, resources }) =>
+      resources
+        .filter(each => each.resource.attributes['sculptor.instance.id'] === instance)
+        .flatMap(each => each.scopeMetrics.flatMap(scope => scope.metrics))
+        .filter(each => each.descriptor.name === metric)
+        .flatMap(each => each.dataPoints.map(point => ({ at, ...point }))),
+    );
+  return {
+    tree,
+    exports,
+    forgotten,
+    rounds,
+    valuesOf,
+    setFails: (now: boolean) => {
+      fails = now;
+    },
+    setTasks: (now: TaskTotals[]) => {
+      tasks = now;
+    },
+    /** A cgroup with one task, which is loaded from now on. */
+    add: (
+      path: string,
+      load: Load = { used: 0.1, wait: 0 },
+      files: Record<string, string> = {},
+    ) => {
+      tree.write({ [`cgroup${path}/cpu.weight`]: '100', ...files });
+      const id = statSync(`${tree.cgroup}${path}`).ino;
+      loads.set(id, load);
+      return id;
+    },
+    remove: (path: string) => {
+      loads.delete(statSync(`${tree.cgroup}${path}`).ino);
+      tree.remove(`cgroup${path}`);
+    },
+    /** So many readings of 0.2 s, each export having ended before the next. */
+    read: async (times: number) => {
+      for (let i = 0; i < times; i += 1) {
+        rounds.tick();
+        clock.step(config.readIntervalSeconds);
+        await new Promise(resolve => setImmediate(resolve));
+      }
+    },
+    placements: (instance: string): Placement[] =>
+      events.flatMap(event => {
+        if (event.eventName !== 'sculptor.placement') return [];
+        const placement = placementSchema.parse(event.attributes[detailAttribute]);
+        return placement.instance.id === instance ? [placement] : [];
+      }),
+    topologies: () =>
+      events.flatMap(event =>
+        event.eventName === 'sculptor.topology'
+          ? [topologySchema.parse(event.attributes[detailAttribute])]
+          : [],
+      ),
+  };
+}
+
+test('headline series every second, those of the contended with every reading, the rest every ten', async t => {
+  const agent = stage(t);
+  agent.add('/calm', { used: 0.5, wait: 0.01 });
+  agent.add('/hot', { used: 0.5, wait: 0.5 });
+  await agent.read(100);
+  const times = (metric: string, instance: string) => agent.valuesOf(metric, instance).length;
+  t.is(times('container.cpu.time', '/calm'), 20);
+  t.is(times('sculptor.runqueue.wait', '/calm'), 20);
+  t.is(times('sculptor.cpu.throttled.time', '/calm'), 20);
+  t.is(times('container.cpu.time', '/hot'), 100);
+  t.is(times('sculptor.runqueue.latency', '/hot'), 1);
+  t.is(times('sculptor.cpu.migrations', '/calm'), 1);
+  t.is(times('system.cpu.time', 'h'), 40);
+  t.is(times('sculptor.agent.events', 'h'), 1);
+});
+
+test('of 25 contended instances 20 go out at the read interval; the 5 others are counted', async t => {
+  const agent = stage(t);
+  for (let i = 0; i < 25; i += 1) agent.add(`/i${i}`, { used: 0.1, wait: 1 + i / 100 });
+  await agent.read(50);
+  await agent.read(1);
+  t.true(agent.valuesOf('container.cpu.time', '/i24').length > 45);
+  t.true(agent.valuesOf('container.cpu.time', '/i0').length <= 12);
+  t.is(agent.rounds.status().contended.length, 20);
+  t.is(agent.valuesOf('sculptor.agent.instances.uncounted', 'h').at(-1)?.value, 5);
+});
+
+test('200 instances are 200 resources, each with an identity of its own', async t => {
+  const agent = stage(t);
+  for (let i = 0; i < 200; i += 1) agent.add(`/pool/i${i}`);
+  await agent.read(6);
+  const resources = agent.exports.at(-1)?.resources ?? [];
+  const ids = new Set(resources.map(each => each.resource.attributes['service.instance.id']));
+  t.is(ids.size, 201);
+  t.deepEqual(resources[0]?.resource.attributes, {
+    'service.name': 'sculptor-agent',
+    'service.instance.id': 'h/pool/i0',
+    'host.id': 'h',
+    'host.name': 'host',
+    'sculptor.instance.id': '/pool/i0',
+    'sculptor.instance.kind': 'cgroup',
+    'sculptor.instance.name': 'i0',
+  });
+});
+
+test('a placement leaves with the first reading that knows of the instance, and its first totals too', async t => {
+  const agent = stage(t);
+  await agent.read(7);
+  agent.add('/new', { used: 0.5, wait: 0 }, { 'cgroup/new/cgroup.threads': '5', ...taskFiles(5) });
+  await agent.read(1);
+  t.is(agent.placements('/new').length, 1);
+  t.is(agent.placements('/new')[0]?.tasks[0]?.tid, 5);
+  t.is(agent.valuesOf('container.cpu.time', '/new').length, 1);
+});
+
+test('many new instances are placed fifty at a time, none left out', async t => {
+  const agent = stage(t);
+  for (let i = 0; i < 120; i += 1) agent.add(`/i${i}`);
+  await agent.read(1);
+  const placed = () =>
+    Array.from({ length: 120 }, (_, i) => agent.placements(`/i${i}`).length).filter(n => n > 0);
+  t.is(placed().length, 50);
+  await agent.read(2);
+  t.is(placed().length, 120);
+});
+
+test('a change of what a contended or busy instance is given is told within a second, and only then', async t => {
+  const agent = stage(t);
+  const files = { 'cgroup/hot/cgroup.threads': '5', ...taskFiles(5) };
+  agent.add('/hot', { used: 0.5, wait: 0.5 }, files);
+  await agent.read(50);
+  t.is(agent.placements('/hot').length, 1);
+  agent.tree.write({ 'cgroup/hot/cpu.weight': '800' });
+  await agent.read(6);
+  t.deepEqual(
+    agent.placements('/hot').map(each => each.cgroup.weight),
+    [100, 800],
+  );
+  agent.tree.write(taskFiles(5, { allowed: '1' }));
+  await agent.read(6);
+  t.deepEqual(agent.placements('/hot').at(-1)?.tasks[0]?.affinity, [1]);
+  // The CPU it happened to run on last is no change.
+  agent.tree.write(taskFiles(5, { allowed: '1', cpu: 1 }));
+  await agent.read(20);
+  t.is(agent.placements('/hot').length, 3);
+});
+
+test('all is told again once a minute', async t => {
+  const agent = stage(t);
+  agent.add('/a', { used: 0, wait: 0 });
+  await agent.read(310);
+  t.is(agent.placements('/a').length, 2);
+  t.is(agent.topologies().length, 2);
+  t.is(agent.topologies()[0]?.cpus.length, 2);
+});
+
+test('a CPU that goes offline is told within a second', async t => {
+  const agent = stage(t);
+  await agent.read(5);
+  agent.tree.write({ 'sys/devices/system/cpu/online': '0' });
+  await agent.read(6);
+  t.deepEqual(
+    agent.topologies().map(each => each.cpus.filter(cpu => cpu.online).length),
+    [2, 1],
+  );
+});
+
+test('a cgroup that is removed: its last totals, its end, and its key are told; nothing comes after', async t => {
+  const agent = stage(t);
+  const id = agent.add('/a', { used: 1, wait: 0 });
+  await agent.read(8);
+  agent.remove('/a');
+  await agent.read(15);
+  const values = agent.valuesOf('container.cpu.time', '/a').map(point => Number(point.value));
+  t.is(values.at(-1)?.toFixed(6), '1.600000');
+  t.deepEqual(
+    values,
+    [...values].sort((a, b) => a - b),
+  );
+  t.false(agent.placements('/a').at(-1)?.alive);
+  t.deepEqual(agent.forgotten, [id]);
+  const before = agent.exports.flatMap(each => each.resources).length;
+  await agent.read(5);
+  t.is(agent.rounds.status().instances, 0);
+  t.is(agent.exports.flatMap(each => each.resources).length, before + 1, 'the host only');
+});
+
+test('a cgroup made anew under its name begins a new life of the series', async t => {
+  const agent = stage(t);
+  agent.add('/a', { used: 1, wait: 0 });
+  await agent.read(8);
+  agent.remove('/a');
+  agent.tree.write({ 'cgroup/keeps-the-inode-from-being-reused/': '' });
+  await agent.read(2);
+  agent.add('/a', { used: 0.5, wait: 0 });
+  await agent.read(12);
+  const points = agent.valuesOf('container.cpu.time', '/a');
+  t.is(new Set(points.map(point => String(point.startTime))).size, 2);
+  t.true(agent.placements('/a').at(-1)?.alive);
+  t.is(agent.placements('/a').filter(each => !each.alive).length, 1);
+});
+
+test('delta: what is added up is the total, also when exports fail', async t => {
+  const agent = stage(t, { temporality: 'delta' });
+  agent.add('/a', { used: 0.5, wait: 0 });
+  await agent.read(11);
+  agent.setFails(true);
+  await agent.read(10);
+  const failed = agent.exports.length;
+  agent.setFails(false);
+  await agent.read(5);
+  const delivered = agent
+    .valuesOf('container.cpu.time', '/a')
+    .filter(point => point.at <= 2.1 || point.at > (agent.exports[failed - 1]?.at ?? 0));
+  const sum = delivered.reduce((total, point) => total + Number(point.value), 0);
+  t.is(sum.toFixed(6), '2.600000', '26 readings of half a core');
+});
+
+test('QEMU makes its cgroups one instance: the VM, by its uuid, with its vCPUs', async t => {
+  const uuid = '1b671a64-40d5-491e-99b0-da01ff1f3341';
+  const agent = stage(t);
+  const qemu = { cmdline: ['qemu-system-x86_64', '-uuid', uuid, '-name', 'web'] };
+  agent.add(
+    '/vm',
+    { used: 0.5, wait: 0 },
+    {
+      'cgroup/vm/cgroup.procs': '5',
+      'cgroup/vm/cgroup.threads': '5',
+      ...taskFiles(5, { ...qemu, name: 'qemu-system-x86' }),
+    },
+  );
+  const vcpus = agent.add(
+    '/vm/vcpus',
+    { used: 0.5, wait: 0 },
+    {
+      'cgroup/vm/vcpus/cgroup.threads': '6',
+      ...taskFiles(6, { ...qemu, name: 'CPU 0/KVM', tgid: 5 }),
+    },
+  );
+  agent.setTasks([
+    {
+      cgroupId: vcpus,
+      tid: 6,
+      tgid: 5,
+      startTicks: 1000,
+      name: 'CPU 0/KVM',
+      runNs: 1,
+      waitNs: 0,
+      throttledNs: 0,
+      migrations: 0,
+    },
+  ]);
+  await agent.read(60);
+  const [placement] = agent.placements(uuid);
+  t.deepEqual(placement?.instance, { id: uuid, kind: 'vm', name: 'web' });
+  t.deepEqual(
+    placement?.tasks.map(task => task.vcpu),
+    [undefined, 0],
+  );
+  t.deepEqual(agent.placements('/vm'), []);
+  t.is(Number(agent.valuesOf('container.cpu.time', uuid).at(-1)?.value).toFixed(6), '11.200000');
+  t.is(agent.valuesOf('sculptor.task.cpu.time', uuid)[0]?.attributes['sculptor.vcpu.index'], 0);
+  t.is(agent.rounds.status().instances, 1);
+});
+
+test('a QEMU that enters a known cgroup is found when its threads are seen', async t => {
+  const uuid = '1b671a64-40d5-491e-99b0-da01ff1f3341';
+  const agent = stage(t);
+  agent.add('/vm', { used: 0.5, wait: 0 });
+  await agent.read(3);
+  agent.tree.write({
+    'cgroup/vm/cgroup.procs': '5',
+    'cgroup/vm/cgroup.threads': '5',
+    ...taskFiles(5, { name: 'qemu-system-x86', cmdline: ['qemu-kvm', '-uuid', uuid] }),
+  });
+  await agent.read(12);
+  t.deepEqual(
+    agent.placements('/vm').map(each => each.alive),
+    [true, false],
+  );
+  t.true(agent.placements(uuid).length >= 1);
+  t.is(agent.rounds.status().instances, 1);
+});
+
+test('what was lost is told by reason, with zeros for what never happened', async t => {
+  const agent = stage(t);
+  await agent.read(60);
+  const byReason = Object.fromEntries(
+    agent
+      .valuesOf('sculptor.agent.events.lost', 'h')
+      .map(point => [point.attributes['sculptor.reason'], point.value]),
+  );
+  t.deepEqual(byReason, {
+    task_storage: 0,
+    instance_map_full: 3,
+    instance_memory: 0,
+    recursion: 0,
+    instance_unnamed: 0,
+    failed_reads: 0,
+  });
+});
