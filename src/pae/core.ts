@@ -1,4 +1,4 @@
-import type { Action } from '../contract/action.ts';
+import { type Action, finalActionStates } from '../contract/action.ts';
 import type { EngineConfig } from '../contract/config.ts';
 import type { Placement } from '../contract/host.ts';
 import { instancePolicyOf } from '../contract/policy.ts';
@@ -18,6 +18,8 @@ import { type Judgement, judgeCalm, type Verdict } from './verdict.ts';
 
 /** Two read intervals of contention in a row are no accident; one may be a start-up or a burst. */
 const contendedWindows = 2;
+/** What a class is inferred from: 2.4 s at the read interval. */
+const inferWindows = 12;
 /** How long a running action must have been without need before it is given back. */
 const calmSeconds = 10;
 /** Recommendations whose kind is remembered until their actions have told how they went. */
@@ -230,6 +232,8 @@ export function createCore(options: CoreOptions): Core {
       const kind = kinds.get(action.recommendationId);
       if (kind !== undefined) learning.take(kind, action);
       remember(memoryOf(id), action);
+      if (finalActionStates.has(action.state))
+        for (const [spoken, { by }] of spokenFor) if (by === id) spokenFor.delete(spoken);
       dropOldest(memories, config.maxSeries);
     },
     forget,
@@ -240,7 +244,7 @@ export function createCore(options: CoreOptions): Core {
         const observation = latest.get(id);
         if (!placement || !observation || instancePolicyOf(host.policy, id)?.mode === 'off')
           continue;
-        infer(host, placement, observation);
+        infer(host, placement, series.recent(id, inferWindows));
         const grounds = groundsOf(placement, observation);
         const [state, why] = judgeOne(grounds, now, output);
         const { usedCores, waitCores, throttledCores } = observation;

@@ -84,15 +84,22 @@ const burstCores = 0.5;
 /** Below this there is nothing to tell it by. */
 const awakeCores = 0.02;
 
-/** Infers what an instance is that nobody declared: latency-critical when each of its tasks sleeps and runs in short turns. */
-export function infer(host: HostModel, placement: Placement, observation: Observation): void {
-  const { usedCores, waitCores } = observation;
-  if (usedCores + waitCores < awakeCores) return;
-  const demand = demandCores(observation, placement.taskCount);
-  const bursts =
-    usedCores + waitCores < restingCores && demand < burstCores * Math.max(1, placement.taskCount);
-  if (bursts) host.inferred.add(placement.instance.id);
-  else host.inferred.delete(placement.instance.id);
+/** How long it must have been seen: a spinner that has just begun looks like one that sleeps. */
+const inferSeconds = 2;
+
+/** Infers from what was seen last what an instance is that nobody declared: latency-critical when each of its tasks sleeps and runs in short turns. */
+export function infer(host: HostModel, placement: Placement, recent: readonly Observation[]): void {
+  const { id } = placement.instance;
+  const tasks = Math.max(1, placement.taskCount);
+  const seenSeconds = recent.reduce((sum, { spanSeconds }) => sum + spanSeconds, 0);
+  const bursts = recent.every(
+    observation =>
+      observation.usedCores + observation.waitCores < restingCores &&
+      demandCores(observation, tasks) < burstCores * tasks,
+  );
+  const awake = recent.some(({ usedCores, waitCores }) => usedCores + waitCores >= awakeCores);
+  if (bursts && awake && seenSeconds > inferSeconds) host.inferred.add(id);
+  else host.inferred.delete(id);
 }
 
 /** The class of an instance and how it is known. */

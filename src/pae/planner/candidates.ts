@@ -229,23 +229,28 @@ function notAllBatch(contention: Contention, kind: MoveKind): Candidate | null {
   return other ? impossible(kind, `${other.placement.instance.id} is not declared batch`) : null;
 }
 
-/** What the beneficiary gets more is what the contenders get less, in proportion to what they get now. */
+/**
+ * What the beneficiary gets more is what the contenders get less, in proportion to what they get now. Those that want less
+ * than an equal part of the CPUs lose nothing: fairness serves them first.
+ */
 function lossesTo(
   host: HostModel,
-  { contenders, contendersCores }: Contention,
+  { contenders, cpus }: Contention,
   takenCores: number,
   overhead: number,
   batchLimit: number,
 ): Candidate['losses'] {
-  const lossRatio = Math.min(
-    1,
-    Math.max(0, takenCores) / Math.max(1e-9, contendersCores) + overhead,
-  );
-  return contenders.map(({ placement, batch }: Contender) => ({
-    instance: placement.instance.id,
-    lossRatio,
+  const equalPart = cpus.length / (contenders.length + 1);
+  const isBacklogged = ({ activity }: Contender) => activity > equalPart;
+  const lostFrom = contenders
+    .filter(isBacklogged)
+    .reduce((sum, { observation }) => sum + observation.usedCores, 0);
+  const lossRatio = Math.min(1, Math.max(0, takenCores) / Math.max(1e-9, lostFrom) + overhead);
+  return contenders.map(contender => ({
+    instance: contender.placement.instance.id,
+    lossRatio: isBacklogged(contender) ? lossRatio : overhead,
     limitRatio:
-      instancePolicyOf(host.policy, placement.instance.id)?.maxDegradationRatio ??
-      (batch ? batchLimit : host.policy.maxDegradationRatio),
+      instancePolicyOf(host.policy, contender.placement.instance.id)?.maxDegradationRatio ??
+      (contender.batch ? batchLimit : host.policy.maxDegradationRatio),
   }));
 }

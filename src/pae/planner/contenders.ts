@@ -7,7 +7,7 @@ export type Contender = {
   readonly placement: Placement;
   readonly observation: Observation;
   readonly cpus: readonly number[];
-  /** Part of the time in which it wants a CPU, 0..1 per CPU it shares. */
+  /** How many entities of its weight want a CPU: 0..1 of a cgroup, the runnable tasks of the root. */
   readonly activity: number;
   readonly batch: boolean;
   readonly sibling: boolean;
@@ -43,7 +43,8 @@ export function contentionOf(
       placement: other,
       observation,
       cpus: shared,
-      activity: Math.min(1, wanted),
+      // The tasks of the root cgroup compete each on its own, those of any other share its one weight.
+      activity: other.cgroup.parent === null ? wanted : Math.min(1, wanted),
       batch: classOf(host, other.instance.id).is === 'batch',
       sibling: other.cgroup.parent === placement.cgroup.parent && other.cgroup.parent !== null,
     });

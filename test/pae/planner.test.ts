@@ -1,0 +1,133 @@
+import test from 'ava';
+import { shareOf, wantedShare, weightFor } from '../../src/pae/planner/sizing.ts';
+import { stillNeeded } from '../../src/pae/planner/still-needed.ts';
+import { placement, type StreamInstance, startStream } from './stream.ts';
+
+const critical = { match: '/critical', class: 'latency-critical' as const };
+const batchRule = { match: '/batch*', class: 'batch' as const };
+const waiting: StreamInstance = { id: '/critical', load: { used: 0.2, wait: 0.35 } };
+const batches = (count: number): StreamInstance[] =>
+  Array.from({ length: count }, (_, i) => ({
+    id: `/batch${i + 1}`,
+    load: { used: 1.77 / count, wait: 1 - 1.77 / count },
+  }));
+
+test('the weight is the smallest hundred whose share is the wanted one', t => {
+  for (const contenders of [50, 100, 200, 400]) {
+    const weight = weightFor(wantedShare(0.3), contenders) ?? 0;
+    t.true(shareOf(weight, contenders) >= wantedShare(0.3));
+    t.true(weight === 100 || shareOf(weight - 100, contenders) < wantedShare(0.3));
+  }
+});
+
+test('past the largest weight there is none, unless the largest is prompt enough', t => {
+  t.is(weightFor(0.94, 800), 10_000);
+  t.is(weightFor(0.94, 5000), null);
+});
+
+test('an undeclared instance whose tasks all sleep at times is taken for latency-critical, and that is said', t => {
+  const { run } = startStream([waiting, ...batches(8)], [batchRule]);
+  t.deepEqual(run(2).recommendations, [], 'one that has just begun to spin looks the same');
+  const [recommendation] = run(2).recommendations;
+  t.deepEqual(recommendation?.evidence.class, { is: 'latency-critical', source: 'inferred' });
+});
+
+test('an undeclared instance with a task that never sleeps is not', t => {
+  const { run } = startStream(
+    [{ id: '/spinner', load: { used: 0.2, wait: 0.8 } }, ...batches(8)],
+    [batchRule],
+  );
+  t.deepEqual(run(5).recommendations, []);
+});
+
+test('a daemon that hardly runs at another level of the tree does not stand against a weight', t => {
+  const daemon: StreamInstance = { id: '/system/d', parent: '/system', load: { used: 0.03 } };
+  const { run } = startStream([waiting, daemon, ...batches(8)], [critical, batchRule]);
+  const [first] = run(2).recommendations;
+  t.true('weight' in (first?.moves[0]?.set ?? {}));
+});
+
+test('of two pinned instances that both may be widened one is, and the other waits for what it brings', t => {
+  const pinned = (id: string): StreamInstance => ({
+    id,
+    load: { used: 0.5, wait: 0.5 },
+    cpus: [0],
+    cpusetPath: id,
+  });
+  const rule = { match: '/*', allowWidening: true };
+  const { run, core } = startStream([pinned('/a'), pinned('/b')], [rule], 2, [1]);
+  t.is(run(5).recommendations.length, 1);
+  t.regex(core.verdicts().find(each => each.instance === '/b')?.why ?? '', /a move for \/a comes/);
+});
+
+test('tasks whose own masks are narrower than their cpuset are widened by name', t => {
+  const pinned: StreamInstance = { id: '/a', load: { used: 1, wait: 1 }, tasks: 2 };
+  const { run, core } = startStream([pinned], [{ match: '/a', allowWidening: true }], 2, [1]);
+  const placed = placement(pinned, [0, 1]);
+  const tasks = placed.tasks.map(task => ({ ...task, affinity: [0] }));
+  core.host.placements.set('/a', { ...placed, tasks });
+  const [move] = run(2).recommendations[0]?.moves ?? [];
+  t.deepEqual(move?.set, { cpus: [0, 1] });
+  t.deepEqual(move?.tasks, [
+    { kind: 'thread', tid: 1000, startTicks: 1 },
+    { kind: 'thread', tid: 1001, startTicks: 1 },
+  ]);
+});
+
+test('late samples are counted, and nothing is judged by them', t => {
+  const { intake, run, core } = startStream([waiting, ...batches(8)], [critical, batchRule]);
+  run(2);
+  const before = core.verdicts();
+  const late = {
+    resource: { 'sculptor.instance.id': '/critical', 'sculptor.instance.kind': 'cgroup' },
+    points: ['container.cpu.time', 'sculptor.runqueue.wait', 'sculptor.cpu.throttled.time'].map(
+      metric => ({
+        metric,
+        unit: 's',
+        type: 'sum' as const,
+        monotonic: true,
+        temporality: 'cumulative' as const,
+        attributes: {},
+        start: 999_000,
+        time: 1_000_000.5,
+        value: 0,
+      }),
+    ),
+  };
+  t.deepEqual(intake.metrics([late]), []);
+  t.is(core.series.counters().late, 1);
+  t.deepEqual(core.verdicts(), before);
+});
+
+test('a kept weight is needed while the CPUs are full, and not when one has room', t => {
+  const { core } = startStream([waiting, ...batches(8)], [critical, batchRule]);
+  const placed = core.host.placements.get('/critical');
+  if (!placed) throw new Error('not placed');
+  const action = {
+    moves: [{ instance: placed.instance, tasks: [], set: { weight: 6300 } }],
+    allocations: [],
+  };
+  const observation = {
+    time: 0,
+    spanSeconds: 1,
+    usedCores: 0.23,
+    waitCores: 0.01,
+    throttledCores: 0,
+  };
+  const beside = (activities: number[]) => ({
+    cpus: [0, 1],
+    contendersWeight: 0,
+    contendersCores: 0,
+    contenders: activities.map(activity => ({
+      placement: placed,
+      observation,
+      cpus: [0, 1],
+      activity,
+      batch: true,
+      sibling: true,
+    })),
+  });
+  t.true(stillNeeded(action, placed, beside([1, 1, 1, 1]), observation));
+  t.false(stillNeeded(action, placed, beside([1]), observation));
+  t.false(stillNeeded(action, placed, beside([1, 1]), { ...observation, usedCores: 0 }));
+});
