@@ -1,116 +1,23 @@
-import type { ChildProcess } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
-import test, { type ExecutionContext } from 'ava';
-import {
-  type SchedProbe,
-  type SchedTotals,
-  startSchedProbe,
-} from '../../src/agent/probes/sched.ts';
-import { loadNative } from '../../src/linux/native.ts';
-import { type CgroupBox, makeCgroupBox } from '../support/cgroup-box.ts';
+import test from 'ava';
+import type { CgroupBox } from '../support/cgroup-box.ts';
 import { needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
+import {
+  cores,
+  endAll,
+  makeBox,
+  near,
+  read,
+  readingsWithoutSwitch,
+  schedstat,
+  spin,
+  startPinned,
+  startProbe,
+} from '../support/sched-scene.ts';
 
-const cpuRoot = '/sys/fs/cgroup/cpu';
-const unifiedRoot = existsSync('/sys/fs/cgroup/cgroup.controllers')
-  ? '/sys/fs/cgroup'
-  : '/sys/fs/cgroup/unified';
-const workload = new URL('../../build/sculpt-workload', import.meta.url).pathname;
-const spin = [workload, 'spin'];
 const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu');
-const unifiedTest = existsSync(`${unifiedRoot}/cgroup.procs`)
-  ? needs('root', 'btf', 'addon')
-  : test.skip;
-
-let probes: SchedProbe[] = [];
-let boxes: CgroupBox[] = [];
-
-test.afterEach.always(async () => {
-  for (const probe of probes) probe.stop();
-  for (const box of boxes) await box.end();
-  probes = [];
-  boxes = [];
-});
-
-function startProbe(options: { cgroupV1?: boolean; maxInstances?: number } = {}): SchedProbe {
-  const native = loadNative();
-  const probe = startSchedProbe({ native, cgroupV1: true, maxInstances: 1024, ...options });
-  probes.push(probe);
-  return probe;
-}
-
-/** A cgroup whose tasks win against whatever else this machine does: what a test measures is then its own doing. */
-function makeBox(shares: 'most' | 'usual' | 'fewest' = 'most', root = cpuRoot): CgroupBox {
-  const box = makeCgroupBox(root);
-  boxes.push(box);
-  if (root !== cpuRoot) return box;
-  box.write('cpu.shares', { most: '262144', usual: '1024', fewest: '2' }[shares]);
-  return box;
-}
-
-/** Starts a command on one CPU; resolves when it has become it. */
-async function startPinned(box: CgroupBox, cpu: number, ...command: string[]) {
-  const child = box.spawn('taskset', '-c', String(cpu), ...command);
-  await becomes(child, command[0] ?? '');
-  return child;
-}
-
-async function becomes(child: ChildProcess, command: string): Promise<void> {
-  await eventually(`${command} runs`, 5, () =>
-    readFileSync(`/proc/${child.pid}/cmdline`, 'latin1').startsWith(command) ? true : null,
-  );
-}
-
-type Reading = { at: number; totals: SchedTotals };
-
-function read(probe: SchedProbe, box: CgroupBox): Reading {
-  const before = performance.now();
-  const totals = probe.readTotals().get(box.id);
-  if (!totals) throw new Error(`no totals of cgroup ${box.id}`);
-  return { at: (before + performance.now()) / 2e3, totals };
-}
-
-/** What was charged between two readings, in cores. */
-function cores(from: Reading, to: Reading) {
-  const ns = (to.at - from.at) * 1e9;
-  return {
-    seconds: to.at - from.at,
-    run: (to.totals.runNs - from.totals.runNs) / ns,
-    wait: (to.totals.waitNs - from.totals.waitNs) / ns,
-    throttled: (to.totals.throttledNs - from.totals.throttledNs) / ns,
-  };
-}
-
-/** The kernel's own account of a thread: ns on a CPU, ns waiting (throttled included). */
-function schedstat(child: ChildProcess): { runNs: number; waitNs: number } {
-  const [run, wait] = readFileSync(`/proc/${child.pid}/schedstat`, 'utf8').split(' ');
-  return { runNs: Number(run), waitNs: Number(wait) };
-}
-
-/** How often the task has left its CPU, of its own will and not. */
-function switches(child: ChildProcess): string {
-  const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');
-  return status.slice(status.indexOf('voluntary_ctxt_switches'));
-}
-
-function near(t: ExecutionContext, got: number, wanted: number, tolerance: number, what: string) {
-  t.true(
-    Math.abs(got - wanted) <= tolerance,
-    `${what}: got ${got.toFixed(4)}, wanted ${wanted.toFixed(4)} ± ${tolerance.toFixed(4)}`,
-  );
-}
-
-/** Reads until two readings a while apart had no switch of the task between them. */
-async function readingsWithoutSwitch(probe: SchedProbe, box: CgroupBox, child: ChildProcess) {
-  return eventually('two readings without a switch', 10, async () => {
-    const switchesBefore = switches(child);
-    const from = read(probe, box);
-    await pause(20);
-    const to = read(probe, box);
-    return switches(child) === switchesBefore ? cores(from, to) : null;
-  });
-}
+test.afterEach.always(endAll);
 
 kernelTest('a spinner is charged at each read, though it never switches', async t => {
   const probe = startProbe();
@@ -228,144 +135,3 @@ kernelTest('a hog with a quota and a neighbour shows both, throttling and waitin
 function throttledSeconds(box: CgroupBox): number {
   return Number(/throttled_time (\d+)/.exec(box.read('cpu.stat'))?.[1]) / 1e9;
 }
-
-kernelTest('no total falls and no CPU is charged twice in 100 quick reads with churn', async t => {
-  const probe = startProbe();
-  const [churn, spinners] = [makeBox(), makeBox('usual')];
-  const cpus = navigator.hardwareConcurrency;
-  for (let cpu = 0; cpu < cpus; cpu += 1) await startPinned(spinners, cpu, ...spin);
-  churn.spawn('sh', '-c', 'while :; do (:); /bin/true; done');
-  const sum = (all: Map<number, SchedTotals>) =>
-    [...all.values()].reduce((ns, { runNs }) => ns + runNs, 0);
-  let last = probe.readTotals();
-  const [began, first] = [process.hrtime.bigint(), sum(last)];
-  for (let i = 0; i < 100; i += 1) {
-    await pause(i % 10);
-    const next = probe.readTotals();
-    for (const [id, before] of last) {
-      const after = next.get(id);
-      t.true(after !== undefined && neverFell(before, after), `cgroup ${id}, read ${i}`);
-    }
-    last = next;
-  }
-  const used = (sum(last) - first) / Number(process.hrtime.bigint() - began);
-  // Each CPU always has something to run: all of its time is somebody's, once.
-  near(t, used, cpus, 0.02 * cpus, 'cores in use');
-  t.deepEqual(probe.counters().lost, {
-    task_storage: 0,
-    instance_map_full: 0,
-    instance_memory: 0,
-    recursion: 0,
-  });
-});
-
-function neverFell(before: SchedTotals, after: SchedTotals): boolean {
-  return (
-    after.runNs >= before.runNs &&
-    after.waitNs >= before.waitNs &&
-    after.throttledNs >= before.throttledNs &&
-    after.migrations >= before.migrations &&
-    after.latencyCount >= before.latencyCount &&
-    after.latencySumNs >= before.latencySumNs &&
-    after.slots.every((count, slot) => count >= (before.slots[slot] ?? 0))
-  );
-}
-
-kernelTest('the tasks of a cgroup add up to its totals, to the nanosecond', async t => {
-  const probe = startProbe();
-  const box = makeBox();
-  const children = [1, 2, 3, 4].map(() => box.spawn(...spin));
-  const known = new Map<number, { runNs: number; waitNs: number }>();
-  const stopped = async () => {
-    for (const child of children) child.kill('SIGSTOP');
-    await eventually('all have stopped', 5, () => (children.every(isStopped) ? true : null));
-    const { totals } = read(probe, box);
-    for (const task of probe.readTasks()) known.set(task.tid, task);
-    const tasks = children.map(child => known.get(child.pid ?? 0) ?? { runNs: 0, waitNs: 0 });
-    return {
-      run: [totals.runNs, tasks.reduce((ns, { runNs }) => ns + runNs, 0)] as const,
-      wait: [totals.waitNs, tasks.reduce((ns, { waitNs }) => ns + waitNs, 0)] as const,
-    };
-  };
-  await Promise.all(children.map(child => becomes(child, workload)));
-  const before = await stopped();
-  for (const child of children) child.kill('SIGCONT');
-  await pause(500);
-  const after = await stopped();
-  t.true(after.run[0] > before.run[0] + 1e8);
-  t.is(after.run[1] - before.run[1], after.run[0] - before.run[0]);
-  t.is(after.wait[1] - before.wait[1], after.wait[0] - before.wait[0]);
-});
-
-function isStopped(child: ChildProcess): boolean {
-  return /\) T /.test(readFileSync(`/proc/${child.pid}/stat`, 'latin1'));
-}
-
-kernelTest('the histogram agrees with its count and its sum', async t => {
-  const probe = startProbe();
-  const box = makeBox();
-  await startPinned(box, 0, workload, 'latency', '--period-us', '1000', '--burn-us', '200');
-  await startPinned(box, 0, ...spin);
-  await pause(1000);
-  const { slots, latencyCount, latencySumNs } = read(probe, box).totals;
-  let [count, least, most] = [0, 0, 0];
-  for (const [slot, n] of slots.entries()) {
-    count += n;
-    least += n * 2 ** (slot / 4 - 30) * 1e9;
-    most += n * 2 ** ((slot + 1) / 4 - 30) * 1e9;
-  }
-  t.is(count, latencyCount);
-  t.true(count > 500, `${count} latencies in a second of wake-ups each ms`);
-  t.true(least <= latencySumNs && latencySumNs <= most, `${least} <= ${latencySumNs} <= ${most}`);
-});
-
-kernelTest('what does not fit into the map of instances is counted as lost', async t => {
-  const probe = startProbe({ maxInstances: 1 });
-  const box = makeBox();
-  await startPinned(box, 0, ...spin);
-  await pause(100);
-  t.true(probe.readTotals().size <= 1);
-  t.true(probe.counters().lost.instance_map_full > 0);
-  t.true(probe.counters().events > 0);
-});
-
-kernelTest('a cgroup that was forgotten is gone, and the others stay', async t => {
-  const probe = startProbe();
-  const box = makeBox();
-  const child = await startPinned(box, 0, ...spin);
-  read(probe, box);
-  child.kill('SIGKILL');
-  await new Promise(resolve => child.once('exit', resolve));
-  const before = probe.readTotals();
-  t.true(before.has(box.id));
-  probe.forget([box.id, 123_456_789]);
-  const after = probe.readTotals();
-  t.false(after.has(box.id));
-  t.true(after.size >= before.size - 1);
-});
-
-unifiedTest('on cgroup v2 the id is the one of the unified hierarchy', async t => {
-  const probe = startProbe({ cgroupV1: false });
-  const box = makeBox('usual', unifiedRoot);
-  const child = await startPinned(box, 0, ...spin);
-  await pause(200);
-  const from = read(probe, box);
-  const before = schedstat(child);
-  await pause(1500);
-  const to = read(probe, box);
-  const after = schedstat(child);
-  const { run, wait, seconds } = cores(from, to);
-  near(t, run, (after.runNs - before.runNs) / 1e9 / seconds, 0.015, 'run');
-  near(t, run + wait, 1, 0.01, 'run + wait');
-});
-
-kernelTest('a probe that was stopped leaves no program behind', async t => {
-  const probe = startProbe();
-  t.true(probe.counters().memoryBytes > 0);
-  probe.stop();
-  t.throws(() => probe.readTotals(), { message: /closed/ });
-  await t.notThrowsAsync(async () => {
-    const again = startProbe();
-    again.readTotals();
-  });
-});

@@ -1,0 +1,202 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import test from 'ava';
+import type { SchedTotals } from '../../src/agent/probes/sched.ts';
+import { needs } from '../support/needs.ts';
+import { eventually } from '../support/scene.ts';
+import {
+  becomes,
+  cores,
+  cpuRoot,
+  endAll,
+  makeBox,
+  near,
+  read,
+  schedstat,
+  spin,
+  startPinned,
+  startProbe,
+  workload,
+} from '../support/sched-scene.ts';
+
+const unifiedRoot = existsSync('/sys/fs/cgroup/cgroup.controllers')
+  ? '/sys/fs/cgroup'
+  : '/sys/fs/cgroup/unified';
+const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu');
+const unifiedTest = existsSync(`${unifiedRoot}/cgroup.procs`)
+  ? needs('root', 'btf', 'addon')
+  : test.skip;
+test.afterEach.always(endAll);
+
+kernelTest('no total falls and no CPU is charged twice in 100 quick reads with churn', async t => {
+  const probe = startProbe();
+  const [churn, spinners] = [makeBox(), makeBox('usual')];
+  const cpus = navigator.hardwareConcurrency;
+  for (let cpu = 0; cpu < cpus; cpu += 1) await startPinned(spinners, cpu, ...spin);
+  churn.spawn('sh', '-c', 'while :; do (:); /bin/true; done');
+  const sum = (all: Map<number, SchedTotals>) =>
+    [...all.values()].reduce((ns, { runNs }) => ns + runNs, 0);
+  let last = probe.readTotals();
+  const [began, first] = [process.hrtime.bigint(), sum(last)];
+  for (let i = 0; i < 100; i += 1) {
+    await pause(i % 10);
+    const next = probe.readTotals();
+    for (const [id, before] of last) {
+      const after = next.get(id);
+      t.true(after !== undefined && neverFell(before, after), `cgroup ${id}, read ${i}`);
+    }
+    last = next;
+  }
+  const used = (sum(last) - first) / Number(process.hrtime.bigint() - began);
+  // Each CPU always has something to run: all of its time is somebody's, once.
+  near(t, used, cpus, 0.02 * cpus, 'cores in use');
+  t.deepEqual(probe.counters().lost, {
+    task_storage: 0,
+    instance_map_full: 0,
+    instance_memory: 0,
+    recursion: 0,
+  });
+});
+
+function neverFell(before: SchedTotals, after: SchedTotals): boolean {
+  return (
+    after.runNs >= before.runNs &&
+    after.waitNs >= before.waitNs &&
+    after.throttledNs >= before.throttledNs &&
+    after.migrations >= before.migrations &&
+    after.latencyCount >= before.latencyCount &&
+    after.latencySumNs >= before.latencySumNs &&
+    after.slots.every((count, slot) => count >= (before.slots[slot] ?? 0))
+  );
+}
+
+kernelTest('the tasks of a cgroup add up to its totals, to the nanosecond', async t => {
+  const probe = startProbe();
+  const box = makeBox();
+  const children = [1, 2, 3, 4].map(() => box.spawn(...spin));
+  const known = new Map<number, { runNs: number; waitNs: number }>();
+  const stopped = async () => {
+    for (const child of children) child.kill('SIGSTOP');
+    await eventually('all have stopped', 5, () => (children.every(isStopped) ? true : null));
+    const { totals } = read(probe, box);
+    for (const task of probe.readTasks()) known.set(task.tid, task);
+    const tasks = children.map(child => known.get(child.pid ?? 0) ?? { runNs: 0, waitNs: 0 });
+    return {
+      run: [totals.runNs, tasks.reduce((ns, { runNs }) => ns + runNs, 0)] as const,
+      wait: [totals.waitNs, tasks.reduce((ns, { waitNs }) => ns + waitNs, 0)] as const,
+    };
+  };
+  await Promise.all(children.map(child => becomes(child, workload)));
+  const before = await stopped();
+  for (const child of children) child.kill('SIGCONT');
+  await pause(500);
+  const after = await stopped();
+  t.true(after.run[0] > before.run[0] + 1e8);
+  t.is(after.run[1] - before.run[1], after.run[0] - before.run[0]);
+  t.is(after.wait[1] - before.wait[1], after.wait[0] - before.wait[0]);
+});
+
+function isStopped(child: ChildProcess): boolean {
+  return /\) T /.test(readFileSync(`/proc/${child.pid}/stat`, 'latin1'));
+}
+
+kernelTest('the histogram agrees with its count and its sum', async t => {
+  const probe = startProbe();
+  const box = makeBox();
+  await startPinned(box, 0, workload, 'latency', '--period-us', '1000', '--burn-us', '200');
+  await startPinned(box, 0, ...spin);
+  await pause(1000);
+  const { slots, latencyCount, latencySumNs } = read(probe, box).totals;
+  let [count, least, most] = [0, 0, 0];
+  for (const [slot, n] of slots.entries()) {
+    count += n;
+    least += n * 2 ** (slot / 4 - 30) * 1e9;
+    most += n * 2 ** ((slot + 1) / 4 - 30) * 1e9;
+  }
+  t.is(count, latencyCount);
+  t.true(count > 500, `${count} latencies in a second of wake-ups each ms`);
+  t.true(least <= latencySumNs && latencySumNs <= most, `${least} <= ${latencySumNs} <= ${most}`);
+});
+
+kernelTest('what does not fit into the map of instances is counted as lost', async t => {
+  const probe = startProbe({ maxInstances: 1 });
+  const box = makeBox();
+  await startPinned(box, 0, ...spin);
+  await pause(100);
+  t.true(probe.readTotals().size <= 1);
+  t.true(probe.counters().lost.instance_map_full > 0);
+  t.true(probe.counters().events > 0);
+});
+
+kernelTest('a cgroup that was forgotten is gone, and the others stay', async t => {
+  const probe = startProbe();
+  const box = makeBox();
+  const child = await startPinned(box, 0, ...spin);
+  read(probe, box);
+  child.kill('SIGKILL');
+  await new Promise(resolve => child.once('exit', resolve));
+  const before = probe.readTotals();
+  t.true(before.has(box.id));
+  probe.forget([box.id, 123_456_789]);
+  const after = probe.readTotals();
+  t.false(after.has(box.id));
+  t.true(after.size >= before.size - 1);
+});
+
+unifiedTest('on cgroup v2 the id is the one of the unified hierarchy', async t => {
+  const probe = startProbe({ cgroupV1: false });
+  const box = makeBox('usual', unifiedRoot);
+  const child = await startPinned(box, 0, ...spin);
+  await pause(200);
+  const from = read(probe, box);
+  const before = schedstat(child);
+  await pause(1500);
+  const to = read(probe, box);
+  const after = schedstat(child);
+  const { run, wait, seconds } = cores(from, to);
+  near(t, run, (after.runNs - before.runNs) / 1e9 / seconds, 0.015, 'run');
+  near(t, run + wait, 1, 0.01, 'run + wait');
+});
+
+kernelTest(
+  'a task of the root is charged to the root, though an autogroup schedules it',
+  async t => {
+    const probe = startProbe();
+    const enter = `echo $$ > ${cpuRoot}/cgroup.procs && exec timeout 5 setsid -w "$0" "$@"`;
+    const child = spawn('sh', ['-c', enter, ...spin], { stdio: 'ignore' });
+    t.teardown(() => child.kill());
+    const tasks = await eventually('the spinner has run', 5, () => {
+      probe.readTotals();
+      const found = probe.readTasks().filter(task => task.name === 'sculpt-workload');
+      return found.some(task => isDescendant(task.tid, child) && task.runNs > 1e6) ? found : null;
+    });
+    const task = tasks.find(({ tid }) => isDescendant(tid, child));
+    t.is(task?.cgroupId, statSync(cpuRoot).ino);
+    t.true((probe.readTotals().get(statSync(cpuRoot).ino)?.runNs ?? 0) >= (task?.runNs ?? 1));
+  },
+);
+
+function isDescendant(tid: number, ancestor: ChildProcess): boolean {
+  for (let pid = tid; pid > 1; ) {
+    if (pid === ancestor.pid) return true;
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+      pid = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+    } catch {
+      return false;
+    }
+  }
+  return false;
+}
+
+kernelTest('a probe that was stopped leaves no program behind', async t => {
+  const probe = startProbe();
+  t.true(probe.counters().memoryBytes > 0);
+  probe.stop();
+  t.throws(() => probe.readTotals(), { message: /closed/ });
+  await t.notThrowsAsync(async () => {
+    const again = startProbe();
+    again.readTotals();
+  });
+});
