@@ -71,6 +71,8 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     maxAgeSeconds: config.expirySeconds,
   });
   const epoch = Math.round(clock.unixSeconds() * 1000);
+  /** Log records without an event name. */
+  const skipped = { unnamed: 0 };
   let sequence = 0;
   let recent: Recommendation[] = [];
 
@@ -106,7 +108,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   };
 
   const takeLogs = async (request: Buffer): Promise<Outcome> => {
-    const refused = intake.events(decodeLogs(request));
+    const refused = intake.events(decodeLogs(request, skipped));
     return refused.length === 0
       ? { kind: 'ok' }
       : { kind: 'partial', rejected: refused.length, message: refused.join('; ').slice(0, 1000) };
@@ -167,6 +169,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       fallenBack: forecasting.fallenBack(),
       counters: {
         ...intake.counters(),
+        ...skipped,
         ...core.series.counters(),
         ...forecasting.counters(),
         ...forecaster.counters(),
