@@ -14,6 +14,7 @@ export const createTables = `
     state TEXT NOT NULL, PRIMARY KEY (action, ord)
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX undo_open ON undo (action) WHERE state = 'open';
+  CREATE INDEX undo_relaxed ON undo (resource) WHERE kind = 'affinity' AND own_mask = 0;
   CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
   CREATE TABLE seen (id TEXT PRIMARY KEY, expires REAL NOT NULL) STRICT, WITHOUT ROWID;
   CREATE TABLE approvals (moves TEXT PRIMARY KEY, at REAL NOT NULL) STRICT, WITHOUT ROWID;

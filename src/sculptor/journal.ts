@@ -60,6 +60,9 @@ export function openJournal(path: string, boot: string) {
       })),
     openEntriesOf: (action: string): OpenEntry[] => sql.entriesOf.all(action).map(openEntryOf),
     entriesOf: (action: string): OpenEntry[] => sql.allEntriesOf.all(action).map(openEntryOf),
+    /** Whether a thread without a mask of its own was given all possible CPUs back. */
+    relaxed: (tid: number, startTicks: number): boolean =>
+      sql.relaxed.get(`affinity:${tid}@${startTicks}`) !== undefined,
     recentActions: (most: number): Action[] =>
       sql.recentActions.all(most).flatMap(row => actionOf(row['record']) ?? []),
     /** Answers false when the id is there already. */
@@ -108,6 +111,9 @@ function statements(db: DatabaseSync) {
     ),
     entriesOf: db.prepare("SELECT * FROM undo WHERE action = ? AND state = 'open' ORDER BY ord"),
     allEntriesOf: db.prepare('SELECT * FROM undo WHERE action = ? ORDER BY ord'),
+    relaxed: db.prepare(
+      "SELECT 1 FROM undo WHERE resource = ? AND kind = 'affinity' AND own_mask = 0 AND state = 'restored' LIMIT 1",
+    ),
     recentActions: db.prepare('SELECT record FROM actions ORDER BY at DESC LIMIT ?'),
     see: db.prepare('INSERT OR IGNORE INTO seen VALUES (?, ?)'),
     getMeta: db.prepare('SELECT value FROM meta WHERE key = ?'),

@@ -14,6 +14,11 @@ export type Kernel = {
   /** Every thread of the host, read now; empty where the kernel does not let us look. */
   readonly ownMasks: () => ReadonlyMap<number, OwnMask>;
   readonly systemd: boolean;
+  /**
+   * Whether an earlier action gave this thread all possible CPUs because it had no mask of its own. The kernel counts that
+   * as one of its own from then on, and does not tell which CPUs it has.
+   */
+  readonly relaxed?: (tid: number, startTicks: number) => boolean;
 };
 
 /**

@@ -97,7 +97,8 @@ export async function startSculptor(options: SculptorOptions): Promise<Sculptor>
   try {
     const lock = lockJournal(journal, roots);
     undoneOnFailure.unshift(lock.release);
-    const { kernel, close: closeKernel } = openKernel(options.native, roots, say);
+    const { kernel: opened, close: closeKernel } = openKernel(options.native, roots, say);
+    const kernel = { ...opened, relaxed: journal.relaxed };
     undoneOnFailure.unshift(closeKernel);
     const events = options.events ?? exporterOf(options);
     const emit = deferred(events.emit);

@@ -178,6 +178,24 @@ test('when the engine falls silent for the lease of the mode, the watchdog resto
   t.is(all.last()?.reason?.code, 'no-heartbeat');
 });
 
+test('a thread that was moved twice still follows a later widening of its cpuset', async t => {
+  const all = await startAll(t, { policy: { limits: { maxTouchedRatio: 1 } } });
+  const id = all.lab.make('twice', ['cpu', 'cpuset']);
+  const { pid } = await all.lab.spawn(id, ['cpu', 'cpuset']);
+  all.lab.write(id, 'cpuset.cpus', '0');
+  await all.contend(id);
+  await all.heartbeat('enforce');
+  for (const _ of [1, 2]) {
+    await all.recommend(id, [move(id, { cpus: [0] }, [all.lab.thread(pid)])]);
+    t.is(all.last()?.state, 'observing', JSON.stringify(all.last()?.reason));
+    all.sculptor.setCeiling('observe');
+    all.sculptor.setCeiling('enforce');
+  }
+  t.deepEqual(all.lab.native.getAffinity(pid), [0]);
+  all.lab.write(id, 'cpuset.cpus', '0-1');
+  t.deepEqual(all.lab.native.getAffinity(pid), [0, 1]);
+});
+
 const hundred = Array.from({ length: 100 }, () => 'sleep 600 &').join(' ');
 
 test('an action over many tasks is set, read back and given back within the targets', async t => {

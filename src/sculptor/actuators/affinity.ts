@@ -37,7 +37,7 @@ export const affinityActuator: Actuator = {
       const before = affinityOf(kernel, thread.tid);
       if (before === null) return [];
       if (!isWithin(cpusOf(move), before)) widens = true;
-      return threadEntry(thread, writeList(before), wanted);
+      return threadEntry(ownMaskKnown(kernel, thread, before), writeList(before), wanted);
     });
     return { entries: [bornEntry(kernel, cgroups, wanted), ...entries], widens };
   },
@@ -111,6 +111,14 @@ function threadEntry(thread: Thread, before: string, wanted: string): UndoEntry 
     ownMask: thread.ownMask,
     tgid: thread.tgid,
   };
+}
+
+/** A mask that we gave ourselves, and that still shows all of the cpuset, is no mask of its own. */
+function ownMaskKnown(kernel: Kernel, thread: Thread, before: readonly number[]): Thread {
+  if (thread.ownMask !== true || !kernel.relaxed?.(thread.tid, thread.startTicks)) return thread;
+  const path = cpusetPathOf(kernel, thread.tid);
+  const effective = path === null ? [] : readCpuset(kernel.layout, path).effective;
+  return isWithin(effective, before) ? { ...thread, ownMask: false } : thread;
 }
 
 function bornEntry(kernel: Kernel, cgroups: readonly string[], wanted: string): UndoEntry {
