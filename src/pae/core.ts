@@ -1,10 +1,9 @@
 import { type Action, finalActionStates } from '../contract/action.ts';
 import type { EngineConfig } from '../contract/config.ts';
 import type { Placement } from '../contract/host.ts';
-import { instancePolicyOf } from '../contract/policy.ts';
 import type { ModelIdentity, Recommendation, Withdrawal } from '../contract/recommendation.ts';
 import { type Demand, demandCores, recentDemand } from './demand.ts';
-import { createHostModel, type HostModel, infer, takeAction } from './host-model.ts';
+import { createHostModel, type HostModel, infer, ruleOf, takeAction } from './host-model.ts';
 import { candidatesOf, type MoveKind } from './planner/candidates.ts';
 import { choose } from './planner/choose.ts';
 import { contentionOf, weightOf } from './planner/contenders.ts';
@@ -242,8 +241,7 @@ export function createCore(options: CoreOptions): Core {
       for (const id of instanceIds ?? host.placements.keys()) {
         const placement = host.placements.get(id);
         const observation = latest.get(id);
-        if (!placement || !observation || instancePolicyOf(host.policy, id)?.mode === 'off')
-          continue;
+        if (!placement || !observation || ruleOf(host, id)?.mode === 'off') continue;
         infer(host, placement, series.recent(id, inferWindows));
         const grounds = groundsOf(placement, observation);
         const [state, why] = judgeOne(grounds, now, output);

@@ -2,7 +2,12 @@ import type { Action } from '../contract/action.ts';
 import { finalActionStates } from '../contract/action.ts';
 import type { Placement, Topology } from '../contract/host.ts';
 import { attr } from '../contract/metrics.ts';
-import { instancePolicyOf, type Policy, policySchema } from '../contract/policy.ts';
+import {
+  type InstancePolicy,
+  instancePolicyOf,
+  type Policy,
+  policySchema,
+} from '../contract/policy.ts';
 import type { InstanceClass } from '../contract/recommendation.ts';
 import type { ResourcePoints } from '../contract/telemetry.ts';
 import { demandCores } from './demand.ts';
@@ -17,9 +22,19 @@ export type HostModel = {
   readonly running: Map<string, Action>;
   /** Instances whose class is not declared and that behave like latency-critical ones. */
   readonly inferred: Set<string>;
+  /** What was worked out of placements and of the policy, until they are replaced: judging is quadratic in instances. */
+  readonly worked: Worked;
   /** Idle share 0..1 of each CPU over the last interval, by CPU id. */
   readonly idle: Map<number, number>;
   readonly idleSeconds: Map<number, { time: number; seconds: number }>;
+};
+
+/** Instances whose rule is remembered: those that ended are among them. */
+const mostRules = 20_000;
+
+type Worked = {
+  readonly cpus: WeakMap<Placement, { readonly of: Topology | null; readonly cpus: number[] }>;
+  rules: { readonly of: Policy; readonly byInstance: Map<string, InstancePolicy | null> } | null;
 };
 
 export function createHostModel(): HostModel {
@@ -30,6 +45,7 @@ export function createHostModel(): HostModel {
     policy: policySchema.parse({}),
     running: new Map(),
     inferred: new Set(),
+    worked: { cpus: new WeakMap(), rules: null },
     idle: new Map(),
     idleSeconds: new Map(),
   };
@@ -69,12 +85,29 @@ export function takeCpuTimes(host: HostModel, { points }: ResourcePoints): void 
 }
 
 /** CPUs an instance may use now: its cpuset, and within it what its tasks' masks leave. */
-export function allowedCpus(host: HostModel, placement: Placement): number[] {
+export function allowedCpus(host: HostModel, placement: Placement): readonly number[] {
+  const known = host.worked.cpus.get(placement);
+  if (known && known.of === host.topology) return known.cpus;
   const online = new Set(host.topology?.cpus.filter(cpu => cpu.online).map(cpu => cpu.id));
   const effective =
     placement.cpuset.effective.length > 0 ? placement.cpuset.effective : [...online];
   const masks = new Set(placement.tasks.flatMap(task => task.affinity));
-  return effective.filter(cpu => online.has(cpu) && (masks.size === 0 || masks.has(cpu)));
+  const cpus = effective.filter(cpu => online.has(cpu) && (masks.size === 0 || masks.has(cpu)));
+  host.worked.cpus.set(placement, { of: host.topology, cpus });
+  return cpus;
+}
+
+/** The policy's rule for an instance, as `instancePolicyOf` finds it; each is looked for once per policy. */
+export function ruleOf(host: HostModel, instanceId: string): InstancePolicy | null {
+  if (host.worked.rules?.of !== host.policy)
+    host.worked.rules = { of: host.policy, byInstance: new Map() };
+  const { byInstance } = host.worked.rules;
+  const known = byInstance.get(instanceId);
+  if (known !== undefined) return known;
+  if (byInstance.size >= mostRules) byInstance.clear();
+  const rule = instancePolicyOf(host.policy, instanceId);
+  byInstance.set(instanceId, rule);
+  return rule;
 }
 
 /** A task that never sleeps makes run + wait of its instance one core at least; this much is left for what is measured late. */
@@ -107,7 +140,7 @@ export function classOf(
   host: HostModel,
   instanceId: string,
 ): { is: InstanceClass; source: 'declared' | 'inferred' | 'default' } {
-  const declared = instancePolicyOf(host.policy, instanceId)?.class;
+  const declared = ruleOf(host, instanceId)?.class;
   if (declared) return { is: declared, source: 'declared' };
   return host.inferred.has(instanceId)
     ? { is: 'latency-critical', source: 'inferred' }

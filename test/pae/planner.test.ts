@@ -131,3 +131,10 @@ test('a kept weight is needed while the CPUs are full, and not when one has room
   t.false(stillNeeded(action, placed, beside([1]), observation));
   t.false(stillNeeded(action, placed, beside([1, 1]), { ...observation, usedCores: 0 }));
 });
+
+test('where its own tasks contend in one cgroup nothing is moved, and the verdict names the cure', t => {
+  const crowded: StreamInstance = { id: '/critical', load: { used: 1.9, wait: 2.5 }, tasks: 5 };
+  const { run, core } = startStream([crowded], [critical]);
+  t.deepEqual(run(5).recommendations, []);
+  t.regex(core.verdicts()[0]?.why ?? '', /its own tasks contend in one cgroup/);
+});

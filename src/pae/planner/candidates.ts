@@ -225,6 +225,12 @@ function confine({ host, contention, demandCores }: Situation): Candidate {
 }
 
 function notAllBatch(contention: Contention, kind: MoveKind): Candidate | null {
+  if (contention.contenders.length === 0) {
+    return impossible(
+      kind === 'cpuset' ? 'affinity' : kind,
+      'nobody else competes: its own tasks contend in one cgroup. Confining some of them would help the others and raise what the instance waits in all, by which a move is judged; a cgroup of their own is the cure',
+    );
+  }
   const other = contention.contenders.find(contender => !contender.batch);
   return other ? impossible(kind, `${other.placement.instance.id} is not declared batch`) : null;
 }

@@ -33,12 +33,14 @@ export function contentionOf(
 ): Contention {
   const cpus = allowedCpus(host, placement);
   const contenders: Contender[] = [];
+  const own = new Set(cpus);
   for (const other of host.placements.values()) {
     const observation = latest.get(other.instance.id);
     if (other.instance.id === placement.instance.id || !observation) continue;
     const wanted = observation.usedCores + observation.waitCores;
-    const shared = allowedCpus(host, other).filter(cpu => cpus.includes(cpu));
-    if (wanted < activeCores || shared.length === 0) continue;
+    if (wanted < activeCores) continue;
+    const shared = allowedCpus(host, other).filter(cpu => own.has(cpu));
+    if (shared.length === 0) continue;
     contenders.push({
       placement: other,
       observation,
