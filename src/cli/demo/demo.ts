@@ -12,7 +12,7 @@ import { runStalePinning } from './stale-pinning.ts';
 import { measureAlone, runControl, runTenants, stageTenants } from './tenants.ts';
 
 /** Policy of the demonstration: it may act on what it staged and on nothing else. */
-export function demoPolicy(prefix: string): unknown {
+export function demoPolicy(prefix: string): object {
   return {
     instances: [
       { match: `/${prefix}-critical`, class: 'latency-critical' },
