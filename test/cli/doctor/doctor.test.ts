@@ -1,0 +1,85 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import test from 'ava';
+import { decodeCapabilities } from '../../../src/cli/doctor/capabilities.ts';
+import { type Check, canRun } from '../../../src/cli/doctor/check.ts';
+import { checkHost } from '../../../src/cli/doctor/host-checks.ts';
+import { checkKernel } from '../../../src/cli/doctor/kernel-checks.ts';
+import type { Machine } from '../../../src/cli/doctor/machine.ts';
+import { formatDoctor } from '../../../src/cli/doctor/report.ts';
+import { KernelInterfaceError } from '../../../src/contract/errors.ts';
+
+const stateOf = (checks: readonly Check[], name: string) =>
+  checks.find(check => check.name === name)?.state;
+
+/** A machine made of files; `exists` knows these and nothing else. */
+function machineWith(files: Readonly<Record<string, string>>, nodeVersion = '24.1.0') {
+  const root = mkdtempSync(join(tmpdir(), 'doctor-'));
+  for (const [path, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    writeFileSync(join(root, path), text);
+  }
+  const machine: Machine = {
+    roots: { proc: `${root}/proc`, sys: `${root}/sys`, cgroup: `${root}/sys/fs/cgroup` },
+    exists: path => path in files || path.slice(root.length + 1) in files,
+    native: () => {
+      throw new KernelInterfaceError('NATIVE_MISSING', 'build/sculptor.node: not built');
+    },
+    nodeVersion,
+    searchPath: [],
+  };
+  return { machine, remove: () => rmSync(root, { recursive: true }) };
+}
+
+test('a machine without BTF, libbpf and cgroups is told what it loses, and that the main job cannot run', t => {
+  const { machine, remove } = machineWith({
+    'proc/sys/kernel/osrelease': '5.4.0',
+    'proc/self/status': 'CapEff:\t0000000000000000\n',
+    'proc/self/mountinfo': '',
+  });
+  t.teardown(remove);
+  const checks = [...checkKernel(machine), ...checkHost(machine)];
+  for (const name of ['kernel', 'BTF', 'capabilities', 'addon, libbpf', 'cgroups'])
+    t.is(stateOf(checks, name), 'missing', name);
+  t.false(canRun(checks));
+  for (const check of checks.filter(each => each.state === 'missing')) t.truthy(check.lost);
+  const text = formatDoctor(checks);
+  t.regex(text, /lost without it: .*The engine, status and doctor work without/);
+  t.regex(text, /how to get it: +apt-get install g\+\+ pkg-config libbpf-dev/);
+  t.regex(text, /The main job cannot run here: kernel, BTF/);
+});
+
+test('cgroup v2 with its controllers is told from v1', t => {
+  const { machine, remove } = machineWith({
+    'proc/self/mountinfo': '1 1 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n',
+    'sys/fs/cgroup/cgroup.controllers': 'cpuset cpu io\n',
+    'sys/fs/cgroup/system.slice/cpu.idle': '0\n',
+  });
+  t.teardown(remove);
+  const checks = checkHost(machine);
+  t.regex(checks.find(check => check.name === 'cgroups')?.found ?? '', /^version 2/);
+  t.is(stateOf(checks, 'cpu controller'), 'works');
+  t.is(stateOf(checks, 'cpuset controller'), 'works');
+  t.is(stateOf(checks, 'cpu.idle'), 'works');
+});
+
+test('a device that is there proves nothing: KVM is unknown, not working', t => {
+  const { machine, remove } = machineWith({ '/dev/kvm': '' });
+  t.teardown(remove);
+  const kvm = checkHost(machine).find(check => check.name === 'KVM');
+  t.is(kvm?.state, 'unknown');
+  t.regex(kvm?.found ?? '', /present; not tried/);
+});
+
+test('capabilities are decoded by bit, and those that include others count for them', t => {
+  t.deepEqual(decodeCapabilities('000001ffffffffff').absent, []);
+  const names = (capEff: string) => decodeCapabilities(capEff).absent.map(c => c.name);
+  // CAP_SYS_ADMIN (21) includes CAP_BPF and CAP_PERFMON.
+  t.deepEqual(names((1n << 21n).toString(16)), [
+    'CAP_SYS_NICE',
+    'CAP_DAC_OVERRIDE',
+    'CAP_DAC_READ_SEARCH',
+  ]);
+  t.is(names('garbage').length, 5);
+});
