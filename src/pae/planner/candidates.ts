@@ -36,7 +36,7 @@ export type Situation = {
 
 /**
  * What SCHED_IDLE on the contenders costs them beyond what the beneficiary takes, and confining them leaves: measured with
- * bench/calibration/weights.sh and in docs/decisions/0002-sizing.md.
+ * bench/calibration/weights.sh and in docs/decisions/0004-planner.md.
  */
 const idleOverhead = 0.03;
 
@@ -44,7 +44,12 @@ const idleOverhead = 0.03;
 export function candidatesOf(situation: Situation): Candidate[] {
   const { host, placement } = situation;
   if (classOf(host, placement.instance.id).is === 'latency-critical') {
-    return [widen(situation), weight(situation), idle(situation), confine(situation)];
+    // The host's own processes, ours among them, compete as well, and are never moved: what moves is judged without them.
+    const movable = situation.contention.contenders.filter(
+      ({ placement: { instance } }) => instance.id !== '/',
+    );
+    const others = { ...situation, contention: { ...situation.contention, contenders: movable } };
+    return [widen(situation), weight(situation), idle(others), confine(others)];
   }
   const why =
     'only what is latency-critical may gain from what others lose, and it is not declared so';
@@ -52,7 +57,7 @@ export function candidatesOf(situation: Situation): Candidate[] {
 }
 
 function impossible(kind: MoveKind, why: string): Candidate {
-  return { kind, size: 'none', moves: null, waitLeft: 1, losses: [], why };
+  return { kind, size: '', moves: null, waitLeft: 1, losses: [], why };
 }
 
 /** More CPUs for the beneficiary, where others that it may use stand idle: costs nobody. */
