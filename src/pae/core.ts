@@ -145,7 +145,7 @@ export function createCore(options: CoreOptions): Core {
         escalation: memory.escalation,
       }),
       host.policy,
-      learning.trust,
+      kind => learning.trust(kind, now),
     );
     const { candidate } = choice;
     if (!candidate?.moves) {
@@ -229,7 +229,11 @@ export function createCore(options: CoreOptions): Core {
       const id = action.beneficiary?.id;
       if (id === undefined) return;
       const kind = kinds.get(action.recommendationId);
-      if (kind !== undefined) learning.take(kind, action);
+      // Once for each action, when it was decided: later states repeat what was measured.
+      if (kind !== undefined && (action.state === 'kept' || action.state === 'rolled-back')) {
+        learning.take(kind, action);
+        kinds.delete(action.recommendationId);
+      }
       remember(memoryOf(id), action);
       if (finalActionStates.has(action.state))
         for (const [spoken, { by }] of spokenFor) if (by === id) spokenFor.delete(spoken);
