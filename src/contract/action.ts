@@ -87,7 +87,7 @@ export const allocationSchema = z.strictObject({
   after: z.string().nullable(),
 });
 
-/** What an action brought, measured. Ratios 0..1; `waitRatio` = wait / (run + wait) of the beneficiary, median of 1 s samples. */
+/** What an action brought, measured. Ratios 0..1; `sculptor.runqueue.wait.ratio` = wait / (run + wait) of the beneficiary, median of 1 s samples. */
 export const realisedSchema = z.strictObject({
   metric: z.string().min(1),
   without: z.number(),

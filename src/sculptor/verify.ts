@@ -22,6 +22,8 @@ const baselineSeconds = 30;
 const sampleSeconds = 0.95;
 /** The fastest series come every 200 ms. */
 const fastestSeconds = 0.19;
+/** What acted within half a second has not much more of contention to look at: two or three of the fastest samples. */
+const freshSeconds = 0.6;
 /** A neighbour that waits less than this more than before has lost nothing that could be felt (cores). */
 const feltWaitCores = 0.01;
 
@@ -122,7 +124,7 @@ function realisedOf(
   const ratio = (difference: number) => (without > 0 ? difference / without : difference);
   const gainRatio = ratio(without - withAction);
   return {
-    metric: 'waitRatio',
+    metric: 'sculptor.runqueue.wait.ratio',
     without,
     with: withAction,
     gainRatio,
@@ -166,7 +168,7 @@ function lossOf(
  */
 function contentionOnset(series: HeadlineSeries, instance: string, applied: number): number {
   const samples = series.samples(instance, applied - baselineSeconds, applied, fastestSeconds);
-  const last = waitRatios(samples.filter(sample => sample.to > applied - 1.5));
+  const last = waitRatios(samples.filter(sample => sample.to > applied - freshSeconds));
   const level = (last.length > 0 ? median(last) : 0) / 4;
   let onset = samples.at(-1)?.from ?? applied - 1;
   let calm = 0;

@@ -19,7 +19,7 @@ export function recommend(
     mechanism: 'direct',
     moves,
     predicted: {
-      metric: 'waitRatio',
+      metric: 'sculptor.runqueue.wait.ratio',
       without: 0.5,
       with: 0.05,
       gainRatio: 0.9,
