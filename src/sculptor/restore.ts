@@ -2,9 +2,9 @@ import { type Action, type ActionReason, finalActionStates } from '../contract/a
 import type { Say } from '../contract/ports.ts';
 import type { Native } from '../linux/native.ts';
 import type { Roots } from '../linux/roots.ts';
-import { type Journal, openJournal } from './journal.ts';
-import { lockJournal } from './journal-lock.ts';
-import { bootId, type Kernel, openKernel } from './kernel.ts';
+import type { Journal } from './journal.ts';
+import { bootId, type Kernel } from './kernel.ts';
+import { openStore } from './store.ts';
 import { type UndoReport, undoEntries } from './undo.ts';
 
 /**
@@ -27,20 +27,12 @@ export function restoreAll(options: {
   readonly roots: Roots;
   readonly say: Say;
 }): RestoreReport {
-  const { roots, native, say } = options;
-  const journal = openJournal(options.journal, bootId(roots));
+  const { journal, kernel, close } = openStore(options);
   try {
-    const lock = lockJournal(journal, roots);
-    const { kernel, close } = openKernel(native, roots, say);
-    try {
-      const reason = { code: 'user', message: 'everything was given back by hand' } as const;
-      return restoreOpen(kernel, journal, say, { reason, at: Date.now() / 1000 });
-    } finally {
-      close();
-      lock.release();
-    }
+    const reason = { code: 'user', message: 'everything was given back by hand' } as const;
+    return restoreOpen(kernel, journal, options.say, { reason, at: Date.now() / 1000 });
   } finally {
-    journal.close();
+    close();
   }
 }
 
