@@ -120,7 +120,10 @@ const awakeCores = 0.02;
 /** How long it must have been seen: a spinner that has just begun looks like one that sleeps. */
 const inferSeconds = 2;
 
-/** Infers from what was seen last what an instance is that nobody declared: latency-critical when each of its tasks sleeps and runs in short turns. */
+/**
+ * Infers from what was seen last what an instance is that nobody declared: latency-critical when each of its tasks sleeps
+ * and runs in short turns.
+ */
 export function infer(host: HostModel, placement: Placement, recent: readonly Observation[]): void {
   const { id } = placement.instance;
   const tasks = Math.max(1, placement.taskCount);

@@ -28,7 +28,10 @@ export type SeriesStore = {
   readonly instances: () => IterableIterator<string>;
   /** The last `count` observations as they arrived, oldest first. */
   readonly recent: (instanceId: string, count: number) => Observation[];
-  /** Rates on steps of `stepSeconds` that end at `until`, interpolated in the cumulative values; oldest first, gaps left out at the front. */
+  /**
+   * Rates on steps of `stepSeconds` that end at `until`, interpolated in the cumulative values; oldest first, gaps left out
+   * at the front.
+   */
   readonly steps: (
     instanceId: string,
     until: number,
