@@ -1,23 +1,31 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { startAgent } from '../../src/agent/agent.ts';
+import { type Agent, startAgent } from '../../src/agent/agent.ts';
 import { agentConfigSchema } from '../../src/contract/config.ts';
 import { parseEvent } from '../../src/contract/events.ts';
-import type { LogEvent, ResourcePoints } from '../../src/contract/telemetry.ts';
+import type { Placement } from '../../src/contract/host.ts';
+import type { LogEvent, MetricPoint, ResourcePoints } from '../../src/contract/telemetry.ts';
 import { loadNative } from '../../src/linux/native.ts';
+import { readTaskStat } from '../../src/linux/procfs.ts';
 import { hostRoots } from '../../src/linux/roots.ts';
 import { decodeLogs } from '../../src/otlp/decode-logs.ts';
 import { decodeMetrics } from '../../src/otlp/decode-metrics.ts';
 import { startOtlpServer } from '../../src/otlp/server.ts';
 import { needs } from '../support/needs.ts';
-import { eventually, stageScene } from '../support/scene.ts';
+import { endChild, eventually, stageScene } from '../support/scene.ts';
 import { ownUid, realTime } from '../support/sockets.ts';
 
 const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'twoCpus');
 
-test('the agent tells run time and wait of a real cgroup, its placement, and its end', async t => {
-  t.timeout(60_000);
+/** A real agent that tells a receiver of the test's own. */
+async function startTold(): Promise<{
+  agent: Agent;
+  pointsOf: (metric: string, instance: string) => MetricPoint[];
+  placementsOf: (instance: string) => Placement[];
+  topologies: () => number;
+  stop: () => Promise<void>;
+}> {
   const run = mkdtempSync(join(tmpdir(), 'sculptor-agent-'));
   const received: ResourcePoints[] = [];
   const events: LogEvent[] = [];
@@ -49,67 +57,134 @@ test('the agent tells run time and wait of a real cgroup, its placement, and its
     clock: realTime,
     say: () => undefined,
   });
+  return {
+    agent,
+    pointsOf: (metric, instance) =>
+      received.flatMap(({ resource, points }) =>
+        resource['sculptor.instance.id'] === instance
+          ? points.filter(point => point.metric === metric)
+          : [],
+      ),
+    placementsOf: instance =>
+      events.flatMap(event => {
+        if (event.eventName !== 'sculptor.placement') return [];
+        const placement = parseEvent('sculptor.placement', event);
+        return placement.instance.id === instance ? [placement] : [];
+      }),
+    topologies: () => events.filter(event => event.eventName === 'sculptor.topology').length,
+    stop: async () => {
+      await agent.stop();
+      await receiver.stop();
+      rmSync(run, { recursive: true });
+    },
+  };
+}
+
+/** Cores over a series, from its point `skip` to its last. */
+function coresOf(points: readonly MetricPoint[], skip = 3): number {
+  const [first, last] = [points[skip], points.at(-1)];
+  if (!first || !last) throw new Error('no series');
+  return (Number(last.value) - Number(first.value)) / (last.time - first.time);
+}
+
+test('the agent tells run time and wait of a real cgroup, its placement, and its end', async t => {
+  t.timeout(60_000);
+  const told = await startTold();
   const scene = stageScene('sculptor-agent');
   const id = scene.id('pair');
-  const pointsOf = (metric: string) =>
-    received.flatMap(({ resource, points }) =>
-      resource['sculptor.instance.id'] === id
-        ? points.filter(point => point.metric === metric)
-        : [],
-    );
-  const placements = () =>
-    events.flatMap(event => {
-      if (event.eventName !== 'sculptor.placement') return [];
-      const placement = parseEvent('sculptor.placement', event);
-      return placement.instance.id === id ? [placement] : [];
-    });
   try {
+    const made = performance.now();
     scene.spawn('pair', 'spin', '--threads', '4');
-    const placed = await eventually('its placement', 3, () => placements()[0]);
+    const placed = await eventually('its placement', 3, () => told.placementsOf(id)[0]);
+    t.true(performance.now() - made < 1000, 'a new instance is placed within a second');
     t.is(placed.cgroup.parent, '/');
     t.is(placed.cgroup.weight, 100);
     t.true(placed.tasks.length >= 1 && placed.tasks.every(task => task.ownMask === false));
 
-    // Four spinners on two CPUs: each second two cores are used and two are waited for, whatever else the machine does.
-    await eventually('six seconds of series', 15, () =>
-      pointsOf('container.cpu.time').length >= 20 ? true : null,
+    // Four spinners: each second they run or wait for four, whatever else the machine does.
+    await eventually('five seconds of series', 15, () =>
+      told.pointsOf('container.cpu.time', id).length >= 20 ? true : null,
     );
-    const span = (metric: string) => {
-      const points = pointsOf(metric).slice(3);
-      const [first, last] = [points[0], points.at(-1)];
-      if (!first || !last) throw new Error(`no ${metric}`);
-      return (Number(last.value) - Number(first.value)) / (last.time - first.time);
-    };
-    const together = span('container.cpu.time') + span('sculptor.runqueue.wait');
+    const used = told.pointsOf('container.cpu.time', id);
+    const wait = told.pointsOf('sculptor.runqueue.wait', id);
+    const together = coresOf(used) + coresOf(wait);
     t.true(Math.abs(together - 4) < 0.2, `${together} cores of four threads`);
-    t.true(span('sculptor.runqueue.wait') > 1.5);
-    const values = pointsOf('container.cpu.time').map(point => Number(point.value));
+    t.true(coresOf(wait) > 1.5);
+    const values = used.map(point => Number(point.value));
     t.deepEqual(
       values,
       [...values].sort((a, b) => a - b),
       'totals never fall',
     );
+    t.is(new Set(used.map(point => point.start)).size, 1);
 
     const histogram = await eventually(
       'the latency histogram',
       5,
-      () => pointsOf('sculptor.runqueue.latency').at(-1)?.value,
+      () => told.pointsOf('sculptor.runqueue.latency', id).at(-1)?.value,
     );
     t.true(typeof histogram === 'object' && histogram.count > 100);
-    t.true(pointsOf('sculptor.task.cpu.time').length >= 4);
-    t.truthy(events.find(event => event.eventName === 'sculptor.topology'));
+    t.true(told.pointsOf('sculptor.task.cpu.time', id).length >= 4);
+    t.true(told.topologies() > 0);
 
     await scene.end();
-    await eventually('its end', 5, () => placements().find(placement => !placement.alive));
-    t.is(agent.status().exports.lastFailure, null);
+    await eventually('its end', 5, () => told.placementsOf(id).find(each => !each.alive));
+    t.is(told.agent.status().exports.lastFailure, null);
     t.deepEqual(
-      Object.values(agent.status().lost).filter(count => count > 0),
+      Object.entries(told.agent.status().lost).filter(
+        ([reason, count]) => count > 0 && reason !== 'instance_unnamed',
+      ),
       [],
     );
   } finally {
     await scene.end();
-    await agent.stop();
-    await receiver.stop();
-    rmSync(run, { recursive: true });
+    await told.stop();
+  }
+});
+
+test('two spinners on one CPU use it by halves and wait by halves; one that ends is no failure', async t => {
+  t.timeout(60_000);
+  const told = await startTold();
+  const scene = stageScene('sculptor-agent-one');
+  const id = scene.id('pair');
+  const native = loadNative();
+  try {
+    const spinners = [scene.spawn('pair', 'spin'), scene.spawn('pair', 'spin')];
+    const tids = await eventually('two spinners', 3, () => {
+      const all = scene.read('pair', 'tasks').split('\n').map(Number);
+      const spinning = all.filter(tid => readTaskStat(hostRoots, tid)?.name.startsWith('sculpt'));
+      return spinning.length >= 2 ? spinning : null;
+    });
+    native.setAffinity(Int32Array.from(tids), Int32Array.from([0]));
+    const pinned = await eventually('the change of their affinity', 3, () =>
+      told
+        .placementsOf(id)
+        .find(
+          each => each.tasks.length >= 2 && each.tasks.every(task => task.affinity.join() === '0'),
+        ),
+    );
+    t.true(pinned.tasks.every(task => task.ownMask));
+
+    const since = Date.now() / 1000;
+    const later = (metric: string) => told.pointsOf(metric, id).filter(p => p.time > since);
+    await eventually('three seconds of series', 10, () =>
+      later('container.cpu.time').length > 15 ? true : null,
+    );
+    const [used, wait] = [
+      coresOf(later('container.cpu.time'), 0),
+      coresOf(later('sculptor.runqueue.wait'), 0),
+    ];
+    t.true(Math.abs(used + wait - 2) < 0.1, `${used} used and ${wait} waited of two`);
+    t.true(used <= 1.02 && wait >= 0.95, `${used} used and ${wait} waited on one CPU`);
+
+    const [first] = spinners;
+    if (first) await endChild(first);
+    await eventually('the placement without it', 4, () =>
+      told.placementsOf(id).at(-1)?.taskCount === 1 ? true : null,
+    );
+    t.is(told.agent.status().lost['failed_reads'], 0);
+  } finally {
+    await scene.end();
+    await told.stop();
   }
 });
