@@ -164,7 +164,7 @@ function lossOf(
 
 /**
  * When the present spell of contention began: back from the action until two samples in a row wait less than a quarter of
- * what the last second did. A single one is noise: to stop at it would leave low samples out, and call their return a gain.
+ * what the newest did. A single one is noise: to stop at it would leave low samples out, and call their return a gain.
  */
 function contentionOnset(series: HeadlineSeries, instance: string, applied: number): number {
   const samples = series.samples(instance, applied - baselineSeconds, applied, fastestSeconds);

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { ConfigError } from '../../contract/errors.ts';
+import { SculptorError } from '../../contract/errors.ts';
 import { runDemo } from '../demo/demo.ts';
 import { renderReport } from '../demo/report/html.ts';
 import { timelineOf } from '../demo/report/timeline.ts';
@@ -29,7 +29,7 @@ export function addDemo(program: Command, print: Print): void {
       for (const name of ['SIGINT', 'SIGTERM'] as const)
         process.once(name, () =>
           interrupted.abort(
-            new ConfigError('DEMO_FAILED', `stopped by ${name}; everything is put back`),
+            new SculptorError('DEMO_FAILED', `stopped by ${name}; everything is put back`),
           ),
         );
       const began = performance.now();

@@ -1,9 +1,10 @@
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { readText } from '../../linux/read-file.ts';
 import { hostRoots } from '../../linux/roots.ts';
 import { readCpuIds } from '../../linux/topology.ts';
+import { orNull } from '../ask.ts';
 import type { Tell } from './act.ts';
 import { type Loop, startLoop } from './loop.ts';
 import type { DemoResult, HostFacts } from './result.ts';
@@ -40,6 +41,10 @@ export async function runDemo(tell: Tell, signal: AbortSignal): Promise<DemoResu
   try {
     const loop = await Promise.race([starting, aborted]);
     return await Promise.race([runScenes(stage, loop, rawFile, tell), aborted]);
+  } catch (error) {
+    const [started] = await Promise.allSettled([starting]);
+    if (started?.status === 'fulfilled') await keepRecord(started.value, rawFile);
+    throw error;
   } finally {
     // The sculptor first: what it holds is given back while it is still there.
     const [started] = await Promise.allSettled([starting]);
@@ -62,6 +67,7 @@ async function runScenes(
   const first = await runTenants({ stage, loop, tell }, tenants, alone);
   for (const instance of [tenants.critical, ...tenants.batch]) await stage.remove(instance);
   const second = await runStalePinning({ stage, loop, tell });
+  await keepRecord(loop, rawFile);
   return {
     createdAt: new Date().toISOString(),
     seconds: (performance.now() - began) / 1000,
@@ -70,6 +76,14 @@ async function runScenes(
     scenes: [first, second],
     rawFile,
   };
+}
+
+/** What the loop did and said, beside the raw samples: to see afterwards why. */
+async function keepRecord(loop: Loop, rawFile: string): Promise<void> {
+  const folder = dirname(rawFile);
+  writeFileSync(join(folder, 'loop.log'), loop.log());
+  const actions = await orNull(loop.actions());
+  writeFileSync(join(folder, 'actions.json'), JSON.stringify(actions, null, 2));
 }
 
 function hostFacts({ layout }: Stage): HostFacts {

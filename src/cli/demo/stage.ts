@@ -1,9 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { KernelInterfaceError, ProbeError, SculptorError } from '../../contract/errors.ts';
 import { type CgroupLayout, readCgroupLayout } from '../../linux/cgroups.ts';
+import { readText } from '../../linux/read-file.ts';
 import { hostRoots } from '../../linux/roots.ts';
 import { openControllers } from './controllers.ts';
 
@@ -30,6 +32,8 @@ export type Stage = {
   readonly make: (name: string, options?: { cpus?: string }) => StagedInstance;
   /** Starts the workload in an instance: it is in its cgroups before its first instruction. */
   readonly run: (instance: StagedInstance, ...workloadArguments: string[]) => ChildProcess;
+  /** Resolves when every process is the workload and in its cgroups: until then its state is the shell's. */
+  readonly ready: () => Promise<void>;
   /** Ends the processes of an instance, waits for that, and removes its cgroups. */
   readonly remove: (instance: StagedInstance) => Promise<void>;
   /** Removes everything; calling it again does nothing. */
@@ -64,6 +68,9 @@ export function openStage(prefix: string): Stage {
       const child = spawnInside(instance, args);
       instance.processes.push(child);
       return child;
+    },
+    ready: async () => {
+      for (const { pid } of instances.flatMap(({ processes }) => processes)) await entered(pid);
     },
     remove,
     clear: async () => {
@@ -128,6 +135,16 @@ function spawnInside(instance: StagedInstance, args: readonly string[]): ChildPr
     stdio: ['pipe', 'pipe', 'inherit'],
     detached: true,
   });
+}
+
+async function entered(pid: number | undefined): Promise<void> {
+  // The kernel's name of a task has 15 characters at most.
+  const wanted = basename(workload).slice(0, 15);
+  for (let attempt = 0; readText(`/proc/${pid}/comm`) !== wanted; attempt += 1) {
+    if (attempt === 250)
+      throw new SculptorError('DEMO_FAILED', `process ${pid} did not become ${wanted}`);
+    await sleep(20);
+  }
 }
 
 async function endProcesses(processes: ChildProcess[]): Promise<void> {

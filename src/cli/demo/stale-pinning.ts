@@ -35,8 +35,10 @@ export async function runStalePinning(given: {
     return { name, lateness: null, cores: await coresOver(phaseSeconds, groups) };
   };
   add('pinned1');
+  await stage.ready();
   const alone = await measure('alone');
   const second = add('pinned2');
+  await stage.ready();
   const before = readKernelState(staged);
   await sleep(1000);
   const contended = await measure('contended');

@@ -95,6 +95,7 @@ export async function runTenants(
   alone: Phase,
 ): Promise<SceneResult> {
   tenants.addBatch(batchInstances);
+  await stage.ready();
   const before = readKernelState(stage.instances);
   await settle();
   const contended = await measurePhase(tenants, 'contended', tell);

@@ -1,3 +1,4 @@
+import type { Alternative } from '../../contract/recommendation.ts';
 import { formatFields, formatTable, wrap } from '../table.ts';
 import { coresWords, durationWords, percentWords } from '../words.ts';
 import {
@@ -125,13 +126,10 @@ function formatDecision({ decision, onsetToActionSeconds, differences }: SceneRe
   const fields: [string, string][] = [
     ['mechanism', `${recommendation.mechanism}: ${chosen ? chosen.size : 'see the moves'}`],
     ['because', evidence.summary],
-    ['predicted', gainWords(predicted.gainRatio, predicted.interval, predicted.metric)],
+    ['predicted', gainWords(predicted.gainRatio, predicted.interval)],
   ];
   if (action.realised)
-    fields.push([
-      'realised',
-      gainWords(action.realised.gainRatio, action.realised.interval, action.realised.metric),
-    ]);
+    fields.push(['realised', gainWords(action.realised.gainRatio, action.realised.interval)]);
   fields.push(
     ['onset → action', durationWords(onsetToActionSeconds)],
     ['given back', differences.length === 0 ? 'exactly' : `NOT: ${differences.join('; ')}`],
@@ -139,7 +137,7 @@ function formatDecision({ decision, onsetToActionSeconds, differences }: SceneRe
   const others = evidence.alternatives.filter(each => !each.chosen);
   const table = formatTable(
     [
-      { title: 'not chosen', of: each => each.size || each.kind },
+      { title: 'not chosen', of: moveWords },
       { title: 'gain', right: true, of: each => percentWords(each.gainRatio) },
       { title: 'others lose', right: true, of: each => percentWords(each.lossRatio) },
       { title: 'why', of: each => each.why },
@@ -149,11 +147,12 @@ function formatDecision({ decision, onsetToActionSeconds, differences }: SceneRe
   return [formatFields(fields), ...(others.length > 0 ? ['', table] : [])].join('\n');
 }
 
-export function gainWords(
-  gain: number,
-  interval: readonly [number, number],
-  metric: string,
-): string {
-  const [low, high] = interval;
-  return `${percentWords(gain)} less ${metric} (${percentWords(low)} … ${percentWords(high)})`;
+/** Both sides say how much less of its demand waits; the bounds of a small sample may lie past everything. */
+export function gainWords(gain: number, [low, high]: readonly [number, number]): string {
+  return `${percentWords(gain)} less waiting (${percentWords(Math.max(-1, low))} … ${percentWords(Math.min(1, high))})`;
+}
+
+/** What was weighed, by its size, or by its kind where it could not be sized. */
+export function moveWords({ kind, size }: Alternative): string {
+  return size === '' || size === 'none' ? kind : size;
 }

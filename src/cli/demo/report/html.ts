@@ -6,7 +6,7 @@ import {
   type Phase,
   type SceneResult,
 } from '../result.ts';
-import { gainWords } from '../terminal.ts';
+import { gainWords, moveWords } from '../terminal.ts';
 import { element, escapeHtml } from './markup.ts';
 import { coresPlot, latenessPlot, timelinePlot } from './plots.ts';
 import { styles } from './styles.ts';
@@ -111,11 +111,11 @@ function decisionPart({
   const { predicted, evidence } = recommendation;
   const facts: [string, string][] = [
     ['Why', evidence.summary],
-    ['Predicted', gainWords(predicted.gainRatio, predicted.interval, predicted.metric)],
+    ['Predicted', gainWords(predicted.gainRatio, predicted.interval)],
   ];
   if (action.realised) {
-    const { gainRatio, interval, metric } = action.realised;
-    facts.push(['Realised', gainWords(gainRatio, interval, metric)]);
+    const { gainRatio, interval } = action.realised;
+    facts.push(['Realised', gainWords(gainRatio, interval)]);
   }
   facts.push(
     [
@@ -132,7 +132,7 @@ function decisionPart({
     ['Model', `${recommendation.model.name} ${recommendation.model.version}`],
   );
   const rows = evidence.alternatives.map(each => [
-    each.chosen ? `✓ ${each.size || each.kind}` : each.size || each.kind,
+    each.chosen ? `✓ ${moveWords(each)}` : moveWords(each),
     percentWords(each.gainRatio),
     percentWords(each.lossRatio),
     each.why,

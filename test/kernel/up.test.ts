@@ -1,0 +1,104 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { demoPolicy } from '../../src/cli/demo/demo.ts';
+import { openStage } from '../../src/cli/demo/stage.ts';
+import { differences, readKernelState } from '../../src/cli/demo/state.ts';
+import { stageTenants } from '../../src/cli/demo/tenants.ts';
+import { watchSettings } from '../../src/cli/demo/watch.ts';
+import type { Mode } from '../../src/contract/policy.ts';
+import { needs } from '../support/needs.ts';
+
+const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'twoCpus');
+
+const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
+const node = [process.execPath, '--disable-warning=ExperimentalWarning', main] as const;
+
+test('what kill -9 of `sculpt up` leaves behind in the middle of an action is undone, by `sculpt restore` and by the next start', async t => {
+  const scene = await stageContention(t);
+  const first = scene.up('enforce');
+  await scene.acted(t);
+  await end(first, 'SIGKILL');
+  t.not(scene.watch.changed().length, 0, 'the action is still in force: nobody undid it');
+  const restore = spawnSync(node[0], [...node.slice(1), 'restore', '--config', scene.config], {
+    encoding: 'utf8',
+  });
+  t.is(restore.status, 0, restore.stderr);
+  t.regex(restore.stdout, /1 open actions: \d+ values restored/);
+  t.deepEqual(scene.differences(), []);
+
+  const second = scene.up('enforce');
+  await scene.acted(t);
+  await end(second, 'SIGKILL');
+  t.not(scene.watch.changed().length, 0);
+  const third = scene.up('observe');
+  t.true(await scene.watch.untilRestored(15), scene.log());
+  t.deepEqual(scene.differences(), []);
+  t.is(await end(third, 'SIGTERM'), 0, scene.log());
+});
+
+test('SIGTERM gives everything back before `sculpt up` ends', async t => {
+  const scene = await stageContention(t);
+  const up = scene.up('enforce');
+  await scene.acted(t);
+  t.is(await end(up, 'SIGTERM'), 0, scene.log());
+  t.deepEqual(scene.differences(), []);
+});
+
+/** A critical instance beside eight of batch, and `sculpt up` as a process of its own. */
+async function stageContention(t: ExecutionContext) {
+  t.timeout(60_000);
+  const folder = mkdtempSync(join(tmpdir(), 'sculptor-up-'));
+  const prefix = `sculptor-up-${process.pid}`;
+  const stage = openStage(prefix);
+  const children: ChildProcess[] = [];
+  t.teardown(async () => {
+    for (const child of children) await end(child, 'SIGKILL');
+    await stage.clear();
+    rmSync(folder, { recursive: true });
+  });
+  stageTenants(stage, join(folder, 'lateness.tsv')).addBatch(8);
+  await stage.ready();
+  const before = readKernelState(stage.instances);
+  const watch = watchSettings(stage.instances);
+  const config = join(folder, 'sculpt.yaml');
+  const log = () => readFileSync(join(folder, 'log'), 'utf8');
+  return {
+    config,
+    watch,
+    log,
+    differences: () => differences(before, readKernelState(stage.instances)),
+    acted: async (on: ExecutionContext) => {
+      on.not(await watch.firstChange(25), null, `nothing was applied: ${log()}`);
+    },
+    up: (mode: Mode): ChildProcess => {
+      writeFileSync(
+        config,
+        JSON.stringify({
+          pipeline: { mode },
+          sculptor: { journal: join(folder, 'journal.db'), policy: demoPolicy(prefix) },
+        }),
+      );
+      const out = openSync(join(folder, 'log'), 'a');
+      const child = spawn(
+        node[0],
+        [...node.slice(1), 'up', '--config', config, '--run-dir', folder],
+        { stdio: ['ignore', out, out] },
+      );
+      children.push(child);
+      return child;
+    },
+  };
+}
+
+/** The exit code; null when a signal ended it. */
+async function end(child: ChildProcess, signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null> {
+  if (child.exitCode === null && child.signalCode === null) {
+    const ended = new Promise(resolve => child.once('exit', resolve));
+    child.kill(signal);
+    await ended;
+  }
+  return child.exitCode;
+}
