@@ -161,7 +161,7 @@ function strongestStranger(placement: Placement, { contenders }: Contention): Co
 
 /** SCHED_IDLE for every contender, where all of them are declared batch. */
 function idle({ host, contention, demandCores, usedCores }: Situation): Candidate {
-  const refusal = notAllBatch(contention, 'idle');
+  const refusal = notAllowed(host, contention, 'idle');
   if (refusal) return refusal;
   const touched = contention.contenders.length / Math.max(1, host.placements.size);
   return {
@@ -186,7 +186,7 @@ function idle({ host, contention, demandCores, usedCores }: Situation): Candidat
 
 /** The contenders packed on fewer CPUs, where all of them are declared batch and have a cpuset or tasks to move. */
 function confine({ host, contention, demandCores }: Situation): Candidate {
-  const refusal = notAllBatch(contention, 'cpuset');
+  const refusal = notAllowed(host, contention, 'cpuset');
   if (refusal) return refusal;
   const freed = Math.max(1, Math.ceil(demandCores));
   const rest = contention.cpus.slice(freed);
@@ -229,7 +229,8 @@ function confine({ host, contention, demandCores }: Situation): Candidate {
   };
 }
 
-function notAllBatch(contention: Contention, kind: MoveKind): Candidate | null {
+/** Why the contenders may not all be moved; null when they may. */
+function notAllowed(host: HostModel, contention: Contention, kind: MoveKind): Candidate | null {
   if (contention.contenders.length === 0) {
     return impossible(
       kind === 'cpuset' ? 'affinity' : kind,
@@ -237,7 +238,16 @@ function notAllBatch(contention: Contention, kind: MoveKind): Candidate | null {
     );
   }
   const other = contention.contenders.find(contender => !contender.batch);
-  return other ? impossible(kind, `${other.placement.instance.id} is not declared batch`) : null;
+  if (other) return impossible(kind, `${other.placement.instance.id} is not declared batch`);
+  // The sculptor refuses what touches more: recommending it would only waste the time until the next attempt.
+  const [touched, all] = [contention.contenders.length, host.placements.size];
+  const { maxTouchedRatio } = host.policy.limits;
+  return touched > Math.max(1, Math.floor(maxTouchedRatio * all))
+    ? impossible(
+        kind,
+        `would touch ${touched} of ${all} instances; the policy allows ${(maxTouchedRatio * 100).toFixed(0)} %`,
+      )
+    : null;
 }
 
 /**
