@@ -213,7 +213,10 @@ export function createCore(options: CoreOptions): Core {
   return {
     host,
     series,
-    setForecast: (instanceId, demand) => void forecasts.set(instanceId, demand),
+    setForecast: (instanceId, demand) => {
+      forecasts.set(instanceId, demand);
+      dropOldest(forecasts, config.maxSeries);
+    },
     demandWindow: (instanceId, now, count) => {
       const tasks = host.placements.get(instanceId)?.taskCount ?? 1;
       const steps = series.steps(instanceId, now, config.stepSeconds, count);

@@ -1,5 +1,6 @@
 import { type KeyObject, randomUUID } from 'node:crypto';
 import type { EngineConfig, ListenConfig } from '../contract/config.ts';
+import { describeError } from '../contract/errors.ts';
 import { attr, scopes } from '../contract/metrics.ts';
 import type { Clock, Running, Say } from '../contract/ports.ts';
 import type { ModelIdentity, Recommendation } from '../contract/recommendation.ts';
@@ -152,7 +153,11 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
 
   const cancels = [
     clock.every(config.heartbeatSeconds, beat),
-    clock.every(config.stepSeconds, () => void think()),
+    clock.every(config.stepSeconds, () => {
+      think().catch((error: unknown) =>
+        say('error', `engine: this step was not judged: ${describeError(error)}`),
+      );
+    }),
   ];
   say(
     'info',

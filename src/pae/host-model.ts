@@ -51,9 +51,17 @@ export function createHostModel(): HostModel {
   };
 }
 
-export function takePlacement(host: HostModel, placement: Placement): void {
-  if (placement.alive) host.placements.set(placement.instance.id, placement);
-  else host.placements.delete(placement.instance.id);
+/** Instances that are known at most: the largest map that an agent may be given. */
+const mostPlacements = 65_536;
+
+/** @returns false when it was not taken, since too many are known */
+export function takePlacement(host: HostModel, placement: Placement): boolean {
+  const { id } = placement.instance;
+  if (!placement.alive) host.placements.delete(id);
+  else if (host.placements.size < mostPlacements || host.placements.has(id))
+    host.placements.set(id, placement);
+  else return false;
+  return true;
 }
 
 /** Keeps the actions that hold something. */

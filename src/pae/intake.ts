@@ -11,6 +11,8 @@ export type IntakeCounters = {
   own: number;
   unknown: number;
   malformed: number;
+  /** Placements of more instances than can be kept. */
+  placementsDropped: number;
 };
 
 export type Intake = {
@@ -23,7 +25,14 @@ export type Intake = {
 
 /** From what the wire brought to what the planner knows. Its own words are never taken for input. */
 export function createIntake(core: Core): Intake {
-  const counters: IntakeCounters = { points: 0, events: 0, own: 0, unknown: 0, malformed: 0 };
+  const counters: IntakeCounters = {
+    points: 0,
+    events: 0,
+    own: 0,
+    unknown: 0,
+    malformed: 0,
+    placementsDropped: 0,
+  };
 
   const takeEvent = (event: LogEvent): void => {
     counters.events += 1;
@@ -35,7 +44,7 @@ export function createIntake(core: Core): Intake {
       core.host.topology = parseEvent('sculptor.topology', event);
     } else if (event.eventName === 'sculptor.placement') {
       const placement = parseEvent('sculptor.placement', event);
-      takePlacement(core.host, placement);
+      if (!takePlacement(core.host, placement)) counters.placementsDropped += 1;
       if (!placement.alive) core.forget(placement.instance.id);
     } else if (event.eventName === 'sculptor.action') {
       core.takeAction(parseEvent('sculptor.action', event));
