@@ -1,7 +1,8 @@
 import { ActuationError } from '../../contract/errors.ts';
 import type { Move } from '../../contract/recommendation.ts';
-import { readCpuset } from '../../linux/cgroups.ts';
+import { cgroupFolder, readCpuset } from '../../linux/cgroups.ts';
 import { formatCpuList, parseCpuList } from '../../linux/cpu-list.ts';
+import { readText } from '../../linux/read-file.ts';
 import { readCpuIds } from '../../linux/topology.ts';
 import { bootTicks, type Kernel } from '../kernel.ts';
 import type { Actuator, Problem, UndoEntry, UndoResult } from './actuator.ts';
@@ -135,25 +136,32 @@ function bornEntry(kernel: Kernel, cgroups: readonly string[], wanted: string): 
   };
 }
 
-/** Each thread's cpuset must allow the CPUs: the kernel would cut the mask silently. Threads of a process share a cpuset. */
+/** Each thread's cpuset must allow the CPUs: the kernel would cut the mask silently. */
 function outsideProblems(kernel: Kernel, move: Move, threads: readonly Thread[]): Problem[] {
-  const told = new Set<string>();
-  const problems: Problem[] = [];
-  for (const [, [thread]] of groupBy(threads, each => String(each.tgid))) {
-    const path = thread && kernel.layout.cpuset !== null ? cpusetPathOf(kernel, thread.tid) : null;
-    if (path === null || told.has(path)) continue;
-    told.add(path);
+  return cpusetsOf(kernel, threads).flatMap(path => {
     const { effective } = readCpuset(kernel.layout, path);
-    if (effective.length > 0 && !isWithin(cpusOf(move), effective)) {
-      problems.push(
-        problem(
-          'outside-parent',
-          `cpuset ${path} of ${move.instance.id}: got CPUs ${formatCpuList(cpusOf(move))}; wanted some of ${formatCpuList(effective)}`,
-        ),
-      );
-    }
+    if (effective.length === 0 || isWithin(cpusOf(move), effective)) return [];
+    const message = `cpuset ${path} of ${move.instance.id}: got CPUs ${formatCpuList(cpusOf(move))}; wanted some of ${formatCpuList(effective)}`;
+    return problem('outside-parent', message);
+  });
+}
+
+/** The cpusets that threads are in. One list of tasks for each, since a file of each thread costs a thousand reads. */
+function cpusetsOf(kernel: Kernel, threads: readonly Thread[]): string[] {
+  const { cpuset, version } = kernel.layout;
+  const paths = new Set<string>();
+  let left = [...threads];
+  while (cpuset !== null && left.length > 0) {
+    const [first, ...others] = left;
+    const path = first ? cpusetPathOf(kernel, first.tid) : null;
+    left = others;
+    if (path === null) continue;
+    paths.add(path);
+    const file = `${cgroupFolder(cpuset, path)}/${version === 2 ? 'cgroup.threads' : 'tasks'}`;
+    const members = new Set((readText(file) ?? '').split('\n').map(Number));
+    left = others.filter(thread => !members.has(thread.tid));
   }
-  return problems;
+  return [...paths];
 }
 
 /** Entries whose tid still means the same task. */
