@@ -104,8 +104,16 @@ function reasons(counts: Readonly<Record<string, number>>): string {
     .join(', ');
 }
 
-/** Those that ask for most first. */
+/** Those that are awake, what asks for most first; the others are counted. */
 function formatVerdicts(verdicts: readonly Verdict[]): string {
+  const awake = verdicts.filter(({ state }) => state !== 'calm');
+  const asleep = verdicts.length - awake.length;
+  const more = asleep > 0 ? [`${asleep} instances are asleep; --json lists them as well.`] : [];
+  const table = awake.length > 0 ? [formatAwake(awake)] : [];
+  return [...table, ...more].join('\n');
+}
+
+function formatAwake(verdicts: readonly Verdict[]): string {
   const cores = (key: 'usedCores' | 'waitCores' | 'demandCores' | 'supplyCores') => (v: Verdict) =>
     v[key].toFixed(2);
   return formatTable(
