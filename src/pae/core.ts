@@ -17,6 +17,9 @@ import { type Judgement, judgeCalm, type Verdict } from './verdict.ts';
 
 /** Two read intervals of contention in a row are no accident; one may be a start-up or a burst. */
 const contendedWindows = 2;
+/** A window that is older, or than one and a half of its own span, says nothing of now. */
+const staleSeconds = 0.4;
+const slower = 1.5;
 /** What a class is inferred from: 2.4 s at the read interval. */
 const inferWindows = 12;
 /** How long a running action must have been without need before it is given back. */
@@ -106,14 +109,17 @@ export function createCore(options: CoreOptions): Core {
     return { host, placement, observation, demand, supplyCores, contention };
   };
 
-  const isContended = (instanceId: string): boolean => {
+  const isContended = (instanceId: string, now: number): boolean => {
     const { waitCores, waitRatio } = host.policy.contention;
     const windows = series.recent(instanceId, contendedWindows);
-    return (
-      windows.length === contendedWindows &&
-      windows.every(
-        o => o.waitCores >= waitCores && o.waitCores >= waitRatio * (o.usedCores + o.waitCores),
-      )
+    const [previous, newest] = windows;
+    if (!previous || !newest) return false;
+    const stale = now - newest.time > Math.max(staleSeconds, slower * newest.spanSeconds);
+    // Contended instances come fast: one that comes more slowly again has calmed within this window.
+    const calmed = newest.spanSeconds > slower * previous.spanSeconds;
+    if (stale || calmed) return false;
+    return windows.every(
+      o => o.waitCores >= waitCores && o.waitCores >= waitRatio * (o.usedCores + o.waitCores),
     );
   };
 
@@ -124,7 +130,7 @@ export function createCore(options: CoreOptions): Core {
       attend(running, grounds, now, output);
       return ['acting', `action ${running.id} holds ${describeMoves(running.moves)}`];
     }
-    if (!isContended(instance.id))
+    if (!isContended(instance.id, now))
       return judgeCalm(grounds.observation, grounds.demand.q90, grounds.supplyCores);
     if (instance.id === '/')
       return ['blocked', 'the root cgroup holds the host itself: nothing is moved for it'];

@@ -106,8 +106,10 @@ test('what it hears of contention becomes a signed recommendation that names the
   await tell(plainEvent('sculptor.policy', { hostId: 'host', at: 1, policy }, 'the policy'));
   for (const id of instances)
     await tell(plainEvent('sculptor.placement', placement({ id, load: { used: 0 } }, [0, 1]), id));
+  const began = realTime.unixSeconds() - 0.6;
   for (let i = 0; i < 4; i += 1) {
-    const time = 1_700_000_000 + i * 0.2;
+    // The past of now: what is old is not acted on.
+    const time = began + i * 0.2;
     const requests = instances.map(id => {
       const [used, wait] = id === '/critical' ? [0.2, 0.4] : [0.22, 0.78];
       const resource = { 'sculptor.instance.id': id, 'sculptor.instance.kind': 'cgroup' };

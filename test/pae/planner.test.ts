@@ -1,7 +1,7 @@
 import test from 'ava';
 import { shareOf, wantedShare, weightFor } from '../../src/pae/planner/sizing.ts';
 import { stillNeeded } from '../../src/pae/planner/still-needed.ts';
-import { placement, type StreamInstance, startStream } from './stream.ts';
+import { placement, resourcePoints, type StreamInstance, startStream } from './stream.ts';
 
 const critical = { match: '/critical', class: 'latency-critical' as const };
 const batchRule = { match: '/batch*', class: 'batch' as const };
@@ -137,4 +137,18 @@ test('where its own tasks contend in one cgroup nothing is moved, and the verdic
   const { run, core } = startStream([crowded], [critical]);
   t.deepEqual(run(5).recommendations, []);
   t.regex(core.verdicts()[0]?.why ?? '', /its own tasks contend in one cgroup/);
+});
+
+test('contention that ended a moment ago is not acted on, neither by old windows nor by one that spans its end', t => {
+  const { run, core, intake, now } = startStream([waiting, ...batches(8)], [critical, batchRule]);
+  const [first] = run(1).recommendations;
+  if (!first) throw new Error('nothing was recommended');
+  const rejected = core.verdicts().find(each => each.instance === '/critical');
+  t.is(rejected?.state, 'hot');
+  t.deepEqual(core.judge(now() + 16).recommendations, [], 'its windows are old');
+  const slow = resourcePoints('/critical', now() + 1, { used: 0.43, wait: 0.55, throttled: 0 });
+  t.deepEqual(intake.metrics([slow]), ['/critical']);
+  t.deepEqual(core.judge(now() + 1).recommendations, []);
+  const verdict = core.verdicts().find(each => each.instance === '/critical');
+  t.notRegex(verdict?.why ?? '', /^it waits/);
 });

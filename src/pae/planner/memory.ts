@@ -12,7 +12,21 @@ export type BeneficiaryMemory = {
 };
 
 /** How long after an answer the same beneficiary is left alone, by what was answered. */
-export const pauseSeconds = { mode: 5, refused: 10, failed: 30, open: 15, ended: 1 } as const;
+export const pauseSeconds = {
+  mode: 5,
+  refused: 10,
+  soon: 0.5,
+  failed: 30,
+  open: 15,
+  ended: 1,
+} as const;
+/** Refusals that the next samples may change. */
+const soonOver: ReadonlySet<string | undefined> = new Set([
+  'not-contended',
+  'no-telemetry',
+  'stale-telemetry',
+  'no-heartbeat',
+]);
 const mostEscalations = 6;
 
 export function createMemory(): BeneficiaryMemory {
@@ -28,8 +42,7 @@ export function remember(memory: BeneficiaryMemory, { state, reason, at }: Actio
       break;
     case 'rejected':
     case 'deferred':
-      memory.pausedUntil =
-        at + (reason?.code === 'mode' ? pauseSeconds.mode : pauseSeconds.refused);
+      memory.pausedUntil = at + pauseAfter(reason?.code);
       break;
     case 'failed':
     case 'yielded':
@@ -44,4 +57,9 @@ export function remember(memory: BeneficiaryMemory, { state, reason, at }: Actio
       break;
     default:
   }
+}
+
+function pauseAfter(refusal: string | undefined): number {
+  if (refusal === 'mode') return pauseSeconds.mode;
+  return soonOver.has(refusal) ? pauseSeconds.soon : pauseSeconds.refused;
 }
