@@ -2,6 +2,7 @@ import { type Action, finalActionStates } from '../contract/action.ts';
 import type { EngineConfig } from '../contract/config.ts';
 import type { Placement } from '../contract/host.ts';
 import type { ModelIdentity, Recommendation, Withdrawal } from '../contract/recommendation.ts';
+import { contentionWindows, isContended } from './contended.ts';
 import { type Demand, demandCores, recentDemand } from './demand.ts';
 import { createHostModel, type HostModel, infer, ruleOf, takeAction } from './host-model.ts';
 import { candidatesOf, type MoveKind } from './planner/candidates.ts';
@@ -15,11 +16,6 @@ import { stillNeeded } from './planner/still-needed.ts';
 import { createSeriesStore, type Observation, type SeriesStore } from './series.ts';
 import { type Judgement, judgeCalm, type Verdict } from './verdict.ts';
 
-/** Two read intervals of contention in a row are no accident; one may be a start-up or a burst. */
-const contendedWindows = 2;
-/** A window that is older, or than one and a half of its own span, says nothing of now. */
-const staleSeconds = 0.4;
-const slower = 1.5;
 /** What a class is inferred from: 2.4 s at the read interval. */
 const inferWindows = 12;
 /** How long a running action must have been without need before it is given back. */
@@ -109,20 +105,6 @@ export function createCore(options: CoreOptions): Core {
     return { host, placement, observation, demand, supplyCores, contention };
   };
 
-  const isContended = (instanceId: string, now: number): boolean => {
-    const { waitCores, waitRatio } = host.policy.contention;
-    const windows = series.recent(instanceId, contendedWindows);
-    const [previous, newest] = windows;
-    if (!previous || !newest) return false;
-    const stale = now - newest.time > Math.max(staleSeconds, slower * newest.spanSeconds);
-    // Contended instances come fast: one that comes more slowly again has calmed within this window.
-    const calmed = newest.spanSeconds > slower * previous.spanSeconds;
-    if (stale || calmed) return false;
-    return windows.every(
-      o => o.waitCores >= waitCores && o.waitCores >= waitRatio * (o.usedCores + o.waitCores),
-    );
-  };
-
   const judgeOne = (grounds: Grounds, now: number, output: Output): Judgement => {
     const { instance } = grounds.placement;
     const running = host.running.get(instance.id);
@@ -130,7 +112,8 @@ export function createCore(options: CoreOptions): Core {
       attend(running, grounds, now, output);
       return ['acting', `action ${running.id} holds ${describeMoves(running.moves)}`];
     }
-    if (!isContended(instance.id, now))
+    const windows = series.recent(instance.id, contentionWindows);
+    if (!isContended(windows, host.policy.contention, now))
       return judgeCalm(grounds.observation, grounds.demand.q90, grounds.supplyCores);
     if (instance.id === '/')
       return ['blocked', 'the root cgroup holds the host itself: nothing is moved for it'];

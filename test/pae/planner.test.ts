@@ -152,3 +152,10 @@ test('contention that ended a moment ago is not acted on, neither by old windows
   const verdict = core.verdicts().find(each => each.instance === '/critical');
   t.notRegex(verdict?.why ?? '', /^it waits/);
 });
+
+test('mild contention has to last before anything is moved', t => {
+  const mild: StreamInstance = { id: '/critical', load: { used: 0.23, wait: 0.06 } };
+  const { run } = startStream([mild, ...batches(8)], [critical, batchRule]);
+  t.deepEqual(run(2.8).recommendations, []);
+  t.is(run(1).recommendations.length, 1);
+});
