@@ -29,7 +29,9 @@ export function isContended(
   const waits = (o: Observation, ratio: number) =>
     o.waitCores >= waitCores && o.waitCores >= ratio * (o.usedCores + o.waitCores);
   const severe = Math.max(severeRatio, waitRatio);
-  if (waits(newest, severe) && waits(previous, severe)) return true;
+  // The window in which it began is a long one of calm for the most part: its average says less.
+  const began = previous.spanSeconds > slower * newest.spanSeconds;
+  if (waits(newest, severe) && waits(previous, began ? waitRatio : severe)) return true;
   let lastedSeconds = 0;
   for (const window of [newest, previous, ...older]) {
     if (!waits(window, waitRatio)) return false;
