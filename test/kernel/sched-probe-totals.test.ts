@@ -13,6 +13,8 @@ import {
   makeBox,
   near,
   read,
+  readAll,
+  readTogether,
   schedstat,
   spin,
   startPinned,
@@ -37,8 +39,8 @@ kernelTest('no total falls and no CPU is charged twice in 100 quick reads with c
   churn.spawn('sh', '-c', 'while :; do (:); /bin/true; done');
   const sum = (all: Map<number, SchedTotals>) =>
     [...all.values()].reduce((ns, { runNs }) => ns + runNs, 0);
-  let last = probe.readTotals();
-  const [began, first] = [process.hrtime.bigint(), sum(last)];
+  const first = readAll(probe);
+  let last = first.all;
   for (let i = 0; i < 100; i += 1) {
     await pause(i % 10);
     const next = probe.readTotals();
@@ -48,7 +50,8 @@ kernelTest('no total falls and no CPU is charged twice in 100 quick reads with c
     }
     last = next;
   }
-  const used = (sum(last) - first) / Number(process.hrtime.bigint() - began);
+  const end = readAll(probe);
+  const used = (sum(end.all) - sum(first.all)) / 1e9 / (end.at - first.at);
   // Each CPU always has something to run: all of its time is somebody's, once.
   near(t, used, cpus, 0.02 * cpus, 'cores in use');
   t.deepEqual(probe.counters().lost, {
@@ -149,11 +152,9 @@ unifiedTest('on cgroup v2 the id is the one of the unified hierarchy', async t =
   const box = makeBox('usual', unifiedRoot);
   const child = await startPinned(box, 0, ...spin);
   await pause(200);
-  const from = read(probe, box);
-  const before = schedstat(child);
+  const [from, before] = readTogether(probe, box, () => schedstat(child));
   await pause(1500);
-  const to = read(probe, box);
-  const after = schedstat(child);
+  const [to, after] = readTogether(probe, box, () => schedstat(child));
   const { run, wait, seconds } = cores(from, to);
   near(t, run, (after.runNs - before.runNs) / 1e9 / seconds, 0.015, 'run');
   near(t, run + wait, 1, 0.01, 'run + wait');

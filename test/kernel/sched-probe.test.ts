@@ -10,6 +10,7 @@ import {
   near,
   read,
   readingsWithoutSwitch,
+  readTogether,
   schedstat,
   spin,
   startPinned,
@@ -60,11 +61,9 @@ kernelTest(
     const box = makeBox();
     const children = [await startPinned(box, 0, ...spin), await startPinned(box, 0, ...spin)];
     await pause(300);
-    const from = read(probe, box);
-    const before = children.map(schedstat);
+    const [from, before] = readTogether(probe, box, () => children.map(schedstat));
     await pause(3000);
-    const to = read(probe, box);
-    const after = children.map(schedstat);
+    const [to, after] = readTogether(probe, box, () => children.map(schedstat));
     const { run, wait, seconds } = cores(from, to);
     const delta = (field: 'runNs' | 'waitNs') =>
       after.reduce((sum, a, i) => sum + a[field] - (before[i]?.[field] ?? 0), 0) / 1e9 / seconds;
@@ -96,37 +95,37 @@ kernelTest('a hog alone with a quota of 20 % is throttled and does not wait', as
   const child = await startPinned(box, 0, ...spin);
   box.write('cpu.cfs_quota_us', '20000');
   await pause(500);
-  const from = read(probe, box);
-  const before = { ...schedstat(child), throttled: throttledSeconds(box) };
+  const accounts = () => ({ ...schedstat(child), throttled: throttledSeconds(box) });
+  const [from, before] = readTogether(probe, box, accounts);
   await pause(3000);
-  const to = read(probe, box);
+  const [to, after] = readTogether(probe, box, accounts);
   const { run, wait, throttled, seconds } = cores(from, to);
-  const delayed = (schedstat(child).waitNs - before.waitNs) / 1e9 / seconds;
-  near(t, run, 0.2, 0.02, 'run');
-  near(t, throttled, 0.8, 0.03, 'throttled');
-  near(t, wait, 0, 0.02, 'wait');
+  const delayed = (after.waitNs - before.waitNs) / 1e9 / seconds;
+  near(t, run, 0.2, 0.03, 'run');
+  near(t, run + wait + throttled, 1, 0.01, 'sum');
+  // Nought on a quiet machine; what else it does may keep the hog waiting for a moment, never for most of the time.
+  t.true(wait < 0.1, `wait: ${wait}`);
   // Two witnesses: the cgroup's own account (periods that have ended), and the task's, which mixes both.
-  near(t, throttled, (throttledSeconds(box) - before.throttled) / seconds, 0.04, 'cpu.stat');
+  near(t, throttled, (after.throttled - before.throttled) / seconds, 0.04, 'cpu.stat');
   near(t, wait + throttled, delayed, 0.04, 'schedstat');
-  const latencyMs = (to.totals.latencySumNs - from.totals.latencySumNs) / 1e6 / seconds;
-  t.true(latencyMs < 20, `latencies of a second add up to ${latencyMs} ms`);
+  const latency = (to.totals.latencySumNs - from.totals.latencySumNs) / 1e9 / seconds;
+  near(t, latency, wait, 0.02, 'latencies of a second, added up');
 });
 
 kernelTest('a hog with a quota and a neighbour shows both, throttling and waiting', async t => {
   const probe = startProbe();
   const [hog, neighbour] = [makeBox('most'), makeBox('most')];
   await startPinned(neighbour, 0, ...spin);
-  const child = await startPinned(hog, 0, ...spin);
+  await startPinned(hog, 0, ...spin);
   hog.write('cpu.cfs_quota_us', '20000');
   await pause(500);
-  const from = read(probe, hog);
-  const before = { ...schedstat(child), throttled: throttledSeconds(hog) };
+  const [from, before] = readTogether(probe, hog, () => throttledSeconds(hog));
   await pause(3000);
-  const to = read(probe, hog);
+  const [to, after] = readTogether(probe, hog, () => throttledSeconds(hog));
   const { run, wait, throttled, seconds } = cores(from, to);
   near(t, run, 0.2, 0.03, 'run');
   near(t, run + wait + throttled, 1, 0.01, 'sum');
-  near(t, throttled, (throttledSeconds(hog) - before.throttled) / seconds, 0.04, 'cpu.stat');
+  near(t, throttled, (after - before) / seconds, 0.04, 'cpu.stat');
   // Half of the CPU while it may run at all: it waits about as long as it runs.
   t.true(wait > 0.1 && wait < 0.35, `wait: ${wait}`);
 });

@@ -96,10 +96,14 @@ export const layout = {
   },
 } as const;
 
+/**
+ * In the order they are attached. The switch first: a wake-up that is seen before switches are leaves a stamp that the
+ * unseen switches do not end, and all of a later sleep is then charged (seconds, when this process is kept waiting between).
+ */
 const programs = [
+  'sched_switch',
   'sched_wakeup',
   'sched_wakeup_new',
-  'sched_switch',
   'sched_migrate_task',
 ] as const;
 
