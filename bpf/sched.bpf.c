@@ -19,9 +19,14 @@ static __always_inline int runnable(struct task_struct *task)
 
 	count(events);
 	state = state_of(task);
-	/* Already running or waiting: a wake-up that came before it went to sleep. */
-	if (!state || state->stamp > NOTHING_OPEN)
+	/* Already waiting: a wake-up of one that had not gone to sleep. */
+	if (!state || is_wait(state->stamp))
 		return 0;
+	if (is_run(state->stamp)) {
+		if (task->on_cpu)
+			return 0;
+		count(lost_switch);
+	}
 	now = bpf_ktime_get_ns();
 	if (task->on_cpu) {
 		__sync_lock_test_and_set(&state->stamp, now & ~WAITING);
@@ -54,7 +59,10 @@ static __always_inline void leave_cpu(struct task_struct *task, bool still_runna
 	if (still_runnable)
 		begin_wait(task, state, now);
 	stamp = __sync_lock_test_and_set(&state->stamp, still_runnable ? now | WAITING : NOTHING_OPEN);
-	if (stamp > NOTHING_OPEN)
+	/* It waited by what was seen, and ran. */
+	if (is_wait(stamp))
+		count(lost_switch);
+	if (is_run(stamp))
 		charge(task, state, totals_of(task), stamp, now, false);
 }
 
@@ -67,11 +75,14 @@ static __always_inline void enter_cpu(struct task_struct *task, __u64 now)
 	if (!state)
 		return;
 	stamp = __sync_lock_test_and_set(&state->stamp, now & ~WAITING);
-	if (stamp <= NOTHING_OPEN)
+	/* It ran elsewhere by what was seen. */
+	if (is_run(stamp))
+		count(lost_switch);
+	if (!is_wait(stamp))
 		return;
 	totals = totals_of(task);
 	charge(task, state, totals, stamp, now, false);
-	if (totals && (stamp & WAITING))
+	if (totals)
 		record_latency(state, totals, now);
 }
 
@@ -106,7 +117,7 @@ int BPF_PROG(sched_migrate_task, struct task_struct *task, int destination)
 	if (totals)
 		totals->migrations += 1;
 	stamp = state->stamp;
-	if (stamp <= NOTHING_OPEN || !(stamp & WAITING))
+	if (!is_wait(stamp))
 		return 0;
 	now = bpf_ktime_get_ns();
 	if (__sync_val_compare_and_swap(&state->stamp, stamp, now | WAITING) == stamp)
@@ -119,18 +130,11 @@ int BPF_PROG(sched_migrate_task, struct task_struct *task, int destination)
 	return 0;
 }
 
-/* Takes up a task that was there before the hooks; a hook that knows better meanwhile makes the exchange fail. */
-static __always_inline void adopt(struct task_struct *task, struct task_state *state, __u64 now)
-{
-	if (task->on_cpu) {
-		__sync_val_compare_and_swap(&state->stamp, 0, now & ~WAITING);
-	} else if (!is_asleep_on_queue(task)) {
-		begin_wait(task, state, now);
-		__sync_val_compare_and_swap(&state->stamp, 0, now | WAITING);
-	}
-}
-
-/* Charges what is open up to now. Who sleeps has nothing open: 10,000 sleepers cost a look at two words each. */
+/*
+ * Charges what is open up to now, and only what task_struct bears out: a kernel may withhold switches from BPF (one was
+ * met that runs no program while a thread of process 1 is current), and a stamp that they should have ended is not a
+ * time that somebody ran.
+ */
 SEC("iter/task")
 int flush(struct bpf_iter__task *ctx)
 {
@@ -138,23 +142,29 @@ int flush(struct bpf_iter__task *ctx)
 	struct task_state *state;
 	__u64 now, stamp;
 
-	if (!task || !task->pid || (!task->on_cpu && !task->on_rq))
+	if (!task || !task->pid)
 		return 0;
-	state = state_of(task);
+	state = is_asleep(task) ? bpf_task_storage_get(&tasks, task, 0, 0) : state_of(task);
 	if (!state)
 		return 0;
-	/* The stamp first: a time read before it could lie before the stamp and charge its end twice. */
+	/* The stamp first: a time, or a look at the task, from before it would not belong to it. */
 	stamp = *(volatile __u64 *)&state->stamp;
 	now = bpf_ktime_get_ns();
+	if (is_asleep(task)) {
+		if (stamp > NOTHING_OPEN && __sync_val_compare_and_swap(&state->stamp, stamp, NOTHING_OPEN) == stamp)
+			count(lost_switch);
+		return 0;
+	}
 	if (!stamp) {
 		adopt(task, state, now);
 		return 0;
 	}
 	now = (now & ~WAITING) | (stamp & WAITING);
-	if (stamp == NOTHING_OPEN || now <= stamp)
+	/* A hook is about to speak, or was not heard. */
+	if (is_run(stamp) != (task->on_cpu != 0) || now <= stamp)
 		return 0;
 	if (__sync_val_compare_and_swap(&state->stamp, stamp, now) == stamp)
-		charge(task, state, totals_of(task), stamp, now & ~WAITING, (stamp & WAITING) && is_throttled(task));
+		charge(task, state, totals_of(task), stamp, now & ~WAITING, is_wait(stamp) && is_throttled(task));
 	return 0;
 }
 

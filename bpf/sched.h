@@ -40,6 +40,8 @@ struct probe_stats {
 	/* What could not be charged to its instance: the map is full, or there was no memory for another entry. */
 	__u64 lost_instance_full;
 	__u64 lost_instance_memory;
+	/* A task was found where no switch that was seen had put it: what it did since is not charged. */
+	__u64 lost_switch;
 };
 
 #endif

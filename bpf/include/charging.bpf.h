@@ -1,114 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* Where time goes: the totals of a task and of its cgroup, and how an interval is charged to both. */
+/* How an interval begins and how it is charged, to its task and to the task's cgroup. */
 #ifndef SCULPTOR_CHARGING_BPF_H
 #define SCULPTOR_CHARGING_BPF_H
 
-#include "kernel.bpf.h"
 #include "core_fixes.bpf.h"
 #include "latency.bpf.h"
-#include "../sched.h"
-
-/* On cgroup v1 the `cpu` hierarchy names the instance, on v2 the one there is. */
-const volatile bool cgroup_v1 = false;
-
-/* Id of the root of every hierarchy: kernfs numbers its nodes from 1. */
-#define ROOT_CGROUP_ID 1ULL
-
-/* Lowest bit of a stamp: the interval is one of waiting, else of running. */
-#define WAITING 1ULL
-/* Stamps up to here are no time: 0, nothing is known of the task yet; this one, it sleeps or has ended. */
-#define NOTHING_OPEN 1ULL
-
-struct task_state {
-	/* When the open interval began, or was last charged up to; at most NOTHING_OPEN: none is. */
-	__u64 stamp;
-	/* When the present wait began, whatever has been charged of it. */
-	__u64 wait_began_ns;
-	/* Throttled part of the present wait. */
-	__u64 wait_throttled_ns;
-	/* The run queue whose account of throttled time is followed, and how far of it has been charged. */
-	__u64 throttled_queue;
-	__u64 throttled_base_ns;
-	__u64 run_ns;
-	__u64 wait_ns;
-	__u64 throttled_ns;
-	__u64 migrations;
-	/* Sum of the totals when they were last written out. */
-	__u64 dumped;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct task_state);
-} tasks SEC(".maps");
-
-/* Allocated as instances come: 1.3 KB each and CPU, and none for those that a host could have and has not. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 4096);
-	__type(key, __u64);
-	__type(value, struct instance_totals);
-} instances SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct probe_stats);
-} stats SEC(".maps");
-
-static const struct instance_totals no_totals;
-
-#define count(field)                                                                                                   \
-	do {                                                                                                           \
-		__u32 zero = 0;                                                                                        \
-		struct probe_stats *here = bpf_map_lookup_elem(&stats, &zero);                                         \
-                                                                                                                       \
-		if (here)                                                                                              \
-			here->field += 1;                                                                              \
-	} while (0)
-
-static __always_inline struct task_state *state_of(struct task_struct *task)
-{
-	struct task_state *state = bpf_task_storage_get(&tasks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-
-	if (!state)
-		count(lost_task_storage);
-	return state;
-}
-
-static __always_inline __u64 cgroup_of(struct task_struct *task)
-{
-	__u64 id;
-
-	if (!cgroup_v1)
-		return task->cgroups->dfl_cgrp->kn->id;
-	/* A task of the root may be scheduled in an autogroup, which has no cgroup: its id reads as 0. */
-	id = task->sched_task_group->css.cgroup->kn->id;
-	return id ? id : ROOT_CGROUP_ID;
-}
-
-static __always_inline struct instance_totals *totals_of(struct task_struct *task)
-{
-	__u64 id = cgroup_of(task);
-	struct instance_totals *totals = bpf_map_lookup_elem(&instances, &id);
-	long error;
-
-	if (totals)
-		return totals;
-	error = bpf_map_update_elem(&instances, &id, &no_totals, BPF_NOEXIST);
-	totals = bpf_map_lookup_elem(&instances, &id);
-	if (totals)
-		return totals;
-	if (error == -E2BIG)
-		count(lost_instance_full);
-	else
-		count(lost_instance_memory);
-	return NULL;
-}
+#include "state.bpf.h"
 
 static __always_inline void begin_wait(struct task_struct *task, struct task_state *state, __u64 now)
 {
@@ -192,6 +89,22 @@ static __always_inline void record_latency(struct task_state *state, struct inst
 	totals->latency_count += 1;
 	totals->latency_sum_ns += latency_ns;
 	totals->slots[latency_slot(latency_ns)] += 1;
+}
+
+static __always_inline bool is_asleep(struct task_struct *task)
+{
+	return !task->on_cpu && !task->on_rq;
+}
+
+/* Takes up a task that was there before the hooks; a hook that knows better meanwhile makes the exchange fail. */
+static __always_inline void adopt(struct task_struct *task, struct task_state *state, __u64 now)
+{
+	if (task->on_cpu) {
+		__sync_val_compare_and_swap(&state->stamp, 0, now & ~WAITING);
+	} else if (!is_asleep_on_queue(task)) {
+		begin_wait(task, state, now);
+		__sync_val_compare_and_swap(&state->stamp, 0, now | WAITING);
+	}
 }
 
 #endif

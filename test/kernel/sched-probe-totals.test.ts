@@ -54,12 +54,12 @@ kernelTest('no total falls and no CPU is charged twice in 100 quick reads with c
   const used = (sum(end.all) - sum(first.all)) / 1e9 / (end.at - first.at);
   // Each CPU always has something to run: all of its time is somebody's, once.
   near(t, used, cpus, 0.02 * cpus, 'cores in use');
-  t.deepEqual(probe.counters().lost, {
-    task_storage: 0,
-    instance_map_full: 0,
-    instance_memory: 0,
-    recursion: 0,
-  });
+  // Switches that this kernel does not show are no fault of the probe's, and two creators of one storage may meet.
+  const { instance_map_full, instance_memory, recursion } = probe.counters().lost;
+  t.deepEqual(
+    { instance_map_full, instance_memory, recursion },
+    { instance_map_full: 0, instance_memory: 0, recursion: 0 },
+  );
 });
 
 function neverFell(before: SchedTotals, after: SchedTotals): boolean {

@@ -41,6 +41,8 @@ export type LostReason =
   | 'instance_map_full'
   /** No memory for one more instance: likewise. */
   | 'instance_memory'
+  /** A switch that the kernel did not show: what the task did up to the next one is not charged. */
+  | 'unseen_switch'
   /** The program was interrupted by an event of its own kind. */
   | 'recursion';
 
@@ -92,7 +94,8 @@ export const layout = {
     lostTaskStorage: 8,
     lostInstanceFull: 16,
     lostInstanceMemory: 24,
-    bytes: 32,
+    lostSwitch: 32,
+    bytes: 40,
   },
 } as const;
 
@@ -209,7 +212,8 @@ export function decodeTasks(records: Buffer): TaskTotals[] {
 }
 
 function readCounters(object: BpfObject, entries: number): ProbeCounters {
-  const { events, lostTaskStorage, lostInstanceFull, lostInstanceMemory, bytes } = layout.stats;
+  const { events, lostTaskStorage, lostInstanceFull, lostInstanceMemory, lostSwitch, bytes } =
+    layout.stats;
   // One entry of an array, key 0: the values of all CPUs.
   const values = object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0);
   const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
@@ -224,6 +228,7 @@ function readCounters(object: BpfObject, entries: number): ProbeCounters {
       task_storage: sum(lostTaskStorage),
       instance_map_full: sum(lostInstanceFull),
       instance_memory: sum(lostInstanceMemory),
+      unseen_switch: sum(lostSwitch),
       recursion: Object.values(object.programStats()).reduce((n, { missed }) => n + missed, 0),
     },
     entries,

@@ -52,6 +52,7 @@ const inTypeScript: Record<string, { struct: string; fields: Record<string, stri
       lostTaskStorage: 'lost_task_storage',
       lostInstanceFull: 'lost_instance_full',
       lostInstanceMemory: 'lost_instance_memory',
+      lostSwitch: 'lost_switch',
     },
   },
 };
