@@ -12,6 +12,8 @@ export const contentionWindows = 20;
 /** A window that is older, or than one and a half of its own span, says nothing of now. */
 const staleSeconds = 0.4;
 const slower = 1.5;
+/** From 200 ms back to 1 s is a factor of five; on a starved host a read comes late by a factor of two, and is no calm. */
+const muchSlower = 3;
 
 /** Whether these windows, oldest first, are contention that goes on at `now` (seconds since the epoch). */
 export function isContended(
@@ -23,7 +25,7 @@ export function isContended(
   if (!previous || !newest) return false;
   const stale = now - newest.time > Math.max(staleSeconds, slower * newest.spanSeconds);
   // Contended instances come fast: one that comes more slowly again has calmed within this window.
-  const calmed = newest.spanSeconds > slower * previous.spanSeconds;
+  const calmed = newest.spanSeconds > muchSlower * previous.spanSeconds;
   if (stale || calmed) return false;
   const { waitCores, waitRatio } = policy;
   const waits = (o: Observation, ratio: number) =>

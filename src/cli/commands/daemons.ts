@@ -4,6 +4,7 @@ import type { Running } from '../../contract/ports.ts';
 import { readPrivateKey, readPublicKeys } from '../../otlp/signing.ts';
 import { type CommonOptions, configOf, withCommonOptions } from '../options.ts';
 import type { PartContext } from '../parts.ts';
+import { raisePriority } from '../priority.ts';
 import { requirePrivilege } from '../privilege.ts';
 import { sayOnStderr, untilStopped } from '../run-until.ts';
 
@@ -46,6 +47,7 @@ export function addDaemons(program: Command): void {
     withCommonOptions(command).action(async (options: CommonOptions) => {
       const config = configOf(options);
       if (daemon.privileged) requirePrivilege(daemon.name);
+      raisePriority();
       const stopped = untilStopped();
       const parts = await import('../parts.ts');
       const running = await daemon.start(parts, parts.createContext(config, sayOnStderr));

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { type CommonOptions, configOf, withCommonOptions } from '../options.ts';
+import { raisePriority } from '../priority.ts';
 import { requirePrivilege } from '../privilege.ts';
 import { sayOnStderr, untilStopped } from '../run-until.ts';
 
@@ -13,6 +14,7 @@ export function addUp(program: Command): void {
     async (options: CommonOptions & { untilStdinEnds?: boolean }) => {
       const config = configOf(options);
       requirePrivilege('up');
+      raisePriority();
       const stopped = untilStopped({ stdinEnd: options.untilStdinEnds === true });
       // Loaded here: the commands that only ask need neither gRPC nor ONNX.
       const [{ createContext }, { startUp }] = await Promise.all([
