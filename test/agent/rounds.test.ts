@@ -65,7 +65,13 @@ function stage(t: ExecutionContext, options: { temporality?: string; config?: ob
       },
       counters: () => ({
         events: 42,
-        lost: { task_storage: 0, instance_map_full: 3, instance_memory: 0, recursion: 0 },
+        lost: {
+          task_storage: 0,
+          instance_map_full: 3,
+          instance_memory: 0,
+          unseen_switch: 0,
+          recursion: 0,
+        },
         entries: totals.size,
         memoryBytes: 1,
       }),
@@ -381,6 +387,7 @@ test('what was lost is told by reason, with zeros for what never happened', asyn
     task_storage: 0,
     instance_map_full: 3,
     instance_memory: 0,
+    unseen_switch: 0,
     recursion: 0,
     instance_unnamed: 0,
     failed_reads: 0,

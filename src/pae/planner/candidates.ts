@@ -267,7 +267,9 @@ function lossesTo(
     .filter(isBacklogged)
     .reduce((sum, { observation }) => sum + observation.usedCores, 0);
   const lossRatio = Math.min(1, Math.max(0, takenCores) / Math.max(1e-9, lostFrom) + overhead);
-  return contenders.map(contender => ({
+  // The root cgroup is the host itself, us among it: no instance, and no neighbour to the sculptor's verification either.
+  const neighbours = contenders.filter(({ placement }) => placement.cgroup.parent !== null);
+  return neighbours.map(contender => ({
     instance: contender.placement.instance.id,
     lossRatio: isBacklogged(contender) ? lossRatio : overhead,
     limitRatio:
