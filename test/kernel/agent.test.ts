@@ -130,10 +130,16 @@ test('the agent tells run time and wait of a real cgroup, its placement, and its
     await scene.end();
     await eventually('its end', 5, () => told.placementsOf(id).find(each => !each.alive));
     t.is(told.agent.status().exports.lastFailure, null);
+    // What others on this machine bring about: cgroups that were too short-lived to be named, switches that the kernel does
+    // not show, a storage that could not be had while they fork.
+    const {
+      instance_unnamed: _,
+      unseen_switch: __,
+      task_storage: ___,
+      ...ours
+    } = told.agent.status().lost;
     t.deepEqual(
-      Object.entries(told.agent.status().lost).filter(
-        ([reason, count]) => count > 0 && reason !== 'instance_unnamed',
-      ),
+      Object.entries(ours).filter(([, count]) => count > 0),
       [],
     );
   } finally {
