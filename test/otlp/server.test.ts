@@ -5,9 +5,11 @@ import { join } from 'node:path';
 import { Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import test, { type ExecutionContext } from 'ava';
 import { ConfigError, ProtocolError } from '../../src/contract/errors.ts';
+import { loadNative } from '../../src/linux/native.ts';
 import { createExportClient, type SendResult } from '../../src/otlp/export-client.ts';
 import { type OtlpServerOptions, type Outcome, startOtlpServer } from '../../src/otlp/server.ts';
 import { exportMethod } from '../../src/otlp/services.ts';
+import { needs } from '../support/needs.ts';
 import { ownUid, socketFolder, until } from '../support/sockets.ts';
 
 const ok: Outcome = { kind: 'ok' };
@@ -195,6 +197,20 @@ test('a signal without a handler is refused', async t => {
   const { client } = await start(t, { handlers: {} });
   const result = await client.send(Buffer.from('x'));
   t.is(result.kind, 'refused');
+});
+
+needs('addon')('the kernel itself tells the user of a peer', async t => {
+  const native = loadNative();
+  const uids: number[] = [];
+  const { client } = await start(t, {
+    peerUid: fd => {
+      const { uid } = native.peerCredentials(fd);
+      uids.push(uid);
+      return uid;
+    },
+  });
+  t.deepEqual(await client.send(Buffer.from('x')), ok);
+  t.deepEqual(uids, [ownUid()]);
 });
 
 test('the socket is for its owner and group only', async t => {
