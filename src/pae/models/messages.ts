@@ -16,7 +16,7 @@ export type WorkerReply =
   /** The model cannot be used; the thread ends. */
   | {
       readonly kind: 'unusable';
-      readonly code: 'MODEL_TENSOR' | 'MODEL_RUN';
+      readonly code: 'MODEL_TENSOR';
       readonly message: string;
       readonly expected: string;
       readonly actual: string;

@@ -7,11 +7,13 @@ export type MetTensor = {
   readonly shape: readonly (number | string)[];
 };
 
+export type Mismatch = { readonly expected: string; readonly actual: string };
+
 /** Where the tensors of a model differ from its manifest; null: nowhere. Order does not matter, names and sizes do. */
 export function tensorMismatch(
   manifest: Manifest,
   met: { readonly inputs: readonly MetTensor[]; readonly outputs: readonly MetTensor[] },
-): { readonly expected: string; readonly actual: string } | null {
+): Mismatch | null {
   for (const side of ['inputs', 'outputs'] as const) {
     const expected = manifest[side].map(inWords).sort().join('; ');
     const actual = met[side].map(metInWords).sort().join('; ');

@@ -1,9 +1,22 @@
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import {
+  copyFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
 import { ModelError } from '../../../src/contract/errors.ts';
-import { defaultModelFolder, startForecaster } from '../../../src/pae/models/forecaster.ts';
+import {
+  defaultModelFolder,
+  type Forecaster,
+  startForecaster,
+} from '../../../src/pae/models/forecaster.ts';
 import { loadModel } from '../../../src/pae/models/load-model.ts';
 import type { Manifest } from '../../../src/pae/models/manifest.ts';
 import { realTime } from '../../support/sockets.ts';
@@ -78,6 +91,38 @@ test('a model whose tensors differ from its manifest is refused, with both', asy
   t.regex(String(error?.context['actual']), /forecast float32 \[batch, 12, 3\]/);
 });
 
+test('a tensor that has another name in the manifest is refused, with both names', async t => {
+  const folder = copyOfModel(t, manifest => ({
+    ...manifest,
+    inputs: manifest.inputs.map(input =>
+      input.role === 'window' ? { ...input, name: 'history' } : input,
+    ),
+  }));
+  const error = await t.throwsAsync(startForecaster({ folder, ...quiet }), {
+    instanceOf: ModelError,
+    code: 'MODEL_TENSOR',
+  });
+  t.regex(String(error?.context['expected']), /history float32 \[batch, 48\]/);
+  t.regex(String(error?.context['actual']), /window float32 \[batch, 48\]/);
+});
+
+test('a model that declares what the manifest says and folds series into one another is refused when it is tried', async t => {
+  const onnx = readFileSync(join(shipped, 'model.onnx'));
+  const sizes = (...values: number[]) => Buffer.from(BigInt64Array.from(values, BigInt).buffer);
+  // In place of [series, 12 steps, 3 quantiles]: two series share a row, and what is cut from it looks as it should.
+  const at = onnx.indexOf(sizes(-1, 12, 3));
+  t.true(at > 0);
+  sizes(-1, 12, 6).copy(onnx, at);
+  const sha256 = createHash('sha256').update(onnx).digest('hex');
+  const folder = copyOfModel(t, manifest => ({ ...manifest, sha256 }));
+  writeFileSync(join(folder, 'model.onnx'), onnx);
+  const error = await t.throwsAsync(startForecaster({ folder, ...quiet }), {
+    instanceOf: ModelError,
+    code: 'MODEL_TENSOR',
+  });
+  t.is(error?.context['expected'], 'a model that runs on 7 series');
+});
+
 test('a file that is no ONNX model is refused, though its sum is right', async t => {
   const sha256 = '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08';
   const folder = copyOfModel(t, manifest => ({ ...manifest, sha256 }));
@@ -105,6 +150,69 @@ test('forecasts are quantiles in order, the same again for the same input, whate
   t.deepEqual(await forecaster.forecast(waves, zeros()), all);
 });
 
+test('quantiles ascend and are not below zero on any window and state', async t => {
+  const forecaster = await startForecaster({ folder: shipped, ...quiet });
+  t.teardown(() => forecaster.stop());
+  const values = (max: number, length: number) =>
+    fc
+      .array(fc.float({ min: 0, max, noNaN: true }), { minLength: length, maxLength: length })
+      .map(row => Float32Array.from(row));
+  await fc.assert(
+    fc.asyncProperty(values(256, 48), values(1, forecaster.stateWidth), async (history, state) => {
+      const { quantiles } = await forecaster.forecast([history], [state]);
+      const row = quantiles[0] ?? new Float32Array();
+      return Array.from({ length: 12 }, (_, h) => row.subarray(h * 3, h * 3 + 3)).every(
+        ([q50 = -1, q90 = -1, q95 = -1]) => q50 >= 0 && q50 <= q90 && q90 <= q95,
+      );
+    }),
+    { numRuns: 30, seed: 20261124 },
+  );
+  t.pass();
+});
+
+test('a flat series forecasts flat', async t => {
+  const forecaster = await startForecaster({ folder: shipped, ...quiet });
+  t.teardown(() => forecaster.stop());
+  const cores = [0, 0.02, 1, 30];
+  const { quantiles } = await forecaster.forecast(
+    cores.map(value => window(() => value)),
+    cores.map(() => new Float32Array(forecaster.stateWidth)),
+  );
+  for (const [i, value] of cores.entries())
+    for (const quantile of quantiles[i] ?? [])
+      t.true(Math.abs(quantile - value) <= 0.02 * value + 0.002, `${quantile} for ${value}`);
+});
+
+test('a series that is not finite spoils its own forecast only', async t => {
+  const forecaster = await startForecaster({ folder: shipped, ...quiet });
+  t.teardown(() => forecaster.stop());
+  const fresh = () => new Float32Array(forecaster.stateWidth);
+  const calm = window(i => 1 + 0.1 * Math.sin(i));
+  const alone = await forecaster.forecast([calm], [fresh()]);
+  const spoilt = window(i => (i === 40 ? Number.NaN : 1));
+  const both = await forecaster.forecast([spoilt, calm], [fresh(), fresh()]);
+  t.true(both.quantiles[0]?.every(Number.isNaN));
+  both.quantiles[1]?.forEach((value, i) => {
+    t.true(Math.abs(value - (alone.quantiles[0]?.[i] ?? 0)) < 1e-5);
+  });
+  // Its state lets it recover once the window is whole again.
+  const [state = fresh()] = both.states;
+  const later = await forecaster.forecast([calm], [state]);
+  t.true(later.quantiles[0]?.every(Number.isFinite));
+});
+
+test('a window or a state of another size is refused, with both sizes', async t => {
+  const forecaster = await startForecaster({ folder: shipped, ...quiet });
+  t.teardown(() => forecaster.stop());
+  const whole = window(() => 1);
+  const fresh = new Float32Array(forecaster.stateWidth);
+  const refused = { instanceOf: ModelError, code: 'MODEL_RUN' };
+  const short = await t.throwsAsync(forecaster.forecast([whole.subarray(1)], [fresh]), refused);
+  t.regex(short?.message ?? '', /window: wanted 1 × 48 values, got 1 × 47/);
+  const missing = await t.throwsAsync(forecaster.forecast([whole, whole], [fresh]), refused);
+  t.regex(missing?.message ?? '', /state: wanted 2 × 5 values, got 1 × 5/);
+});
+
 test('a series ten times as large has a forecast ten times as large', async t => {
   const forecaster = await startForecaster({ folder: shipped, ...quiet });
   t.teardown(() => forecaster.stop());
@@ -128,6 +236,42 @@ test('quantiles that turn out too low rise by the state that goes in and out', a
   const { quantiles, states } = await forecaster.forecast([calm, calm], [fresh, tooLow]);
   t.true((quantiles[1]?.[1] ?? 0) > (quantiles[0]?.[1] ?? 0));
   t.true((states[1]?.[3] ?? 0) > 0);
+});
+
+// Serial: it counts the threads of this process.
+test.serial(
+  'a forecaster that is stopped leaves no thread, and starts none when asked again',
+  async t => {
+    const threads = () => readdirSync('/proc/self/task').length;
+    const ask = (forecaster: Forecaster) =>
+      forecaster.forecast([window(() => 1)], [new Float32Array(forecaster.stateWidth)]);
+    const counts: number[] = [];
+    // The first one starts threads of the process itself, which stay.
+    for (let i = 0; i < 3; i += 1) {
+      const forecaster = await startForecaster({ folder: shipped, ...quiet });
+      await ask(forecaster);
+      await forecaster.stop();
+      await t.throwsAsync(ask(forecaster), { code: 'MODEL_RUN', message: /was stopped/ });
+      t.is(forecaster.counters().modelRestarts, 0);
+      counts.push(threads());
+    }
+    t.is(counts[2], counts[0]);
+  },
+);
+
+test('who asks while the thread is started again waits for the same one, and a stop ends it', async t => {
+  const forecaster = await startForecaster({
+    folder: shipped,
+    ...quiet,
+    workerUrl: new URL('./dying-worker.ts', import.meta.url),
+  });
+  const ask = () =>
+    forecaster.forecast([window(() => 1)], [new Float32Array(forecaster.stateWidth)]);
+  await t.throwsAsync(ask(), { code: 'MODEL_RUN' });
+  const asked = Promise.allSettled([ask(), ask()]);
+  await forecaster.stop();
+  for (const { status } of await asked) t.is(status, 'rejected');
+  t.is(forecaster.counters().modelRestarts, 1);
 });
 
 test('a thread that dies answers with an error, is started again, and in the end left alone', async t => {
