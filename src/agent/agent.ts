@@ -10,10 +10,10 @@ import { openOwnMasks } from '../linux/own-masks.ts';
 import type { Roots } from '../linux/roots.ts';
 import { createEventsExporter, type EventsExporter } from '../otlp/events-exporter.ts';
 import { createMetricsExporter } from '../otlp/metrics-exporter.ts';
-import { createOutbox } from './outbox.ts';
+import { createOutbox } from '../otlp/outbox.ts';
+import { temporalityFrom } from '../otlp/temporality.ts';
 import { startSchedProbe } from './probes/sched.ts';
 import { createRounds } from './rounds.ts';
-import { temporalityFrom } from './temporality.ts';
 
 export type AgentOptions = {
   readonly config: AgentConfig;

@@ -1,17 +1,18 @@
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
 import type { AgentConfig } from '../contract/config.ts';
 import type { OutgoingEvent } from '../contract/events.ts';
-import { attr } from '../contract/metrics.ts';
+import { attr, scopes } from '../contract/metrics.ts';
 import type { Clock } from '../contract/ports.ts';
 import { findVm } from '../linux/instance-at.ts';
 import type { PlacementReader } from '../linux/placement.ts';
 import { readBootTime, readCpuTimes, readTaskStat } from '../linux/procfs.ts';
+import { resourceMetrics, type Sample } from '../otlp/metric-data.ts';
+import type { Outbox } from '../otlp/outbox.ts';
+import type { Temporal } from '../otlp/temporality.ts';
 import { createFarewells } from './farewells.ts';
 import { createTopologyTeller, placementEvent } from './host-events.ts';
 import { createHotTasks } from './hot-tasks.ts';
 import { contended, createInstanceBook, type LivingInstance } from './instances.ts';
-import { resourceMetrics, type Sample } from './metric-data.ts';
-import type { Outbox } from './outbox.ts';
 import { createPlacements } from './placements.ts';
 import type { SchedProbe } from './probes/sched.ts';
 import {
@@ -24,7 +25,6 @@ import {
   taskSamples,
 } from './samples.ts';
 import { selfSamples } from './self.ts';
-import type { Temporal } from './temporality.ts';
 
 export type RoundsOptions = {
   readonly config: AgentConfig;
@@ -183,10 +183,10 @@ export function createRounds(options: RoundsOptions): Rounds {
       host.push(...selfSamples(selfCounts(), began));
     }
     const resources = [...samples].map(([living, list]) =>
-      resourceMetrics(instanceResource(identity, living), list, time, temporal),
+      resourceMetrics(scopes.agent, instanceResource(identity, living), list, time, temporal),
     );
     if (host.length > 0)
-      resources.push(resourceMetrics(hostResource(identity), host, time, temporal));
+      resources.push(resourceMetrics(scopes.agent, hostResource(identity), host, time, temporal));
     return resources;
   };
 

@@ -1,9 +1,9 @@
 import type { AgentConfig } from '../contract/config.ts';
 import { attr } from '../contract/metrics.ts';
 import { containerIdOf } from '../linux/instance-at.ts';
+import type { Sample } from '../otlp/metric-data.ts';
 import type { HotTask } from './hot-tasks.ts';
 import type { LivingInstance } from './instances.ts';
-import type { Sample } from './metric-data.ts';
 import { explicitHistogram, exponentialHistogram } from './probes/sched.ts';
 
 /** What names the host and the agent in every resource. */

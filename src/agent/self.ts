@@ -1,5 +1,5 @@
 import { attr } from '../contract/metrics.ts';
-import type { Sample } from './metric-data.ts';
+import type { Sample } from '../otlp/metric-data.ts';
 
 export type SelfCounts = {
   readonly events: number;

@@ -147,6 +147,14 @@ export const metrics = {
     of: 'self',
     description: 'Time spent reading the maps.',
   },
+  'sculptor.samples.lost': {
+    unit: '{sample}',
+    type: 'counter',
+    headline: false,
+    of: 'self',
+    description:
+      'Samples that the engine or the sculptor (service.name) received and could not use, by reason, such as late or not-finite.',
+  },
 } as const satisfies Record<string, MetricSpec>;
 
 export type MetricName = keyof typeof metrics;

@@ -15,6 +15,7 @@ import {
 export type SkipReason =
   | 'summary'
   | 'no-value'
+  | 'not-finite'
   | 'no-time'
   | 'no-temporality'
   | 'negative-values'
@@ -69,6 +70,8 @@ export function readNumberPoint(cursor: Cursor): PointRead | SkipReason {
     }
   });
   if (flags % 2 === noRecordedValue || value === null) return 'no-value';
+  // NaN and infinity would go on through every sum and forecast that they meet.
+  if (!Number.isFinite(value)) return 'not-finite';
   return time === 0 ? 'no-time' : { attributes, start, time, value };
 }
 

@@ -6,7 +6,9 @@ import type { Clock, Running, Say } from '../contract/ports.ts';
 import type { ModelIdentity, Recommendation } from '../contract/recommendation.ts';
 import { decodeLogs } from '../otlp/decode-logs.ts';
 import { decodeMetrics } from '../otlp/decode-metrics.ts';
+import type { Skipped } from '../otlp/decode-points.ts';
 import { createEventsExporter } from '../otlp/events-exporter.ts';
+import { type Losses, startLossMetric } from '../otlp/loss-metric.ts';
 import { type Outcome, startOtlpServer } from '../otlp/server.ts';
 import { signedEvent } from '../otlp/signing.ts';
 import { uidsOf } from '../otlp/users.ts';
@@ -74,6 +76,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   const epoch = Math.round(clock.unixSeconds() * 1000);
   /** Log records without an event name. */
   const skipped = { unnamed: 0 };
+  const skippedPoints: Skipped = {};
   let sequence = 0;
   let recent: Recommendation[] = [];
 
@@ -102,7 +105,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   };
 
   const takeMetrics = async (request: Buffer): Promise<Outcome> => {
-    const fresh = intake.metrics(decodeMetrics(request));
+    const fresh = intake.metrics(decodeMetrics(request, skippedPoints));
     // Judged as they arrive: the 1 s clock would add half a second to the time to act.
     tell(core.judge(clock.unixSeconds(), fresh));
     return { kind: 'ok' };
@@ -122,6 +125,19 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     queueRequests: sockets.queueRequests,
     peerUid: options.peerUid,
     handlers: { metrics: takeMetrics, logs: takeLogs },
+  });
+
+  const lostSamples = (): Losses => {
+    const { late, incomplete, notCumulative, evicted } = core.series.counters();
+    return { late, incomplete, 'not-cumulative': notCumulative, evicted, ...skippedPoints };
+  };
+  const losses = startLossMetric({
+    endpoint: config.endpoint,
+    scope: scopes.engine,
+    service: 'sculptor-engine',
+    hostId: () => core.host.topology?.hostId,
+    clock,
+    read: lostSamples,
   });
 
   const beat = (): void => {
@@ -175,6 +191,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       counters: {
         ...intake.counters(),
         ...skipped,
+        ...skippedPoints,
         ...core.series.counters(),
         ...forecasting.counters(),
         ...forecaster.counters(),
@@ -188,6 +205,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     stop: async () => {
       for (const cancel of cancels) cancel();
       await server.stop();
+      await losses.stop();
       await events.stop();
       await forecaster.stop();
     },

@@ -18,7 +18,14 @@ type Cumulative = {
 };
 type Series = { start: number; readonly samples: Cumulative[]; lastTouched: number };
 
-export type SeriesCounters = { late: number; resets: number; incomplete: number; evicted: number };
+export type SeriesCounters = {
+  late: number;
+  resets: number;
+  incomplete: number;
+  /** Deltas: a lost one would go unseen, so rates are told from cumulative series only. */
+  notCumulative: number;
+  evicted: number;
+};
 
 export type SeriesStore = {
   /** Takes the headline points of one resource; answers the observation they complete, if any. */
@@ -50,7 +57,13 @@ const keepSamples = 700;
 /** Keeps cumulative headline series by instance, and answers rates. Bounded: the instance that was silent longest goes. */
 export function createSeriesStore(maxInstances: number): SeriesStore {
   const byInstance = new Map<string, Series>();
-  const counters: SeriesCounters = { late: 0, resets: 0, incomplete: 0, evicted: 0 };
+  const counters: SeriesCounters = {
+    late: 0,
+    resets: 0,
+    incomplete: 0,
+    notCumulative: 0,
+    evicted: 0,
+  };
 
   const append = (instanceId: string, start: number, sample: Cumulative): Observation | null => {
     let series = byInstance.get(instanceId);
@@ -102,6 +115,10 @@ export function createSeriesStore(maxInstances: number): SeriesStore {
         [used, wait, throttled].some(point => typeof point.value !== 'number')
       ) {
         counters.incomplete += 1;
+        return null;
+      }
+      if ([used, wait, throttled].some(point => point.temporality !== 'cumulative')) {
+        counters.notCumulative += 1;
         return null;
       }
       const sample = {

@@ -8,7 +8,7 @@ import { type Outcome, startOtlpServer } from '../otlp/server.ts';
 import type { Signal } from '../otlp/services.ts';
 import { uidsOf } from '../otlp/users.ts';
 import { type Destination, routeLogs } from './route-logs.ts';
-import { withoutForecasts } from './tap-metrics.ts';
+import { withoutOwnMetrics } from './tap-metrics.ts';
 
 export type PipelineOptions = {
   readonly config: PipelineConfig;
@@ -81,13 +81,13 @@ export async function startPipeline(options: PipelineOptions): Promise<Pipeline>
 
 type PipelineCount =
   | `routed.${Destination}.${'records' | 'requests'}`
-  | `dropped.${'unnamed' | 'unrouted' | 'own-forecasts'}`;
+  | `dropped.${'unnamed' | 'unrouted' | 'own-metrics'}`;
 type Add = (key: PipelineCount, amount?: number) => void;
 
 /** A copy to each, never refused: a destination that is dead or slow loses its oldest copies, and that is counted. */
 function tapMetrics(request: Buffer, queues: Queues, add: Add): Outcome {
-  const forEngine = withoutForecasts(request);
-  if (forEngine !== request) add('dropped.own-forecasts');
+  const forEngine = withoutOwnMetrics(request);
+  if (forEngine !== request) add('dropped.own-metrics');
   if (forEngine) {
     add('routed.engine.requests');
     queues.engine.metrics.push(forEngine);

@@ -14,10 +14,10 @@ const scopeTag = 10; // ScopeMetrics.scope, field 1
 
 /**
  * What the engine gets of an ExportMetricsServiceRequest: the same bytes, without resources that the engine itself
- * reported (its forecasts), since what a part says is never its own input. Null when nothing is left.
+ * reported, since what a part says is never its own input. Null when nothing is left.
  * @throws ProtocolError OTLP_MALFORMED with the byte offset
  */
-export function withoutForecasts(request: Buffer): Buffer | null {
+export function withoutOwnMetrics(request: Buffer): Buffer | null {
   const cursor = cursorOver(request);
   const kept: Buffer[] = [];
   let all = true;

@@ -8,6 +8,7 @@ import type { Say } from '../contract/ports.ts';
 import type { Attributes, LogEvent } from '../contract/telemetry.ts';
 import { decodeLogs } from '../otlp/decode-logs.ts';
 import { decodeMetrics } from '../otlp/decode-metrics.ts';
+import type { Skipped } from '../otlp/decode-points.ts';
 import type { Outcome } from '../otlp/server.ts';
 import { verifyEvent } from '../otlp/signing.ts';
 import { unknownId } from './action-log.ts';
@@ -38,6 +39,7 @@ export type IntakeCount =
   | 'ignored.other-host'
   | 'ignored.older-heartbeat'
   | 'ignored.stale-heartbeat'
+  | 'ignored.not-cumulative'
   | 'refused.unsigned'
   | 'refused.bad-signature'
   | 'refused.malformed'
@@ -55,7 +57,10 @@ type Acted = 'sculptor.recommendation' | 'sculptor.withdrawal' | 'sculptor.heart
 export function createIntake(parts: IntakeParts) {
   const counts = new Map<IntakeCount, number>();
   const count = (what: IntakeCount) => counts.set(what, (counts.get(what) ?? 0) + 1);
+  const skipped: Skipped = {};
   return {
+    /** Points that could not be read, by reason. */
+    skipped: (): Readonly<Skipped> => skipped,
     counters: (): Readonly<Record<string, number>> => Object.fromEntries(counts),
 
     /** A refusal by policy is a success; what is no event of ours to act on is named in a partial success. */
@@ -75,7 +80,7 @@ export function createIntake(parts: IntakeParts) {
     },
 
     metrics: async (request: Buffer): Promise<Outcome> => {
-      for (const { resource, points } of decodeMetrics(request)) {
+      for (const { resource, points } of decodeMetrics(request, skipped)) {
         const instance = resource[attr.instanceId];
         if (resource[attr.hostId] !== parts.hostId || typeof instance !== 'string') {
           count('ignored.other-host');
@@ -83,7 +88,10 @@ export function createIntake(parts: IntakeParts) {
         }
         for (const point of points) {
           if (!isHeadline(point.metric) || typeof point.value !== 'number') continue;
-          if (point.temporality !== 'cumulative') continue;
+          if (point.temporality !== 'cumulative') {
+            count('ignored.not-cumulative');
+            continue;
+          }
           parts.series.add(instance, point.metric, point.time, point.value);
           count('points');
         }

@@ -8,6 +8,7 @@ import type { Cancel, Running } from '../contract/ports.ts';
 import type { Native } from '../linux/native.ts';
 import type { Roots } from '../linux/roots.ts';
 import { createEventsExporter } from '../otlp/events-exporter.ts';
+import { type Losses, startLossMetric } from '../otlp/loss-metric.ts';
 import { startOtlpServer } from '../otlp/server.ts';
 import { uidsOf } from '../otlp/users.ts';
 import { type CoreOptions, createCore } from './core.ts';
@@ -80,6 +81,14 @@ export async function startSculptor(options: SculptorOptions): Promise<Sculptor>
     const server = await listen(options, core);
     const failures = { count: 0 };
     const timers = startTimers(options, core, failures);
+    const losses = startLossMetric({
+      endpoint: config.endpoint,
+      scope: scopes.sculptor,
+      service: 'sculptor',
+      hostId: () => options.hostId,
+      clock: options.clock,
+      read: () => lostSamples(core),
+    });
     core.tellPolicy();
     return {
       status: () =>
@@ -99,6 +108,7 @@ export async function startSculptor(options: SculptorOptions): Promise<Sculptor>
         // Given back before anything that could hang: sockets and peers come after.
         core.end();
         await server.stop();
+        await losses.stop();
         await events.stop();
         store.close();
       },
@@ -145,6 +155,17 @@ function startTimers(
     every(policySeconds, core.tellPolicy),
     every(pruneSeconds, core.prune),
   ];
+}
+
+function lostSamples({ series, intake }: Core): Losses {
+  const { late, instancesDropped } = series.counters;
+  const notCumulative = intake.counters()['ignored.not-cumulative'] ?? 0;
+  return {
+    late,
+    evicted: instancesDropped,
+    'not-cumulative': notCumulative,
+    ...intake.skipped(),
+  };
 }
 
 function statusOf(

@@ -2,14 +2,14 @@ import { statSync } from 'node:fs';
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
 import test, { type ExecutionContext } from 'ava';
 import { emptyTotals } from '../../src/agent/add-change.ts';
-import { createOutbox } from '../../src/agent/outbox.ts';
 import type { SchedTotals, TaskTotals } from '../../src/agent/probes/sched.ts';
 import { createRounds } from '../../src/agent/rounds.ts';
-import { temporalityFrom } from '../../src/agent/temporality.ts';
 import { agentConfigSchema } from '../../src/contract/config.ts';
 import { detailAttribute, type OutgoingEvent } from '../../src/contract/events.ts';
 import { type Placement, placementSchema, topologySchema } from '../../src/contract/host.ts';
 import { readCgroupLayout } from '../../src/linux/cgroups.ts';
+import { createOutbox } from '../../src/otlp/outbox.ts';
+import { temporalityFrom } from '../../src/otlp/temporality.ts';
 import { makeTree, mounts, taskFiles } from '../linux/tree.ts';
 import { steppedClock } from '../support/stepped-clock.ts';
 

@@ -290,6 +290,16 @@ test(
 test('a point without a value is left out and counted', skips, bytesField(5, bytesField(1, at)), {
   'no-value': 1,
 });
+const notANumber = Buffer.concat([
+  Buffer.from([4 * 8 + 1]),
+  Buffer.from([0, 0, 0, 0, 0, 0, 0xf8, 0x7f]),
+]);
+test(
+  'a point whose value is NaN is left out and counted',
+  skips,
+  bytesField(5, bytesField(1, Buffer.concat([at, notANumber]))),
+  { 'not-finite': 1 },
+);
 test('a point without a time is left out and counted', skips, bytesField(5, bytesField(1, value)), {
   'no-time': 1,
 });

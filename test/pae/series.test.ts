@@ -77,3 +77,13 @@ test('a resource without its headline series is counted, not guessed', t => {
   t.is(store.take({ ...points, points: points.points.slice(1) }), null);
   t.is(store.counters().incomplete, 1);
 });
+
+test('deltas are counted, and no rate is told from them', t => {
+  const store = createSeriesStore(2);
+  for (const time of [100, 101]) {
+    const { resource, points } = resourcePoints('/a', time, total(1));
+    const deltas = points.map(point => ({ ...point, temporality: 'delta' as const }));
+    t.is(store.take({ resource, points: deltas }), null);
+  }
+  t.is(store.counters().notCumulative, 2);
+});

@@ -106,7 +106,7 @@ test('forecasts of the engine do not come back to it', async t => {
     decodeMetrics(engine.metrics[0] ?? new Uint8Array()).map(r => r.resource),
     [{ id: 'a' }],
   );
-  t.is(pipeline.counters()['dropped.own-forecasts'], 2);
+  t.is(pipeline.counters()['dropped.own-metrics'], 2);
 });
 
 test('events go by their name, and the mode is stamped from the next record on', async t => {

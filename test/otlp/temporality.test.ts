@@ -1,5 +1,5 @@
 import test from 'ava';
-import { temporalityFrom } from '../../src/agent/temporality.ts';
+import { temporalityFrom } from '../../src/otlp/temporality.ts';
 
 test('cumulative by default: values and start times as they are', t => {
   const temporal = temporalityFrom(undefined);

@@ -1,5 +1,5 @@
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
-import type { MetricsExporter } from '../otlp/metrics-exporter.ts';
+import type { MetricsExporter } from './metrics-exporter.ts';
 import type { Temporal } from './temporality.ts';
 
 export type Outbox = {

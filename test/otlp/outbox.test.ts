@@ -2,9 +2,9 @@ import { AggregationTemporality, type ResourceMetrics } from '@opentelemetry/sdk
 import test from 'ava';
 import { createFarewells } from '../../src/agent/farewells.ts';
 import type { LivingInstance } from '../../src/agent/instances.ts';
-import { createOutbox } from '../../src/agent/outbox.ts';
-import { seriesKey, temporalityFrom } from '../../src/agent/temporality.ts';
 import type { ExportResult } from '../../src/otlp/metrics-exporter.ts';
+import { createOutbox } from '../../src/otlp/outbox.ts';
+import { seriesKey, temporalityFrom } from '../../src/otlp/temporality.ts';
 
 const nothing = [{}] as unknown as ResourceMetrics[];
 

@@ -7,7 +7,7 @@ import {
   type MetricData,
   type ResourceMetrics,
 } from '@opentelemetry/sdk-metrics';
-import { type MetricName, metrics, scopes } from '../contract/metrics.ts';
+import { type MetricName, metrics } from '../contract/metrics.ts';
 import type { ExplicitHistogram, ExponentialHistogram } from '../contract/telemetry.ts';
 import { seriesKey, type Temporal } from './temporality.ts';
 
@@ -23,8 +23,9 @@ export type Sample = {
   readonly value: number | ExplicitHistogram | ExponentialHistogram;
 };
 
-/** The samples of one resource as the SDK's data, in the temporality that was asked for. */
+/** The samples of one resource as the SDK's data, in the temporality that was asked for. `scope`: one of `scopes` of the contract. */
 export function resourceMetrics(
+  scope: string,
   resource: PointAttributes,
   samples: readonly Sample[],
   now: number,
@@ -52,9 +53,7 @@ export function resourceMetrics(
   }
   return {
     resource: resourceFromAttributes(resource),
-    scopeMetrics: [
-      { scope: { name: scopes.agent, version: '0.1.0' }, metrics: [...byMetric.values()] },
-    ],
+    scopeMetrics: [{ scope: { name: scope, version: '0.1.0' }, metrics: [...byMetric.values()] }],
   };
 }
 
