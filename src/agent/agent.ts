@@ -14,6 +14,7 @@ import { createOutbox } from '../otlp/outbox.ts';
 import { temporalityFrom } from '../otlp/temporality.ts';
 import { startSchedProbe } from './probes/sched.ts';
 import { createRounds } from './rounds.ts';
+import { sourceKinds, startSources } from './sources.ts';
 
 export type AgentOptions = {
   readonly config: AgentConfig;
@@ -42,6 +43,8 @@ export type AgentStatus = {
     readonly maxEntries: number;
     readonly memoryBytes: number;
   };
+  /** By name: `running`, or why it is not. */
+  readonly sources: Readonly<Record<string, string>>;
   readonly collectSeconds: number;
 };
 
@@ -58,6 +61,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const layout = readCgroupLayout(roots);
   const masks = openOwnMasks(native);
   const probe = startProbe(options, layout.version === 1, masks.close);
+  const sources = startSources(sourceKinds, { config, native, roots, layout, clock, say });
   const temporal = temporalityFrom(
     process.env['OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE'],
   );
@@ -81,6 +85,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       ownMasks: masks.read,
     },
     probe,
+    sources,
     outbox,
     temporal,
     emit: events.emit,
@@ -113,6 +118,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       const { events: seen, entries, memoryBytes } = probe.counters();
       return {
         ...rounds.status(),
+        sources: sources.status(),
         uptimeSeconds: clock.monotonicSeconds() - began,
         events: seen,
         exports: {
@@ -128,6 +134,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       await outbox.stop();
       await events.stop();
       masks.close();
+      sources.stop();
       probe.stop();
     },
   };

@@ -40,8 +40,14 @@ export type InstanceBook = {
   readonly becomeVm: (living: LivingInstance, vm: FoundVm, now: number) => LivingInstance[];
   /** Looks which cgroups are gone. What is charged to them meanwhile still counts, until `retire`. */
   readonly sweep: () => void;
-  /** Lets go of what is gone for long enough: the probe is to forget the keys, and the end of the lives is to be told. */
-  readonly retire: () => { cgroupIds: number[]; ended: LivingInstance[] };
+  /**
+   * Lets go of what is gone for long enough: the probes are to forget these cgroups (id → the life it belonged to, null
+   * when it was never named), and the end of the lives is to be told.
+   */
+  readonly retire: () => {
+    gone: Map<number, LivingInstance | null>;
+    ended: LivingInstance[];
+  };
   /** Ids whose cgroup was gone before it could be named: their time is lost, and counted. */
   readonly unnamed: () => number;
 };
@@ -156,11 +162,11 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
       }
     },
     retire: () => {
-      const cgroupIds: number[] = [];
+      const gone = new Map<number, LivingInstance | null>();
       const ended = replaced.splice(0);
       for (const [id, { living, readsSinceGone }] of members) {
         if (readsSinceGone <= graceReads) continue;
-        cgroupIds.push(id);
+        gone.set(id, living);
         members.delete(id);
         living.members.delete(id);
         if (living.members.size > 0 || byInstance.get(living.instance.id) !== living) continue;
@@ -169,10 +175,10 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
       }
       for (const [id, { reads }] of unknown) {
         if (reads < unnamedReads) continue;
-        cgroupIds.push(id);
+        gone.set(id, null);
         unknown.delete(id);
       }
-      return { cgroupIds, ended };
+      return { gone, ended };
     },
     unnamed: () => unnamed,
   };

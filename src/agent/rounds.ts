@@ -25,12 +25,14 @@ import {
   taskSamples,
 } from './samples.ts';
 import { selfSamples } from './self.ts';
+import type { Sources } from './sources.ts';
 
 export type RoundsOptions = {
   readonly config: AgentConfig;
   readonly identity: Identity;
   readonly reader: PlacementReader;
   readonly probe: SchedProbe;
+  readonly sources: Sources;
   readonly outbox: Outbox;
   readonly temporal: Temporal;
   readonly emit: (event: OutgoingEvent) => void;
@@ -57,9 +59,9 @@ export type Rounds = {
 const activePerLook = 10;
 const activeCores = 0.005;
 
-/** One reading after another: totals into series, changes into events. Reads nothing but through `reader` and `probe`. */
+/** One reading after another: totals into series, changes into events. Reads nothing but through `reader`, `probe` and `sources`. */
 export function createRounds(options: RoundsOptions): Rounds {
-  const { config, identity, reader, probe, outbox, temporal, emit, clock } = options;
+  const { config, identity, reader, probe, sources, outbox, temporal, emit, clock } = options;
   const { roots, layout } = reader;
   const began = clock.unixSeconds();
   const booted = readBootTime(roots) ?? began;
@@ -100,6 +102,7 @@ export function createRounds(options: RoundsOptions): Rounds {
 
   const lost = (): Record<string, number> => ({
     ...probe.counters().lost,
+    ...sources.lost(),
     instance_unnamed: book.unnamed(),
     failed_reads: options.failedReads(),
   });
@@ -123,8 +126,11 @@ export function createRounds(options: RoundsOptions): Rounds {
     const born = book.take(probe.readTotals(), last.readAt, elapsed);
     [last.read, last.readAt] = [now, time];
     recognise(born, time);
-    const { cgroupIds, ended } = book.retire();
-    if (cgroupIds.length > 0) probe.forget(cgroupIds);
+    const { gone, ended } = book.retire();
+    if (gone.size > 0) {
+      probe.forget([...gone.keys()]);
+      sources.forget(gone);
+    }
     end(ended);
     const found = contended(book.living(), config.fastInstances);
     [hottest, uncounted] = [found.fast, found.uncounted];
@@ -170,17 +176,22 @@ export function createRounds(options: RoundsOptions): Rounds {
     for (const living of farewells.take(outbox.lastFailure() === null)) {
       add(living, headlineSamples(living));
       add(living, detailSamples(living, config.histograms));
+      add(living, sources.samples(living));
     }
     for (const living of due.headline ? book.living() : new Set([...hottest, ...born]))
       add(living, headlineSamples(living));
     const host: Sample[] = due.headline ? cpuSamples(readCpuTimes(roots), booted) : [];
     if (due.detail) {
-      for (const living of book.living()) add(living, detailSamples(living, config.histograms));
+      sources.read([...book.living()]);
+      for (const living of book.living()) {
+        add(living, detailSamples(living, config.histograms));
+        add(living, sources.samples(living));
+      }
       for (const task of hot.take(probe.readTasks(), isVm)) {
         const living = book.of(task.cgroupId);
         if (living) add(living, taskSamples(task));
       }
-      host.push(...selfSamples(selfCounts(), began));
+      host.push(...sources.host(began), ...selfSamples(selfCounts(), began));
     }
     const resources = [...samples].map(([living, list]) =>
       resourceMetrics(scopes.agent, instanceResource(identity, living), list, time, temporal),

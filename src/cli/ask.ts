@@ -18,6 +18,7 @@ export const agentStatusSchema = z.looseObject({
     lost: counts,
     lastFailure: z.string().nullable(),
   }),
+  sources: z.record(z.string(), z.string()).default({}),
 });
 
 export const sculptorStatusSchema = z.looseObject({

@@ -16,6 +16,7 @@ export const attr = {
   cpu: 'cpu.logical_number',
   cpuMode: 'cpu.mode',
   reason: 'sculptor.reason',
+  source: 'sculptor.agent.source',
   horizon: 'horizon',
   quantile: 'quantile',
   payload: 'sculptor.payload',
@@ -32,129 +33,97 @@ type MetricSpec = {
   readonly description: string;
 };
 
+const of =
+  (type: MetricSpec['type'], headline = false) =>
+  (unit: string, subject: MetricSpec['of'], description: string): MetricSpec => ({
+    unit,
+    type,
+    headline,
+    of: subject,
+    description,
+  });
+
+const counter = of('counter');
+const gauge = of('gauge');
+const histogram = of('histogram');
+const headline = of('counter', true);
+
 /** Every metric of the product; names follow the semantic conventions where one means the same. */
 export const metrics = {
-  'container.cpu.time': {
-    unit: 's',
-    type: 'counter',
-    headline: true,
-    of: 'instance',
-    description: 'Time its tasks ran on a CPU.',
-  },
-  'sculptor.runqueue.wait': {
-    unit: 's',
-    type: 'counter',
-    headline: true,
-    of: 'instance',
-    description: 'Time its tasks were runnable and not running, without bandwidth throttling.',
-  },
-  'sculptor.cpu.throttled.time': {
-    unit: 's',
-    type: 'counter',
-    headline: true,
-    of: 'instance',
-    description: 'Time its tasks were kept from running by a CFS bandwidth quota.',
-  },
-  'sculptor.runqueue.latency': {
-    unit: 's',
-    type: 'histogram',
-    headline: false,
-    of: 'instance',
-    description: 'From runnable to running, each time a task got a CPU (throttled time taken off).',
-  },
-  'sculptor.cpu.migrations': {
-    unit: '{migration}',
-    type: 'counter',
-    headline: false,
-    of: 'instance',
-    description: 'Moves of its tasks from one CPU to another.',
-  },
-  'sculptor.task.cpu.time': {
-    unit: 's',
-    type: 'counter',
-    headline: false,
-    of: 'task',
-    description: 'Time a hot task ran. Never to be added to the totals of its instance.',
-  },
-  'sculptor.task.runqueue.wait': {
-    unit: 's',
-    type: 'counter',
-    headline: false,
-    of: 'task',
-    description: 'Time a hot task was runnable and not running.',
-  },
-  'sculptor.task.throttled.time': {
-    unit: 's',
-    type: 'counter',
-    headline: false,
-    of: 'task',
-    description: 'Time a hot task was kept from running by a quota.',
-  },
-  'sculptor.task.migrations': {
-    unit: '{migration}',
-    type: 'counter',
-    headline: false,
-    of: 'task',
-    description: 'Moves of a hot task from one CPU to another.',
-  },
-  'system.cpu.time': {
-    unit: 's',
-    type: 'counter',
-    headline: true,
-    of: 'host',
-    description: 'Time of each logical CPU by mode (idle and steal).',
-  },
-  'sculptor.agent.events': {
-    unit: '{event}',
-    type: 'counter',
-    headline: false,
-    of: 'self',
-    description: 'Scheduler events that the probes handled.',
-  },
-  'sculptor.agent.events.lost': {
-    unit: '{event}',
-    type: 'counter',
-    headline: false,
-    of: 'self',
-    description:
-      'What was not counted, by reason: a full map, a failed storage allocation, a dead task, a late sample.',
-  },
-  'sculptor.agent.exports.lost': {
-    unit: '{export}',
-    type: 'counter',
-    headline: false,
-    of: 'self',
-    description: 'Exports that were refused or given up, by reason.',
-  },
-  'sculptor.agent.map.entries': {
-    unit: '{entry}',
-    type: 'gauge',
-    headline: false,
-    of: 'self',
-    description: 'Entries in the map of instances, of its largest number.',
-  },
-  'sculptor.agent.instances.uncounted': {
-    unit: '{instance}',
-    type: 'gauge',
-    headline: false,
-    of: 'self',
-    description: 'Contended instances past the 20 worst, which are exported at 1 s only.',
-  },
-  'sculptor.agent.collect.time': {
-    unit: 's',
-    type: 'counter',
-    headline: false,
-    of: 'self',
-    description: 'Time spent reading the maps.',
-  },
-  'sculptor.samples.lost': {
-    unit: '{sample}',
-    type: 'counter',
-    headline: false,
-    of: 'self',
-    description:
-      'Samples that the engine or the sculptor (service.name) received and could not use, by reason, such as late or not-finite.',
-  },
+  'container.cpu.time': headline('s', 'instance', 'Time its tasks ran on a CPU.'),
+  'sculptor.runqueue.wait': headline(
+    's',
+    'instance',
+    'Time its tasks were runnable and not running, without bandwidth throttling.',
+  ),
+  'sculptor.cpu.throttled.time': headline(
+    's',
+    'instance',
+    'Time its tasks were kept from running by a CFS bandwidth quota.',
+  ),
+  'sculptor.runqueue.latency': histogram(
+    's',
+    'instance',
+    'From runnable to running, each time a task got a CPU (throttled time taken off).',
+  ),
+  'sculptor.cpu.migrations': counter(
+    '{migration}',
+    'instance',
+    'Moves of its tasks from one CPU to another.',
+  ),
+  'sculptor.task.cpu.time': counter(
+    's',
+    'task',
+    'Time a hot task ran. Never to be added to the totals of its instance.',
+  ),
+  'sculptor.task.runqueue.wait': counter(
+    's',
+    'task',
+    'Time a hot task was runnable and not running.',
+  ),
+  'sculptor.task.throttled.time': counter(
+    's',
+    'task',
+    'Time a hot task was kept from running by a quota.',
+  ),
+  'sculptor.task.migrations': counter(
+    '{migration}',
+    'task',
+    'Moves of a hot task from one CPU to another.',
+  ),
+  'system.cpu.time': headline('s', 'host', 'Time of each logical CPU by mode (idle and steal).'),
+  'sculptor.agent.events': counter('{event}', 'self', 'Scheduler events that the probes handled.'),
+  'sculptor.agent.events.lost': counter(
+    '{event}',
+    'self',
+    'What was not counted, by reason: a full map, a failed storage allocation, a dead task, a late sample.',
+  ),
+  'sculptor.agent.exports.lost': counter(
+    '{export}',
+    'self',
+    'Exports that were refused or given up, by reason.',
+  ),
+  'sculptor.agent.map.entries': gauge(
+    '{entry}',
+    'self',
+    'Entries in the map of instances, of its largest number.',
+  ),
+  'sculptor.agent.instances.uncounted': gauge(
+    '{instance}',
+    'self',
+    'Contended instances past the 20 worst, which are exported at 1 s only.',
+  ),
+  'sculptor.agent.source.available': gauge(
+    '1',
+    'self',
+    'By source of metrics: 1 while it runs; 0, with the reason, where this kernel or configuration refused it.',
+  ),
+  'sculptor.agent.collect.time': counter('s', 'self', 'Time spent reading the maps and the files.'),
+  'sculptor.samples.lost': counter(
+    '{sample}',
+    'self',
+    'Samples that the engine or the sculptor (service.name) received and could not use, by reason, such as late or not-finite.',
+  ),
 } as const satisfies Record<string, MetricSpec>;
 
 export type MetricName = keyof typeof metrics;

@@ -24,6 +24,8 @@ function totals(runNs: number, waitNs = 0): SchedTotals {
   return { ...emptyTotals(), runNs, waitNs };
 }
 
+const nothing = { gone: new Map(), ended: [] };
+
 /** Reads until what is gone is past its grace. */
 function outlast(book: ReturnType<typeof createInstanceBook>, last: Map<number, SchedTotals>) {
   for (let i = 0; i < 4; i += 1) book.take(last, 0, 1);
@@ -53,14 +55,14 @@ test('what is charged to a cgroup after its removal still counts, then its key i
   const [living] = book.take(new Map([[id, totals(5)]]), 100, 1);
   remove('/a');
   book.sweep();
-  t.deepEqual(book.retire(), { cgroupIds: [], ended: [] });
+  t.deepEqual(book.retire(), nothing);
   book.take(new Map([[id, totals(9)]]), 101, 1);
-  const { cgroupIds, ended } = outlast(book, new Map([[id, totals(9)]]));
-  t.deepEqual(cgroupIds, [id]);
+  const { gone, ended } = outlast(book, new Map([[id, totals(9)]]));
+  t.deepEqual([...gone], [[id, living]]);
   t.deepEqual(ended, [living]);
   t.is(living?.totals.runNs, 9);
   t.is(book.size(), 0);
-  t.deepEqual(book.retire(), { cgroupIds: [], ended: [] });
+  t.deepEqual(book.retire(), nothing);
 });
 
 test('a cgroup made anew under its name is another life, and the first one ends at once', t => {
@@ -84,16 +86,19 @@ test('a cgroup made anew under its name is another life, and the first one ends 
   t.deepEqual(book.retire().ended, [old]);
   t.is(book.named('/a'), born);
   book.sweep();
-  t.deepEqual(outlast(book, new Map([[second, totals(1)]])), { cgroupIds: [first], ended: [] });
+  t.deepEqual(outlast(book, new Map([[second, totals(1)]])), {
+    gone: new Map([[first, old]]),
+    ended: [],
+  });
   t.is(book.named('/a'), born);
 });
 
 test('what was gone before it could be named is counted once, and its key is given back in the end', t => {
   const book = createInstanceBook(hierarchy(t).layout);
   for (let i = 0; i < 50; i += 1) book.take(new Map([[999_999_999, totals(5)]]), 100, 1);
-  t.deepEqual(book.retire().cgroupIds, []);
+  t.deepEqual(book.retire(), nothing);
   for (let i = 0; i < 2; i += 1) book.take(new Map([[999_999_999, totals(5)]]), 100, 1);
-  t.deepEqual(book.retire().cgroupIds, [999_999_999]);
+  t.deepEqual([...book.retire().gone], [[999_999_999, null]]);
   t.is(book.unnamed(), 1);
   t.is(book.size(), 0);
 });

@@ -4,10 +4,14 @@ import test, { type ExecutionContext } from 'ava';
 import { emptyTotals } from '../../src/agent/add-change.ts';
 import type { SchedTotals, TaskTotals } from '../../src/agent/probes/sched.ts';
 import { createRounds } from '../../src/agent/rounds.ts';
+import type { SourceKind } from '../../src/agent/source.ts';
+import { startSources } from '../../src/agent/sources.ts';
+import { createTally } from '../../src/agent/tally.ts';
 import { agentConfigSchema } from '../../src/contract/config.ts';
 import { detailAttribute, type OutgoingEvent } from '../../src/contract/events.ts';
 import { type Placement, placementSchema, topologySchema } from '../../src/contract/host.ts';
 import { readCgroupLayout } from '../../src/linux/cgroups.ts';
+import type { Native } from '../../src/linux/native.ts';
 import { createOutbox } from '../../src/otlp/outbox.ts';
 import { temporalityFrom } from '../../src/otlp/temporality.ts';
 import { makeTree, mounts, taskFiles } from '../linux/tree.ts';
@@ -16,7 +20,10 @@ import { steppedClock } from '../support/stepped-clock.ts';
 type Load = { used: number; wait: number };
 
 /** An agent without a kernel: cgroups are folders, the probe says what the test wants, time is stepped. */
-function stage(t: ExecutionContext, options: { temporality?: string; config?: object } = {}) {
+function stage(
+  t: ExecutionContext,
+  options: { temporality?: string; config?: object; kinds?: SourceKind[] } = {},
+) {
   const tree = makeTree(t, {
     'proc/self/mountinfo': mounts.v2,
     'proc/stat': 'cpu0 1 1 1 500 0 0 0 50\nbtime 1600000000',
@@ -77,6 +84,14 @@ function stage(t: ExecutionContext, options: { temporality?: string; config?: ob
       }),
       stop: () => undefined,
     },
+    sources: startSources(options.kinds ?? [], {
+      config,
+      native: {} as Native,
+      roots: tree,
+      layout: readCgroupLayout(tree),
+      clock,
+      say: () => undefined,
+    }),
     outbox: createOutbox(
       {
         export: async resources => {
@@ -392,4 +407,54 @@ test('what was lost is told by reason, with zeros for what never happened', asyn
     instance_unnamed: 0,
     failed_reads: 0,
   });
+});
+
+/** Counts 10 migrations a reading for each cgroup it is shown; `late` is what the kernel has counted since. */
+function sourceOfTens(late: Map<number, number>): SourceKind {
+  const counted = new Map<number, number>();
+  const tally = createTally(1);
+  return {
+    name: 'tens',
+    tells: 'tens',
+    start: () => ({
+      name: 'tens',
+      read: living => {
+        for (const one of living)
+          for (const id of one.members.keys()) {
+            counted.set(id, (counted.get(id) ?? 0) + 10);
+            tally.add(one, id, Float64Array.of(counted.get(id) ?? 0));
+          }
+      },
+      samples: living => [
+        {
+          metric: 'sculptor.task.migrations',
+          start: living.start,
+          value: tally.of(living)[0] ?? 0,
+        },
+      ],
+      host: () => [{ metric: 'sculptor.agent.map.entries', value: 7 }],
+      lost: () => ({ full: 3 }),
+      forget: gone => {
+        for (const [id, living] of gone)
+          if (living) tally.add(living, id, Float64Array.of(late.get(id) ?? 0));
+        tally.forget(gone.keys());
+      },
+      stop: () => undefined,
+    }),
+  };
+}
+
+test('a source is read once for each export of details, and what it knew at the end of a life is told', async t => {
+  const late = new Map<number, number>();
+  const agent = stage(t, { config: { detailIntervalSeconds: 2 }, kinds: [sourceOfTens(late)] });
+  const id = agent.add('/a');
+  late.set(id, 25);
+  await agent.read(25);
+  const values = () => agent.valuesOf('sculptor.task.migrations', '/a').map(p => p.value);
+  t.deepEqual(values(), [10, 20]);
+  agent.remove('/a');
+  await agent.read(15);
+  t.is(values().at(-1), 25);
+  t.is(agent.rounds.status().lost['tens_full'], 3);
+  t.is(agent.valuesOf('sculptor.agent.source.available', 'h')[0]?.value, 1);
 });

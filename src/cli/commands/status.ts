@@ -68,13 +68,16 @@ function modeWords(
   return `${mode} (ceiling ${ceiling}${stamp === undefined ? '' : `, stamp ${stamp}`})`;
 }
 
-function agentWords({ instances, contended, events, lost, exports }: NonNullable<Status['agent']>) {
+function agentWords(status: NonNullable<Status['agent']>) {
+  const { instances, contended, events, lost, exports, sources } = status;
   const lostEvents = sum(lost);
   const parts = [
     `${instances} instances, ${contended.length} contended`,
     `${events} events, ${lostEvents} lost${lostEvents > 0 ? ` (${reasons(lost)})` : ''}`,
     `${exports.delivered} exports`,
   ];
+  const absent = Object.entries(sources).filter(([, state]) => state !== 'running');
+  for (const [name, why] of absent) parts.push(`without ${name}: ${why}`);
   if (sum(exports.lost) > 0) parts.push(`exports lost: ${reasons(exports.lost)}`);
   return parts.join('; ');
 }

@@ -1,7 +1,12 @@
+import type { SourceKind } from '../../agent/source.ts';
+import { sourceKinds } from '../../agent/sources.ts';
+import { agentConfigSchema } from '../../contract/config.ts';
 import { describeError, SculptorError } from '../../contract/errors.ts';
+import { readCgroupLayout } from '../../linux/cgroups.ts';
 import { loadProbe } from '../../linux/native.ts';
 import { openOwnMasks } from '../../linux/own-masks.ts';
 import { readText } from '../../linux/read-file.ts';
+import { realClock } from '../clock.ts';
 import { decodeCapabilities } from './capabilities.ts';
 import { type Check, missing, unknown, works } from './check.ts';
 import type { Machine } from './machine.ts';
@@ -19,6 +24,7 @@ export function checkKernel(machine: Machine): Check[] {
     addonCheck(machine),
     tracingCheck(machine),
     iteratorCheck(machine),
+    ...sourceKinds.map(kind => sourceCheck(machine, kind)),
   ];
 }
 
@@ -104,6 +110,24 @@ function iteratorCheck({ native }: Machine): Check {
       reader.close();
     }
   });
+}
+
+/** Started for real, and stopped: whether the kernel lets it. */
+function sourceCheck({ native, roots }: Machine, { name, tells, start }: SourceKind): Check {
+  const check = loads(`source ${name}`, tells, () => {
+    const layout = readCgroupLayout(roots);
+    const config = agentConfigSchema.parse({});
+    start({
+      config,
+      native: native(),
+      roots,
+      layout,
+      clock: realClock,
+      say: () => undefined,
+    }).stop();
+    return 'was started and stopped';
+  });
+  return { ...check, needed: false };
 }
 
 function loads(name: string, lost: string, run: () => string): Check {

@@ -1,0 +1,61 @@
+import type { AgentConfig } from '../contract/config.ts';
+import type { Clock, Say } from '../contract/ports.ts';
+import type { CgroupLayout } from '../linux/cgroups.ts';
+import type { Native } from '../linux/native.ts';
+import type { Roots } from '../linux/roots.ts';
+import type { Sample } from '../otlp/metric-data.ts';
+import type { LivingInstance } from './instances.ts';
+
+/**
+ * One question asked of the kernel, and its answer per instance: memory, KVM exits, block I/O … Each is started apart, may
+ * be refused by the kernel, and is then told as unavailable while the others run. All calls come from one thread, in turn.
+ *
+ * A source keeps what it counts by life (`WeakMap<LivingInstance, …>`, or a `Tally`), not by instance id: a cgroup may be
+ * removed and made anew under its name, and the first life is still told until an export has carried it.
+ */
+export type Source = {
+  /** Short and lower-case; a prefix of its reasons of loss, and the value of `sculptor.agent.source`. */
+  readonly name: string;
+  /**
+   * Reads the kernel, once before each export of details (every 10 s by default). Bounded: it holds up the reading of the
+   * totals, so it takes a few ms for 200 instances; what takes longer is done on a timer of the source's own, and taken
+   * over here. What it throws is counted and said, and the samples of the reading before stand.
+   * `living`: every instance, with its cgroups (`members`: kernel id → path).
+   */
+  readonly read: (living: readonly LivingInstance[]) => void;
+  /**
+   * What is known of one life as of the last `read`: cumulative since `living.start`, never falling. Also asked for a life
+   * that has ended (after `forget`), so it must not look at the kernel. Series of tasks have `task`, and are none of its totals.
+   */
+  readonly samples: (living: LivingInstance) => readonly Sample[];
+  /** What is known of the host as a whole as of the last `read`; `start` of its series is the caller's. */
+  readonly host: () => readonly Omit<Sample, 'start'>[];
+  /** What was not counted since the source was started, by reason; a reason that never happened is there as 0. */
+  readonly lost: () => Readonly<Record<string, number>>;
+  /**
+   * These cgroups are gone for good: cgroup id → the life it belonged to, null where it was never named. The last chance to
+   * take over what the kernel counted since the last `read`; then the keys are to be dropped.
+   */
+  readonly forget: (gone: ReadonlyMap<number, LivingInstance | null>) => void;
+  /** Detaches and frees everything. */
+  readonly stop: () => void;
+};
+
+/** What a source may stand on; everything is injected. */
+export type SourceContext = {
+  readonly config: AgentConfig;
+  readonly native: Native;
+  readonly roots: Roots;
+  readonly layout: CgroupLayout;
+  readonly clock: Clock;
+  readonly say: Say;
+};
+
+/** A source that can be started: one entry of `sourceKinds` in sources.ts. */
+export type SourceKind = {
+  readonly name: string;
+  /** What is not told without it, for a person: `sculpt doctor` says so. */
+  readonly tells: string;
+  /** @throws SculptorError which says what the kernel refused or lacks; then nothing of it is left */
+  readonly start: (context: SourceContext) => Source;
+};

@@ -1,0 +1,97 @@
+import { describeError, SculptorError } from '../contract/errors.ts';
+import { attr } from '../contract/metrics.ts';
+import type { Say } from '../contract/ports.ts';
+import type { Sample } from '../otlp/metric-data.ts';
+import type { LivingInstance } from './instances.ts';
+import type { Source, SourceContext, SourceKind } from './source.ts';
+
+/** Every source beside the scheduler's, which the agent cannot do without. */
+export const sourceKinds: readonly SourceKind[] = [];
+
+export type Sources = {
+  readonly read: (living: readonly LivingInstance[]) => void;
+  readonly samples: (living: LivingInstance) => Sample[];
+  readonly host: (start: number) => Sample[];
+  readonly lost: () => Record<string, number>;
+  readonly forget: Source['forget'];
+  /** By name: `running`, or why it is not. */
+  readonly status: () => Record<string, string>;
+  readonly stop: () => void;
+};
+
+/** Starts each apart: one that is refused is said, told as unavailable, and the rest runs. */
+export function startSources(kinds: readonly SourceKind[], context: SourceContext): Sources {
+  const running: Source[] = [];
+  const refused = new Map<string, { code: string; why: string }>();
+  for (const kind of kinds) {
+    try {
+      running.push(kind.start(context));
+    } catch (error) {
+      const code = error instanceof SculptorError ? error.code : 'unexpected';
+      const why = describeError(error).split('\n')[0] ?? code;
+      refused.set(kind.name, { code, why });
+      context.say('warn', `agent: without the source "${kind.name}" (${kind.tells}): ${why}`);
+    }
+  }
+  const failures = new Map(running.map(({ name }) => [name, 0]));
+  const failed = (name: string, error: unknown, say: Say): void => {
+    const times = (failures.get(name) ?? 0) + 1;
+    failures.set(name, times);
+    // Said now and then, not with each reading.
+    if (times % 50 === 1)
+      say(
+        'error',
+        `agent: source "${name}" failed (${times} times so far): ${describeError(error)}`,
+      );
+  };
+  const each = (run: (source: Source) => void): void => {
+    for (const source of running) {
+      try {
+        run(source);
+      } catch (error) {
+        failed(source.name, error, context.say);
+      }
+    }
+  };
+  return {
+    read: living => each(source => source.read(living)),
+    samples: living => running.flatMap(source => source.samples(living)),
+    host: start => [
+      ...running.flatMap(source => source.host().map(sample => ({ ...sample, start }))),
+      ...availability(running, refused, start),
+    ],
+    lost: () =>
+      Object.fromEntries(
+        running.flatMap(source => [
+          ...Object.entries(source.lost()).map(([reason, n]) => [`${source.name}_${reason}`, n]),
+          [`${source.name}_failed_reads`, failures.get(source.name) ?? 0],
+        ]),
+      ),
+    forget: gone => each(source => source.forget(gone)),
+    status: () =>
+      Object.fromEntries([
+        ...running.map(({ name }) => [name, 'running']),
+        ...[...refused].map(([name, { why }]) => [name, why]),
+      ]),
+    stop: () => {
+      for (const source of running) source.stop();
+    },
+  };
+}
+
+function availability(
+  running: readonly Source[],
+  refused: ReadonlyMap<string, { code: string }>,
+  start: number,
+): Sample[] {
+  const sample = (name: string, value: number, reason?: string): Sample => ({
+    metric: 'sculptor.agent.source.available',
+    attributes: { [attr.source]: name, ...(reason ? { [attr.reason]: reason } : {}) },
+    start,
+    value,
+  });
+  return [
+    ...running.map(({ name }) => sample(name, 1)),
+    ...[...refused].map(([name, { code }]) => sample(name, 0, code)),
+  ];
+}

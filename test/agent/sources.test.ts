@@ -1,0 +1,95 @@
+import test from 'ava';
+import type { LivingInstance } from '../../src/agent/instances.ts';
+import type { Source, SourceContext } from '../../src/agent/source.ts';
+import { startSources } from '../../src/agent/sources.ts';
+import { createTally } from '../../src/agent/tally.ts';
+import { KernelInterfaceError } from '../../src/contract/errors.ts';
+
+const life = (start: number) => ({ start }) as LivingInstance;
+
+function context(said: string[]): SourceContext {
+  return {
+    say: (_level: string, text: string) => void said.push(text),
+  } as unknown as SourceContext;
+}
+
+const quiet: Source = {
+  name: 'quiet',
+  read: () => undefined,
+  samples: ({ start }) => [{ metric: 'sculptor.cpu.migrations', start, value: 4 }],
+  host: () => [],
+  lost: () => ({ map_full: 1 }),
+  forget: () => undefined,
+  stop: () => undefined,
+};
+
+test('a source that the kernel refuses is said and told as unavailable, and the rest runs', t => {
+  const said: string[] = [];
+  const refused = () => {
+    throw new KernelInterfaceError('KERNEL_MISSING', 'no such tracepoint');
+  };
+  const sources = startSources(
+    [
+      { name: 'refused', tells: 'fault latency', start: refused },
+      { name: 'quiet', tells: 'nothing', start: () => quiet },
+    ],
+    context(said),
+  );
+  t.regex(said.join(), /without the source "refused" \(fault latency\): KERNEL_MISSING: no such/);
+  t.deepEqual(sources.status(), {
+    quiet: 'running',
+    refused: 'KERNEL_MISSING: no such tracepoint',
+  });
+  t.deepEqual(
+    sources.host(5).map(({ attributes, value }) => [...Object.values(attributes ?? {}), value]),
+    [
+      ['quiet', 1],
+      ['refused', 'KERNEL_MISSING', 0],
+    ],
+  );
+  t.is(sources.samples(life(1)).length, 1);
+});
+
+test('a source whose reading fails is counted, said now and then, and does not stop the others', t => {
+  const said: string[] = [];
+  let reads = 0;
+  const counted = () => {
+    reads += 1;
+  };
+  const broken = () => {
+    throw new Error('gone');
+  };
+  const sources = startSources(
+    [
+      { name: 'broken', tells: '', start: () => ({ ...quiet, name: 'broken', read: broken }) },
+      { name: 'quiet', tells: '', start: () => ({ ...quiet, read: counted }) },
+    ],
+    context(said),
+  );
+  for (let i = 0; i < 60; i += 1) sources.read([]);
+  t.is(reads, 60);
+  t.is(said.length, 2);
+  t.deepEqual(sources.lost(), {
+    broken_map_full: 1,
+    broken_failed_reads: 60,
+    quiet_map_full: 1,
+    quiet_failed_reads: 0,
+  });
+});
+
+test('a tally never falls: cgroups come, go and begin anew, and may change hands', t => {
+  const tally = createTally(2);
+  const [first, second] = [life(1), life(2)];
+  tally.begin(7, Float64Array.of(100, 1));
+  tally.add(first, 7, Float64Array.of(110, 1));
+  tally.add(first, 8, Float64Array.of(5, 5));
+  t.deepEqual([...tally.of(first)], [15, 5]);
+  tally.add(first, 7, Float64Array.of(3, 0));
+  t.deepEqual([...tally.of(first)], [18, 5], 'the key was made anew');
+  tally.add(second, 8, Float64Array.of(6, 7));
+  t.deepEqual([...tally.of(second)], [1, 2], "what came before is the first one's");
+  tally.forget([8]);
+  tally.add(second, 8, Float64Array.of(6, 7));
+  t.deepEqual([...tally.of(second)], [7, 9]);
+  t.deepEqual([...tally.of(life(3))], [0, 0]);
+});
