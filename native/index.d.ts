@@ -1,6 +1,7 @@
 /**
  * The native addon: it marshals and decides nothing. Errors are `Error`s with `code` (`EPERM`, …), `errno` and, when the
- * verifier spoke, `log`. Every call is synchronous and on the main thread.
+ * verifier spoke, `log`. Every call is synchronous and on the main thread; only a vsock bridge has a thread of its own,
+ * which calls no JavaScript.
  */
 export type Native = {
   /** SO_PEERCRED of a connected unix socket. */
@@ -11,8 +12,28 @@ export type Native = {
   setAffinity(tids: Int32Array, cpus: Int32Array): Int32Array;
   /** Opens and loads a BPF object; nothing is attached yet. */
   loadObject(path: string, options: BpfLoadOptions): BpfObject;
+  /** AF_VSOCK for Node, which has none. Throws EMFILE, ENOMEM. */
+  openVsockBridge(options: { readonly maxConnections: number }): VsockBridge;
   /** libbpf's version, such as `1.1`. */
   libbpfVersion(): string;
+};
+
+/**
+ * Carries AF_VSOCK connections to unix sockets, both ways, with half-closes; 64 KB of each are held at most. A descriptor
+ * that it hands out is the caller's to close; its connection ends when either end does.
+ */
+export type VsockBridge = {
+  /**
+   * Listens on a port of every context id, once. `accepted` gets a descriptor that `net.Socket` takes, and the context id of
+   * the peer as the kernel tells it. It keeps no process alive. Throws EADDRINUSE, EACCES (ports below 1024).
+   */
+  listen(port: number, accepted: (fd: number, cid: number) => void): void;
+  /** A descriptor of a connection that is being made; it ends when none can be made. Throws ENODEV, EMFILE, … */
+  dial(cid: number, port: number): number;
+  /** Connections that are open, were refused since there are too many, or failed; the errno's name of the last failure. */
+  counters(): { open: number; refused: number; failed: number; lastFailure: string | null };
+  /** Ends every connection and the thread; further calls throw EBADF. */
+  close(): void;
 };
 
 export type BpfLoadOptions = {
