@@ -20,6 +20,7 @@ export const errorCodes = {
   MODEL_TENSOR: 'The tensors of a model differ from its manifest.',
   MODEL_RUN: 'Inference failed.',
   OTLP_MALFORMED: 'An OTLP message is cut off or is not protobuf.',
+  OTLP_TOO_MANY: 'An OTLP request of a guest has more resources or records than are taken at once.',
   OTLP_REFUSED: 'An OTLP peer refused an export.',
   EVENT_INVALID: 'A sculptor.* event lacks an attribute or has a wrong one.',
   EVENT_SIGNATURE: 'A signature is absent, or does not match any trusted engine.',

@@ -7,6 +7,13 @@ export const attr = {
   instanceId: 'sculptor.instance.id',
   instanceKind: 'sculptor.instance.kind',
   instanceName: 'sculptor.instance.name',
+  /** `guest`: said by an instance of itself, and let in by the gate. Absent: measured by the host. */
+  origin: 'sculptor.origin',
+  guestInstanceId: 'sculptor.guest.instance.id',
+  guestInstanceKind: 'sculptor.guest.instance.kind',
+  guestInstanceName: 'sculptor.guest.instance.name',
+  guestHostId: 'sculptor.guest.host.id',
+  guestHostName: 'sculptor.guest.host.name',
   containerId: 'container.id',
   threadId: 'thread.id',
   threadName: 'thread.name',
@@ -127,6 +134,9 @@ export const metrics = {
 } as const satisfies Record<string, MetricSpec>;
 
 export type MetricName = keyof typeof metrics;
+
+/** Value of `attr.origin` of everything that came through the gate. */
+export const guestOrigin = 'guest';
 
 /** The series the planner and the verification stand on. */
 export const headlineMetrics = [

@@ -1,0 +1,178 @@
+import { ProtocolError } from '../contract/errors.ts';
+import type { AttributeValue } from '../contract/telemetry.ts';
+import { readAnyValue, tag } from './decode-common.ts';
+import { type Cursor, cursorOver, readFields, readLength, readString } from './protobuf-reader.ts';
+import { bytesField, stringField } from './protobuf-writer.ts';
+import { type Edited, rewriteFields } from './rewrite-fields.ts';
+import type { Signal } from './services.ts';
+
+/** What somebody who is not trusted may not say, and what is said instead. */
+export type RewriteRules = {
+  /** Attributes that are taken off wherever they stand: resources, scopes, points, records. */
+  readonly isIdentity: (key: string) => boolean;
+  /** Attributes that a resource gets, by what was taken off it (values that are strings). */
+  readonly identify: (claimed: ReadonlyMap<string, string>) => Readonly<Record<string, string>>;
+  /** Log records with this event name are left out. */
+  readonly isForbiddenEvent: (name: string) => boolean;
+  readonly maxResources: number;
+  /** Points or log records. */
+  readonly maxRecords: number;
+};
+
+/** `request` is null when nothing is left of it. */
+export type Rewritten = {
+  readonly request: Buffer | null;
+  /** Points or log records that are left. */
+  readonly records: number;
+  readonly forbiddenEvents: number;
+};
+
+/**
+ * An Export request as the rules want it, at the level of its bytes: nothing is decoded that is not looked at, and
+ * unknown fields survive. A resource is one field that comes first, whatever it was sent as.
+ * @throws ProtocolError OTLP_MALFORMED with the byte offset; OTLP_TOO_MANY with `at` resources or records
+ */
+export function rewriteRequest(signal: Signal, request: Buffer, rules: RewriteRules): Rewritten {
+  const walk: Walk = { rules, records: 0, forbiddenEvents: 0 };
+  const cursor = cursorOver(request);
+  let resources = 0;
+  const rewritten = rewriteFields(cursor, cursor.end, (field, _, end) => {
+    if (field !== tag.bytes(1)) return undefined;
+    resources += 1;
+    if (resources > rules.maxResources) throw tooMany('resources', rules.maxResources);
+    return rewriteResourceEntry(walk, scopeShapes[signal], cursor, end);
+  });
+  const { records, forbiddenEvents } = walk;
+  return { request: records > 0 ? (rewritten ?? request) : null, records, forbiddenEvents };
+}
+
+type Walk = { readonly rules: RewriteRules; records: number; forbiddenEvents: number };
+
+/** Where attributes stand in a message, and in which of its fields others are. */
+type Shape = {
+  readonly attributes?: number;
+  readonly fields?: Readonly<Record<number, Shape>>;
+  readonly record?: 'point' | 'log';
+};
+
+const exemplar: Shape = { attributes: tag.bytes(7) };
+const point = (attributes: number, exemplars: number): Shape => ({
+  record: 'point',
+  attributes: tag.bytes(attributes),
+  fields: { [tag.bytes(exemplars)]: exemplar },
+});
+const pointsOf = (shape: Shape): Shape => ({ fields: { [tag.bytes(1)]: shape } });
+const number = pointsOf(point(7, 5));
+
+/** @see https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/metrics/v1/metrics.proto */
+const metric: Shape = {
+  attributes: tag.bytes(12),
+  fields: {
+    [tag.bytes(5)]: number,
+    [tag.bytes(7)]: number,
+    [tag.bytes(9)]: pointsOf(point(9, 8)),
+    [tag.bytes(10)]: pointsOf(point(1, 11)),
+    [tag.bytes(11)]: pointsOf({ record: 'point', attributes: tag.bytes(7) }),
+  },
+};
+const logRecord: Shape = { record: 'log', attributes: tag.bytes(6) };
+
+const scoped = (records: Shape): Shape => ({
+  fields: { [tag.bytes(1)]: { attributes: tag.bytes(3) }, [tag.bytes(2)]: records },
+});
+const scopeShapes: Readonly<Record<Signal, Shape>> = {
+  metrics: scoped(metric),
+  logs: scoped(logRecord),
+};
+
+/** A ResourceMetrics or ResourceLogs. Parts of a resource that was sent in several fields are one resource to its reader. */
+function rewriteResourceEntry(walk: Walk, scope: Shape, cursor: Cursor, end: number): Buffer {
+  const claimed = new Map<string, string>();
+  const resource: Buffer[] = [];
+  const start = cursor.pos;
+  const rest = rewriteFields(cursor, end, (field, _, fieldEnd) => {
+    if (field === tag.bytes(2)) return rewrite(walk, scope, cursor, fieldEnd);
+    if (field !== tag.bytes(1)) return undefined;
+    const from = cursor.pos;
+    const kept = rewriteFields(cursor, fieldEnd, (inner, __, attributeEnd) =>
+      inner === tag.bytes(1) ? attributeOf(walk.rules, cursor, attributeEnd, claimed) : undefined,
+    );
+    resource.push(kept ?? cursor.bytes.subarray(from, fieldEnd));
+    return null;
+  });
+  for (const [key, value] of Object.entries(walk.rules.identify(claimed)))
+    resource.push(bytesField(1, keyValue(key, value)));
+  const first = bytesField(1, Buffer.concat(resource));
+  return Buffer.concat([first, rest ?? cursor.bytes.subarray(start, end)]);
+}
+
+function keyValue(key: string, value: string): Buffer {
+  return Buffer.concat([stringField(1, key), bytesField(2, stringField(1, value))]);
+}
+
+function rewrite(walk: Walk, shape: Shape, cursor: Cursor, end: number): Edited {
+  if (shape.record === 'log' && isForbidden(walk.rules, cursor, end)) {
+    walk.forbiddenEvents += 1;
+    return null;
+  }
+  if (shape.record) {
+    walk.records += 1;
+    if (walk.records > walk.rules.maxRecords) throw tooMany('records', walk.rules.maxRecords);
+  }
+  const rewritten = rewriteFields(cursor, end, (field, _, fieldEnd) => {
+    if (field === shape.attributes) return attributeOf(walk.rules, cursor, fieldEnd);
+    const inner = shape.fields?.[field];
+    return inner ? rewrite(walk, inner, cursor, fieldEnd) : undefined;
+  });
+  return rewritten ?? undefined;
+}
+
+/** Older SDKs put the event's name into an attribute. A name that comes twice is forbidden when either is. */
+function isForbidden(rules: RewriteRules, cursor: Cursor, end: number): boolean {
+  const start = cursor.pos;
+  let forbidden = false;
+  const judge = (name: unknown): void => {
+    forbidden ||= typeof name === 'string' && rules.isForbiddenEvent(name);
+  };
+  readFields(cursor, end, field => {
+    if (field === tag.bytes(12)) judge(readString(cursor));
+    else if (field === tag.bytes(6)) {
+      const { keys, value } = readAttribute(cursor, readLength(cursor));
+      if (keys.includes('event.name')) judge(value);
+    } else if (field === tag.bytes(5)) readAnyValue(cursor);
+    else return false;
+    return true;
+  });
+  cursor.pos = start;
+  return forbidden;
+}
+
+function attributeOf(
+  rules: RewriteRules,
+  cursor: Cursor,
+  end: number,
+  claimed?: Map<string, string>,
+): Edited {
+  const { keys, value } = readAttribute(cursor, end);
+  if (!keys.some(rules.isIdentity)) return undefined;
+  if (typeof value === 'string') for (const key of keys) claimed?.set(key, value);
+  return null;
+}
+
+/** A KeyValue. All its keys: readers do not agree which of two counts. */
+function readAttribute(cursor: Cursor, end: number): { keys: string[]; value: AttributeValue } {
+  const keys: string[] = [];
+  let value: AttributeValue = null;
+  readFields(cursor, end, field => {
+    if (field === tag.bytes(1)) keys.push(readString(cursor));
+    else if (field === tag.bytes(2)) value = readAnyValue(cursor);
+    else return false;
+    return true;
+  });
+  return { keys, value };
+}
+
+function tooMany(at: 'resources' | 'records', most: number): ProtocolError {
+  const message = `${at}: wanted at most ${most} in a request, got more`;
+  return new ProtocolError('OTLP_TOO_MANY', message, { at, wanted: most });
+}
