@@ -48,6 +48,11 @@ export type BpfLoadOptions = {
 export type BpfObject = {
   /** Attaches a program by its section; iterators are attached by `iterate`. */
   attach(program: string): void;
+  /**
+   * Attaches a `perf_event` program to a software event (PERF_COUNT_SW_*) of each of these CPUs, and of no other: CPUs that
+   * have it keep it, so called again with the CPUs that are online it follows them.
+   */
+  attachSoftwareEvent(program: string, event: number, cpus: Int32Array): void;
   /** Runs an `iter/…` program once over everything and answers what it wrote. */
   iterate(program: string): Buffer;
   /**

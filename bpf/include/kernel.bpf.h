@@ -71,6 +71,7 @@ struct task_struct {
 	struct css_set *cgroups;
 	struct cpumask *user_cpus_ptr;
 	bool throttled;
+	int pagefault_disabled;
 };
 
 struct seq_file;

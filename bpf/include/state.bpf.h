@@ -3,14 +3,8 @@
 #ifndef SCULPTOR_STATE_BPF_H
 #define SCULPTOR_STATE_BPF_H
 
-#include "kernel.bpf.h"
+#include "instance.bpf.h"
 #include "../sched.h"
-
-/* On cgroup v1 the `cpu` hierarchy names the instance, on v2 the one there is. */
-const volatile bool cgroup_v1 = false;
-
-/* Id of the root of every hierarchy: kernfs numbers its nodes from 1. */
-#define ROOT_CGROUP_ID 1ULL
 
 /* Lowest bit of a stamp: the interval is one of waiting, else of running. */
 #define WAITING 1ULL
@@ -86,17 +80,6 @@ static __always_inline struct task_state *state_of(struct task_struct *task)
 	if (!state)
 		count(lost_task_storage);
 	return state;
-}
-
-static __always_inline __u64 cgroup_of(struct task_struct *task)
-{
-	__u64 id;
-
-	if (!cgroup_v1)
-		return task->cgroups->dfl_cgrp->kn->id;
-	/* A task of the root may be scheduled in an autogroup, which has no cgroup: its id reads as 0. */
-	id = task->sched_task_group->css.cgroup->kn->id;
-	return id ? id : ROOT_CGROUP_ID;
 }
 
 static __always_inline struct instance_totals *totals_of(struct task_struct *task)

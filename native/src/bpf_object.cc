@@ -9,11 +9,14 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
+#include <set>
 #include <vector>
 
 #include "errors.h"
 #include "fd.h"
 #include "map_reader.h"
+#include "software_event.h"
 
 namespace sculptor {
 namespace {
@@ -78,6 +81,7 @@ void BpfObject::Init(Napi::Env env) {
       DefineClass(env, "BpfObject",
                   {
                       InstanceMethod("attach", &BpfObject::Attach),
+                      InstanceMethod("attachSoftwareEvent", &BpfObject::AttachSoftwareEvent),
                       InstanceMethod("iterate", &BpfObject::Iterate),
                       InstanceMethod("readMap", &BpfObject::ReadMap),
                       InstanceMethod("lookup", &BpfObject::Lookup),
@@ -146,6 +150,26 @@ void BpfObject::Attach(const Napi::CallbackInfo& info) {
   links_[name].reset(link);
 }
 
+void BpfObject::AttachSoftwareEvent(const Napi::CallbackInfo& info) {
+  bpf_program* program = Program(info);
+  std::string name = bpf_program__name(program);
+  std::set<int> wanted = CpuSet(info[2].As<Napi::Int32Array>());
+  std::map<int, Link>& links = cpu_links_[name];
+  for (auto link = links.begin(); link != links.end();) {
+    link = wanted.count(link->first) ? std::next(link) : links.erase(link);
+  }
+  for (int cpu : wanted) {
+    if (links.count(cpu)) continue;
+    std::string where = " event of CPU " + std::to_string(cpu) + " for " + name;
+    Fd event = OpenSoftwareEvent(info[1].As<Napi::Number>().Uint32Value(), cpu);
+    if (event.Get() < 0) throw SystemError(info.Env(), errno, "open" + where);
+    bpf_link* link = bpf_program__attach_perf_event(program, event.Get());
+    if (!link) throw SystemError(info.Env(), errno, "attach" + where, TakeLog());
+    event.Release();
+    links[cpu].reset(link);
+  }
+}
+
 Napi::Value BpfObject::Iterate(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   bpf_program* program = Program(info);
@@ -211,6 +235,7 @@ Napi::Value BpfObject::MemoryBytes(const Napi::CallbackInfo& info) {
 
 void BpfObject::Close(const Napi::CallbackInfo&) {
   links_.clear();
+  cpu_links_.clear();
   object_.reset();
 }
 

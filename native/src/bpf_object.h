@@ -31,6 +31,7 @@ class BpfObject : public Napi::ObjectWrap<BpfObject> {
   void Open(Napi::Env env, const std::string& path, const Napi::Object& options);
   void Configure(Napi::Env env, const Napi::Object& options);
   void Attach(const Napi::CallbackInfo& info);
+  void AttachSoftwareEvent(const Napi::CallbackInfo& info);
   Napi::Value Iterate(const Napi::CallbackInfo& info);
   Napi::Value ReadMap(const Napi::CallbackInfo& info);
   Napi::Value Lookup(const Napi::CallbackInfo& info);
@@ -45,6 +46,8 @@ class BpfObject : public Napi::ObjectWrap<BpfObject> {
 
   std::unique_ptr<bpf_object, ObjectCloser> object_;
   std::map<std::string, Link> links_;
+  // Of programs that are attached to an event of each CPU.
+  std::map<std::string, std::map<int, Link>> cpu_links_;
 };
 
 }  // namespace sculptor

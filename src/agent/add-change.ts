@@ -1,4 +1,5 @@
-import { latencySlots, type SchedTotals } from './probes/sched.ts';
+import { latencySlots } from './probes/latency.ts';
+import type { SchedTotals } from './probes/sched.ts';
 
 export function emptyTotals(): SchedTotals {
   return {

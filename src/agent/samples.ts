@@ -4,7 +4,7 @@ import { containerIdOf } from '../linux/instance-at.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import type { HotTask } from './hot-tasks.ts';
 import type { LivingInstance } from './instances.ts';
-import { explicitHistogram, exponentialHistogram } from './probes/sched.ts';
+import { explicitHistogram, exponentialHistogram } from './probes/latency.ts';
 
 /** What names the host and the agent in every resource. */
 export type Identity = { readonly hostId: string; readonly hostName: string };

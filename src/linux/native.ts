@@ -54,7 +54,7 @@ export function loadProbe(native: Native, probe: string, options: BpfLoadOptions
 }
 
 /**
- * Attaches programs of a loaded probe; when one is refused the object is closed, and so nothing stays attached.
+ * Attaches programs of a loaded probe, in this order; when one is refused the object is closed, and so nothing stays attached.
  * @throws ProbeError, KernelInterfaceError as `loadProbe`
  */
 export function attachPrograms(
@@ -62,8 +62,15 @@ export function attachPrograms(
   probe: string,
   programs: readonly string[],
 ): void {
-  try {
+  attachOrClose(object, probe, () => {
     for (const program of programs) object.attach(program);
+  });
+}
+
+/** The same of whatever `attach` does. */
+export function attachOrClose(object: BpfObject, probe: string, attach: () => void): void {
+  try {
+    attach();
   } catch (cause) {
     object.close();
     throw explainRefusal(probe, cause);

@@ -1,23 +1,13 @@
-import type { ExplicitHistogram, ExponentialHistogram } from '../../contract/telemetry.ts';
 import { attachPrograms, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
+import { type Latencies, latencySlots, uint64 } from './latency.ts';
 
-/** Slots of the kernel's histogram: buckets of an exponential histogram of scale 2, the first at 2^−30 s. */
-export const latencySlots = 160;
-const latencyScale = 2;
-const slotsPerOctave = 4;
-/** Index of slot 0 in an OpenTelemetry exponential histogram in seconds. */
-const firstIndex = -120;
-
-/** Totals of one cgroup over all CPUs since it was first seen; ns. `slots[i]` counts latencies in bucket i − 120. */
-export type SchedTotals = {
+/** Totals of one cgroup over all CPUs since it was first seen; ns. */
+export type SchedTotals = Latencies & {
   runNs: number;
   waitNs: number;
   throttledNs: number;
   migrations: number;
-  latencyCount: number;
-  latencySumNs: number;
-  readonly slots: Float64Array;
 };
 
 /** One task whose totals have changed since they were last read; ns since the probe first saw it. */
@@ -145,7 +135,7 @@ export function startSchedProbe(options: {
   };
 }
 
-/** Sums the values of all CPUs. Two halves of 32 bits: a BigInt each would cost ten times as much. */
+/** Sums the values of all CPUs. */
 export function decodeTotals(map: ReturnType<BpfObject['readMap']>): Map<number, SchedTotals> {
   const { keys, values, cpus, count, valueSize } = map;
   const totals = new Map<number, SchedTotals>();
@@ -180,10 +170,6 @@ function addTotals(sum: SchedTotals, view: DataView, at: number): void {
   for (let slot = 0; slot < latencySlots; slot += 1) {
     sum.slots[slot] = (sum.slots[slot] ?? 0) + uint64(view, at + field.slots + slot * 8);
   }
-}
-
-function uint64(view: DataView, at: number): number {
-  return view.getUint32(at, true) + view.getUint32(at + 4, true) * 4_294_967_296;
 }
 
 export function decodeTasks(records: Buffer): TaskTotals[] {
@@ -233,47 +219,5 @@ function readCounters(object: BpfObject, entries: number): ProbeCounters {
     },
     entries,
     memoryBytes: object.memoryBytes(),
-  };
-}
-
-/** The exact histogram in seconds; empty buckets at both ends are left out. */
-export function exponentialHistogram(totals: SchedTotals): ExponentialHistogram {
-  let first = totals.slots.findIndex(count => count > 0);
-  let last = totals.slots.findLastIndex(count => count > 0);
-  if (first < 0) [first, last] = [0, -1];
-  return {
-    kind: 'exponential',
-    count: totals.latencyCount,
-    sum: totals.latencySumNs / 1e9,
-    scale: latencyScale,
-    zeroCount: 0,
-    offset: firstIndex + first,
-    counts: Array.from(totals.slots.subarray(first, last + 1)),
-  };
-}
-
-/** The octave bounds of the default export: 2^−20 s (0.95 µs) to 2^4 s. */
-export const octaveBoundsSeconds: readonly number[] = Array.from(
-  { length: 25 },
-  (_, i) => 2 ** (i - 20),
-);
-
-/** Explicit buckets with octave bounds, merged from the exact ones: nothing is re-recorded. */
-export function explicitHistogram(totals: SchedTotals): ExplicitHistogram {
-  const counts = new Array<number>(octaveBoundsSeconds.length + 1).fill(0);
-  for (let slot = 0; slot < latencySlots; slot += 1) {
-    // Slot s ends at 2^((s+1)/4 − 30) s; the bucket is the first whose bound is not below that.
-    const bucket = Math.min(
-      Math.max(Math.floor(slot / slotsPerOctave) + 1 - 30 + 20, 0),
-      counts.length - 1,
-    );
-    counts[bucket] = (counts[bucket] ?? 0) + (totals.slots[slot] ?? 0);
-  }
-  return {
-    kind: 'explicit',
-    count: totals.latencyCount,
-    sum: totals.latencySumNs / 1e9,
-    bounds: octaveBoundsSeconds,
-    counts,
   };
 }

@@ -2,13 +2,15 @@ import { existsSync, readFileSync } from 'node:fs';
 import test from 'ava';
 import fc from 'fast-check';
 import {
-  decodeTasks,
-  decodeTotals,
   explicitHistogram,
   exponentialHistogram,
   latencySlots,
-  layout,
   octaveBoundsSeconds,
+} from '../../../src/agent/probes/latency.ts';
+import {
+  decodeTasks,
+  decodeTotals,
+  layout,
   type SchedTotals,
 } from '../../../src/agent/probes/sched.ts';
 import { structLayout } from '../../support/btf-layout.ts';
