@@ -25,6 +25,8 @@ const groups: Group[] = [
   },
   // One file at a time: they load the machine and read its scheduler.
   { name: 'kernel', folders: ['kernel'], flags: ['--serial', '--concurrency', '1'] },
+  // One machine at a time: it takes both cores.
+  { name: 'lab', folders: ['lab'], flags: ['--serial', '--concurrency', '1'] },
   { name: 'collector', folders: ['collector'], flags: ['--serial', '--concurrency', '1'] },
 ];
 

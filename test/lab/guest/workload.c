@@ -1,0 +1,108 @@
+/* What a guest of the lab does: `guest-workload KIND[,ARGUMENT…][+KIND…]`. Prints READY when all of it has begun. */
+#define _GNU_SOURCE
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PAGE_BYTES = 4096, BATCHES_PER_SECOND = 100 };
+
+static double seconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec + now.tv_nsec / 1e9;
+}
+
+static void sleep_until(double deadline) {
+  struct timespec at = {.tv_sec = (time_t)deadline};
+  at.tv_nsec = (long)((deadline - at.tv_sec) * 1e9);
+  clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+}
+
+static void begun(int ready) {
+  if (write(ready, "r", 1) != 1) _exit(1);
+  close(ready);
+}
+
+/* busy: spins for ever. */
+static void busy(int ready) {
+  begun(ready);
+  for (;;) __asm__ volatile("");
+}
+
+/* ticking,MS: a line each so many ms, with its number and the guest's own clock. */
+static void ticking(int ready, long period_ms) {
+  double next = seconds();
+  begun(ready);
+  for (unsigned long tick = 0;; tick++) {
+    printf("TICK %lu at %.3f\n", tick, seconds());
+    next += period_ms / 1e3;
+    sleep_until(next);
+  }
+}
+
+static uint64_t next_random(uint64_t *state) {
+  *state ^= *state << 13;
+  *state ^= *state >> 7;
+  return *state ^= *state << 17;
+}
+
+/* dirtying,MB,PAGES: writes so many pages a second of a buffer of random content, and says each second how many it has written. */
+static void dirtying(int ready, size_t megabytes, long pages_per_second) {
+  size_t bytes = megabytes << 20;
+  uint64_t state = 88172645463325252u, written = 0;
+  unsigned char *buffer = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (buffer == MAP_FAILED) _exit(1);
+  for (size_t at = 0; at < bytes; at += 8) *(uint64_t *)(buffer + at) = next_random(&state);
+  begun(ready);
+  double next = seconds();
+  for (unsigned long batch = 1;; batch++) {
+    for (long i = 0; i < pages_per_second / BATCHES_PER_SECOND; i++) {
+      size_t page = next_random(&state) % (bytes / PAGE_BYTES);
+      *(uint64_t *)(buffer + page * PAGE_BYTES) = ++written;
+    }
+    if (batch % BATCHES_PER_SECOND == 0) printf("DIRTIED %lu pages at %.3f\n", written, seconds());
+    next += 1.0 / BATCHES_PER_SECOND;
+    sleep_until(next);
+  }
+}
+
+static bool run(char *one, int ready) {
+  const char *kind = strtok(one, ",");
+  const char *first = strtok(NULL, ","), *second = strtok(NULL, ",");
+  if (!kind) return false;
+  if (!strcmp(kind, "busy")) busy(ready);
+  if (!strcmp(kind, "ticking") && first) ticking(ready, atol(first));
+  if (!strcmp(kind, "dirtying") && first && second) dirtying(ready, atol(first), atol(second));
+  return false;
+}
+
+int main(int count, char **arguments) {
+  char *rest = NULL;
+  setvbuf(stdout, NULL, _IOLBF, 0);
+  if (count != 2) return 2;
+  for (char *one = strtok_r(arguments[1], "+", &rest); one; one = strtok_r(NULL, "+", &rest)) {
+    int ready[2];
+    char byte;
+    if (!strcmp(one, "idle")) continue;
+    if (pipe(ready) != 0) return 1;
+    if (fork() == 0) {
+      close(ready[0]);
+      run(one, ready[1]);
+      _exit(2);
+    }
+    close(ready[1]);
+    if (read(ready[0], &byte, 1) != 1) {
+      printf("guest-workload: %s did not begin\n", one);
+      return 2;
+    }
+    close(ready[0]);
+  }
+  printf("READY at %.3f\n", seconds());
+  for (;;) pause();
+}

@@ -1,0 +1,194 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import { followConsole } from './support/console.ts';
+import { connectGuestAgent, type GuestAgent } from './support/guest-agent.ts';
+import { checkout, type MachineOptions, startQemu } from './support/qemu.ts';
+
+export type LabOptions = Partial<MachineOptions> & {
+  /** The whole lab is ended after this; 300 s unless told. */
+  readonly deadlineSeconds?: number;
+};
+
+export type Output = { readonly code: number; readonly out: string; readonly err: string };
+export type RunOptions = {
+  /** 60 s unless told. */
+  readonly timeoutSeconds?: number;
+  readonly input?: string;
+};
+
+/** A machine that plays the host. Inside, the checkout is at /checkout and Node 24 is first in the PATH. */
+export type Lab = {
+  /** Runs a bash script inside and answers what it printed. Rejects when it fails, with its output. */
+  readonly run: (script: string, options?: RunOptions) => Promise<string>;
+  /** The same, whatever its exit code. */
+  readonly tryRun: (script: string, options?: RunOptions) => Promise<Output>;
+  /** Starts a script that goes on; its output is in the file `log` inside. `stop` ends its whole group by a signal. */
+  readonly start: (
+    script: string,
+    log: string,
+  ) => Promise<{ tgid: number; stop: (signal?: string) => Promise<void> }>;
+  /** Writes a file inside. */
+  readonly write: (path: string, text: string) => Promise<void>;
+  /** Runs a script again and again until it succeeds; what it printed then. Rejects after `timeoutSeconds` (60). */
+  readonly until: (script: string, timeoutSeconds?: number) => Promise<string>;
+  readonly console: ReturnType<typeof followConsole>;
+  /** Unix sockets on the outer machine: QEMU's QMP, and the console of the shell where one was asked for. */
+  readonly qmpSocket: string;
+  readonly shellSocket: string;
+  /** From the start of QEMU until the guest agent answered. */
+  readonly bootSeconds: number;
+};
+
+/** `test.serial`, or `test.skip` with the reason printed, where the lab cannot be had. */
+export function needsLab(kernel = '6.1'): typeof test.serial {
+  const built = spawnSync('sh', [`${checkout}/scripts/build-lab.sh`, kernel], { encoding: 'utf8' });
+  if (built.status === 0) return test.serial;
+  if (built.status !== 3) throw new Error(`build-lab.sh ${kernel}: ${built.stderr}`);
+  console.error(`# skipped: ${built.stderr.trim().split('\n').at(-1)}`);
+  return test.skip as unknown as typeof test.serial;
+}
+
+/**
+ * Boots the lab, hands it to `use`, and ends it, whatever happens. One lab runs at a time on a machine; another waits.
+ * What went wrong is thrown with the console's last lines.
+ */
+export async function withLab<T>(options: LabOptions, use: (lab: Lab) => Promise<T>): Promise<T> {
+  const kernel = options.kernel ?? '6.1';
+  const folder = execFileSync('sh', [`${checkout}/scripts/build-lab.sh`, kernel], {
+    encoding: 'utf8',
+  }).trim();
+  const run = mkdtempSync(`${tmpdir()}/sculptor-lab-`);
+  mkdirSync(`${run}/share`);
+  const machine = { kernel, init: 'plain', memoryMiB: 3072, shell: false, ...options } as const;
+  const qemu = startQemu(machine, { lab: folder, run });
+  let gone = false;
+  const ended = new Promise<void>(resolve =>
+    qemu.once('close', () => {
+      gone = true;
+      resolve();
+    }),
+  );
+  const screen = followConsole(qemu.stdout ?? fail('stdout'), qemu.stderr ?? fail('stderr'));
+  let agent: GuestAgent | undefined;
+  const deadlineSeconds = options.deadlineSeconds ?? 300;
+  const deadline = new AbortController();
+  const tooLate = sleep(deadlineSeconds * 1000, null, { signal: deadline.signal }).then(() => {
+    throw new Error(`the lab did not end within its ${deadlineSeconds} s`);
+  });
+  try {
+    const began = performance.now();
+    const boot = connectGuestAgent(`${run}/agent.sock`, () => gone);
+    agent = await Promise.race([boot, tooLate]);
+    const bootSeconds = (performance.now() - began) / 1000;
+    const lab = inside(agent, {
+      console: screen,
+      qmpSocket: `${run}/qmp.sock`,
+      shellSocket: `${run}/shell.sock`,
+      bootSeconds,
+    });
+    return await Promise.race([use(lab), tooLate]);
+  } catch (error) {
+    const last = screen.tail().map(line => `  | ${line}`);
+    throw new Error(
+      `${error instanceof Error ? error.message : error}\nthe console's last lines:\n${last.join('\n')}`,
+      { cause: error },
+    );
+  } finally {
+    deadline.abort();
+    tooLate.catch(() => {});
+    agent?.close();
+    qemu.kill('SIGKILL');
+    await ended;
+    rmSync(run, { recursive: true, force: true });
+  }
+}
+
+function fail(what: string): never {
+  throw new Error(`QEMU has no ${what}`);
+}
+
+function inside(
+  agent: GuestAgent,
+  rest: Pick<Lab, 'console' | 'qmpSocket' | 'shellSocket' | 'bootSeconds'>,
+): Lab {
+  const tryRun: Lab['tryRun'] = async (script, { timeoutSeconds = 60, input } = {}) => {
+    const { pid } = (await agent.ask('guest-exec', {
+      path: '/usr/bin/timeout',
+      arg: ['-k', '5', `${timeoutSeconds}`, '/bin/bash', '-c', script],
+      env: environment,
+      'capture-output': true,
+      ...(input === undefined ? {} : { 'input-data': Buffer.from(input).toString('base64') }),
+    })) as { pid: number };
+    for (let wait = 20; ; wait = Math.min(wait * 1.5, 500)) {
+      const status = (await agent.ask('guest-exec-status', { pid })) as ExecStatus;
+      if (status.exited)
+        return {
+          code: status.exitcode ?? 128 + (status.signal ?? 0),
+          out: decode(status['out-data']),
+          err: decode(status['err-data']),
+        };
+      await sleep(wait);
+    }
+  };
+  const run: Lab['run'] = async (script, options) => {
+    const { code, out, err } = await tryRun(script, options);
+    if (code === 0) return out;
+    throw new Error(
+      `inside the lab, exit code ${code}${code === 124 ? ' (timed out)' : ''}: ${script}\n${out}${err}`,
+    );
+  };
+  return {
+    ...rest,
+    run,
+    tryRun,
+    start: async (script, log) => {
+      const tgid = Number(
+        await run(`script=$(cat); setsid bash -c "$script" </dev/null >${log} 2>&1 & echo $!`, {
+          input: script,
+        }),
+      );
+      return {
+        tgid,
+        stop: async (signal = 'TERM') => {
+          await run(
+            `kill -${signal} -${tgid} 2>/dev/null; timeout 30 tail --pid=${tgid} -f /dev/null || kill -KILL -${tgid}`,
+          );
+        },
+      };
+    },
+    write: async (path, text) => {
+      await run(`cat >${path}`, { input: text });
+    },
+    until: async (script, timeoutSeconds = 60) => {
+      const until = performance.now() + timeoutSeconds * 1000;
+      for (;;) {
+        const { code, out, err } = await tryRun(script);
+        if (code === 0) return out;
+        if (performance.now() > until)
+          throw new Error(`not within ${timeoutSeconds} s: ${script}\n${out}${err}`);
+        await sleep(250);
+      }
+    },
+  };
+}
+
+type ExecStatus = {
+  exited: boolean;
+  exitcode?: number;
+  signal?: number;
+  'out-data'?: string;
+  'err-data'?: string;
+};
+
+const environment = [
+  'PATH=/checkout/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  'HOME=/root',
+  'LANG=C.UTF-8',
+];
+
+function decode(data: string | undefined): string {
+  return data === undefined ? '' : Buffer.from(data, 'base64').toString();
+}
