@@ -15,6 +15,7 @@ import { temporalityFrom } from '../otlp/temporality.ts';
 import { startSchedProbe } from './probes/sched.ts';
 import { createRounds } from './rounds.ts';
 import { sourceKinds, startSources } from './sources.ts';
+import { createVcpuBook } from './vcpus.ts';
 
 export type AgentOptions = {
   readonly config: AgentConfig;
@@ -86,6 +87,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     },
     probe,
     sources,
+    vcpus: createVcpuBook({
+      roots,
+      layout,
+      intervalSeconds: config.placementIntervalSeconds,
+      say,
+    }),
     outbox,
     temporal,
     emit: events.emit,

@@ -39,9 +39,11 @@ export function createPlacements(
   options: PlacementReader & {
     readonly intervalSeconds: number;
     readonly hotTids: (living: LivingInstance) => readonly number[];
+    /** vCPU index by tid. */
+    readonly vcpusOf: (living: LivingInstance) => ReadonlyMap<number, number>;
   },
 ): Placements {
-  const { intervalSeconds, hotTids } = options;
+  const { intervalSeconds, hotTids, vcpusOf } = options;
   const told = new Map<LivingInstance, Told>();
   let masks: ReadonlyMap<number, OwnMask> | null = null;
   const reader: PlacementReader = {
@@ -55,11 +57,12 @@ export function createPlacements(
 
   /** The placement as it is now, or null when a suspect is where it was told to be. */
   const look = (living: LivingInstance, now: number): Placement | null => {
-    const place = placeOf(living);
+    const vcpus = vcpusOf(living);
+    const place = placeOf(living, vcpus);
     const outline = readOutline(reader, place, hotTids(living));
     const last = told.get(living);
     const served = living.totals.runNs + living.totals.waitNs;
-    const same = last !== undefined && sameOutline(last.placement, outline);
+    const same = last !== undefined && sameOutline(last.placement, outline, vcpus);
     if (last && same) {
       last.looks += 1;
       const due = now - last.at >= intervalSeconds;
@@ -102,8 +105,11 @@ export function createPlacements(
   };
 }
 
-function placeOf({ instance, path, members }: LivingInstance): Place {
-  return { instance, path, members: [...members.values()] };
+function placeOf(
+  { instance, path, members }: LivingInstance,
+  vcpus: ReadonlyMap<number, number>,
+): Place {
+  return { instance, path, members: [...members.values()], vcpus };
 }
 
 /** New ones, then suspects, then those that were told longest ago. */
@@ -124,11 +130,11 @@ function queue(
   return new Set([...fresh, ...suspects, ...stale.map(entry => entry.living)]);
 }
 
-function sameOutline(last: Placement, now: Outline): boolean {
+function sameOutline(last: Placement, now: Outline, vcpus: ReadonlyMap<number, number>): boolean {
   return (
     last.taskCount === now.taskCount &&
     last.tasks.length === now.tids.length &&
-    last.tasks.every((task, i) => task.tid === now.tids[i]) &&
+    last.tasks.every((task, i) => task.tid === now.tids[i] && task.vcpu === vcpus.get(task.tid)) &&
     JSON.stringify([last.cgroup, last.cpuset]) === JSON.stringify([now.cgroup, now.cpuset])
   );
 }

@@ -26,6 +26,7 @@ import {
 } from './samples.ts';
 import { selfSamples } from './self.ts';
 import type { Sources } from './sources.ts';
+import type { VcpuBook } from './vcpus.ts';
 
 export type RoundsOptions = {
   readonly config: AgentConfig;
@@ -33,6 +34,7 @@ export type RoundsOptions = {
   readonly reader: PlacementReader;
   readonly probe: SchedProbe;
   readonly sources: Sources;
+  readonly vcpus: VcpuBook;
   readonly outbox: Outbox;
   readonly temporal: Temporal;
   readonly emit: (event: OutgoingEvent) => void;
@@ -61,7 +63,8 @@ const activeCores = 0.005;
 
 /** One reading after another: totals into series, changes into events. Reads nothing but through `reader`, `probe` and `sources`. */
 export function createRounds(options: RoundsOptions): Rounds {
-  const { config, identity, reader, probe, sources, outbox, temporal, emit, clock } = options;
+  const { config, identity, reader, probe, sources, vcpus, outbox, temporal, emit, clock } =
+    options;
   const { roots, layout } = reader;
   const began = clock.unixSeconds();
   const booted = readBootTime(roots) ?? began;
@@ -71,6 +74,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     ...reader,
     intervalSeconds: config.placementIntervalSeconds,
     hotTids: living => hot.of(living.members),
+    vcpusOf: vcpus.of,
   });
   const topology = createTopologyTeller(roots, identity.hostId, config.placementIntervalSeconds);
   const start = clock.monotonicSeconds();
@@ -91,8 +95,6 @@ export function createRounds(options: RoundsOptions): Rounds {
   let uncounted = 0;
   let collectSeconds = 0;
   let turn = 0;
-
-  const isVm = (cgroupId: number) => book.of(cgroupId)?.instance.kind === 'vm';
 
   /** What an instance is now: itself, the VM that it became a part of, or nothing. */
   const present = (living: LivingInstance): LivingInstance | undefined => {
@@ -187,7 +189,7 @@ export function createRounds(options: RoundsOptions): Rounds {
         add(living, detailSamples(living, config.histograms));
         add(living, sources.samples(living));
       }
-      for (const task of hot.take(probe.readTasks(), isVm)) {
+      for (const task of hot.take(probe.readTasks(), vcpus.all())) {
         const living = book.of(task.cgroupId);
         if (living) add(living, taskSamples(task));
       }
@@ -206,6 +208,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     lost: lost(),
     exportsLost: { ...outbox.lost(), ...options.exportsLost() },
     uncounted,
+    vcpusUnknown: vcpus.unknown(),
     collectSeconds,
     entries: probe.counters().entries,
   });
@@ -235,7 +238,9 @@ export function createRounds(options: RoundsOptions): Rounds {
       book.sweep();
       keepLivingTasks(now);
     }
-    tellPlacements(look ? suspects() : [], now, time);
+    const machines = [...book.living()].filter(living => living.instance.kind === 'vm');
+    const changed = vcpus.look(machines, now);
+    tellPlacements([...changed, ...(look ? suspects() : [])], now, time);
     const due = {
       headline: dueSince(last.headline, config.headlineIntervalSeconds),
       detail: dueSince(last.detail, config.detailIntervalSeconds),

@@ -6,6 +6,8 @@ export type SelfCounts = {
   readonly lost: Readonly<Record<string, number>>;
   readonly exportsLost: Readonly<Record<string, number>>;
   readonly uncounted: number;
+  /** VMs, by reason. */
+  readonly vcpusUnknown: Readonly<Record<string, number>>;
   readonly entries: number;
   readonly collectSeconds: number;
 };
@@ -28,6 +30,7 @@ export function selfSamples(counts: SelfCounts, start: number): Sample[] {
     ...byReason('sculptor.agent.exports.lost', counts.exportsLost),
     { metric: 'sculptor.agent.map.entries', start, value: counts.entries },
     { metric: 'sculptor.agent.instances.uncounted', start, value: counts.uncounted },
+    ...byReason('sculptor.agent.vcpus.unknown', counts.vcpusUnknown),
     { metric: 'sculptor.agent.collect.time', start, value: counts.collectSeconds },
   ];
 }

@@ -11,6 +11,8 @@ export const errorCodes = {
   KERNEL_PRIVILEGE: 'The process lacks the capability (or root) that the kernel asks for.',
   KERNEL_MISSING: 'The kernel lacks a file, a program type or a map type.',
   KERNEL_IO: 'A kernel file could not be read or written.',
+  QMP_UNAVAILABLE:
+    'A QEMU did not answer over its QMP socket: gone, held by another client, or a refused command.',
   NATIVE_MISSING: 'The native addon is not built, or does not load.',
   PROBE_MISSING: 'A BPF object file is not built.',
   PROBE_LOAD: 'The verifier or libbpf refused a BPF program.',

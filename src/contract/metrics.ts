@@ -120,6 +120,11 @@ export const metrics = {
     'self',
     'Contended instances past the 20 worst, which are exported at 1 s only.',
   ),
+  'sculptor.agent.vcpus.unknown': gauge(
+    '{instance}',
+    'self',
+    'VMs of which it is not known which threads run their vCPUs, by reason.',
+  ),
   'sculptor.agent.source.available': gauge(
     '1',
     'self',

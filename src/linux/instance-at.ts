@@ -18,7 +18,7 @@ export function containerIdOf(path: string): string | null {
 export type FoundVm = { readonly instance: Instance; readonly path: string };
 
 /** Processes of a cgroup that are looked at: a VM's own cgroup holds QEMU and a few that serve it. */
-const processesLookedAt = 16;
+export const processesLookedAt = 16;
 
 /**
  * The VM that a cgroup belongs to: the one whose QEMU (with `-uuid`) is in it. Null for the root, which holds

@@ -30,6 +30,8 @@ export type Place = {
   readonly instance: Instance;
   readonly path: string;
   readonly members: readonly string[];
+  /** Which threads run vCPUs of it: index by tid. */
+  readonly vcpus: ReadonlyMap<number, number>;
 };
 
 /** What an instance is given as a whole, and which tasks it has: all of a placement that asks nothing of the tasks. */
@@ -89,7 +91,9 @@ export function readPlacement(
     owner: ownerOf(reader, place.path),
     alive: true,
     ...given,
-    tasks: tids.flatMap(tid => readPlacedTask(reader.roots, tid, masks) ?? []),
+    tasks: tids.flatMap(
+      tid => readPlacedTask(reader.roots, tid, masks, place.vcpus.get(tid)) ?? [],
+    ),
   };
 }
 
@@ -125,27 +129,21 @@ function readPlacedTask(
   roots: Roots,
   tid: number,
   masks: ReadonlyMap<number, OwnMask>,
+  vcpu: number | undefined,
 ): PlacedTask | null {
   const stat = readTaskStat(roots, tid);
   const status = readTaskStatus(roots, tid);
   if (!stat || !status) return null;
-  const vcpu = vcpuOf(stat.name);
   return {
     tid,
     tgid: status.tgid,
     startTicks: stat.startTicks,
     name: stat.name,
-    ...(vcpu === null ? {} : { vcpu }),
+    ...(vcpu === undefined ? {} : { vcpu }),
     affinity: status.allowedCpus,
     ownMask: masks.get(tid)?.ownMask ?? null,
     cpu: stat.cpu,
   };
-}
-
-/** Which vCPU a thread of QEMU runs, by the name it has with `debug-threads=on`; null: none. */
-export function vcpuOf(name: string): number | null {
-  const index = /^CPU (\d+)\/(KVM|TCG)$/.exec(name)?.[1];
-  return index === undefined ? null : Number(index);
 }
 
 const containerPath = /(^|\/)(docker|crio|cri-containerd|libpod|kubepods)[^/]*/;

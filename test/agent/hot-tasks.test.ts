@@ -14,13 +14,13 @@ function task(tid: number, runNs: number, startTicks = 1, name = 't') {
     migrations: 0,
   };
 }
-const noVm = () => false;
+const noVcpus: [] = [];
 
 test('the tasks that grew most are hot, not those that are largest', t => {
   const hot = createHotTasks(1, 100, 0);
-  hot.take([task(1, 1000), task(2, 10)], noVm);
+  hot.take([task(1, 1000), task(2, 10)], noVcpus);
   t.deepEqual(
-    hot.take([task(1, 1001), task(2, 20)], noVm).map(each => each.tid),
+    hot.take([task(1, 1001), task(2, 20)], noVcpus).map(each => each.tid),
     [2],
   );
   t.deepEqual(hot.of(new Set([0])), [2]);
@@ -29,18 +29,41 @@ test('the tasks that grew most are hot, not those that are largest', t => {
 
 test('a series begins with its task, or with the probe, also when it was not hot meanwhile', t => {
   const hot = createHotTasks(1, 1000, 900);
-  const startOf = (...tasks: ReturnType<typeof task>[]) => hot.take(tasks, noVm)[0]?.start;
+  const startOf = (...tasks: ReturnType<typeof task>[]) => hot.take(tasks, noVcpus)[0]?.start;
   t.is(startOf(task(1, 10, 500)), 1000);
   t.is(startOf(task(2, 10, 20_000)), 1100);
   t.is(startOf(task(1, 20, 500)), 1000);
   t.is(startOf(task(1, 5, 30_000)), 1200, 'a reused tid is another task');
 });
 
-test('the vCPUs of a VM are told past the K hottest; a thread that only bears the name is not', t => {
+const vcpu = (tid: number, index: number, startTicks = 1) => ({
+  cgroupId: 0,
+  tid,
+  tgid: 2,
+  startTicks,
+  name: `CPU ${index}/KVM`,
+  index,
+});
+
+test('the vCPUs of a VM are told past the K hottest, also those that did nothing', t => {
+  const hot = createHotTasks(1, 0, 0);
+  const vcpus = [vcpu(2, 0), vcpu(6, 1)];
+  const told = (...changed: ReturnType<typeof task>[]) =>
+    hot.take(changed, vcpus).map(({ tid, vcpu: index, runNs }) => [tid, index, runNs]);
+  t.deepEqual(told(task(2, 10), task(3, 20, 1, 'CPU 0/KVM'), task(4, 10)), [
+    [3, null, 20],
+    [2, 0, 10],
+    [6, 1, 0],
+  ]);
+  t.deepEqual(told(task(6, 5)), [
+    [2, 0, 10],
+    [6, 1, 5],
+  ]);
+  t.deepEqual(hot.of(new Set([0])), [2, 6]);
+});
+
+test('a vCPU thread whose tid was reused begins anew', t => {
   const hot = createHotTasks(0, 0, 0);
-  const changed = [task(2, 10, 1, 'CPU 3/KVM'), task(3, 10, 1, 'CPU 0/KVM'), task(4, 10)];
-  t.deepEqual(
-    hot.take(changed, cgroupId => cgroupId === 0).map(({ tid, vcpu }) => [tid, vcpu]),
-    [[2, 3]],
-  );
+  hot.take([task(2, 10)], [vcpu(2, 0)]);
+  t.is(hot.take([], [vcpu(2, 0, 500)])[0]?.runNs, 0);
 });

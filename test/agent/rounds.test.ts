@@ -7,6 +7,7 @@ import { createRounds } from '../../src/agent/rounds.ts';
 import type { SourceKind } from '../../src/agent/source.ts';
 import { startSources } from '../../src/agent/sources.ts';
 import { createTally } from '../../src/agent/tally.ts';
+import { createVcpuBook } from '../../src/agent/vcpus.ts';
 import { agentConfigSchema } from '../../src/contract/config.ts';
 import { detailAttribute, type OutgoingEvent } from '../../src/contract/events.ts';
 import { type Placement, placementSchema, topologySchema } from '../../src/contract/host.ts';
@@ -90,6 +91,12 @@ function stage(
       roots: tree,
       layout: readCgroupLayout(tree),
       clock,
+      say: () => undefined,
+    }),
+    vcpus: createVcpuBook({
+      roots: tree,
+      layout: readCgroupLayout(tree),
+      intervalSeconds: 60,
       say: () => undefined,
     }),
     outbox: createOutbox(
@@ -342,6 +349,8 @@ test('QEMU makes its cgroups one instance: the VM, by its uuid, with its vCPUs',
     { used: 0.5, wait: 0 },
     {
       'cgroup/vm/vcpus/cgroup.threads': '6',
+      'proc/5/task/5/': '',
+      'proc/5/task/6/': '',
       ...taskFiles(6, { ...qemu, name: 'CPU 0/KVM', tgid: 5 }),
     },
   );

@@ -9,7 +9,6 @@ import {
   type PlacementReader,
   readOutline,
   readPlacement,
-  vcpuOf,
 } from '../../src/linux/placement.ts';
 import { makeTree, mounts, type Tree, taskFiles } from './tree.ts';
 
@@ -27,6 +26,7 @@ const place = (path: string, members = [path], instance: Instance = instanceAt(p
   instance,
   path,
   members,
+  vcpus: new Map<number, number>(),
 });
 
 const v1 = {
@@ -106,7 +106,7 @@ test('v2: no cpuset where the controller is not enabled, and what binds is known
   t.is(tasks.length, 1);
 });
 
-test('a VM has the tasks of all its cgroups; a vCPU is known by the name of its thread', t => {
+test('a VM has the tasks of all its cgroups; those that run vCPUs are named by index', t => {
   const roots = makeTree(t, {
     'proc/self/mountinfo': mounts.v2,
     'cgroup/cgroup.controllers': 'cpu',
@@ -116,7 +116,10 @@ test('a VM has the tasks of all its cgroups; a vCPU is known by the name of its 
     ...taskFiles(6, { name: 'CPU 1/KVM', tgid: 5 }),
   });
   const members = ['/vm/emulator', '/vm/vcpu1'];
-  const { tasks } = readPlacement(readerOf(roots), place('/vm', members));
+  const { tasks } = readPlacement(readerOf(roots), {
+    ...place('/vm', members),
+    vcpus: new Map([[6, 1]]),
+  });
   t.deepEqual(
     tasks.map(task => [task.tid, task.vcpu]),
     [
@@ -124,8 +127,6 @@ test('a VM has the tasks of all its cgroups; a vCPU is known by the name of its 
       [6, 1],
     ],
   );
-  t.is(vcpuOf('CPU 12/TCG'), 12);
-  t.is(vcpuOf('CPU 12'), null);
 });
 
 test('of many tasks the hot ones are listed, and all are counted', t => {

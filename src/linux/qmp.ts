@@ -1,0 +1,144 @@
+import { connect } from 'node:net';
+import { z } from 'zod';
+import { describeError, KernelInterfaceError } from '../contract/errors.ts';
+import { readCommandLine } from './procfs.ts';
+import type { Roots } from './roots.ts';
+
+export type QmpOptions = {
+  /** For all of it; a monitor that somebody else holds never greets. */
+  readonly timeoutSeconds: number;
+  /** Of everything that is received. */
+  readonly maxBytes: number;
+};
+
+const messageSchema = z.union([
+  z.object({ QMP: z.object({}) }),
+  z.object({ return: z.unknown(), id: z.string() }),
+  z.object({ error: z.object({ desc: z.string() }) }),
+  z.object({ event: z.string() }),
+]);
+
+/**
+ * Asks one command over the monitor's unix socket and leaves at once: a monitor serves one client at a time. Nothing is sent
+ * before it has greeted as a QEMU does.
+ * @throws KernelInterfaceError QMP_UNAVAILABLE: nobody listens, somebody else holds it, or it refuses the command
+ * @see https://www.qemu.org/docs/master/interop/qmp-spec.html
+ */
+export function askQmp(path: string, execute: string, options: QmpOptions): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    let [text, received] = ['', 0];
+    const end = (finish: () => void): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      finish();
+    };
+    const fail = (why: string, cause?: unknown): void =>
+      end(() =>
+        reject(
+          new KernelInterfaceError('QMP_UNAVAILABLE', `${path}: ${why}`, { path, execute }, cause),
+        ),
+      );
+    const timer = setTimeout(
+      () =>
+        fail(`no answer to ${execute} within ${options.timeoutSeconds} s; does another hold it?`),
+      options.timeoutSeconds * 1000,
+    );
+    const send = (command: string): void => {
+      socket.write(`${JSON.stringify({ execute: command, id: command })}\n`);
+    };
+    const take = (line: string): void => {
+      const said = messageSchema.safeParse(parseJson(line)).data;
+      if (!said) fail(`is no QMP monitor: it said ${line.slice(0, 80)}`);
+      else if ('QMP' in said) send('qmp_capabilities');
+      else if ('error' in said) fail(`refused ${execute}: ${said.error.desc}`);
+      else if ('return' in said && said.id === execute) end(() => resolve(said.return));
+      else if ('return' in said) send(execute);
+    };
+    socket.setEncoding('utf8');
+    socket.on('data', (chunk: string) => {
+      received += chunk.length;
+      if (received > options.maxBytes) {
+        fail(`said more than ${options.maxBytes} bytes`);
+        return;
+      }
+      const lines = (text + chunk).split('\n');
+      text = lines.pop() ?? '';
+      for (const line of lines) if (!socket.destroyed && line.trim() !== '') take(line);
+    });
+    socket.on('error', cause => fail(describeError(cause), cause));
+    socket.on('close', () => fail('closed without an answer'));
+  });
+}
+
+function parseJson(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    // Judged with everything else that is no message of a monitor.
+    return undefined;
+  }
+}
+
+const cpusSchema = z
+  .array(z.object({ 'cpu-index': z.int().min(0).max(4095), 'thread-id': z.int().min(1) }))
+  .max(4096);
+
+/**
+ * vCPU index by thread id, in QEMU's own pid namespace, of an answer to `query-cpus-fast`. The `thread-id` within its `props` is of the
+ * guest's topology.
+ * @throws KernelInterfaceError QMP_UNAVAILABLE
+ */
+export function parseCpus(answer: unknown): Map<number, number> {
+  const cpus = cpusSchema.safeParse(answer);
+  if (!cpus.success)
+    throw new KernelInterfaceError(
+      'QMP_UNAVAILABLE',
+      `query-cpus-fast answered something else: ${z.prettifyError(cpus.error)}`,
+    );
+  return new Map(cpus.data.map(cpu => [cpu['thread-id'], cpu['cpu-index']]));
+}
+
+/**
+ * Where a QEMU listens for QMP: the path as this process sees it, of `-qmp unix:…` or of `-chardev socket` with
+ * `-mon mode=control`; null when there is none. libvirt's own monitor is never it: it has one client, libvirt.
+ */
+export function qmpSocketOf(roots: Roots, tgid: number): string | null {
+  const path = parseQmpSocket(readCommandLine(roots, tgid));
+  if (path === null) return null;
+  return `${roots.proc}/${tgid}/${path.startsWith('/') ? `root${path}` : `cwd/${path}`}`;
+}
+
+export function parseQmpSocket(args: readonly string[]): string | null {
+  const chardevs = new Map<string, string>();
+  const monitors: string[] = [];
+  const paths: string[] = [];
+  for (const [i, arg] of args.entries()) {
+    const option = optionsOf(args[i + 1] ?? '');
+    if (/^--?qmp(-pretty)?$/.test(arg)) paths.push(...unixPath(option.first));
+    else if (/^--?mon$/.test(arg) && option.named.get('mode') === 'control')
+      monitors.push(option.named.get('chardev') ?? option.first);
+    else if (/^--?chardev$/.test(arg) && option.first === 'socket')
+      chardevs.set(option.named.get('id') ?? '', option.named.get('path') ?? '');
+  }
+  paths.push(...monitors.flatMap(id => chardevs.get(id) || []));
+  return paths.find(path => !path.includes('/libvirt/')) ?? null;
+}
+
+function unixPath(first: string): string[] {
+  return first.startsWith('unix:') ? [first.slice('unix:'.length)] : [];
+}
+
+/** `first,key=value,…`; a comma within a value is doubled. */
+function optionsOf(text: string): { first: string; named: Map<string, string> } {
+  const [first = '', ...rest] = text
+    .replaceAll(',,', '\0')
+    .split(',')
+    .map(part => part.replaceAll('\0', ','));
+  const named = new Map<string, string>();
+  for (const part of [first, ...rest]) {
+    const equals = part.indexOf('=');
+    if (equals > 0) named.set(part.slice(0, equals), part.slice(equals + 1));
+  }
+  return { first, named };
+}
