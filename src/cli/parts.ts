@@ -1,5 +1,5 @@
 import type { KeyObject } from 'node:crypto';
-import { startAgent } from '../agent/agent.ts';
+import { startConnectedAgent } from '../agent/connected-agent.ts';
 import type { ApiRoute } from '../api/server.ts';
 import { startApi } from '../api/server.ts';
 import type { Config } from '../contract/config.ts';
@@ -28,10 +28,10 @@ export function createContext(config: Config, say: Say): PartContext {
   return { config, native: loadNative(), hostId: readHostId(hostRoots), say };
 }
 
-/** The agent and its API. */
+/** The agent with its gate, and its API. */
 export async function runAgent(context: PartContext): Promise<Running> {
   const { config, native, hostId, say } = context;
-  const agent = await startAgent({
+  const agent = await startConnectedAgent({
     config: config.agent,
     native,
     roots: hostRoots,

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Agent } from '../agent/agent.ts';
+import type { ConnectedAgent } from '../agent/connected-agent.ts';
 import type { ApiRoute } from '../api/server.ts';
 import { type Mode, modeSchema } from '../contract/policy.ts';
 import type { Engine } from '../pae/engine.ts';
@@ -9,7 +9,7 @@ import type { Sculptor } from '../sculptor/sculptor.ts';
 /** Body of `POST /mode` and `POST /stamp`. */
 export const modeBodySchema = z.strictObject({ mode: modeSchema });
 
-export function agentRoutes(agent: Pick<Agent, 'status'>): ApiRoute[] {
+export function agentRoutes(agent: Pick<ConnectedAgent, 'status'>): ApiRoute[] {
   return [{ method: 'GET', path: '/status', run: () => agent.status() }];
 }
 

@@ -1,10 +1,19 @@
 import { z } from 'zod';
+import { gateConfigSchema } from './gate-config.ts';
 import { policySchema } from './policy.ts';
 
 const socketPath = z.string().min(1).max(107).describe('unix socket path (at most 107 bytes)');
 const endpoint = z
   .string()
   .regex(/^(unix:\/\/\/.+|https?:\/\/.+)$/, 'wanted unix:///path or http(s)://host:port');
+
+/** AF_VSOCK as well: from inside a guest the host is context id 2. */
+const agentEndpoint = z
+  .string()
+  .regex(
+    /^(unix:\/\/\/.+|https?:\/\/.+|vsock:\/\/\d{1,10}:\d{1,10})$/,
+    'wanted unix:///path, http(s)://host:port or vsock://cid:port',
+  );
 
 export const listenSchema = z.strictObject({
   allowUsers: z
@@ -28,9 +37,12 @@ export const listenSchema = z.strictObject({
 });
 
 export const agentConfigSchema = z.strictObject({
-  endpoint: endpoint
+  endpoint: agentEndpoint
     .default('unix:///run/sculptor/pipeline.sock')
-    .describe('Where metrics and events go (OTLP/gRPC).'),
+    .describe(
+      'Where metrics and events go (OTLP/gRPC); in a guest vsock://2:PORT is the gate of its host.',
+    ),
+  gate: gateConfigSchema.prefault({}),
   apiSocket: socketPath.default('/run/sculptor/agent-api.sock'),
   readIntervalSeconds: z
     .number()

@@ -131,6 +131,16 @@ export const metrics = {
     'By source of metrics: 1 while it runs; 0, with the reason, where this kernel or configuration refused it.',
   ),
   'sculptor.agent.collect.time': counter('s', 'self', 'Time spent reading the maps and the files.'),
+  'sculptor.gate.records': counter(
+    '{record}',
+    'self',
+    'Points and log records of guests that were delivered.',
+  ),
+  'sculptor.gate.dropped': counter(
+    '{item}',
+    'self',
+    'Connections, requests, records and events of guests that were not let through, by reason, which begins with what is counted.',
+  ),
   'sculptor.samples.lost': counter(
     '{sample}',
     'self',

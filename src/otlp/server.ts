@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream';
 import {
   Metadata,
   Server,
@@ -32,21 +33,31 @@ export type ServerCount =
   | 'rejected-records'
   | `refused.${PeerRefusal | 'queue-full' | 'too-large' | 'malformed' | 'unavailable' | 'failed'}`;
 
-export type OtlpServerOptions = {
+export type ReceiverOptions = {
+  readonly maxMessageBytes: number;
+  /** Requests that may wait for their handler; more are answered UNAVAILABLE with RetryInfo. */
+  readonly queueRequests: number;
+  readonly handlers: { readonly [signal in Signal]?: ExportHandler };
+};
+
+export type OtlpServerOptions = ReceiverOptions & {
   /** Path of the unix socket. */
   readonly listen: string;
   /** Users whose processes may connect; the own user always may. */
   readonly allowUids: readonly number[];
-  readonly maxMessageBytes: number;
-  /** Requests that may wait for their handler; more are answered UNAVAILABLE with RetryInfo. */
-  readonly queueRequests: number;
   /** The user at the other end of a connected socket (SO_PEERCRED). */
   readonly peerUid: (fd: number) => number;
-  readonly handlers: { readonly [signal in Signal]?: ExportHandler };
 };
 
 export type OtlpServer = Running & {
   readonly counters: () => Readonly<Partial<Record<ServerCount, number>>>;
+};
+
+/** Serves the connections that it is given. `stop` ends them. */
+export type Receiver = {
+  readonly accept: (connection: Duplex) => void;
+  readonly counters: OtlpServer['counters'];
+  readonly stop: () => void;
 };
 
 /** Senders come back after this when the queue is full: a handler takes milliseconds. */
@@ -60,6 +71,28 @@ const queueMessages = 4;
  */
 export async function startOtlpServer(options: OtlpServerOptions): Promise<OtlpServer> {
   const counts = createCounts<ServerCount>();
+  const receiver = createReceiver(options, counts);
+  const listener = await listenUnix({
+    path: options.listen,
+    allowUids: options.allowUids,
+    peerUid: options.peerUid,
+    accept: receiver.accept,
+    refused: why => counts.add(`refused.${why}`),
+  });
+  return {
+    counters: counts.read,
+    stop: async () => {
+      receiver.stop();
+      await listener.close();
+    },
+  };
+}
+
+/** Receives OTLP/gRPC on connections that somebody else has accepted, and knows from where. */
+export function createReceiver(
+  options: ReceiverOptions,
+  counts: Counts<ServerCount> = createCounts(),
+): Receiver {
   const grpc = new Server({
     'grpc.max_receive_message_length': options.maxMessageBytes,
     'grpc.max_concurrent_streams': options.queueRequests + 1,
@@ -75,19 +108,12 @@ export async function startOtlpServer(options: OtlpServerOptions): Promise<OtlpS
     );
   }
   const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
-  const listener = await listenUnix({
-    path: options.listen,
-    allowUids: options.allowUids,
-    peerUid: options.peerUid,
-    accept: socket => injector.injectConnection(socket),
-    refused: why => counts.add(`refused.${why}`),
-  });
   return {
+    accept: connection => injector.injectConnection(connection),
     counters: counts.read,
-    stop: async () => {
+    stop: () => {
       grpc.forceShutdown();
       injector.destroy();
-      await listener.close();
     },
   };
 }

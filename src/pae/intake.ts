@@ -9,6 +9,8 @@ export type IntakeCounters = {
   points: number;
   events: number;
   own: number;
+  /** Points and events of guests: what somebody says of itself is no measurement of the host. */
+  guest: number;
   unknown: number;
   malformed: number;
   /** Placements of more instances than can be kept. */
@@ -29,6 +31,7 @@ export function createIntake(core: Core): Intake {
     points: 0,
     events: 0,
     own: 0,
+    guest: 0,
     unknown: 0,
     malformed: 0,
     placementsDropped: 0,
@@ -38,6 +41,8 @@ export function createIntake(core: Core): Intake {
     counters.events += 1;
     if (event.scope === scopes.engine) {
       counters.own += 1;
+    } else if (attr.origin in event.resource) {
+      counters.guest += 1;
     } else if (!isEventName(event.eventName)) {
       counters.unknown += 1;
     } else if (event.eventName === 'sculptor.topology') {
@@ -59,6 +64,10 @@ export function createIntake(core: Core): Intake {
     metrics: resources => {
       const fresh: string[] = [];
       for (const points of resources) {
+        if (attr.origin in points.resource) {
+          counters.guest += points.points.length;
+          continue;
+        }
         counters.points += points.points.length;
         if (points.resource[attr.instanceKind] === 'host') {
           takeCpuTimes(core.host, points);

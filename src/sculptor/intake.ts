@@ -35,6 +35,7 @@ export type IntakeCount =
   | 'withdrawals'
   | 'points'
   | 'ignored.own-scope'
+  | 'ignored.guest'
   | 'ignored.other-event'
   | 'ignored.other-host'
   | 'ignored.older-heartbeat'
@@ -56,7 +57,8 @@ type Acted = 'sculptor.recommendation' | 'sculptor.withdrawal' | 'sculptor.heart
 /** What comes in over OTLP: signed events, which are verified before anything is read from them, and headline series. */
 export function createIntake(parts: IntakeParts) {
   const counts = new Map<IntakeCount, number>();
-  const count = (what: IntakeCount) => counts.set(what, (counts.get(what) ?? 0) + 1);
+  const count = (what: IntakeCount, amount = 1) =>
+    counts.set(what, (counts.get(what) ?? 0) + amount);
   const skipped: Skipped = {};
   return {
     /** Points that could not be read, by reason. */
@@ -68,6 +70,7 @@ export function createIntake(parts: IntakeParts) {
       const messages: string[] = [];
       for (const event of decodeLogs(request)) {
         if (event.scope === scopes.sculptor) count('ignored.own-scope');
+        else if (attr.origin in event.resource) count('ignored.guest');
         else if (!acted.has(event.eventName)) count('ignored.other-event');
         else {
           const wrong = take(parts, count, event, event.eventName as Acted);
@@ -81,6 +84,11 @@ export function createIntake(parts: IntakeParts) {
 
     metrics: async (request: Buffer): Promise<Outcome> => {
       for (const { resource, points } of decodeMetrics(request, skipped)) {
+        // What a guest says of itself is no measurement of the host.
+        if (attr.origin in resource) {
+          count('ignored.guest', points.length);
+          continue;
+        }
         const instance = resource[attr.instanceId];
         if (resource[attr.hostId] !== parts.hostId || typeof instance !== 'string') {
           count('ignored.other-host');

@@ -1,8 +1,10 @@
 import type { ExecutionContext } from 'ava';
 import test from 'ava';
-import { attr, scopes } from '../../src/contract/metrics.ts';
+import { attr, guestOrigin, scopes } from '../../src/contract/metrics.ts';
 import type { Recommendation } from '../../src/contract/recommendation.ts';
+import { eventEncoder } from '../../src/otlp/events-exporter.ts';
 import { generateKeys, signedEvent } from '../../src/otlp/signing.ts';
+import { counter, resourceMetrics, serialize } from '../otlp/support.ts';
 import { move } from './support/cgroup-lab.ts';
 import { fakeHost, hostId } from './support/fake-host.ts';
 import { recommend } from './support/recommend.ts';
@@ -116,6 +118,25 @@ test('what comes from the sculptor itself is no input', async t => {
   await host.recommend(host.wish(), 'enforce', host.keys.privateKey, scopes.sculptor);
   t.deepEqual(host.told, []);
   t.is(host.intake.counters()['ignored.own-scope'], 1);
+});
+
+test('what a guest says is no input, signed or not', async t => {
+  const host = await contended(t);
+  const resource = {
+    [attr.hostId]: hostId,
+    [attr.instanceId]: '/a',
+    [attr.origin]: guestOrigin,
+  };
+  const event = signedEvent('sculptor.recommendation', host.wish(), host.keys.privateKey, 'x');
+  const encode = eventEncoder(scopes.engine, resource);
+  await host.intake.logs(Buffer.from(encode(event, host.clock.unixSeconds())));
+  t.deepEqual(host.told, []);
+  const known = host.series.instances(0);
+  const points = [counter('container.cpu.time', 1), counter('sculptor.runqueue.wait', 1)];
+  const metrics = serialize(resourceMetrics({ ...resource, [attr.instanceId]: '/new' }, points));
+  await host.intake.metrics(Buffer.from(metrics));
+  t.deepEqual(host.series.instances(0), known);
+  t.is(host.intake.counters()['ignored.guest'], 3);
 });
 
 test('a copy in the attributes is never acted on', async t => {

@@ -1,0 +1,65 @@
+import { hostname } from 'node:os';
+import { dirname } from 'node:path';
+import type { AgentConfig } from '../contract/config.ts';
+import type { Running } from '../contract/ports.ts';
+import { type AgentOptions, type AgentStatus, startAgent } from './agent.ts';
+import { type GateStatus, startGate } from './gate/gate.ts';
+import { startTelling } from './gate/tell.ts';
+import { startVsockUplink } from './vsock-uplink.ts';
+
+/** `gate` is null where nothing listens for guests. */
+export type ConnectedStatus = AgentStatus & { readonly gate: GateStatus | null };
+
+export type ConnectedAgent = Running & { readonly status: () => ConnectedStatus };
+
+/**
+ * The agent, with the way out over AF_VSOCK where its endpoint is one (it runs in a guest), and the gate for its own
+ * guests where one is configured. What was started stops again when the rest cannot start.
+ * @throws what `startAgent`, `startGate` and `startVsockUplink` throw
+ */
+export async function startConnectedAgent(options: AgentOptions): Promise<ConnectedAgent> {
+  const { native, roots, clock, say } = options;
+  const started: Running[] = [];
+  const stop = async (): Promise<void> => {
+    for (const part of started.splice(0).reverse()) await part.stop();
+  };
+  try {
+    const config = await withUplink(options, started);
+    const host = { hostId: options.hostId, hostName: hostname() };
+    const { endpoint } = config;
+    const gate = isOpen(config.gate)
+      ? await startGate({ config: config.gate, endpoint, host, native, roots, clock, say })
+      : null;
+    if (gate) {
+      started.push(gate);
+      const intervalSeconds = config.detailIntervalSeconds;
+      started.push(startTelling({ gate, endpoint, host, intervalSeconds, clock }));
+    }
+    const agent = await startAgent({ ...options, config });
+    started.push(agent);
+    return { status: () => ({ ...agent.status(), gate: gate?.status() ?? null }), stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function withUplink(
+  { config, native, say }: AgentOptions,
+  started: Running[],
+): Promise<AgentConfig> {
+  if (!config.endpoint.startsWith('vsock:')) return config;
+  const uplink = await startVsockUplink({
+    endpoint: config.endpoint,
+    folder: dirname(config.apiSocket),
+    native,
+    say,
+  });
+  started.push(uplink);
+  say('info', `agent: ${config.endpoint} by way of ${uplink.endpoint}`);
+  return { ...config, endpoint: uplink.endpoint };
+}
+
+function isOpen({ vsock, unix, tcp }: AgentConfig['gate']): boolean {
+  return vsock !== undefined || unix.length > 0 || tcp !== undefined;
+}

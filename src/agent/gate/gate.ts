@@ -1,0 +1,154 @@
+import type { Socket } from 'node:net';
+import type { GateConfig } from '../../contract/gate-config.ts';
+import type { Instance } from '../../contract/instance.ts';
+import { attr } from '../../contract/metrics.ts';
+import type { Clock, Running, Say } from '../../contract/ports.ts';
+import type { Native } from '../../linux/native.ts';
+import type { Roots } from '../../linux/roots.ts';
+import type { Sample } from '../../otlp/metric-data.ts';
+import type { Identity } from '../samples.ts';
+import { createDrops, type DropReason } from './drops.ts';
+import { createForward } from './forward.ts';
+import { createGuest, type Guest, type GuestStatus } from './guest.ts';
+import { listenForGuests } from './listen.ts';
+
+export type GateOptions = {
+  readonly config: GateConfig;
+  /** Where what guests say goes (OTLP/gRPC). */
+  readonly endpoint: string;
+  readonly host: Identity;
+  readonly native: Native;
+  readonly roots: Roots;
+  readonly clock: Clock;
+  readonly say: Say;
+};
+
+export type GateStatus = {
+  readonly guests: readonly GuestStatus[];
+  /** Points and log records of guests that were delivered. */
+  readonly records: number;
+  readonly dropped: Readonly<Partial<Record<DropReason, number>>>;
+};
+
+export type Gate = Running & {
+  readonly status: () => GateStatus;
+  /** What the gate says of itself; `start` is when it began, in seconds since the epoch. */
+  readonly samples: (start: number) => Sample[];
+};
+
+/** Somebody who is unknown, and comes back all the time, is said this often. */
+const saySeconds = 10;
+
+/**
+ * The only way in for what guests say: identity by transport, `sculptor.*` events kept out, everything bounded, and
+ * nothing acknowledged that the endpoint has not taken.
+ * @throws ConfigError CONFIG_SOCKET, CONFIG_INVALID
+ */
+export async function startGate(options: GateOptions): Promise<Gate> {
+  const { config, clock, say } = options;
+  const drops = createDrops();
+  const forward = createForward(options.endpoint);
+  const guests = new Map<string, Guest>();
+  const sayNowAndThen = createSayLimit(clock, say);
+  let records = 0;
+
+  const guestOf = (instance: Instance): Guest | null => {
+    const known = guests.get(instance.id);
+    // The one that came last is the last to be forgotten.
+    guests.delete(instance.id);
+    if (!known && guests.size >= config.maxGuests && !forgetOne(guests)) return null;
+    const guest =
+      known ??
+      createGuest({
+        host: options.host,
+        instance,
+        config,
+        forward: forward.send,
+        drops,
+        delivered: taken => {
+          records += taken;
+        },
+        clock,
+      });
+    guests.set(instance.id, guest);
+    return guest;
+  };
+
+  const admit = (connection: Socket, instance: Instance | null, via: string): void => {
+    const guest = instance && guestOf(instance);
+    if (guest) {
+      guest.accept(connection, via);
+      return;
+    }
+    connection.destroy();
+    drops.add(instance ? 'connection_too_many_guests' : 'connection_unknown');
+    sayNowAndThen(
+      instance
+        ? `agent: gate: ${via}: ${config.maxGuests} guests are connected (agent.gate.maxGuests); refused ${instance.id}`
+        : `agent: gate: ${via}: no instance of this host is known there; refused`,
+    );
+  };
+
+  const listeners = await listenForGuests({
+    config,
+    native: options.native,
+    roots: options.roots,
+    clock,
+    admit,
+    refused: () => drops.add('connection_refused_user'),
+  }).catch(error => {
+    forward.close();
+    throw error;
+  });
+
+  return {
+    status: () => ({
+      guests: [...guests.values()].map(guest => guest.status()),
+      records,
+      dropped: drops.read(),
+    }),
+    samples: start => [
+      { metric: 'sculptor.gate.records', start, value: records },
+      ...Object.entries({ event_forbidden: 0, connection_unknown: 0, ...drops.read() }).map(
+        ([reason, value]): Sample => ({
+          metric: 'sculptor.gate.dropped',
+          attributes: { [attr.reason]: reason },
+          start,
+          value,
+        }),
+      ),
+    ],
+    stop: async () => {
+      for (const guest of guests.values()) guest.stop();
+      await Promise.all(listeners.map(({ close }) => close()));
+      forward.close();
+    },
+  };
+}
+
+/** Forgets the guest that came first of those that are gone; false when all are there. */
+function forgetOne(guests: Map<string, Guest>): boolean {
+  for (const [id, guest] of guests) {
+    if (guest.status().connections > 0) continue;
+    guest.stop();
+    guests.delete(id);
+    return true;
+  }
+  return false;
+}
+
+/** Says a warning at most every so often, with how many were not said. */
+function createSayLimit(clock: Clock, say: Say): (message: string) => void {
+  let next = Number.NEGATIVE_INFINITY;
+  let unsaid = 0;
+  return message => {
+    const now = clock.monotonicSeconds();
+    if (now < next) {
+      unsaid += 1;
+      return;
+    }
+    say('warn', unsaid > 0 ? `${message} (and ${unsaid} others since the last)` : message);
+    next = now + saySeconds;
+    unsaid = 0;
+  };
+}

@@ -1,0 +1,194 @@
+import type { Socket } from 'node:net';
+import { ProtocolError } from '../../contract/errors.ts';
+import type { GateConfig } from '../../contract/gate-config.ts';
+import type { Instance } from '../../contract/instance.ts';
+import type { Clock } from '../../contract/ports.ts';
+import type { SendResult } from '../../otlp/export-client.ts';
+import { type RewriteRules, type Rewritten, rewriteRequest } from '../../otlp/rewrite-request.ts';
+import { createReceiver, type Outcome, type ServerCount } from '../../otlp/server.ts';
+import type { Signal } from '../../otlp/services.ts';
+import type { Identity } from '../samples.ts';
+import { createBudget } from './budget.ts';
+import { createDrops, type DropReason, type Drops } from './drops.ts';
+import type { Forward } from './forward.ts';
+import { guestAttributes, isForbiddenEvent, isIdentity } from './identity.ts';
+
+export type GuestOptions = {
+  readonly host: Identity;
+  readonly instance: Instance;
+  readonly config: GateConfig;
+  readonly forward: Forward['send'];
+  /** The gate's; a guest's own are beside them. */
+  readonly drops: Drops;
+  /** Called with the records that were delivered. */
+  readonly delivered: (records: number) => void;
+  readonly clock: Clock;
+};
+
+export type GuestStatus = {
+  readonly instance: Instance;
+  /** Where it came from last, such as `vsock 3`. */
+  readonly via: string;
+  readonly connections: number;
+  /** Points and log records that the endpoint took. */
+  readonly records: number;
+  readonly dropped: Readonly<Partial<Record<DropReason, number>>>;
+  /** Why the endpoint did not take the last request; null when it did. */
+  readonly lastFailure: string | null;
+};
+
+/** One guest: all its connections, under one identity that no request can change, and with one budget. */
+export type Guest = {
+  /** Serves a connection, or ends it when the guest has too many. */
+  readonly accept: (connection: Socket, via: string) => void;
+  readonly status: () => GuestStatus;
+  readonly stop: () => void;
+};
+
+/** Requests that may wait for the endpoint. */
+const queueRequests = 2;
+/** A guest comes back after this when the endpoint does not say when. */
+const retrySeconds = 1;
+/** Reading bytes costs as well when no record comes out: this many count as one. */
+const bytesPerRecord = 1024;
+
+/** What the receiver itself refuses. */
+const refusals: { readonly [count in ServerCount]?: DropReason } = {
+  'refused.queue-full': 'request_queue_full',
+  'refused.too-large': 'request_too_large',
+  'refused.failed': 'request_failed',
+};
+
+export function createGuest(options: GuestOptions): Guest {
+  const { config, instance, forward } = options;
+  const drops = createDrops(options.drops);
+  const budget = createBudget(config.recordsPerSecond, options.clock);
+  const connections = new Set<Socket>();
+  const rules: RewriteRules = {
+    isIdentity,
+    isForbiddenEvent,
+    identify: guestAttributes(options.host, instance),
+    maxResources: config.maxResources,
+    maxRecords: config.maxRecords,
+  };
+  let via = '';
+  let records = 0;
+  let lastFailure: string | null = null;
+
+  const take = async (signal: Signal, request: Buffer): Promise<Outcome> => {
+    const wait = budget.waitSeconds();
+    if (wait > 0) {
+      drops.add('request_over_rate');
+      return { kind: 'unavailable', retryAfterSeconds: wait };
+    }
+    budget.spend(request.byteLength / bytesPerRecord);
+    const rewritten = rewriteCounted(signal, request, rules, drops);
+    budget.spend(rewritten.records);
+    const { forbiddenEvents } = rewritten;
+    if (!rewritten.request) return outcome(0, forbiddenEvents);
+    const result = await forward(signal, rewritten.request);
+    lastFailure = 'reason' in result ? result.reason : null;
+    const refused = refusalOf(result, drops);
+    if (refused) return refused;
+    const rejected = result.kind === 'partial' ? result.rejected : 0;
+    if (rejected > 0) drops.add('record_endpoint_rejected', rejected);
+    const taken = Math.max(0, rewritten.records - rejected);
+    records += taken;
+    options.delivered(taken);
+    return outcome(rejected, forbiddenEvents);
+  };
+
+  const receiver = createReceiver(
+    {
+      maxMessageBytes: config.maxMessageBytes,
+      queueRequests,
+      handlers: {
+        metrics: request => take('metrics', request),
+        logs: request => take('logs', request),
+      },
+    },
+    {
+      add: (count, amount) => {
+        const reason = refusals[count];
+        if (reason) drops.add(reason, amount);
+      },
+      read: () => ({}),
+    },
+  );
+
+  return {
+    accept: (connection, from) => {
+      if (connections.size >= config.maxConnections) {
+        drops.add('connection_too_many');
+        connection.destroy();
+        return;
+      }
+      via = from;
+      connections.add(connection);
+      connection.once('close', () => connections.delete(connection));
+      receiver.accept(connection);
+    },
+    status: () => ({
+      instance,
+      via,
+      connections: connections.size,
+      records,
+      dropped: drops.read(),
+      lastFailure,
+    }),
+    stop: () => {
+      receiver.stop();
+      for (const connection of connections) connection.destroy();
+    },
+  };
+}
+
+/** @throws ProtocolError OTLP_MALFORMED, OTLP_TOO_MANY, which are counted */
+function rewriteCounted(
+  signal: Signal,
+  request: Buffer,
+  rules: RewriteRules,
+  drops: Drops,
+): Rewritten {
+  try {
+    const rewritten = rewriteRequest(signal, request, rules);
+    if (rewritten.forbiddenEvents > 0) drops.add('event_forbidden', rewritten.forbiddenEvents);
+    return rewritten;
+  } catch (error) {
+    // Whatever else it is, the receiver counts.
+    if (error instanceof ProtocolError) drops.add(reasonOf(error));
+    throw error;
+  }
+}
+
+function reasonOf(error: ProtocolError): DropReason {
+  if (error.code !== 'OTLP_TOO_MANY') return 'request_malformed';
+  return error.context['at'] === 'resources'
+    ? 'request_too_many_resources'
+    : 'request_too_many_records';
+}
+
+/** What the endpoint did not take is not acknowledged either; null when it was taken. */
+function refusalOf(result: SendResult, drops: Drops): Outcome | null {
+  if (result.kind === 'retry') {
+    drops.add('request_endpoint_unavailable');
+    return { kind: 'unavailable', retryAfterSeconds: result.afterSeconds ?? retrySeconds };
+  }
+  if (result.kind === 'refused') {
+    drops.add('request_endpoint_refused');
+    return { kind: 'invalid', message: 'the endpoint of the host refused it' };
+  }
+  return null;
+}
+
+/** A guest is told what became of its own, and nothing of what is behind the gate. */
+function outcome(rejected: number, forbiddenEvents: number): Outcome {
+  const parts = [
+    ...(forbiddenEvents > 0
+      ? [`${forbiddenEvents} events sculptor.*, which are not taken from a guest`]
+      : []),
+    ...(rejected > 0 ? [`${rejected} records that the endpoint of the host rejected`] : []),
+  ];
+  if (parts.length === 0) return { kind: 'ok' };
+  return { kind: 'partial', rejected: rejected + forbiddenEvents, message: parts.join('; ') };
+}

@@ -1,0 +1,36 @@
+import { scopes } from '../../contract/metrics.ts';
+import type { Clock, Running } from '../../contract/ports.ts';
+import { resourceMetrics } from '../../otlp/metric-data.ts';
+import { createMetricsExporter } from '../../otlp/metrics-exporter.ts';
+import { createOutbox } from '../../otlp/outbox.ts';
+import { temporalityFrom } from '../../otlp/temporality.ts';
+import { hostResource, type Identity } from '../samples.ts';
+import type { Gate } from './gate.ts';
+
+/** Tells what the gate says of itself, every `intervalSeconds`, beside what the agent says. An export that fails is made up for by the next. */
+export function startTelling(options: {
+  readonly gate: Pick<Gate, 'samples'>;
+  readonly endpoint: string;
+  readonly host: Identity;
+  readonly intervalSeconds: number;
+  readonly clock: Clock;
+}): Running {
+  const { gate, clock, host } = options;
+  const temporal = temporalityFrom(
+    process.env['OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE'],
+  );
+  const outbox = createOutbox(createMetricsExporter({ endpoint: options.endpoint }), temporal);
+  const start = clock.unixSeconds();
+  const cancel = clock.every(options.intervalSeconds, () => {
+    const now = clock.unixSeconds();
+    outbox.send(() => [
+      resourceMetrics(scopes.agent, hostResource(host), gate.samples(start), now, temporal),
+    ]);
+  });
+  return {
+    stop: async () => {
+      cancel();
+      await outbox.stop();
+    },
+  };
+}

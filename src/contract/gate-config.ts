@@ -1,0 +1,115 @@
+import { z } from 'zod';
+
+const instance = z
+  .string()
+  .min(1)
+  .max(4096)
+  .describe('Id of the instance: UUID of a VM, else its cgroup path.');
+const name = z.string().min(1).max(255).optional().describe('Its name; absent: from its id.');
+const address = z
+  .string()
+  .refine(
+    text => z.union([z.ipv4(), z.ipv6()]).safeParse(text).success,
+    'wanted an IPv4 or IPv6 address',
+  );
+const port = z.int().min(1).max(65_535);
+
+const vsockSchema = z.strictObject({
+  port: z
+    .int()
+    .min(1024)
+    .max(4_294_967_294)
+    .describe('Port of AF_VSOCK, for every context id. Guests reach it as vsock://2:PORT.'),
+  discover: z
+    .boolean()
+    .default(true)
+    .describe('The instance of a context id that is not listed: the QEMU process that has it.'),
+  guests: z
+    .array(
+      z.strictObject({
+        cid: z.int().min(1).max(4_294_967_294).describe('Context id as the kernel tells it.'),
+        instance,
+        name,
+      }),
+    )
+    .max(4096)
+    .default([])
+    .refine(guests => isUnique(guests.map(({ cid }) => cid)), 'wanted each cid once'),
+});
+
+const unixSchema = z.strictObject({
+  path: z.string().min(1).max(107).describe('unix socket path (at most 107 bytes)'),
+  instance,
+  name,
+  allowUsers: z
+    .array(z.union([z.string().min(1), z.int().min(0)]))
+    .default(['root'])
+    .describe('Users (name or uid) whose processes may connect; the own user always may.'),
+});
+
+const tcpSchema = z.strictObject({
+  host: address.describe(
+    'Address to listen on, of the network that the guests are on; nothing is assumed.',
+  ),
+  port,
+  guests: z
+    .array(
+      z.strictObject({
+        address: address.describe('Source address; all others are refused.'),
+        instance,
+        name,
+      }),
+    )
+    .min(1)
+    .max(4096)
+    .refine(guests => isUnique(guests.map(({ address }) => address)), 'wanted each address once'),
+});
+
+/** Where guests may speak to the host's agent, and how much each may say. Nothing listens unless it is said here. */
+export const gateConfigSchema = z.strictObject({
+  vsock: vsockSchema.optional(),
+  unix: z.array(unixSchema).max(4096).default([]),
+  tcp: tcpSchema.optional(),
+  maxGuests: z
+    .int()
+    .min(1)
+    .max(4096)
+    .default(256)
+    .describe('Guests that are served; for one more the one that is longest gone is forgotten.'),
+  maxConnections: z
+    .int()
+    .min(1)
+    .max(64)
+    .default(4)
+    .describe('Connections of one guest. It can make the agent hold 3 messages for each.'),
+  maxMessageBytes: z
+    .int()
+    .min(4096)
+    .max(67_108_864)
+    .default(4_194_304)
+    .describe('Largest OTLP request of a guest.'),
+  maxResources: z
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(1000)
+    .describe('Resources in one request of a guest.'),
+  maxRecords: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(20_000)
+    .describe('Points or log records in one request of a guest.'),
+  recordsPerSecond: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(5000)
+    .describe('Points and log records of one guest; over it: UNAVAILABLE with the time to wait.'),
+});
+
+export type GateConfig = z.infer<typeof gateConfigSchema>;
+
+function isUnique(values: readonly unknown[]): boolean {
+  return new Set(values).size === values.length;
+}

@@ -1,0 +1,85 @@
+import { readlinkSync } from 'node:fs';
+import type { Instance } from '../contract/instance.ts';
+import type { Clock } from '../contract/ports.ts';
+import { parseQemu } from './instance-at.ts';
+import { readCommandLine, readTaskStat } from './procfs.ts';
+import { listFolder } from './read-file.ts';
+import type { Roots } from './roots.ts';
+
+/** A QEMU process that owns a context id, as a process for ever. */
+type Owner = { readonly tgid: number; readonly startTicks: number; readonly instance: Instance };
+
+/** All processes are looked at no more often than this, and for this part of the time: anybody may ask who is unknown. */
+const scanSeconds = 1;
+const scanRatio = 0.02;
+
+/**
+ * Answers which VM has a context id of AF_VSOCK: the one whose QEMU has it in its arguments and holds /dev/vhost-vsock,
+ * without which arguments are only words. Null when there is none, or more than one that says so. What was found holds
+ * as long as that very process lives: the kernel gives a context id to one at a time.
+ */
+export function createVsockGuests(
+  roots: Roots,
+  clock: Clock,
+): { readonly find: (cid: number) => Instance | null } {
+  let owners = new Map<number, Owner | 'several'>();
+  let nextScan = Number.NEGATIVE_INFINITY;
+
+  const known = (cid: number): Instance | null => {
+    const owner = owners.get(cid);
+    if (!owner || owner === 'several') return null;
+    return readTaskStat(roots, owner.tgid)?.startTicks === owner.startTicks ? owner.instance : null;
+  };
+
+  return {
+    find: cid => {
+      const found = known(cid);
+      if (found) return found;
+      const now = clock.monotonicSeconds();
+      if (now < nextScan) return null;
+      owners = scan(roots);
+      const took = clock.monotonicSeconds() - now;
+      nextScan = now + Math.max(scanSeconds, took / scanRatio);
+      return known(cid);
+    },
+  };
+}
+
+function scan(roots: Roots): Map<number, Owner | 'several'> {
+  const owners = new Map<number, Owner | 'several'>();
+  for (const tgid of listFolder(roots.proc).map(Number)) {
+    if (!Number.isInteger(tgid)) continue;
+    const args = readCommandLine(roots, tgid);
+    const vm = parseQemu(args);
+    const cid = vm && guestCidOf(args);
+    if (!cid || !holdsVsock(roots, tgid)) continue;
+    const startTicks = readTaskStat(roots, tgid)?.startTicks;
+    if (startTicks === undefined) continue;
+    const instance: Instance = { id: vm.uuid, kind: 'vm', name: vm.name || vm.uuid };
+    owners.set(cid, owners.has(cid) ? 'several' : { tgid, startTicks, instance });
+  }
+  return owners;
+}
+
+/** `-device vhost-vsock-pci,guest-cid=3`, or as JSON, which libvirt writes; null without one. */
+function guestCidOf(args: readonly string[]): number | null {
+  for (const [at, arg] of args.entries()) {
+    if (!/^--?device$/.test(args[at - 1] ?? '') || !arg.includes('vhost-vsock')) continue;
+    const cid = /(?:^|,)guest-cid=(\w+)|"guest-cid":\s*"?(\w+)/.exec(arg);
+    const value = Number(cid?.[1] ?? cid?.[2]);
+    if (Number.isInteger(value) && value > 2) return value;
+  }
+  return null;
+}
+
+function holdsVsock(roots: Roots, tgid: number): boolean {
+  const folder = `${roots.proc}/${tgid}/fd`;
+  return listFolder(folder).some(fd => {
+    try {
+      return readlinkSync(`${folder}/${fd}`) === '/dev/vhost-vsock';
+    } catch {
+      // It was closed meanwhile, and so it is not held.
+      return false;
+    }
+  });
+}

@@ -1,0 +1,277 @@
+import { once } from 'node:events';
+import { createConnection } from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { type Gate, type GateOptions, startGate } from '../../../src/agent/gate/gate.ts';
+import { gateConfigSchema } from '../../../src/contract/gate-config.ts';
+import type { Native } from '../../../src/linux/native.ts';
+import { hostRoots } from '../../../src/linux/roots.ts';
+import { eventEncoder } from '../../../src/otlp/events-exporter.ts';
+import { createExportClient } from '../../../src/otlp/export-client.ts';
+import type { Signal } from '../../../src/otlp/services.ts';
+import { counter, resourceMetrics, serialize } from '../../otlp/support.ts';
+import { ownUid, realTime, socketFolder, until } from '../../support/sockets.ts';
+import { steppedClock } from '../../support/stepped-clock.ts';
+import { startSink } from './support.ts';
+
+const uuid = '11111111-2222-3333-4444-555555555555';
+const another = '/machine/another';
+const native = { peerCredentials: () => ({ uid: ownUid() }) } as unknown as Native;
+const host = { hostId: 'the-host', hostName: 'host.example' };
+
+async function start(
+  t: ExecutionContext,
+  config: Record<string, unknown> = {},
+  options: Partial<GateOptions> = {},
+) {
+  const path = join(socketFolder(t), 'guest.sock');
+  const sink = await startSink(t);
+  const said: string[] = [];
+  const gate = await startGate({
+    config: gateConfigSchema.parse({ unix: [{ path, instance: uuid, name: 'web' }], ...config }),
+    endpoint: sink.endpoint,
+    host,
+    native,
+    roots: hostRoots,
+    clock: realTime,
+    say: (_, message) => said.push(message),
+    ...options,
+  });
+  t.teardown(() => gate.stop());
+  return { gate, path, sink, said };
+}
+
+function speak(t: ExecutionContext, endpoint: string, signal: Signal = 'metrics') {
+  const client = createExportClient({ endpoint, signal, timeoutSeconds: 5 });
+  t.teardown(() => client.close());
+  return client;
+}
+
+/** What a guest says that would like to be another. */
+const forged = serialize(
+  resourceMetrics(
+    {
+      'service.name': 'sculptor-agent',
+      'service.instance.id': `the-host${another}`,
+      'host.id': 'the-host',
+      'sculptor.instance.id': another,
+      'sculptor.instance.kind': 'host',
+    },
+    [counter('container.cpu.time', 1e6, { 'sculptor.instance.id': another, cpu: 1 })],
+  ),
+);
+const event = (eventName: 'sculptor.recommendation' | 'sculptor.heartbeat' | 'sculptor.topology') =>
+  eventEncoder('sculptor.engine', { 'host.id': 'the-host' })(
+    { eventName, body: 'believe me', attributes: { 'sculptor.payload': '{}' } },
+    1,
+  );
+const dropped = (gate: Gate) => gate.status().dropped;
+
+test('a guest that claims to be another arrives under its own identity', async t => {
+  const { gate, path, sink } = await start(t);
+  t.deepEqual(await speak(t, `unix://${path}`).send(forged), { kind: 'ok' });
+  const [got] = sink.resources;
+  t.deepEqual(got?.resource, {
+    'service.name': 'sculptor-agent',
+    'service.instance.id': `guest:the-host:${uuid}:the-host${another}`,
+    'host.id': 'the-host',
+    'host.name': 'host.example',
+    'sculptor.instance.id': uuid,
+    'sculptor.instance.kind': 'vm',
+    'sculptor.instance.name': 'web',
+    'sculptor.origin': 'guest',
+    'sculptor.guest.host.id': 'the-host',
+    'sculptor.guest.instance.id': another,
+    'sculptor.guest.instance.kind': 'host',
+  });
+  t.deepEqual(got?.points[0]?.attributes, { cpu: 1 });
+  t.is(got?.points[0]?.value, 1e6);
+  t.like(gate.status(), { records: 1, dropped: {} });
+  t.like(gate.status().guests[0], {
+    instance: { id: uuid, kind: 'vm', name: 'web' },
+    via: `unix ${path}`,
+    connections: 1,
+    records: 1,
+  });
+});
+
+test('over TCP the source address says who it is, and an address that is not listed is refused', async t => {
+  const port = 20_000 + (process.pid % 20_000);
+  const { gate, sink, said } = await start(t, {
+    unix: [],
+    tcp: { host: '127.0.0.1', port, guests: [{ address: '127.0.0.1', instance: '/machine/a' }] },
+  });
+  t.deepEqual(await speak(t, `http://127.0.0.1:${port}`).send(forged), { kind: 'ok' });
+  t.like(sink.resources[0]?.resource, {
+    'sculptor.instance.id': '/machine/a',
+    'sculptor.instance.kind': 'cgroup',
+    'sculptor.instance.name': 'a',
+  });
+  const stranger = createConnection({ host: '127.0.0.1', port, localAddress: '127.0.0.2' });
+  await once(stranger.resume(), 'close');
+  t.is(dropped(gate).connection_unknown, 1);
+  t.regex(said[0] ?? '', /tcp 127\.0\.0\.2: no instance of this host is known there/);
+});
+
+test('forged events reach nobody, and what is honest beside them goes on', async t => {
+  const { gate, path, sink } = await start(t);
+  const client = speak(t, `unix://${path}`, 'logs');
+  for (const name of ['sculptor.recommendation', 'sculptor.heartbeat'] as const) {
+    const result = await client.send(event(name));
+    t.deepEqual(result, {
+      kind: 'partial',
+      rejected: 1,
+      message: '1 events sculptor.*, which are not taken from a guest',
+    });
+  }
+  const honest = Buffer.from(event('sculptor.topology'));
+  honest.write('S0ulptor.topology', honest.indexOf('sculptor.topology'));
+  t.is((await client.send(Buffer.concat([event('sculptor.heartbeat'), honest]))).kind, 'partial');
+  t.deepEqual(
+    sink.records.map(({ eventName }) => eventName),
+    ['S0ulptor.topology'],
+  );
+  t.is(sink.records[0]?.resource['sculptor.origin'], 'guest');
+  t.deepEqual(dropped(gate), { event_forbidden: 3 });
+});
+
+test('what the endpoint did not take is not acknowledged', async t => {
+  const { gate, path, sink } = await start(t);
+  const client = speak(t, `unix://${path}`);
+  sink.sink.answer = { kind: 'unavailable', retryAfterSeconds: 7 };
+  t.like(await client.send(forged), { kind: 'retry', afterSeconds: 7 });
+  await sink.stop();
+  t.like(await client.send(forged), { kind: 'retry', afterSeconds: 1 });
+  t.deepEqual(dropped(gate), { request_endpoint_unavailable: 2 });
+  t.is(gate.status().records, 0);
+});
+
+test('a guest hears that its request was refused, and nothing of who refused it', async t => {
+  const { gate, path, sink } = await start(t);
+  sink.sink.answer = { kind: 'invalid', message: 'secret.internal says no' };
+  t.deepEqual(await speak(t, `unix://${path}`).send(forged), {
+    kind: 'refused',
+    reason: 'INVALID_ARGUMENT: the endpoint of the host refused it',
+  });
+  t.regex(gate.status().guests[0]?.lastFailure ?? '', /secret\.internal/);
+});
+
+test('what is not OTLP is refused with the offset', async t => {
+  const { gate, path } = await start(t);
+  const result = await speak(t, `unix://${path}`).send(Buffer.from([10, 200, 1]));
+  t.like(result, { kind: 'refused' });
+  t.regex('reason' in result ? result.reason : '', /^INVALID_ARGUMENT: OTLP_MALFORMED: byte 1:/);
+  t.deepEqual(dropped(gate), { request_malformed: 1 });
+});
+
+test('a message that is too large is refused and counted', async t => {
+  const { gate, path } = await start(t, { maxMessageBytes: 4096 });
+  t.is((await speak(t, `unix://${path}`).send(Buffer.alloc(5000))).kind, 'refused');
+  t.deepEqual(dropped(gate), { request_too_large: 1 });
+});
+
+test('too many points and too many resources are refused and counted', async t => {
+  const { gate, path } = await start(t, { maxRecords: 2, maxResources: 2 });
+  const client = speak(t, `unix://${path}`);
+  const points = [1, 2, 3].map(value => counter('m', value));
+  const few = serialize(resourceMetrics({}, []));
+  t.is((await client.send(serialize(resourceMetrics({}, points)))).kind, 'refused');
+  t.is((await client.send(Buffer.concat([few, few, few]))).kind, 'refused');
+  t.deepEqual(dropped(gate), { request_too_many_records: 1, request_too_many_resources: 1 });
+});
+
+test('a guest that says too much is told how long to wait, and is heard again after it', async t => {
+  const clock = steppedClock();
+  const { gate, path } = await start(t, { recordsPerSecond: 10 }, { clock });
+  const client = speak(t, `unix://${path}`);
+  const much = serialize(
+    resourceMetrics(
+      {},
+      Array.from({ length: 30 }, (_, i) => counter('m', i)),
+    ),
+  );
+  t.deepEqual(await client.send(much), { kind: 'ok' });
+  const result = await client.send(forged);
+  t.is(result.kind, 'retry');
+  const wait = result.kind === 'retry' ? (result.afterSeconds ?? 0) : 0;
+  t.true(wait > 2 && wait < 2.5, `${wait}`);
+  t.deepEqual(dropped(gate), { request_over_rate: 1 });
+  clock.step(wait + 0.001);
+  t.deepEqual(await client.send(forged), { kind: 'ok' });
+});
+
+test('one guest has so many connections, and another as many of its own', async t => {
+  const other = join(socketFolder(t), 'other.sock');
+  const first = join(socketFolder(t), 'first.sock');
+  const { gate } = await start(t, {
+    maxConnections: 2,
+    unix: [
+      { path: first, instance: uuid },
+      { path: other, instance: another },
+    ],
+  });
+  const open = [first, first, other].map(path => createConnection(path).resume());
+  t.teardown(() => {
+    for (const socket of open) socket.destroy();
+  });
+  await until(() => gate.status().guests.reduce((sum, guest) => sum + guest.connections, 0) === 3);
+  const third = createConnection(first).resume();
+  await once(third, 'close');
+  t.deepEqual(dropped(gate), { connection_too_many: 1 });
+  open[0]?.destroy();
+  await until(
+    () => gate.status().guests.find(({ instance }) => instance.id === uuid)?.connections === 1,
+  );
+  t.deepEqual(await speak(t, `unix://${first}`).send(forged), { kind: 'ok' });
+});
+
+test('for a new guest the one that is gone is forgotten, and never one that is there', async t => {
+  const paths = ['a', 'b', 'c'].map(name => join(socketFolder(t), `${name}.sock`));
+  const { gate } = await start(t, {
+    maxGuests: 2,
+    unix: paths.map((path, i) => ({ path, instance: `/machine/${i}` })),
+  });
+  const there = createConnection(paths[0] ?? '').resume();
+  t.teardown(() => there.destroy());
+  const gone = createConnection(paths[1] ?? '').resume();
+  await until(() => gate.status().guests.length === 2);
+  const refused = createConnection(paths[2] ?? '').resume();
+  await once(refused, 'close');
+  t.deepEqual(dropped(gate), { connection_too_many_guests: 1 });
+  gone.destroy();
+  await until(() =>
+    gate.status().guests.every(({ connections, via }) => connections > 0 || via.includes('b.sock')),
+  );
+  await until(() => gate.status().guests.some(({ connections }) => connections === 0));
+  const next = createConnection(paths[2] ?? '').resume();
+  t.teardown(() => next.destroy());
+  await until(() => gate.status().guests.some(({ instance }) => instance.id === '/machine/2'));
+  t.deepEqual(
+    gate.status().guests.map(({ instance }) => instance.id),
+    ['/machine/0', '/machine/2'],
+  );
+});
+
+test('it tells its counts as metrics of the agent, reasons that never happened as 0', async t => {
+  const { gate, path } = await start(t);
+  await speak(t, `unix://${path}`).send(forged);
+  t.deepEqual(
+    gate
+      .samples(5)
+      .map(({ metric, attributes, value }) => [metric, attributes?.['sculptor.reason'], value]),
+    [
+      ['sculptor.gate.records', undefined, 1],
+      ['sculptor.gate.dropped', 'event_forbidden', 0],
+      ['sculptor.gate.dropped', 'connection_unknown', 0],
+    ],
+  );
+});
+
+test('it stops with connections open, and its sockets are gone', async t => {
+  const { gate, path } = await start(t);
+  const idle = createConnection(path).resume();
+  await until(() => gate.status().guests.length === 1);
+  await gate.stop();
+  if (!idle.destroyed) await once(idle, 'close');
+  await t.throwsAsync(once(createConnection(path), 'connect'), { code: 'ENOENT' });
+});

@@ -1,0 +1,55 @@
+import test from 'ava';
+import { attr, guestOrigin } from '../../src/contract/metrics.ts';
+import type { MetricPoint } from '../../src/contract/telemetry.ts';
+import { startStream } from './stream.ts';
+
+const instances = [{ id: '/critical', load: { used: 0.2, wait: 0.35 } }];
+
+const point = (metric: string, time: number, value: number): MetricPoint => ({
+  metric,
+  unit: 's',
+  type: 'sum',
+  monotonic: true,
+  temporality: 'cumulative',
+  attributes: {},
+  start: 1,
+  time,
+  value,
+});
+
+test('what a guest says of itself is no observation, neither of it nor of the host', t => {
+  const { intake, core, run, now } = startStream(instances, []);
+  run(1);
+  const before = core.series.recent('/critical', 100);
+  const points = ['container.cpu.time', 'sculptor.runqueue.wait', 'system.cpu.time'].map(metric =>
+    point(metric, now() + 0.1, 1e6),
+  );
+  const idle = new Map(core.host.idle);
+  for (const kind of ['cgroup', 'vm', 'host']) {
+    const resource = {
+      [attr.instanceId]: '/critical',
+      [attr.instanceKind]: kind,
+      [attr.origin]: guestOrigin,
+    };
+    t.deepEqual(intake.metrics([{ resource, points }]), []);
+  }
+  t.deepEqual(core.series.recent('/critical', 100), before);
+  t.deepEqual(core.host.idle, idle);
+  t.is(intake.counters().guest, 9);
+});
+
+test('an event of a guest is no input, whatever its name', t => {
+  const { intake, core } = startStream(instances, []);
+  const known = core.host.topology;
+  const event = {
+    eventName: 'sculptor.topology',
+    time: 1,
+    body: '',
+    attributes: {},
+    resource: { [attr.origin]: guestOrigin },
+    scope: 'sculptor.agent',
+  };
+  t.deepEqual(intake.events([event]), []);
+  t.is(core.host.topology, known);
+  t.is(intake.counters().guest, 1);
+});
