@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* What faults.bpf.c and src/agent/probes/faults.ts share; test/agent/probes holds the decoder against this layout's BTF.
- */
+/* What faults.bpf.c and src/agent/probes/faults.ts share; a test holds the decoder against this layout's BTF. */
 #ifndef SCULPTOR_FAULTS_H
 #define SCULPTOR_FAULTS_H
 
@@ -15,7 +14,7 @@ struct fault_totals {
 
 /* What one CPU has counted since the probe was loaded. */
 struct fault_stats {
-	/* Handled faults whose beginning was not seen: it was before the probe, or a task's storage could not be had. */
+	/* Handled faults whose beginning was not seen: before the probe, or without memory for the task's storage. */
 	__u64 lost_beginning;
 	/* What could not be charged to its instance: the map is full, or there was no memory for another entry. */
 	__u64 lost_instance_full;

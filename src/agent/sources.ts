@@ -2,11 +2,13 @@ import { describeError, SculptorError } from '../contract/errors.ts';
 import { attr } from '../contract/metrics.ts';
 import type { Say } from '../contract/ports.ts';
 import type { Sample } from '../otlp/metric-data.ts';
+import { faultSource } from './fault-source.ts';
 import type { LivingInstance } from './instances.ts';
+import { memorySource } from './memory-source.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
 
 /** Every source beside the scheduler's, which the agent cannot do without. */
-export const sourceKinds: readonly SourceKind[] = [];
+export const sourceKinds: readonly SourceKind[] = [faultSource, memorySource];
 
 export type Sources = {
   readonly read: (living: readonly LivingInstance[]) => void;

@@ -18,29 +18,33 @@ export type CgroupLayout = {
  * @throws KernelInterfaceError KERNEL_MISSING when neither is mounted
  */
 export function readCgroupLayout(roots: Roots): CgroupLayout {
-  const mounts = (readText(`${roots.proc}/self/mountinfo`) ?? '').split('\n').map(parseMount);
-  const v1 = (controller: string) =>
-    mounts.find(mount => mount?.type === 'cgroup' && mount.options.includes(controller));
-  const at = (path: string) => path.replace(/^\/sys\/fs\/cgroup/, roots.cgroup);
+  const { v1, v2 } = findHierarchies(roots);
   const cpu = v1('cpu');
-  if (cpu) {
-    const cpuset = v1('cpuset');
-    return { version: 1, cpu: at(cpu.path), cpuset: cpuset ? at(cpuset.path) : null };
-  }
-  const v2 = mounts.find(mount => mount?.type === 'cgroup2');
-  if (v2) {
-    const controllers = readText(`${at(v2.path)}/cgroup.controllers`)?.split(' ') ?? [];
-    return {
-      version: 2,
-      cpu: at(v2.path),
-      cpuset: controllers.includes('cpuset') ? at(v2.path) : null,
-    };
+  if (cpu !== null) return { version: 1, cpu, cpuset: v1('cpuset') };
+  if (v2 !== null) {
+    const controllers = readText(`${v2}/cgroup.controllers`)?.split(' ') ?? [];
+    return { version: 2, cpu: v2, cpuset: controllers.includes('cpuset') ? v2 : null };
   }
   throw new KernelInterfaceError(
     'KERNEL_MISSING',
     'no cgroup hierarchy is mounted: wanted cgroup2, or cgroup v1 with the cpu controller',
     { path: `${roots.proc}/self/mountinfo` },
   );
+}
+
+/** Folders of the hierarchies that are mounted: of a v1 controller by its name, and of v2. Null: not mounted. */
+export function findHierarchies(roots: Roots): {
+  readonly v1: (controller: string) => string | null;
+  readonly v2: string | null;
+} {
+  const mounts = (readText(`${roots.proc}/self/mountinfo`) ?? '').split('\n').map(parseMount);
+  const at = (mount: { path: string } | null | undefined) =>
+    mount?.path.replace(/^\/sys\/fs\/cgroup/, roots.cgroup) ?? null;
+  return {
+    v1: controller =>
+      at(mounts.find(mount => mount?.type === 'cgroup' && mount.options.includes(controller))),
+    v2: at(mounts.find(mount => mount?.type === 'cgroup2')),
+  };
 }
 
 function parseMount(line: string): { path: string; type: string; options: string[] } | null {

@@ -1,0 +1,80 @@
+import { attr } from '../contract/metrics.ts';
+import { readCpuIds } from '../linux/topology.ts';
+import type { Sample } from '../otlp/metric-data.ts';
+import type { LivingInstance } from './instances.ts';
+import { type FaultKind, type FaultTotals, startFaultsProbe } from './probes/faults.ts';
+import { explicitHistogram, exponentialHistogram, latencySlots } from './probes/latency.ts';
+import type { SourceKind } from './source.ts';
+import { type Counters, createTally } from './tally.ts';
+
+const kinds: readonly FaultKind[] = ['minor', 'major'];
+/** Of one kind in a tally: count, sum in ns, slots. */
+const width = 2 + latencySlots;
+
+/** How long page faults take, by kind: from the kernel by bpf/faults.bpf.c. */
+export const faultSource: SourceKind = {
+  name: 'faults',
+  tells: 'the latency of page faults',
+  start: ({ native, layout, roots, config }) => {
+    const online = () => readCpuIds(roots).online;
+    const probe = startFaultsProbe({
+      native,
+      cgroupV1: layout.version === 1,
+      maxInstances: config.maxInstances,
+      onlineCpus: online(),
+    });
+    const tally = createTally(kinds.length * width);
+    return {
+      name: 'faults',
+      read: living => {
+        probe.follow(online());
+        const totals = probe.readTotals();
+        for (const one of living) {
+          for (const id of one.members.keys()) {
+            const found = totals.get(id);
+            if (found) tally.add(one, id, counters(found));
+          }
+        }
+      },
+      samples: living => faultSamples(living, tally.of(living), config.histograms),
+      host: () => [],
+      lost: probe.lost,
+      forget: gone => {
+        for (const [id, totals] of probe.forget([...gone.keys()])) {
+          const living = gone.get(id);
+          if (living) tally.add(living, id, counters(totals));
+        }
+        tally.forget(gone.keys());
+      },
+      stop: probe.stop,
+    };
+  },
+};
+
+function counters(totals: FaultTotals): Counters {
+  const all = new Float64Array(kinds.length * width);
+  for (const [i, kind] of kinds.entries()) {
+    const { latencyCount, latencySumNs, slots } = totals[kind];
+    all.set([latencyCount, latencySumNs], i * width);
+    all.set(slots, i * width + 2);
+  }
+  return all;
+}
+
+function faultSamples(
+  { start }: LivingInstance,
+  sums: Counters,
+  histograms: 'explicit' | 'exponential',
+): Sample[] {
+  return kinds.map((kind, i) => {
+    const [latencyCount = 0, latencySumNs = 0] = sums.subarray(i * width, i * width + 2);
+    const slots = sums.subarray(i * width + 2, (i + 1) * width);
+    const shape = histograms === 'explicit' ? explicitHistogram : exponentialHistogram;
+    return {
+      metric: 'sculptor.memory.fault.latency',
+      attributes: { [attr.faultType]: kind },
+      start,
+      value: shape({ latencyCount, latencySumNs, slots }),
+    };
+  });
+}

@@ -1,0 +1,98 @@
+import { attr, type MetricName } from '../contract/metrics.ts';
+import type { CgroupMemory, MemoryCounts, NodePages } from '../linux/memory.ts';
+import { type Pressure, type PressureResource, pressureResources } from '../linux/pressure.ts';
+import type { Sample } from '../otlp/metric-data.ts';
+import type { Counters } from './tally.ts';
+
+/** Everything that is counted of an instance, or of the host, as the kernel had it at one time. */
+export type Counted = {
+  readonly counts: MemoryCounts;
+  /** Resources that the kernel tells of. */
+  readonly pressure: ReadonlyMap<PressureResource, Pressure>;
+};
+
+type CounterSeries = {
+  readonly metric: MetricName;
+  readonly attributes: Readonly<Record<string, string>>;
+  /** Null: this kernel does not tell. */
+  readonly of: (counted: Counted) => number | null;
+};
+
+/** Of an instance (`container.memory.paging.faults`) or of the host (`system.paging.faults`); NUMA where there are nodes. */
+export function counterSeries(faults: MetricName, severalNodes: boolean): CounterSeries[] {
+  const count = (
+    metric: MetricName,
+    key: keyof MemoryCounts,
+    attributes: Record<string, string> = {},
+  ): CounterSeries => ({ metric, attributes, of: ({ counts }) => counts[key] });
+  const reclaim = (
+    what: 'scanned' | 'reclaimed',
+    direct: keyof MemoryCounts,
+    background: keyof MemoryCounts,
+  ) => [
+    count(`sculptor.memory.reclaim.${what}`, direct, { [attr.reclaimer]: 'direct' }),
+    count(`sculptor.memory.reclaim.${what}`, background, { [attr.reclaimer]: 'background' }),
+  ];
+  return [
+    count(faults, 'minorFaults', { [attr.faultType]: 'minor' }),
+    count(faults, 'majorFaults', { [attr.faultType]: 'major' }),
+    count('sculptor.memory.refaults', 'anonRefaults', { [attr.memoryKind]: 'anon' }),
+    count('sculptor.memory.refaults', 'fileRefaults', { [attr.memoryKind]: 'file' }),
+    ...reclaim('scanned', 'directScanned', 'backgroundScanned'),
+    ...reclaim('reclaimed', 'directReclaimed', 'backgroundReclaimed'),
+    ...(severalNodes
+      ? [
+          count('sculptor.memory.numa.hint_faults', 'numaHintFaults'),
+          count('sculptor.memory.numa.migrations', 'numaMigrations'),
+        ]
+      : []),
+    ...pressureResources.flatMap(resource => [
+      stall(resource, 'some', 'someSeconds'),
+      stall(resource, 'full', 'fullSeconds'),
+    ]),
+  ];
+}
+
+function stall(resource: PressureResource, kind: string, key: keyof Pressure): CounterSeries {
+  return {
+    metric: 'sculptor.pressure.time',
+    attributes: { [attr.pressureResource]: resource, [attr.pressureKind]: kind },
+    of: ({ pressure }) => pressure.get(resource)?.[key] ?? null,
+  };
+}
+
+/** In the order of the series; 0 where the kernel does not tell. */
+export function countersOf(series: readonly CounterSeries[], counted: Counted): Counters {
+  return Float64Array.from(series, ({ of }) => of(counted) ?? 0);
+}
+
+/** `sums`: in the order of the series. `counted`: what the kernel tells at all. */
+export function counterSamples(
+  series: readonly CounterSeries[],
+  counted: Counted,
+  sums: Counters,
+): Omit<Sample, 'start'>[] {
+  return series.flatMap(({ metric, attributes, of }, i) =>
+    of(counted) === null ? [] : [{ metric, attributes, value: sums[i] ?? 0 }],
+  );
+}
+
+/** What its memory is now. */
+export function gaugeSamples(
+  { usageBytes, workingSetBytes, dirtyBytes }: CgroupMemory,
+  pages: NodePages | null,
+): Omit<Sample, 'start'>[] {
+  const onNodes = [...(pages ?? [])].flatMap(([kind, nodes]) =>
+    [...nodes].map(([node, value]) => ({
+      metric: 'sculptor.memory.pages' as const,
+      attributes: { [attr.memoryNode]: node, [attr.memoryKind]: kind },
+      value,
+    })),
+  );
+  return [
+    { metric: 'container.memory.usage', value: usageBytes },
+    { metric: 'container.memory.working_set', value: workingSetBytes },
+    { metric: 'sculptor.memory.dirty', value: dirtyBytes },
+    ...onNodes,
+  ];
+}

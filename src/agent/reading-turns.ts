@@ -1,0 +1,67 @@
+import type { Cancel, Clock } from '../contract/ports.ts';
+import type { LivingInstance } from './instances.ts';
+
+/** An interval is cut into so many turns. */
+const turnsPerInterval = 10;
+/** New instances that are read at once; more than that wait for their turn. */
+const newAtOnce = 50;
+/** An instance that did not run is read so seldom; others may have taken its memory meanwhile. */
+const idleSeconds = 60;
+
+/** Spreads the reading of files over an interval, so that it holds up nothing for long. */
+export type ReadingTurns = {
+  /**
+   * Begins an interval: new instances are read now, those that ran since they were read last in the turns to come, and
+   * those that did not after a minute.
+   * @throws what a turn of the interval before threw
+   */
+  readonly next: (living: readonly LivingInstance[]) => void;
+  readonly stop: Cancel;
+};
+
+/** `take` reads one instance; a failure ends its turn and is thrown by `next`. */
+export function createReadingTurns(
+  clock: Clock,
+  intervalSeconds: number,
+  take: (living: LivingInstance) => void,
+): ReadingTurns {
+  const last = new WeakMap<LivingInstance, { runNs: number; at: number }>();
+  let waiting: LivingInstance[] = [];
+  let perTurn = 0;
+  let failure: { error: unknown } | null = null;
+
+  const read = (living: LivingInstance): void => {
+    last.set(living, { runNs: living.totals.runNs, at: clock.monotonicSeconds() });
+    take(living);
+  };
+  const turn = (): void => {
+    try {
+      for (const living of waiting.splice(0, perTurn)) read(living);
+    } catch (error) {
+      failure = { error };
+    }
+  };
+  const isDue = (living: LivingInstance): boolean => {
+    const before = last.get(living);
+    return (
+      before === undefined ||
+      before.runNs !== living.totals.runNs ||
+      clock.monotonicSeconds() - before.at >= idleSeconds
+    );
+  };
+  const stop = clock.every(intervalSeconds / turnsPerInterval, turn);
+
+  return {
+    next: living => {
+      const fresh = living.filter(one => !last.has(one)).slice(0, newAtOnce);
+      for (const one of fresh) read(one);
+      waiting = living.filter(isDue);
+      // The last turn may fall behind the next interval's beginning.
+      perTurn = Math.ceil(waiting.length / (turnsPerInterval - 1));
+      const failed = failure;
+      failure = null;
+      if (failed) throw failed.error;
+    },
+    stop,
+  };
+}
