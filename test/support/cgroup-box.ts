@@ -6,6 +6,7 @@ import { endChild } from './scene.ts';
 export type CgroupBox = {
   /** The kernel's id of the cgroup: its inode. */
   readonly id: number;
+  readonly folder: string;
   readonly spawn: (...command: string[]) => ChildProcess;
   readonly write: (file: string, text: string) => void;
   readonly read: (file: string) => string;
@@ -22,6 +23,7 @@ export function makeCgroupBox(parent: string): CgroupBox {
   const children: ChildProcess[] = [];
   return {
     id: statSync(folder).ino,
+    folder,
     spawn: (...command) => {
       // The shell enters the cgroup before it becomes the command: no instant outside it.
       const enter = `echo $$ > ${folder}/cgroup.procs && exec "$0" "$@"`;

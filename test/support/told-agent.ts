@@ -1,0 +1,83 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Agent, startAgent } from '../../src/agent/agent.ts';
+import { agentConfigSchema } from '../../src/contract/config.ts';
+import { parseEvent } from '../../src/contract/events.ts';
+import type { Placement } from '../../src/contract/host.ts';
+import type { LogEvent, MetricPoint, ResourcePoints } from '../../src/contract/telemetry.ts';
+import { loadNative } from '../../src/linux/native.ts';
+import { hostRoots } from '../../src/linux/roots.ts';
+import { decodeLogs } from '../../src/otlp/decode-logs.ts';
+import { decodeMetrics } from '../../src/otlp/decode-metrics.ts';
+import { startOtlpServer } from '../../src/otlp/server.ts';
+import { ownUid, realTime } from './sockets.ts';
+
+/** A real agent that tells a receiver of the test's own. */
+export async function startTold(): Promise<{
+  agent: Agent;
+  pointsOf: (metric: string, instance: string) => MetricPoint[];
+  placementsOf: (instance: string) => Placement[];
+  topologies: () => number;
+  stop: () => Promise<void>;
+}> {
+  const run = mkdtempSync(join(tmpdir(), 'sculptor-agent-'));
+  const received: ResourcePoints[] = [];
+  const events: LogEvent[] = [];
+  const receiver = await startOtlpServer({
+    listen: `${run}/otlp.sock`,
+    allowUids: [0],
+    maxMessageBytes: 1 << 24,
+    queueRequests: 64,
+    peerUid: ownUid,
+    handlers: {
+      metrics: async request => {
+        received.push(...decodeMetrics(request));
+        return { kind: 'ok' };
+      },
+      logs: async request => {
+        events.push(...decodeLogs(request));
+        return { kind: 'ok' };
+      },
+    },
+  });
+  const agent = await startAgent({
+    config: agentConfigSchema.parse({
+      endpoint: `unix://${run}/otlp.sock`,
+      detailIntervalSeconds: 2,
+    }),
+    native: loadNative(),
+    roots: hostRoots,
+    hostId: 'test-host',
+    clock: realTime,
+    say: () => undefined,
+  });
+  return {
+    agent,
+    pointsOf: (metric, instance) =>
+      received.flatMap(({ resource, points }) =>
+        resource['sculptor.instance.id'] === instance
+          ? points.filter(point => point.metric === metric)
+          : [],
+      ),
+    placementsOf: instance =>
+      events.flatMap(event => {
+        if (event.eventName !== 'sculptor.placement') return [];
+        const placement = parseEvent('sculptor.placement', event);
+        return placement.instance.id === instance ? [placement] : [];
+      }),
+    topologies: () => events.filter(event => event.eventName === 'sculptor.topology').length,
+    stop: async () => {
+      await agent.stop();
+      await receiver.stop();
+      rmSync(run, { recursive: true });
+    },
+  };
+}
+
+/** Cores over a series, from its point `skip` to its last. */
+export function coresOf(points: readonly MetricPoint[], skip = 3): number {
+  const [first, last] = [points[skip], points.at(-1)];
+  if (!first || !last) throw new Error('no series');
+  return (Number(last.value) - Number(first.value)) / (last.time - first.time);
+}
