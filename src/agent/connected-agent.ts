@@ -45,7 +45,7 @@ export async function startConnectedAgent(options: AgentOptions): Promise<Connec
 }
 
 async function withUplink(
-  { config, native, say }: AgentOptions,
+  { config, native, clock, say }: AgentOptions,
   started: Running[],
 ): Promise<AgentConfig> {
   if (!config.endpoint.startsWith('vsock:')) return config;
@@ -53,6 +53,7 @@ async function withUplink(
     endpoint: config.endpoint,
     folder: dirname(config.apiSocket),
     native,
+    clock,
     say,
   });
   started.push(uplink);

@@ -1,8 +1,9 @@
 import { Socket } from 'node:net';
 import { ConfigError, describeError } from '../contract/errors.ts';
-import type { Running, Say } from '../contract/ports.ts';
+import type { Clock, Running, Say } from '../contract/ports.ts';
 import type { Native } from '../linux/native.ts';
 import { listenUnix } from '../otlp/unix-socket.ts';
+import { createSayLimit } from './say-limit.ts';
 
 /** Where the exporters send instead. */
 export type VsockUplink = Running & { readonly endpoint: string };
@@ -13,6 +14,7 @@ export type VsockUplinkOptions = {
   /** A file of this folder is the socket between the exporters and the uplink. */
   readonly folder: string;
   readonly native: Pick<Native, 'openVsockBridge' | 'peerCredentials'>;
+  readonly clock: Clock;
   readonly say: Say;
 };
 
@@ -27,17 +29,25 @@ const maxConnections = 16;
  */
 export async function startVsockUplink(options: VsockUplinkOptions): Promise<VsockUplink> {
   const { cid, port } = parseVsock(options.endpoint);
-  const { native, say } = options;
+  const { native } = options;
+  const say = createSayLimit(options.clock, options.say);
   const path = `${options.folder}/agent-vsock-${process.pid}.sock`;
   const bridge = native.openVsockBridge({ maxConnections });
+  let failed = 0;
+  let stopped = false;
+  const sayWhy = (): void => {
+    if (stopped) return;
+    const now = bridge.counters();
+    if (now.failed > failed) say(`agent: ${options.endpoint}: ${now.lastFailure}`);
+    failed = now.failed;
+  };
   const carry = (local: Socket): void => {
     try {
-      joinSockets(
-        local,
-        new Socket({ fd: bridge.dial(cid, port), readable: true, writable: true }),
-      );
+      const remote = new Socket({ fd: bridge.dial(cid, port), readable: true, writable: true });
+      joinSockets(local, remote);
+      remote.once('end', sayWhy);
     } catch (error) {
-      say('warn', `agent: ${options.endpoint}: ${describeError(error)}`);
+      say(`agent: ${describeError(error)}`);
       local.destroy();
     }
   };
@@ -46,7 +56,7 @@ export async function startVsockUplink(options: VsockUplinkOptions): Promise<Vso
     allowUids: [],
     peerUid: fd => native.peerCredentials(fd).uid,
     accept: carry,
-    refused: why => say('warn', `agent: ${path}: a connection was refused: ${why}`),
+    refused: why => say(`agent: ${path}: a connection was refused: ${why}`),
   }).catch(error => {
     bridge.close();
     throw error;
@@ -54,6 +64,7 @@ export async function startVsockUplink(options: VsockUplinkOptions): Promise<Vso
   return {
     endpoint: `unix://${path}`,
     stop: async () => {
+      stopped = true;
       await listener.close();
       bridge.close();
     },

@@ -8,6 +8,17 @@ import { recommendationSchema } from '../contract/recommendation.ts';
 
 const counts = z.record(z.string(), z.number());
 
+/** A guest that the agent's gate has seen. */
+const guestSchema = z.looseObject({
+  instance: z.looseObject({ id: z.string(), name: z.string() }),
+  via: z.string(),
+  connections: z.number(),
+  records: z.number(),
+  dropped: counts,
+  lastFailure: z.string().nullable(),
+});
+export type Guest = z.infer<typeof guestSchema>;
+
 export const agentStatusSchema = z.looseObject({
   instances: z.number(),
   contended: z.array(z.string()),
@@ -19,6 +30,11 @@ export const agentStatusSchema = z.looseObject({
     lastFailure: z.string().nullable(),
   }),
   sources: z.record(z.string(), z.string()).default({}),
+  /** Null where nothing listens for guests. */
+  gate: z
+    .looseObject({ guests: z.array(guestSchema), dropped: counts })
+    .nullable()
+    .default(null),
 });
 
 export const sculptorStatusSchema = z.looseObject({

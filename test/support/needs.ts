@@ -8,7 +8,11 @@ const requirements = {
   addon: () => existsSync(new URL('../../build/sculptor.node', import.meta.url)),
   cgroupV1Cpu: () =>
     existsSync('/sys/fs/cgroup/cpu/cpu.shares') || existsSync('/sys/fs/cgroup/cpu/tasks'),
+  cgroupV1Memory: () => existsSync('/sys/fs/cgroup/memory/memory.stat'),
   cgroupV1Cpuset: () => existsSync('/sys/fs/cgroup/cpuset/cpuset.cpus'),
+  vsock: () => existsSync('/dev/vsock'),
+  // Without it nothing on a machine can reach its own vsock ports.
+  vsockLoopback: () => existsSync('/sys/module/vsock_loopback'),
   twoCpus: () => existsSync('/sys/devices/system/cpu/cpu1'),
 } as const;
 

@@ -7,6 +7,7 @@ import type { Native } from '../../linux/native.ts';
 import type { Roots } from '../../linux/roots.ts';
 import type { Sample } from '../../otlp/metric-data.ts';
 import type { Identity } from '../samples.ts';
+import { createSayLimit } from '../say-limit.ts';
 import { createDrops, type DropReason } from './drops.ts';
 import { createForward } from './forward.ts';
 import { createGuest, type Guest, type GuestStatus } from './guest.ts';
@@ -35,9 +36,6 @@ export type Gate = Running & {
   /** What the gate says of itself; `start` is when it began, in seconds since the epoch. */
   readonly samples: (start: number) => Sample[];
 };
-
-/** Somebody who is unknown, and comes back all the time, is said this often. */
-const saySeconds = 10;
 
 /**
  * The only way in for what guests say: identity by transport, `sculptor.*` events kept out, everything bounded, and
@@ -135,20 +133,4 @@ function forgetOne(guests: Map<string, Guest>): boolean {
     return true;
   }
   return false;
-}
-
-/** Says a warning at most every so often, with how many were not said. */
-function createSayLimit(clock: Clock, say: Say): (message: string) => void {
-  let next = Number.NEGATIVE_INFINITY;
-  let unsaid = 0;
-  return message => {
-    const now = clock.monotonicSeconds();
-    if (now < next) {
-      unsaid += 1;
-      return;
-    }
-    say('warn', unsaid > 0 ? `${message} (and ${unsaid} others since the last)` : message);
-    next = now + saySeconds;
-    unsaid = 0;
-  };
 }

@@ -4,6 +4,7 @@ import {
   type agentStatusSchema,
   askParts,
   type engineStatusSchema,
+  type Guest,
   orNull,
   type pipelineStatusSchema,
   type sculptorStatusSchema,
@@ -54,7 +55,10 @@ export function formatStatus(status: Status): string {
     ['sculptor', sculptor ? sculptorWords(sculptor) : notRunning('sculptor')],
     ['pipeline', pipeline ? 'embedded' : 'not embedded: the collector carries what the parts say'],
   ]);
-  return verdicts.length > 0 ? `${fields}\n\n${formatVerdicts(verdicts)}` : fields;
+  const sections = [fields];
+  if (verdicts.length > 0) sections.push(formatVerdicts(verdicts));
+  if (agent?.gate) sections.push(formatGate(agent.gate));
+  return sections.join('\n\n');
 }
 
 function notRunning(part: string): string {
@@ -80,6 +84,26 @@ function agentWords(status: NonNullable<Status['agent']>) {
   for (const [name, why] of absent) parts.push(`without ${name}: ${why}`);
   if (sum(exports.lost) > 0) parts.push(`exports lost: ${reasons(exports.lost)}`);
   return parts.join('; ');
+}
+
+/** The guests that speak through the gate, and what it kept out. */
+function formatGate({ guests, dropped }: NonNullable<NonNullable<Status['agent']>['gate']>) {
+  const refused = sum(dropped) > 0 ? `; kept out: ${reasons(dropped)}` : '';
+  const line = `gate: ${guests.length} guests seen${refused}`;
+  if (guests.length === 0) return line;
+  const table = formatTable<Guest>(
+    [
+      { title: 'GUEST', of: g => g.instance.name },
+      { title: 'INSTANCE', of: g => g.instance.id },
+      { title: 'VIA', of: g => g.via },
+      { title: 'CONNECTED', right: true, of: g => String(g.connections) },
+      { title: 'RECORDS', right: true, of: g => String(g.records) },
+      { title: 'KEPT OUT', of: g => reasons(g.dropped) },
+      { title: 'LAST FAILURE', of: g => g.lastFailure ?? '' },
+    ],
+    guests,
+  );
+  return `${line}\n${table}`;
 }
 
 function engineWords({ model, instances, lastFailure }: NonNullable<Status['engine']>): string {

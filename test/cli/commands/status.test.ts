@@ -1,0 +1,38 @@
+import test from 'ava';
+import { agentStatusSchema } from '../../../src/cli/ask.ts';
+import { formatStatus } from '../../../src/cli/commands/status.ts';
+
+const agent = {
+  instances: 3,
+  contended: [],
+  events: 10,
+  lost: {},
+  exports: { delivered: 2, lost: {}, lastFailure: null },
+};
+const statusOf = (more: object) =>
+  formatStatus({
+    agent: agentStatusSchema.parse({ ...agent, ...more }),
+    pipeline: null,
+    engine: null,
+    sculptor: null,
+    verdicts: [],
+  });
+
+test('guests are listed with where they come from and what was kept out', t => {
+  const guest = {
+    instance: { id: '1b671a64-40d5-491e-99b0-da01ff1f3341', kind: 'vm', name: 'web' },
+    via: 'vsock 5',
+    connections: 1,
+    records: 42,
+    dropped: { event_forbidden: 2 },
+    lastFailure: null,
+  };
+  const dropped = { event_forbidden: 2, connection_unknown: 1 };
+  const text = statusOf({ gate: { guests: [guest], records: 42, dropped } });
+  t.regex(text, /gate: 1 guests seen; kept out: event_forbidden 2, connection_unknown 1/);
+  t.regex(text, /web +1b671a64-\S+ +vsock 5 +1 +42 +event_forbidden 2/);
+});
+
+test('where nothing listens for guests there is no word of them', t => {
+  t.notRegex(statusOf({ gate: null }), /gate|GUEST/);
+});
