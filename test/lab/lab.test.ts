@@ -1,4 +1,5 @@
-import { needsLab, withLab } from './lab.ts';
+import { withLab } from './lab.ts';
+import { needsLab } from './needs-lab.ts';
 
 const labTest = needsLab();
 

@@ -1,8 +1,7 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import test from 'ava';
 import { followConsole } from './support/console.ts';
 import { connectGuestAgent, type GuestAgent } from './support/guest-agent.ts';
 import { checkout, type MachineOptions, startQemu } from './support/qemu.ts';
@@ -42,15 +41,6 @@ export type Lab = {
   readonly bootSeconds: number;
 };
 
-/** `test.serial`, or `test.skip` with the reason printed, where the lab cannot be had. */
-export function needsLab(kernel = '6.1'): typeof test.serial {
-  const built = spawnSync('sh', [`${checkout}/scripts/build-lab.sh`, kernel], { encoding: 'utf8' });
-  if (built.status === 0) return test.serial;
-  if (built.status !== 3) throw new Error(`build-lab.sh ${kernel}: ${built.stderr}`);
-  console.error(`# skipped: ${built.stderr.trim().split('\n').at(-1)}`);
-  return test.skip as unknown as typeof test.serial;
-}
-
 /**
  * Boots the lab, hands it to `use`, and ends it, whatever happens. One lab runs at a time on a machine; another waits.
  * What went wrong is thrown with the console's last lines.
@@ -74,9 +64,10 @@ export async function withLab<T>(options: LabOptions, use: (lab: Lab) => Promise
   const screen = followConsole(qemu.stdout ?? fail('stdout'), qemu.stderr ?? fail('stderr'));
   let agent: GuestAgent | undefined;
   const deadlineSeconds = options.deadlineSeconds ?? 300;
-  const deadline = new AbortController();
-  const tooLate = sleep(deadlineSeconds * 1000, null, { signal: deadline.signal }).then(() => {
-    throw new Error(`the lab did not end within its ${deadlineSeconds} s`);
+  let deadline: NodeJS.Timeout | undefined;
+  const tooLate = new Promise<never>((_, reject) => {
+    const error = new Error(`the lab did not end within its ${deadlineSeconds} s`);
+    deadline = setTimeout(() => reject(error), deadlineSeconds * 1000);
   });
   try {
     const began = performance.now();
@@ -97,8 +88,7 @@ export async function withLab<T>(options: LabOptions, use: (lab: Lab) => Promise
       { cause: error },
     );
   } finally {
-    deadline.abort();
-    tooLate.catch(() => {});
+    clearTimeout(deadline);
     agent?.close();
     qemu.kill('SIGKILL');
     await ended;

@@ -1,0 +1,106 @@
+/**
+ * Loads, attaches and runs every BPF program of the project, each alone, on the kernel it is started on; prints one JSON
+ * array of `Trial`. Runs as root, in the lab and on the outer machine.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type BpfObject, loadNative, type Native } from '../../../src/linux/native.ts';
+
+/** How far one program came on one kernel. `problem`: what the kernel said where it went no further. */
+export type Trial = {
+  readonly object: string;
+  readonly program: string;
+  readonly section: string;
+  readonly reached: 'refused' | 'loads' | 'attaches' | 'counts';
+  readonly problem?: string;
+};
+
+const build = fileURLToPath(new URL('../../../build/', import.meta.url));
+const objects = `${build}bpf/`;
+/** @see perf_event_open(2): PERF_COUNT_SW_PAGE_FAULTS_MIN, _MAJ */
+const softwareEvents: Readonly<Record<string, number>> = { minor: 5, major: 6 };
+
+const native = loadNative();
+const statsFile = '/proc/sys/kernel/bpf_stats_enabled';
+const statsBefore = readFileSync(statsFile, 'utf8');
+writeFileSync(statsFile, '1');
+try {
+  const trials = readdirSync(objects)
+    .filter(name => name.endsWith('.bpf.o'))
+    .sort()
+    .flatMap(file => listPrograms(`${objects}${file}`).map(found => tryOne(native, file, found)));
+  console.log(JSON.stringify(trials));
+} finally {
+  writeFileSync(statsFile, statsBefore);
+}
+
+type Found = { program: string; section: string };
+
+/** The programs of an object, by its symbols: nothing is loaded for it. */
+function listPrograms(path: string): Found[] {
+  const sections = new Map<string, string>();
+  for (const line of read('-SW', path)) {
+    const match = /^\s*\[\s*(\d+)\]\s+(\S+)\s+PROGBITS/.exec(line);
+    if (match?.[1] && match[2]) sections.set(match[1], match[2]);
+  }
+  return read('-sW', path).flatMap(line => {
+    const match = /FUNC\s+GLOBAL\s+\S+\s+(\d+)\s+(\S+)$/.exec(line);
+    const section = sections.get(match?.[1] ?? '');
+    return match?.[2] && section && section !== '.text' ? [{ program: match[2], section }] : [];
+  });
+}
+
+function read(what: string, path: string): string[] {
+  return execFileSync('readelf', [what, path], { encoding: 'utf8' }).split('\n');
+}
+
+function tryOne(native: Native, file: string, { program, section }: Found): Trial {
+  const about = { object: basename(file, '.bpf.o'), program, section };
+  let object: BpfObject | undefined;
+  let reached: Trial['reached'] = 'refused';
+  try {
+    object = native.loadObject(`${objects}${file}`, { programs: [program] });
+    reached = 'loads';
+    attach(object, about);
+    reached = 'attaches';
+    load();
+    const { runs = 0 } = object.programStats()[program] ?? {};
+    if (runs > 0) return { ...about, reached: 'counts' };
+    return { ...about, reached, problem: 'it never ran under the load' };
+  } catch (error) {
+    const { code, message } = error as Error & { code?: string };
+    return { ...about, reached, problem: code ?? message };
+  } finally {
+    object?.close();
+  }
+}
+
+function attach(object: BpfObject, { program, section }: Found): void {
+  if (section.startsWith('iter/')) object.iterate(program);
+  else if (section === 'perf_event') {
+    const kind = Object.keys(softwareEvents).find(name => program.includes(name)) ?? program;
+    const event = softwareEvents[kind];
+    if (event === undefined) throw new Error(`no software event is known for ${program}`);
+    object.attachSoftwareEvent(program, event, Int32Array.from([0]));
+  } else object.attach(program);
+}
+
+/**
+ * Forks, wake-ups, switches, migrations, and on CPU 0 faults of both kinds. For a major one something must run that is in
+ * no page cache: a fresh copy where files are on a disk, a file of the checkout where that is on another machine.
+ */
+function load(): void {
+  const script = `set -e
+for i in 1 2 3 4 5 6 7 8; do (sleep 0.05; : | cat) & done; wait
+copy=$(mktemp -p /var/tmp); trap 'rm -f "$copy"' EXIT
+cp /bin/bash "$copy"; chmod +x "$copy"; sync -d "$copy"
+for file in "$copy" "$0"; do dd if="$file" iflag=nocache count=0 status=none; done
+taskset -c 0 "$copy" -c :; taskset -c 0 "$0" >/dev/null 2>&1 || true
+taskset -c 0 sleep 0.2 & sleep 0.05; taskset -cp 1 $! >/dev/null; wait $!`;
+  const { status, stderr } = spawnSync('bash', ['-c', script, `${build}sculpt-workload`], {
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`the load failed: ${stderr}`);
+}

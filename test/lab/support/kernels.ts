@@ -1,0 +1,74 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { release } from 'node:os';
+import type { Trial } from '../inside/programs.ts';
+import { withLab } from '../lab.ts';
+import { checkout } from './qemu.ts';
+
+/** The page that says which program works on which kernel; `npm run kernels` writes it. */
+export const page = `${checkout}/docs/kernels.md`;
+
+/** Tries every program in the lab. */
+export async function tryInLab(kernel: string): Promise<Trial[]> {
+  const script = 'cd /checkout && node test/lab/inside/programs.ts';
+  return await withLab(
+    { kernel },
+    async lab => JSON.parse(await lab.run(script, { timeoutSeconds: 240 })) as Trial[],
+  );
+}
+
+/** The name of this machine's column. */
+export function thisKernel(): string {
+  return `Linux ${release().split('.').slice(0, 2).join('.')}`;
+}
+
+/** The same on this machine. */
+export function tryHere(): Trial[] {
+  const script = `${checkout}/test/lab/inside/programs.ts`;
+  return JSON.parse(execFileSync('node', [script], { encoding: 'utf8' })) as Trial[];
+}
+
+export type Column = { readonly kernel: string; readonly trials: readonly Trial[] };
+
+const cells: Readonly<Record<Trial['reached'], string>> = {
+  counts: 'counts',
+  attaches: 'attaches only',
+  loads: 'loads only',
+  refused: 'refused',
+};
+
+/** The table: a row for each program, a column for each kernel; what stopped a program stands in its cell. */
+export function renderMatrix(columns: readonly Column[]): string {
+  const programs = [...new Set(columns.flatMap(({ trials }) => trials.map(nameOf)))].sort();
+  const rows = programs.map(program => {
+    const found = columns.map(({ trials }) => trials.find(trial => nameOf(trial) === program));
+    const section = found.find(trial => trial !== undefined)?.section;
+    return `| \`${program}\` | \`${section}\` | ${found.map(cellOf).join(' | ')} |`;
+  });
+  const head = `| program | hook | ${columns.map(({ kernel }) => kernel).join(' | ')} |`;
+  return [head, head.replace(/[^|]+/g, ' --- '), ...rows].join('\n');
+}
+
+/** A column of the page as it stands: program → cell. Empty when the page has no such kernel. */
+export function readColumn(kernel: string): Map<string, string> {
+  const rows = readFileSync(page, 'utf8')
+    .split('\n')
+    .filter(line => line.startsWith('| '))
+    .map(line => line.split('|').map(cell => cell.trim()));
+  const at = rows[0]?.indexOf(kernel) ?? -1;
+  if (at < 0) return new Map();
+  return new Map(rows.slice(2).map(row => [(row[1] ?? '').replaceAll('`', ''), row[at] ?? '']));
+}
+
+export function columnOf(trials: readonly Trial[]): Map<string, string> {
+  return new Map(trials.map(trial => [nameOf(trial), cellOf(trial)]));
+}
+
+function nameOf({ object, program }: Trial): string {
+  return `${object}/${program}`;
+}
+
+function cellOf(trial: Trial | undefined): string {
+  if (!trial) return 'not tried';
+  return trial.problem ? `${cells[trial.reached]}: ${trial.problem}` : cells[trial.reached];
+}
