@@ -19,7 +19,7 @@ static void *rest(void *unused) {
   return NULL;
 }
 
-static int start(int count, void *(*run)(void *)) {
+int start_threads(int count, void *(*run)(void *)) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, 64 * 1024);
@@ -35,13 +35,13 @@ static int start(int count, void *(*run)(void *)) {
 }
 
 int run_spin(int threads) {
-  if (start(threads - 1, burn) != 0) return 1;
+  if (start_threads(threads - 1, burn) != 0) return 1;
   burn(NULL);
   return 0;
 }
 
 int run_threads(int count) {
-  if (start(count - 1, rest) != 0) return 1;
+  if (start_threads(count - 1, rest) != 0) return 1;
   printf("ready\n");
   fflush(stdout);
   rest(NULL);

@@ -1,5 +1,4 @@
-// sculpt-workload latency|spin|threads: synthetic instances that measure themselves by their own
-// clock.
+// sculpt-workload MODE: synthetic instances, of which some measure themselves by their own clock.
 #define _GNU_SOURCE
 #include <getopt.h>
 #include <signal.h>
@@ -19,16 +18,23 @@ uint64_t now_ns(void) {
 }
 
 void usage_error(const char *message) {
-  fprintf(stderr,
-          "sculpt-workload: %s\n"
-          "usage: sculpt-workload latency [--period-us 1000] [--burn-us 300] [--raw FILE]\n"
-          "       sculpt-workload spin [--threads 1]\n"
-          "       sculpt-workload threads [--count 1000]\n"
-          "latency: sleeps a period, notes how late it woke, burns; a line \"mark NAME\" on "
-          "standard input\n"
-          "         answers one JSON line about the samples since the last mark and appends them "
-          "to FILE\n",
-          message);
+  fprintf(
+      stderr,
+      "sculpt-workload: %s\n"
+      "usage: sculpt-workload latency [--period-us 1000] [--burn-us 300] [--raw FILE]\n"
+      "       sculpt-workload spin [--threads 1]\n"
+      "       sculpt-workload threads [--count 1000]\n"
+      "       sculpt-workload convoy [--threads 4]\n"
+      "       sculpt-workload vfork\n"
+      "       sculpt-workload walk [--mb 64] [--node N] [--file FILE]\n"
+      "latency: sleeps a period, notes how late it woke, burns; a line \"mark NAME\" on "
+      "standard input\n"
+      "         answers one JSON line about the samples since the last mark and appends them "
+      "to FILE\n"
+      "walk: touches each page of so much memory (of memory node N; or of FILE, which is dropped "
+      "from the page\n"
+      "      cache before), answers one JSON line with its faults, and stays\n",
+      message);
   exit(2);
 }
 
@@ -52,12 +58,17 @@ static void die_with_parent(void) {
 }
 
 int main(int argc, char **argv) {
-  static const struct option options[] = {
-      {"period-us", required_argument, NULL, 'p'}, {"burn-us", required_argument, NULL, 'b'},
-      {"raw", required_argument, NULL, 'r'},       {"threads", required_argument, NULL, 't'},
-      {"count", required_argument, NULL, 'c'},     {NULL, 0, NULL, 0}};
-  long period_us = 1000, burn_us = 300, threads = 1, count = 1000;
-  const char *raw_path = NULL;
+  static const struct option options[] = {{"period-us", required_argument, NULL, 'p'},
+                                          {"burn-us", required_argument, NULL, 'b'},
+                                          {"raw", required_argument, NULL, 'r'},
+                                          {"threads", required_argument, NULL, 't'},
+                                          {"count", required_argument, NULL, 'c'},
+                                          {"mb", required_argument, NULL, 'm'},
+                                          {"node", required_argument, NULL, 'n'},
+                                          {"file", required_argument, NULL, 'f'},
+                                          {NULL, 0, NULL, 0}};
+  long period_us = 1000, burn_us = 300, threads = 1, count = 1000, mb = 64, node = -1;
+  const char *raw_path = NULL, *file = NULL;
   int option;
   while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
     switch (option) {
@@ -76,6 +87,15 @@ int main(int argc, char **argv) {
       case 'c':
         count = number("count", optarg, 1, 65536);
         break;
+      case 'm':
+        mb = number("mb", optarg, 1, 1 << 20);
+        break;
+      case 'n':
+        node = number("node", optarg, 0, 1023);
+        break;
+      case 'f':
+        file = optarg;
+        break;
       default:
         usage_error("unknown option");
     }
@@ -87,5 +107,8 @@ int main(int argc, char **argv) {
     return run_latency((uint64_t)period_us * 1000, (uint64_t)burn_us * 1000, raw_path);
   if (strcmp(mode, "spin") == 0) return run_spin((int)threads);
   if (strcmp(mode, "threads") == 0) return run_threads((int)count);
-  usage_error("wanted the mode latency, spin or threads");
+  if (strcmp(mode, "convoy") == 0) return run_convoy((int)threads);
+  if (strcmp(mode, "vfork") == 0) return run_vfork();
+  if (strcmp(mode, "walk") == 0) return run_walk((size_t)mb << 20, (int)node, file);
+  usage_error("wanted the mode latency, spin, threads, convoy, vfork or walk");
 }

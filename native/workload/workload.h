@@ -2,6 +2,7 @@
 #ifndef SCULPT_WORKLOAD_H
 #define SCULPT_WORKLOAD_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 // Nanoseconds of CLOCK_MONOTONIC.
@@ -10,9 +11,15 @@ uint64_t now_ns(void);
 // Ends the program with the message, the exit code 2 and the usage.
 void usage_error(const char *message) __attribute__((noreturn));
 
+// Starts so many threads with small stacks; 0, or 1 and a message.
+int start_threads(int count, void *(*run)(void *));
+
 // Each mode runs until it is killed; what it returns is the exit code.
 int run_latency(uint64_t period_ns, uint64_t burn_ns, const char *raw_path);
 int run_spin(int threads);
 int run_threads(int count);
+int run_convoy(int threads);
+int run_vfork(void);
+int run_walk(size_t bytes, int node, const char *path);
 
 #endif

@@ -1,0 +1,138 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import type { LivingInstance } from '../../src/agent/instances.ts';
+import { memorySource } from '../../src/agent/memory-source.ts';
+import { type FaultsProbe, startFaultsProbe } from '../../src/agent/probes/faults.ts';
+import type { SourceContext } from '../../src/agent/source.ts';
+import { readCgroupLayout } from '../../src/linux/cgroups.ts';
+import { loadNative } from '../../src/linux/native.ts';
+import { hostRoots } from '../../src/linux/roots.ts';
+import { readCpuIds } from '../../src/linux/topology.ts';
+import { needs } from '../support/needs.ts';
+import { steppedClock } from '../support/stepped-clock.ts';
+import { makeWalkerBox, type WalkerBox } from '../support/walker.ts';
+
+const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'cgroupV1Memory');
+
+function start(t: ExecutionContext): { probe: FaultsProbe; box: WalkerBox } {
+  const box = makeWalkerBox();
+  t.teardown(box.end);
+  const probe = startFaultsProbe({
+    native: loadNative(),
+    cgroupV1: true,
+    maxInstances: 1024,
+    onlineCpus: readCpuIds(hostRoots).online,
+  });
+  t.teardown(probe.stop);
+  return { probe, box };
+}
+
+/** A file of so many MB that is on a disk, and gone with the test. */
+function makeFile(t: ExecutionContext, mb: number): string {
+  const folder = mkdtempSync(join(tmpdir(), 'sculptor-faults-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  writeFileSync(`${folder}/cold`, Buffer.alloc(mb << 20, 1), { flush: true });
+  return `${folder}/cold`;
+}
+
+function within(t: ExecutionContext, got: number, wanted: number, ratio: number, what: string) {
+  t.true(Math.abs(got - wanted) <= wanted * ratio, `${what}: got ${got}, wanted ${wanted}`);
+}
+
+const memoryStat = (box: WalkerBox, key: string): number =>
+  Number(
+    new RegExp(`^${key} (\\d+)$`, 'm').exec(readFileSync(`${box.memory}/memory.stat`, 'utf8'))?.[1],
+  );
+
+kernelTest(
+  'a walk of 128 MB is as many minor faults as getrusage and the memory controller say',
+  async t => {
+    const { probe, box } = start(t);
+    const walked = await box.walk(['--mb', '128']);
+    const faults = probe.readTotals().get(box.id);
+    const count = faults?.minor.latencyCount ?? 0;
+    within(t, count, walked.minorFaults, 0.02, 'against getrusage');
+    within(t, count, memoryStat(box, 'pgfault'), 0.02, 'against memory.stat');
+    const slots = faults?.minor.slots.reduce((sum, n) => sum + n, 0);
+    t.is(slots, count);
+    // A part of the walk: entering and leaving the kernel is dear in a virtual machine, and is not in it.
+    const ratio = (faults?.minor.latencySumNs ?? 0) / walked.walkNs;
+    t.true(ratio > 0.05 && ratio < 1, `latencies are ${ratio} of the walk`);
+    t.deepEqual(probe.lost(), { ...probe.lost(), map_full: 0, memory: 0, recursion: 0 });
+  },
+);
+
+kernelTest('a file that is not in memory is read by major faults, which take longer', async t => {
+  const { probe, box } = start(t);
+  const walked = await box.walk(['--mb', '16', '--file', makeFile(t, 16)]);
+  const faults = probe.readTotals().get(box.id);
+  within(t, walked.majorFaults, 4096, 0.02, 'the walker itself');
+  within(t, faults?.major.latencyCount ?? 0, walked.majorFaults, 0.02, 'major');
+  const mean = (kind: 'minor' | 'major') =>
+    (faults?.[kind].latencySumNs ?? 0) / (faults?.[kind].latencyCount ?? 1);
+  t.true(mean('major') > 2 * mean('minor'), `${mean('major')} ns, minor ${mean('minor')} ns`);
+});
+
+kernelTest('what is forgotten is answered a last time, and its key is free', async t => {
+  const { probe, box } = start(t);
+  const walked = await box.walk(['--mb', '8']);
+  const last = probe.forget([box.id, 1 << 30]);
+  t.deepEqual([...last.keys()], [box.id]);
+  within(t, last.get(box.id)?.minor.latencyCount ?? 0, walked.minorFaults, 0.1, 'last');
+  t.false(probe.readTotals().has(box.id));
+});
+
+needs(
+  'root',
+  'btf',
+  'addon',
+  'cgroupV1Cpu',
+  'cgroupV1Memory',
+  'twoCpus',
+)('a CPU is counted while it is among those that are online', async t => {
+  const { probe, box } = start(t);
+  probe.follow([0]);
+  await box.walk(['--mb', '16'], 1);
+  const without = probe.readTotals().get(box.id)?.minor.latencyCount ?? 0;
+  t.true(without < 1000, `${without} before it was pinned to CPU 1`);
+  probe.follow([0, 1]);
+  await box.walk(['--mb', '16'], 1);
+  const more = (probe.readTotals().get(box.id)?.minor.latencyCount ?? 0) - without;
+  t.true(more >= 4096, `${more} on CPU 1`);
+});
+
+kernelTest('the memory of an instance is told as its walker has it', async t => {
+  const source = memorySource.start({
+    config: { detailIntervalSeconds: 10 },
+    roots: hostRoots,
+    layout: readCgroupLayout(hostRoots),
+    clock: steppedClock(),
+  } as unknown as SourceContext);
+  t.teardown(source.stop);
+  // Made after the source was started: told from its beginning.
+  const box = makeWalkerBox();
+  t.teardown(box.end);
+  const living = {
+    instance: { id: box.path, kind: 'cgroup', name: box.path },
+    path: box.path,
+    start: 1,
+    members: new Map([[box.id, box.path]]),
+    totals: { runNs: 0 },
+  } as unknown as LivingInstance;
+  const walked = await box.walk(['--mb', '128']);
+  source.read([living]);
+  const value = (metric: string, attribute?: string | number) =>
+    source
+      .samples(living)
+      .filter(one => one.metric === metric)
+      .filter(
+        one => attribute === undefined || Object.values(one.attributes ?? {}).includes(attribute),
+      )
+      .reduce((sum, one) => sum + Number(one.value), 0);
+  within(t, value('container.memory.usage'), 128 << 20, 0.03, 'usage');
+  within(t, value('container.memory.working_set'), 128 << 20, 0.03, 'working set');
+  within(t, value('sculptor.memory.pages', 'anon'), 128 << 20, 0.03, 'anonymous pages');
+  within(t, value('container.memory.paging.faults', 'minor'), walked.minorFaults, 0.02, 'faults');
+});

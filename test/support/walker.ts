@@ -1,0 +1,61 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, readFileSync, rmdirSync, statSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { eventually } from './scene.ts';
+
+const workload = new URL('../../build/sculpt-workload', import.meta.url).pathname;
+
+/** What a walker says of itself: pages it touched, and the kernel's own count of its faults. */
+export type Walked = {
+  readonly pages: number;
+  readonly minorFaults: number;
+  readonly majorFaults: number;
+  readonly walkNs: number;
+};
+
+/** One cgroup under the same path in the cpu and the memory hierarchy. */
+export type WalkerBox = {
+  readonly path: string;
+  /** Of the cpu hierarchy. */
+  readonly id: number;
+  readonly memory: string;
+  /** Runs `sculpt-workload walk`, on one CPU where it is given; the walker keeps its memory until `end`. */
+  readonly walk: (options: readonly string[], cpu?: number) => Promise<Walked>;
+  readonly end: () => Promise<void>;
+};
+
+let boxes = 0;
+
+export function makeWalkerBox(
+  hierarchies = { cpu: '/sys/fs/cgroup/cpu', memory: '/sys/fs/cgroup/memory' },
+): WalkerBox {
+  boxes += 1;
+  const path = `/sculptor-walk-${process.pid}-${boxes}`;
+  const folders = [...new Set([`${hierarchies.cpu}${path}`, `${hierarchies.memory}${path}`])];
+  for (const folder of folders) mkdirSync(folder);
+  const children: ChildProcess[] = [];
+  return {
+    path,
+    id: statSync(`${hierarchies.cpu}${path}`).ino,
+    memory: `${hierarchies.memory}${path}`,
+    walk: async (options, cpu) => {
+      const enter = folders.map(folder => `echo $$ > ${folder}/cgroup.procs`).join(' && ');
+      const pinned = cpu === undefined ? [] : ['taskset', '-c', String(cpu)];
+      const command = [...pinned, workload, 'walk', ...options];
+      const child = spawn('sh', ['-c', `${enter} && exec "$0" "$@"`, ...command], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      children.push(child);
+      for await (const line of createInterface(child.stdout)) return JSON.parse(line) as Walked;
+      throw new Error(`the walker ended: ${command.join(' ')}`);
+    },
+    end: async () => {
+      for (const child of children) child.kill('SIGKILL');
+      for (const folder of folders)
+        await eventually(`${folder} is empty`, 5, () =>
+          readFileSync(`${folder}/cgroup.procs`, 'utf8') === '' ? true : null,
+        );
+      for (const folder of folders) rmdirSync(folder);
+    },
+  };
+}
