@@ -6,6 +6,7 @@ export type DropReason =
   | 'connection_refused_user'
   | 'connection_too_many'
   | 'connection_too_many_guests'
+  | 'connection_nuisance'
   | 'request_malformed'
   | 'request_too_large'
   | 'request_too_many_resources'

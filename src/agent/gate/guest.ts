@@ -49,6 +49,11 @@ export type Guest = {
 const queueRequests = 2;
 /** A guest comes back after this when the endpoint does not say when. */
 const retrySeconds = 1;
+/**
+ * Requests that are refused cost the agent time too: a guest that goes on at more than this is cut off, and not let in
+ * again until it has made up for it. One that heeds what it is told never comes near.
+ */
+const nuisancePerSecond = 50;
 /** Reading bytes costs as well when no record comes out: this many count as one. */
 const bytesPerRecord = 1024;
 
@@ -63,6 +68,7 @@ export function createGuest(options: GuestOptions): Guest {
   const { config, instance, forward } = options;
   const drops = createDrops(options.drops);
   const budget = createBudget(config.recordsPerSecond, options.clock);
+  const nuisance = createBudget(nuisancePerSecond, options.clock);
   const connections = new Set<Socket>();
   const rules: RewriteRules = {
     isIdentity,
@@ -75,16 +81,25 @@ export function createGuest(options: GuestOptions): Guest {
   let records = 0;
   let lastFailure: string | null = null;
 
+  const refuse = (reason: DropReason, amount = 1): void => {
+    drops.add(reason, amount);
+    nuisance.spend(amount);
+    if (nuisance.waitSeconds() === 0 || connections.size === 0) return;
+    drops.add('connection_nuisance', connections.size);
+    for (const connection of connections) connection.destroy();
+  };
+
   const take = async (signal: Signal, request: Buffer): Promise<Outcome> => {
     const wait = budget.waitSeconds();
     if (wait > 0) {
-      drops.add('request_over_rate');
+      refuse('request_over_rate');
       return { kind: 'unavailable', retryAfterSeconds: wait };
     }
     budget.spend(request.byteLength / bytesPerRecord);
-    const rewritten = rewriteCounted(signal, request, rules, drops);
+    const rewritten = rewriteCounted(signal, request, rules, refuse);
     budget.spend(rewritten.records);
     const { forbiddenEvents } = rewritten;
+    if (forbiddenEvents > 0) drops.add('event_forbidden', forbiddenEvents);
     if (!rewritten.request) return outcome(0, forbiddenEvents);
     const result = await forward(signal, rewritten.request);
     lastFailure = 'reason' in result ? result.reason : null;
@@ -110,16 +125,22 @@ export function createGuest(options: GuestOptions): Guest {
     {
       add: (count, amount) => {
         const reason = refusals[count];
-        if (reason) drops.add(reason, amount);
+        if (reason) refuse(reason, amount);
       },
       read: () => ({}),
     },
   );
 
+  const refusalOfConnection = (): DropReason | null => {
+    if (connections.size >= config.maxConnections) return 'connection_too_many';
+    return nuisance.waitSeconds() > 0 ? 'connection_nuisance' : null;
+  };
+
   return {
     accept: (connection, from) => {
-      if (connections.size >= config.maxConnections) {
-        drops.add('connection_too_many');
+      const reason = refusalOfConnection();
+      if (reason) {
+        drops.add(reason);
         connection.destroy();
         return;
       }
@@ -148,15 +169,13 @@ function rewriteCounted(
   signal: Signal,
   request: Buffer,
   rules: RewriteRules,
-  drops: Drops,
+  refuse: (reason: DropReason) => void,
 ): Rewritten {
   try {
-    const rewritten = rewriteRequest(signal, request, rules);
-    if (rewritten.forbiddenEvents > 0) drops.add('event_forbidden', rewritten.forbiddenEvents);
-    return rewritten;
+    return rewriteRequest(signal, request, rules);
   } catch (error) {
     // Whatever else it is, the receiver counts.
-    if (error instanceof ProtocolError) drops.add(reasonOf(error));
+    if (error instanceof ProtocolError) refuse(reasonOf(error));
     throw error;
   }
 }

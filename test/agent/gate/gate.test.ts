@@ -200,6 +200,22 @@ test('a guest that says too much is told how long to wait, and is heard again af
   t.deepEqual(await client.send(forged), { kind: 'ok' });
 });
 
+test('a guest that heeds nothing is cut off, and let in again when it has made up for it', async t => {
+  const clock = steppedClock();
+  const { gate, path } = await start(t, {}, { clock });
+  const client = speak(t, `unix://${path}`);
+  const bad = Buffer.from([10, 200, 1]);
+  const results = [];
+  for (let i = 0; i < 51; i++) results.push(await client.send(bad));
+  t.is(results.filter(({ kind }) => kind === 'refused').length, 50);
+  t.is((await client.send(forged)).kind, 'retry');
+  t.is(dropped(gate).request_malformed, 51);
+  t.true((dropped(gate).connection_nuisance ?? 0) >= 2);
+  clock.step(1);
+  await until(() => gate.status().guests[0]?.connections === 1);
+  t.deepEqual(await client.send(forged), { kind: 'ok' });
+});
+
 test('one guest has so many connections, and another as many of its own', async t => {
   const other = join(socketFolder(t), 'other.sock');
   const first = join(socketFolder(t), 'first.sock');
