@@ -8,12 +8,33 @@
 
 #include "include/latency_bounds.h"
 
+/* Why a task is off its CPU and not runnable; throttling is told apart from these. */
+enum blocked_reason {
+	/* In io_schedule(): the kernel's own word for waiting for a device. */
+	BLOCKED_IO,
+	/* Uninterruptible (state D) for another reason: a lock within the kernel, a file system, a driver. */
+	BLOCKED_UNINTERRUPTIBLE,
+	/* In futex(2) with FUTEX_WAIT or a lock that inherits priority. */
+	BLOCKED_LOCK,
+	/* All else: a timer, a socket, a condition variable, a signal. */
+	BLOCKED_SLEEP,
+	BLOCKED_REASONS,
+};
+
 /* Totals of one cgroup on one CPU since it was first seen. */
 struct instance_totals {
 	__u64 run_ns;
 	__u64 wait_ns;
 	__u64 throttled_ns;
+	__u64 blocked_ns[BLOCKED_REASONS];
+	__u64 voluntary_switches;
+	__u64 involuntary_switches;
+	__u64 wakeups;
 	__u64 migrations;
+	__u64 node_migrations;
+	/* By the kernel's own account, which looks who runs at each tick. */
+	__u64 user_ns;
+	__u64 kernel_ns;
 	__u64 latency_count;
 	__u64 latency_sum_ns;
 	__u64 slots[LATENCY_SLOTS];
@@ -26,7 +47,11 @@ struct task_record {
 	__u64 run_ns;
 	__u64 wait_ns;
 	__u64 throttled_ns;
+	__u64 blocked_ns[BLOCKED_REASONS];
+	__u64 voluntary_switches;
+	__u64 involuntary_switches;
 	__u64 migrations;
+	__u64 node_migrations;
 	__u32 tid;
 	__u32 tgid;
 	char comm[16];

@@ -37,8 +37,8 @@ export type VsockBridge = {
 };
 
 export type BpfLoadOptions = {
-  /** `const volatile` variables by name. */
-  readonly constants?: Readonly<Record<string, number | bigint | boolean>>;
+  /** `const volatile` variables by name; a buffer is the beginning of an array. */
+  readonly constants?: Readonly<Record<string, number | bigint | boolean | Buffer>>;
   /** max_entries of maps by name. */
   readonly maxEntries?: Readonly<Record<string, number>>;
   /** Programs to load; absent: all. */

@@ -66,6 +66,20 @@ static __always_inline void charge_run(struct task_state *state, struct instance
 		__sync_fetch_and_add(&totals->run_ns, slice_ns);
 }
 
+/* The kernel's own account of user and kernel time, which is read at long intervals and when a task ends. */
+static __always_inline void charge_modes(struct task_struct *task, struct task_state *state,
+					 struct instance_totals *totals)
+{
+	__u64 user_ns = task->utime, kernel_ns = task->stime;
+
+	if (user_ns > state->charged_user_ns)
+		__sync_fetch_and_add(&totals->user_ns, user_ns - state->charged_user_ns);
+	if (kernel_ns > state->charged_kernel_ns)
+		__sync_fetch_and_add(&totals->kernel_ns, kernel_ns - state->charged_kernel_ns);
+	state->charged_user_ns = user_ns;
+	state->charged_kernel_ns = kernel_ns;
+}
+
 static __always_inline void charge(struct task_struct *task, struct task_state *state, struct instance_totals *totals,
 				   __u64 stamp, __u64 now, bool held)
 {
@@ -89,11 +103,6 @@ static __always_inline void record_latency(struct task_state *state, struct inst
 	totals->latency_count += 1;
 	totals->latency_sum_ns += latency_ns;
 	totals->slots[latency_slot(latency_ns)] += 1;
-}
-
-static __always_inline bool is_asleep(struct task_struct *task)
-{
-	return !task->on_cpu && !task->on_rq;
 }
 
 /* Takes up a task that was there before the hooks; a hook that knows better meanwhile makes the exchange fail. */

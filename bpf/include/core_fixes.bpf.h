@@ -67,6 +67,11 @@ static __always_inline bool is_asleep_on_queue(struct task_struct *task)
 	return bpf_core_field_exists(task->se.sched_delayed) && task->se.sched_delayed;
 }
 
+static __always_inline bool is_asleep(struct task_struct *task)
+{
+	return !task->on_cpu && (!task->on_rq || is_asleep_on_queue(task));
+}
+
 /*
  * Whether the task asked for a mask of its own: 1, 0, or -1 where the kernel does not tell. The field came with 5.15,
  * but only from 6.2 on does sched_setaffinity(2) keep what was asked for in it (8f9ea86fdf99, "sched: Always preserve
@@ -77,6 +82,43 @@ static __always_inline int own_mask(struct task_struct *task)
 	if (!bpf_core_type_exists(struct affinity_context) || !bpf_core_field_exists(task->user_cpus_ptr))
 		return -1;
 	return task->user_cpus_ptr != 0;
+}
+
+/* The CPU whose queue a task is on; thread_info has it on x86 from 5.16 on (bcf9033e5449). */
+static __always_inline __u32 cpu_of(struct task_struct *task)
+{
+	return task->thread_info.cpu;
+}
+
+#define FUTEX_WAIT     0
+#define FUTEX_LOCK_PI  6
+#define FUTEX_LOCK_PI2 13
+/* Without FUTEX_PRIVATE_FLAG and FUTEX_CLOCK_REALTIME. */
+#define FUTEX_COMMAND	0x7f
+#define X86_SYS_FUTEX	202
+#define ARM64_SYS_FUTEX 98
+
+/*
+ * Whether a thread that sleeps waits for a lock, by the system call it is in. glibc takes its mutexes by FUTEX_WAIT or
+ * FUTEX_LOCK_PI; its condition variables and semaphores wait by FUTEX_WAIT_BITSET, and are none.
+ */
+static __always_inline bool in_lock_wait(struct task_struct *task)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	__u64 command;
+
+	if (bpf_core_field_exists(regs->orig_ax)) {
+		if (regs->orig_ax != X86_SYS_FUTEX)
+			return false;
+		command = regs->si & FUTEX_COMMAND;
+	} else {
+		struct pt_regs___arm64 *arm = (struct pt_regs___arm64 *)regs;
+
+		if (!bpf_core_field_exists(arm->syscallno) || arm->syscallno != ARM64_SYS_FUTEX)
+			return false;
+		command = arm->user_regs.regs[1] & FUTEX_COMMAND;
+	}
+	return command == FUTEX_WAIT || command == FUTEX_LOCK_PI || command == FUTEX_LOCK_PI2;
 }
 
 #endif

@@ -59,7 +59,35 @@ struct affinity_context {
 	unsigned int flags;
 };
 
+/* x86-64; on arm64 the number has a name of its own. */
+struct pt_regs {
+	unsigned long orig_ax;
+	unsigned long si;
+};
+
+struct user_pt_regs {
+	__u64 regs[31];
+};
+
+struct pt_regs___arm64 {
+	struct user_pt_regs user_regs;
+	int syscallno;
+};
+
+struct thread_info {
+	__u32 cpu;
+};
+
 struct task_struct {
+	struct thread_info thread_info;
+	unsigned int __state;
+	unsigned int flags;
+	int exit_state;
+	unsigned int in_iowait : 1;
+	__u64 utime;
+	__u64 stime;
+	unsigned long nvcsw;
+	unsigned long nivcsw;
 	int on_cpu;
 	int on_rq;
 	int pid;

@@ -21,6 +21,9 @@ static __always_inline bool is_run(__u64 stamp)
 	return stamp > NOTHING_OPEN && !(stamp & WAITING);
 }
 
+/* CONFIG_NR_CPUS is at most this on x86-64; a power of two. */
+#define MOST_CPUS 8192
+
 struct task_state {
 	/* When the open interval began, or was last charged up to; at most NOTHING_OPEN: none is. */
 	__u64 stamp;
@@ -35,6 +38,17 @@ struct task_state {
 	__u64 wait_ns;
 	__u64 throttled_ns;
 	__u64 migrations;
+	__u64 node_migrations;
+	/* When the present sleep began, or was last charged up to; 0: none is open. */
+	__u64 slept_ns;
+	/* An enum blocked_reason: of that sleep. */
+	__u64 blocked_reason;
+	__u64 blocked_ns[BLOCKED_REASONS];
+	__u64 voluntary_switches;
+	__u64 involuntary_switches;
+	/* Of the kernel's account of user and kernel time: what was charged to the instance. */
+	__u64 charged_user_ns;
+	__u64 charged_kernel_ns;
 	/* Sum of the totals when they were last written out. */
 	__u64 dumped;
 };
@@ -63,6 +77,9 @@ struct {
 } stats SEC(".maps");
 
 static const struct instance_totals no_totals;
+
+/* The memory node of each CPU. */
+const volatile __u16 node_of_cpu[MOST_CPUS];
 
 #define count(field)                                                                                                   \
 	do {                                                                                                           \

@@ -5,6 +5,7 @@
 #include <linux/btf.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
@@ -42,8 +43,17 @@ std::string TakeLog() {
   return log;
 }
 
+// The bytes of a constant: a number as 64 bits little-endian, of which a shorter variable takes the
+// lower ones; a buffer as it is, for the beginning of an array.
+struct Constant {
+  std::vector<char> bytes;
+  bool is_number;
+  bool Fits(size_t size) const { return is_number ? size <= bytes.size() : bytes.size() <= size; }
+};
+
 // Sets one `const volatile` variable: finds it by name in the BTF of .rodata.
-void SetConstant(Napi::Env env, bpf_object* object, const std::string& name, uint64_t value) {
+void SetConstant(Napi::Env env, bpf_object* object, const std::string& name,
+                 const Constant& constant) {
   bpf_map* map;
   bpf_object__for_each_map(map, object) {
     if (!strstr(bpf_map__name(map), ".rodata")) continue;
@@ -56,9 +66,10 @@ void SetConstant(Napi::Env env, bpf_object* object, const std::string& name, uin
     for (int i = 0; i < btf_vlen(section); i++) {
       const btf_type* variable = btf__type_by_id(types, variables[i].type);
       if (name != btf__name_by_offset(types, variable->name_off)) continue;
-      if (variables[i].size > sizeof(value) || variables[i].offset + variables[i].size > size)
+      if (!constant.Fits(variables[i].size) || variables[i].offset + variables[i].size > size)
         break;
-      memcpy(data + variables[i].offset, &value, variables[i].size);
+      memcpy(data + variables[i].offset, constant.bytes.data(),
+             std::min<size_t>(constant.bytes.size(), variables[i].size));
       return;
     }
   }
@@ -70,6 +81,16 @@ uint64_t IntegerOf(const Napi::Value& value) {
   bool lossless;
   if (value.IsBigInt()) return value.As<Napi::BigInt>().Uint64Value(&lossless);
   return static_cast<uint64_t>(value.As<Napi::Number>().Int64Value());
+}
+
+Constant ConstantOf(const Napi::Value& value) {
+  if (value.IsBuffer()) {
+    Napi::Buffer<char> buffer = value.As<Napi::Buffer<char>>();
+    return {{buffer.Data(), buffer.Data() + buffer.Length()}, false};
+  }
+  uint64_t number = IntegerOf(value);
+  const char* bytes = reinterpret_cast<const char*>(&number);
+  return {{bytes, bytes + sizeof(number)}, true};
 }
 
 }  // namespace
@@ -117,7 +138,7 @@ void BpfObject::Configure(Napi::Env env, const Napi::Object& options) {
     Napi::Object constants = options.Get("constants").As<Napi::Object>();
     for (const auto& entry : constants) {
       Napi::Value value = constants.Get(static_cast<Napi::Value>(entry.first));
-      SetConstant(env, object_.get(), entry.first.ToString(), IntegerOf(value));
+      SetConstant(env, object_.get(), entry.first.ToString(), ConstantOf(value));
     }
   }
   if (options.Has("maxEntries") && options.Get("maxEntries").IsObject()) {

@@ -1,16 +1,7 @@
-import { latencySlots } from './probes/latency.ts';
-import type { SchedTotals } from './probes/sched.ts';
+import type { SchedTotals } from './probes/sched-layout.ts';
 
 export function emptyTotals(): SchedTotals {
-  return {
-    runNs: 0,
-    waitNs: 0,
-    throttledNs: 0,
-    migrations: 0,
-    latencyCount: 0,
-    latencySumNs: 0,
-    slots: new Float64Array(latencySlots),
-  };
+  return { runNs: 0, waitNs: 0, throttledNs: 0 };
 }
 
 const noTotals: SchedTotals = emptyTotals();
@@ -19,12 +10,8 @@ const noTotals: SchedTotals = emptyTotals();
  * Adds to `sum` what came between two readings of one key, and answers it. A key that was made anew in the kernel begins
  * at zero again: then all of `next` is new, and `sum` never falls.
  */
-export function addChange(
-  sum: SchedTotals,
-  last: SchedTotals,
-  next: SchedTotals,
-): { runNs: number; waitNs: number; throttledNs: number } {
-  const anew = next.runNs < last.runNs || next.latencyCount < last.latencyCount;
+export function addChange(sum: SchedTotals, last: SchedTotals, next: SchedTotals): SchedTotals {
+  const anew = next.runNs < last.runNs || next.waitNs < last.waitNs;
   const from = anew ? noTotals : last;
   const change = {
     runNs: Math.max(0, next.runNs - from.runNs),
@@ -34,11 +21,5 @@ export function addChange(
   sum.runNs += change.runNs;
   sum.waitNs += change.waitNs;
   sum.throttledNs += change.throttledNs;
-  sum.migrations += Math.max(0, next.migrations - from.migrations);
-  if (next.latencyCount === from.latencyCount) return change;
-  sum.latencyCount += next.latencyCount - from.latencyCount;
-  sum.latencySumNs += Math.max(0, next.latencySumNs - from.latencySumNs);
-  for (let slot = 0; slot < latencySlots; slot += 1)
-    sum.slots[slot] = (sum.slots[slot] ?? 0) + (next.slots[slot] ?? 0) - (from.slots[slot] ?? 0);
   return change;
 }

@@ -7,13 +7,17 @@ import type { Clock, Running, Say } from '../contract/ports.ts';
 import { readCgroupLayout } from '../linux/cgroups.ts';
 import type { Native } from '../linux/native.ts';
 import { openOwnMasks } from '../linux/own-masks.ts';
+import { readBootTime } from '../linux/procfs.ts';
 import type { Roots } from '../linux/roots.ts';
+import { readTopology } from '../linux/topology.ts';
 import { createEventsExporter, type EventsExporter } from '../otlp/events-exporter.ts';
 import { createMetricsExporter } from '../otlp/metrics-exporter.ts';
 import { createOutbox } from '../otlp/outbox.ts';
 import { temporalityFrom } from '../otlp/temporality.ts';
+import { createHotTasks } from './hot-tasks.ts';
 import { startSchedProbe } from './probes/sched.ts';
 import { createRounds } from './rounds.ts';
+import { createSchedSource } from './sched-source.ts';
 import { sourceKinds, startSources } from './sources.ts';
 import { createVcpuBook } from './vcpus.ts';
 
@@ -62,7 +66,20 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const layout = readCgroupLayout(roots);
   const masks = openOwnMasks(native);
   const probe = startProbe(options, layout.version === 1, masks.close);
-  const sources = startSources(sourceKinds, { config, native, roots, layout, clock, say });
+  const hot = createHotTasks(config.hotTasks, clock.unixSeconds(), readBootTime(roots) ?? 0);
+  const vcpus = createVcpuBook({
+    roots,
+    layout,
+    intervalSeconds: config.placementIntervalSeconds,
+    say,
+  });
+  const sources = startSources(sourceKinds, { config, native, roots, layout, clock, say }, [
+    createSchedSource({
+      probe,
+      hottest: changed => hot.take(changed, vcpus.all()),
+      histograms: config.histograms,
+    }),
+  ]);
   const temporal = temporalityFrom(
     process.env['OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE'],
   );
@@ -86,13 +103,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       ownMasks: masks.read,
     },
     probe,
+    hot,
     sources,
-    vcpus: createVcpuBook({
-      roots,
-      layout,
-      intervalSeconds: config.placementIntervalSeconds,
-      say,
-    }),
+    vcpus,
     outbox,
     temporal,
     emit: events.emit,
@@ -148,12 +161,14 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 }
 
 function startProbe(
-  { native, config }: AgentOptions,
+  { native, config, roots, hostId }: AgentOptions,
   cgroupV1: boolean,
   closeMasks: () => void,
 ): ReturnType<typeof startSchedProbe> {
   try {
-    return startSchedProbe({ native, cgroupV1, maxInstances: config.maxInstances });
+    const nodeOfCpu: number[] = [];
+    for (const { id, node } of readTopology(roots, hostId).cpus) nodeOfCpu[id] = node;
+    return startSchedProbe({ native, cgroupV1, maxInstances: config.maxInstances, nodeOfCpu });
   } catch (error) {
     closeMasks();
     throw error;

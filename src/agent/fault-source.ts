@@ -1,11 +1,12 @@
 import { attr } from '../contract/metrics.ts';
 import { readCpuIds } from '../linux/topology.ts';
 import type { Sample } from '../otlp/metric-data.ts';
+import type { Counters } from './counters.ts';
 import type { LivingInstance } from './instances.ts';
 import { type FaultKind, type FaultTotals, startFaultsProbe } from './probes/faults.ts';
 import { explicitHistogram, exponentialHistogram, latencySlots } from './probes/latency.ts';
 import type { SourceKind } from './source.ts';
-import { type Counters, createTally } from './tally.ts';
+import { createTally } from './tally.ts';
 
 const kinds: readonly FaultKind[] = ['minor', 'major'];
 /** Of one kind in a tally: count, sum in ns, slots. */

@@ -1,5 +1,5 @@
 import type { VcpuThread } from '../linux/vcpus.ts';
-import type { TaskTotals } from './probes/sched.ts';
+import type { TaskTotals } from './probes/sched-layout.ts';
 
 /** `start`: of its series, seconds since the epoch. `vcpu`: which one of a VM it runs; null: none. */
 export type HotTask = TaskTotals & { readonly start: number; readonly vcpu: number | null };
@@ -59,7 +59,16 @@ export function createHotTasks(k: number, began: number, booted: number): HotTas
   };
 }
 
-const nothing = { runNs: 0, waitNs: 0, throttledNs: 0, migrations: 0 };
+const nothing = {
+  runNs: 0,
+  waitNs: 0,
+  throttledNs: 0,
+  blockedNs: [],
+  voluntarySwitches: 0,
+  involuntarySwitches: 0,
+  migrations: 0,
+  nodeMigrations: 0,
+};
 
 function keyOf({ tid, startTicks }: { tid: number; startTicks: number }): string {
   return `${tid}@${startTicks}`;

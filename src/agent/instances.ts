@@ -2,7 +2,7 @@ import type { Instance } from '../contract/instance.ts';
 import { type CgroupLayout, cgroupIdOf, isWithin, walkCgroups } from '../linux/cgroups.ts';
 import { type FoundVm, instanceAt } from '../linux/instance-at.ts';
 import { addChange, emptyTotals } from './add-change.ts';
-import type { SchedTotals } from './probes/sched.ts';
+import type { SchedTotals } from './probes/sched-layout.ts';
 
 /** One life of an instance: from when it was first seen until its last cgroup is gone. */
 export type LivingInstance = {

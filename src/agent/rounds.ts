@@ -11,18 +11,16 @@ import type { Outbox } from '../otlp/outbox.ts';
 import type { Temporal } from '../otlp/temporality.ts';
 import { createFarewells } from './farewells.ts';
 import { createTopologyTeller, placementEvent } from './host-events.ts';
-import { createHotTasks } from './hot-tasks.ts';
+import type { HotTasks } from './hot-tasks.ts';
 import { contended, createInstanceBook, type LivingInstance } from './instances.ts';
 import { createPlacements } from './placements.ts';
 import type { SchedProbe } from './probes/sched.ts';
 import {
   cpuSamples,
-  detailSamples,
   headlineSamples,
   hostResource,
   type Identity,
   instanceResource,
-  taskSamples,
 } from './samples.ts';
 import { selfSamples } from './self.ts';
 import type { Sources } from './sources.ts';
@@ -32,7 +30,8 @@ export type RoundsOptions = {
   readonly config: AgentConfig;
   readonly identity: Identity;
   readonly reader: PlacementReader;
-  readonly probe: SchedProbe;
+  readonly probe: Pick<SchedProbe, 'readTotals' | 'forget' | 'counters'>;
+  readonly hot: Pick<HotTasks, 'of'>;
   readonly sources: Sources;
   readonly vcpus: VcpuBook;
   readonly outbox: Outbox;
@@ -63,13 +62,12 @@ const activeCores = 0.005;
 
 /** One reading after another: totals into series, changes into events. Reads nothing but through `reader`, `probe` and `sources`. */
 export function createRounds(options: RoundsOptions): Rounds {
-  const { config, identity, reader, probe, sources, vcpus, outbox, temporal, emit, clock } =
+  const { config, identity, reader, probe, hot, sources, vcpus, outbox, temporal, emit, clock } =
     options;
   const { roots, layout } = reader;
   const began = clock.unixSeconds();
   const booted = readBootTime(roots) ?? began;
   const book = createInstanceBook(layout);
-  const hot = createHotTasks(config.hotTasks, began, booted);
   const placements = createPlacements({
     ...reader,
     intervalSeconds: config.placementIntervalSeconds,
@@ -130,8 +128,8 @@ export function createRounds(options: RoundsOptions): Rounds {
     recognise(born, time);
     const { gone, ended } = book.retire();
     if (gone.size > 0) {
-      probe.forget([...gone.keys()]);
       sources.forget(gone);
+      probe.forget([...gone.keys()]);
     }
     end(ended);
     const found = contended(book.living(), config.fastInstances);
@@ -177,7 +175,6 @@ export function createRounds(options: RoundsOptions): Rounds {
     };
     for (const living of farewells.take(outbox.lastFailure() === null)) {
       add(living, headlineSamples(living));
-      add(living, detailSamples(living, config.histograms));
       add(living, sources.samples(living));
     }
     for (const living of due.headline ? book.living() : new Set([...hottest, ...born]))
@@ -185,14 +182,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     const host: Sample[] = due.headline ? cpuSamples(readCpuTimes(roots), booted) : [];
     if (due.detail) {
       sources.read([...book.living()]);
-      for (const living of book.living()) {
-        add(living, detailSamples(living, config.histograms));
-        add(living, sources.samples(living));
-      }
-      for (const task of hot.take(probe.readTasks(), vcpus.all())) {
-        const living = book.of(task.cgroupId);
-        if (living) add(living, taskSamples(task));
-      }
+      for (const living of book.living()) add(living, sources.samples(living));
       host.push(...sources.host(began), ...selfSamples(selfCounts(), began));
     }
     const resources = [...samples].map(([living, list]) =>

@@ -2,9 +2,11 @@ import type { AgentConfig } from '../contract/config.ts';
 import { attr } from '../contract/metrics.ts';
 import { containerIdOf } from '../linux/instance-at.ts';
 import type { Sample } from '../otlp/metric-data.ts';
+import type { Counters } from './counters.ts';
 import type { HotTask } from './hot-tasks.ts';
 import type { LivingInstance } from './instances.ts';
 import { explicitHistogram, exponentialHistogram } from './probes/latency.ts';
+import { blockedReasons, latenciesOf, word } from './probes/sched-layout.ts';
 
 /** What names the host and the agent in every resource. */
 export type Identity = { readonly hostId: string; readonly hostName: string };
@@ -50,15 +52,52 @@ export function headlineSamples({ totals, start }: LivingInstance): Sample[] {
   ];
 }
 
+/** Time in ns by the mode that the kernel's ticks found it in; `user` and `kernel` are what the instance ran. */
+export type ModeTimes = { readonly userNs: number; readonly kernelNs: number };
+
+/** What the scheduler's probe counted of one life. */
 export function detailSamples(
-  { totals, start }: Pick<LivingInstance, 'totals' | 'start'>,
+  counters: Counters,
+  modes: ModeTimes,
+  start: number,
   histograms: AgentConfig['histograms'],
 ): Sample[] {
-  const histogram =
-    histograms === 'explicit' ? explicitHistogram(totals) : exponentialHistogram(totals);
+  const latencies = latenciesOf(counters);
+  const of = (
+    metric: Sample['metric'],
+    value: Sample['value'],
+    attributes?: Sample['attributes'],
+  ): Sample => ({ metric, start, value, ...(attributes ? { attributes } : {}) });
+  const blockedNs = blockedReasons.map((_, nth) => word(counters, 'blockedNs', nth));
   return [
-    { metric: 'sculptor.runqueue.latency', start, value: histogram },
-    { metric: 'sculptor.cpu.migrations', start, value: totals.migrations },
+    of(
+      'sculptor.runqueue.latency',
+      histograms === 'explicit' ? explicitHistogram(latencies) : exponentialHistogram(latencies),
+    ),
+    of('sculptor.cpu.time', modes.userNs / 1e9, { [attr.cpuMode]: 'user' }),
+    of('sculptor.cpu.time', modes.kernelNs / 1e9, { [attr.cpuMode]: 'kernel' }),
+    ...byReason(blockedNs, word(counters, 'throttledNs')).map(({ reason, seconds }) =>
+      of('sculptor.offcpu.time', seconds, { [attr.reason]: reason }),
+    ),
+    of('sculptor.cpu.context_switches', word(counters, 'voluntarySwitches'), {
+      [attr.switchType]: 'voluntary',
+    }),
+    of('sculptor.cpu.context_switches', word(counters, 'involuntarySwitches'), {
+      [attr.switchType]: 'involuntary',
+    }),
+    of('sculptor.cpu.wakeups', word(counters, 'wakeups')),
+    of('sculptor.cpu.migrations', word(counters, 'migrations')),
+    of('sculptor.cpu.node_migrations', word(counters, 'nodeMigrations')),
+  ];
+}
+
+function byReason(
+  blockedNs: readonly number[],
+  throttledNs: number,
+): { reason: string; seconds: number }[] {
+  return [
+    ...blockedReasons.map((reason, nth) => ({ reason, seconds: (blockedNs[nth] ?? 0) / 1e9 })),
+    { reason: 'throttled', seconds: throttledNs / 1e9 },
   ];
 }
 
@@ -70,10 +109,15 @@ export function taskSamples(task: HotTask): Sample[] {
     [attr.taskStartTicks]: task.startTicks,
     ...(task.vcpu === null ? {} : { [attr.vcpuIndex]: task.vcpu }),
   };
-  const series = (metric: Sample['metric'], value: number): Sample => ({
+  const series = (
+    metric: Sample['metric'],
+    value: number,
+    part?: Sample['attributes'],
+  ): Sample => ({
     metric,
-    attributes,
+    attributes: { ...attributes, ...part },
     task: `${task.tid}@${task.startTicks}`,
+    ...(part ? { part: Object.values(part).join(' ') } : {}),
     start: task.start,
     value,
   });
@@ -81,7 +125,17 @@ export function taskSamples(task: HotTask): Sample[] {
     series('sculptor.task.cpu.time', task.runNs / 1e9),
     series('sculptor.task.runqueue.wait', task.waitNs / 1e9),
     series('sculptor.task.throttled.time', task.throttledNs / 1e9),
+    ...byReason(task.blockedNs, task.throttledNs).map(({ reason, seconds }) =>
+      series('sculptor.task.offcpu.time', seconds, { [attr.reason]: reason }),
+    ),
+    series('sculptor.task.context_switches', task.voluntarySwitches, {
+      [attr.switchType]: 'voluntary',
+    }),
+    series('sculptor.task.context_switches', task.involuntarySwitches, {
+      [attr.switchType]: 'involuntary',
+    }),
     series('sculptor.task.migrations', task.migrations),
+    series('sculptor.task.node_migrations', task.nodeMigrations),
   ];
 }
 

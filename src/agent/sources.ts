@@ -21,9 +21,13 @@ export type Sources = {
   readonly stop: () => void;
 };
 
-/** Starts each apart: one that is refused is said, told as unavailable, and the rest runs. */
-export function startSources(kinds: readonly SourceKind[], context: SourceContext): Sources {
-  const running: Source[] = [];
+/** Starts each apart, beside those that run already: one that is refused is said, told as unavailable, and the rest runs. */
+export function startSources(
+  kinds: readonly SourceKind[],
+  context: SourceContext,
+  started: readonly Source[] = [],
+): Sources {
+  const running: Source[] = [...started];
   const refused = new Map<string, { code: string; why: string }>();
   for (const kind of kinds) {
     try {

@@ -1,7 +1,5 @@
+import type { Counters } from './counters.ts';
 import type { LivingInstance } from './instances.ts';
-
-/** Counters of one cgroup, in an order of the source's own; a histogram is a run of them. */
-export type Counters = Float64Array;
 
 /** Sums of counters per life, over all cgroups that belong to it: they never fall, though cgroups come, go and begin anew. */
 export type Tally = {

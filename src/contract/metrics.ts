@@ -28,6 +28,7 @@ export const attr = {
   reclaimer: 'sculptor.memory.reclaimer',
   pressureResource: 'sculptor.pressure.resource',
   pressureKind: 'sculptor.pressure.kind',
+  switchType: 'process.context_switch.type',
   reason: 'sculptor.reason',
   source: 'sculptor.agent.source',
   horizon: 'horizon',
@@ -79,10 +80,35 @@ export const metrics = {
     'instance',
     'From runnable to running, each time a task got a CPU (throttled time taken off).',
   ),
+  'sculptor.cpu.time': counter(
+    's',
+    'instance',
+    'Time its tasks ran, by `cpu.mode` (user, kernel): container.cpu.time, divided as the ticks of the kernel found it.',
+  ),
+  'sculptor.offcpu.time': counter(
+    's',
+    'instance',
+    'Time its tasks were off the CPU and did not want it, by reason: io (in io_schedule), uninterruptible (state D otherwise: locks within the kernel, drivers), lock (futex wait), sleep (all else); and throttled.',
+  ),
+  'sculptor.cpu.context_switches': counter(
+    '{context_switch}',
+    'instance',
+    'How often its tasks left a CPU, voluntary or involuntary (still runnable).',
+  ),
+  'sculptor.cpu.wakeups': counter(
+    '{wakeup}',
+    'instance',
+    'How often its tasks were woken from a sleep.',
+  ),
   'sculptor.cpu.migrations': counter(
     '{migration}',
     'instance',
     'Moves of its tasks from one CPU to another.',
+  ),
+  'sculptor.cpu.node_migrations': counter(
+    '{migration}',
+    'instance',
+    'Those of its migrations that went to a CPU of another memory node.',
   ),
   'container.memory.usage': gauge(
     'By',
@@ -164,10 +190,25 @@ export const metrics = {
     'task',
     'Time a hot task was kept from running by a quota.',
   ),
+  'sculptor.task.offcpu.time': counter(
+    's',
+    'task',
+    'Time a hot task was off the CPU and did not want it, by reason, as sculptor.offcpu.time.',
+  ),
+  'sculptor.task.context_switches': counter(
+    '{context_switch}',
+    'task',
+    'How often a hot task left a CPU, voluntary or involuntary.',
+  ),
   'sculptor.task.migrations': counter(
     '{migration}',
     'task',
     'Moves of a hot task from one CPU to another.',
+  ),
+  'sculptor.task.node_migrations': counter(
+    '{migration}',
+    'task',
+    'Those that went to a CPU of another memory node.',
   ),
   'system.cpu.time': headline('s', 'host', 'Time of each logical CPU by mode (idle and steal).'),
   'sculptor.agent.events': counter('{event}', 'self', 'Scheduler events that the probes handled.'),

@@ -54,20 +54,9 @@ export function loadProbe(native: Native, probe: string, options: BpfLoadOptions
 }
 
 /**
- * Attaches programs of a loaded probe, in this order; when one is refused the object is closed, and so nothing stays attached.
+ * Attaches a loaded probe; when something of it is refused the object is closed, and so nothing stays attached.
  * @throws ProbeError, KernelInterfaceError as `loadProbe`
  */
-export function attachPrograms(
-  object: BpfObject,
-  probe: string,
-  programs: readonly string[],
-): void {
-  attachOrClose(object, probe, () => {
-    for (const program of programs) object.attach(program);
-  });
-}
-
-/** The same of whatever `attach` does. */
 export function attachOrClose(object: BpfObject, probe: string, attach: () => void): void {
   try {
     attach();

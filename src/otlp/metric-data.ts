@@ -19,6 +19,8 @@ export type Sample = {
   readonly attributes?: PointAttributes;
   /** The task it is of, as `TID@TICKS`. */
   readonly task?: string;
+  /** Tells several series of one task and metric apart. */
+  readonly part?: string;
   readonly start: number;
   readonly value: number | ExplicitHistogram | ExponentialHistogram;
 };
@@ -35,7 +37,7 @@ export function resourceMetrics(
   const identity = String(resource['service.instance.id']);
   for (const sample of samples) {
     const attributes = sample.attributes ?? {};
-    const distinction = sample.task ?? Object.values(attributes).join(' ');
+    const distinction = distinctionOf(sample);
     const key = seriesKey(identity, sample.metric, distinction);
     const { start, value } =
       metrics[sample.metric].type === 'gauge'
@@ -55,6 +57,12 @@ export function resourceMetrics(
     resource: resourceFromAttributes(resource),
     scopeMetrics: [{ scope: { name: scope, version: '0.1.0' }, metrics: [...byMetric.values()] }],
   };
+}
+
+/** What tells the series of one metric apart; of a task not its name, which may change. */
+function distinctionOf({ task, part, attributes }: Sample): string {
+  if (task === undefined) return Object.values(attributes ?? {}).join(' ');
+  return part === undefined ? task : `${part}\n${task}`;
 }
 
 function metricData(

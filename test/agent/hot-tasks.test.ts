@@ -11,7 +11,11 @@ function task(tid: number, runNs: number, startTicks = 1, name = 't') {
     runNs,
     waitNs: 0,
     throttledNs: 0,
+    blockedNs: [],
+    voluntarySwitches: 0,
+    involuntarySwitches: 0,
     migrations: 0,
+    nodeMigrations: 0,
   };
 }
 const noVcpus: [] = [];

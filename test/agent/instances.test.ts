@@ -3,7 +3,7 @@ import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { emptyTotals } from '../../src/agent/add-change.ts';
 import { contended, createInstanceBook, type LivingInstance } from '../../src/agent/instances.ts';
-import type { SchedTotals } from '../../src/agent/probes/sched.ts';
+import type { SchedTotals } from '../../src/agent/probes/sched-layout.ts';
 import type { CgroupLayout } from '../../src/linux/cgroups.ts';
 import { makeTree } from '../linux/tree.ts';
 

@@ -2,8 +2,10 @@ import { statSync } from 'node:fs';
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
 import test, { type ExecutionContext } from 'ava';
 import { emptyTotals } from '../../src/agent/add-change.ts';
-import type { SchedTotals, TaskTotals } from '../../src/agent/probes/sched.ts';
+import { createHotTasks } from '../../src/agent/hot-tasks.ts';
+import type { SchedTotals, TaskTotals } from '../../src/agent/probes/sched-layout.ts';
 import { createRounds } from '../../src/agent/rounds.ts';
+import { createSchedSource } from '../../src/agent/sched-source.ts';
 import type { SourceKind } from '../../src/agent/source.ts';
 import { startSources } from '../../src/agent/sources.ts';
 import { createTally } from '../../src/agent/tally.ts';
@@ -43,6 +45,18 @@ function stage(
   let tasks: TaskTotals[] = [];
   let fails = false;
   const temporal = temporalityFrom(options.temporality);
+  const hot = createHotTasks(config.hotTasks, 0, 0);
+  const vcpus = createVcpuBook({
+    roots: tree,
+    layout: readCgroupLayout(tree),
+    intervalSeconds: 60,
+    say: () => undefined,
+  });
+  const sched = createSchedSource({
+    probe: { readDetails: () => ({ instances: new Map(), tasks }), detailsOf: () => null },
+    hottest: changed => hot.take(changed, vcpus.all()),
+    histograms: config.histograms,
+  });
   const rounds = createRounds({
     config,
     identity: { hostId: 'h', hostName: 'host' },
@@ -66,7 +80,6 @@ function stage(
         }
         return new Map(totals);
       },
-      readTasks: () => tasks,
       forget: ids => {
         forgotten.push(...ids);
         for (const id of ids) totals.delete(id);
@@ -79,26 +92,26 @@ function stage(
           instance_memory: 0,
           unseen_switch: 0,
           recursion: 0,
+          sched_failed_reads: 0,
         },
         entries: totals.size,
         memoryBytes: 1,
       }),
-      stop: () => undefined,
     },
-    sources: startSources(options.kinds ?? [], {
-      config,
-      native: {} as Native,
-      roots: tree,
-      layout: readCgroupLayout(tree),
-      clock,
-      say: () => undefined,
-    }),
-    vcpus: createVcpuBook({
-      roots: tree,
-      layout: readCgroupLayout(tree),
-      intervalSeconds: 60,
-      say: () => undefined,
-    }),
+    hot,
+    sources: startSources(
+      options.kinds ?? [],
+      {
+        config,
+        native: {} as Native,
+        roots: tree,
+        layout: readCgroupLayout(tree),
+        clock,
+        say: () => undefined,
+      },
+      [sched],
+    ),
+    vcpus,
     outbox: createOutbox(
       {
         export: async resources => {
@@ -364,7 +377,11 @@ test('QEMU makes its cgroups one instance: the VM, by its uuid, with its vCPUs',
       runNs: 1,
       waitNs: 0,
       throttledNs: 0,
+      blockedNs: [],
+      voluntarySwitches: 0,
+      involuntarySwitches: 0,
       migrations: 0,
+      nodeMigrations: 0,
     },
   ]);
   await agent.read(60);
@@ -413,6 +430,7 @@ test('what was lost is told by reason, with zeros for what never happened', asyn
     instance_memory: 0,
     unseen_switch: 0,
     recursion: 0,
+    sched_failed_reads: 0,
     instance_unnamed: 0,
     failed_reads: 0,
   });

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import test from 'ava';
-import type { SchedTotals } from '../../src/agent/probes/sched.ts';
+import { latenciesOf, type SchedTotals } from '../../src/agent/probes/sched-layout.ts';
 import { needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
 import {
@@ -14,6 +14,7 @@ import {
   near,
   read,
   readAll,
+  readDetails,
   readTogether,
   schedstat,
   spin,
@@ -41,6 +42,7 @@ kernelTest('no total falls and no CPU is charged twice in 100 quick reads with c
     [...all.values()].reduce((ns, { runNs }) => ns + runNs, 0);
   const first = readAll(probe);
   let last = first.all;
+  let details = probe.readDetails().instances;
   for (let i = 0; i < 100; i += 1) {
     await pause(i % 10);
     const next = probe.readTotals();
@@ -49,6 +51,12 @@ kernelTest('no total falls and no CPU is charged twice in 100 quick reads with c
       t.true(after !== undefined && neverFell(before, after), `cgroup ${id}, read ${i}`);
     }
     last = next;
+    const after = probe.readDetails().instances;
+    for (const [id, before] of details) {
+      const fell = before.findIndex((count, i) => count > (after.get(id)?.[i] ?? 0));
+      t.is(fell, -1, `cgroup ${id}, read ${i}: the word that fell`);
+    }
+    details = after;
   }
   const end = readAll(probe);
   const used = (sum(end.all) - sum(first.all)) / 1e9 / (end.at - first.at);
@@ -66,11 +74,7 @@ function neverFell(before: SchedTotals, after: SchedTotals): boolean {
   return (
     after.runNs >= before.runNs &&
     after.waitNs >= before.waitNs &&
-    after.throttledNs >= before.throttledNs &&
-    after.migrations >= before.migrations &&
-    after.latencyCount >= before.latencyCount &&
-    after.latencySumNs >= before.latencySumNs &&
-    after.slots.every((count, slot) => count >= (before.slots[slot] ?? 0))
+    after.throttledNs >= before.throttledNs
   );
 }
 
@@ -83,7 +87,7 @@ kernelTest('the tasks of a cgroup add up to its totals, to the nanosecond', asyn
     for (const child of children) child.kill('SIGSTOP');
     await eventually('all have stopped', 5, () => (children.every(isStopped) ? true : null));
     const { totals } = read(probe, box);
-    for (const task of probe.readTasks()) known.set(task.tid, task);
+    for (const task of probe.readDetails().tasks) known.set(task.tid, task);
     const tasks = children.map(child => known.get(child.pid ?? 0) ?? { runNs: 0, waitNs: 0 });
     return {
       run: [totals.runNs, tasks.reduce((ns, { runNs }) => ns + runNs, 0)] as const,
@@ -110,7 +114,7 @@ kernelTest('the histogram agrees with its count and its sum', async t => {
   await startPinned(box, 0, workload, 'latency', '--period-us', '1000', '--burn-us', '200');
   await startPinned(box, 0, ...spin);
   await pause(1000);
-  const { slots, latencyCount, latencySumNs } = read(probe, box).totals;
+  const { slots, latencyCount, latencySumNs } = latenciesOf(readDetails(probe, box).counters);
   let [count, least, most] = [0, 0, 0];
   for (const [slot, n] of slots.entries()) {
     count += n;
@@ -169,7 +173,7 @@ kernelTest(
     t.teardown(() => child.kill());
     const tasks = await eventually('the spinner has run', 5, () => {
       probe.readTotals();
-      const found = probe.readTasks().filter(task => task.name === 'sculpt-workload');
+      const found = probe.readDetails().tasks.filter(task => task.name === 'sculpt-workload');
       return found.some(task => isDescendant(task.tid, child) && task.runNs > 1e6) ? found : null;
     });
     const task = tasks.find(({ tid }) => isDescendant(tid, child));

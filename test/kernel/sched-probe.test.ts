@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import test from 'ava';
+import { counterWords, word } from '../../src/agent/probes/sched-layout.ts';
 import type { CgroupBox } from '../support/cgroup-box.ts';
 import { needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
@@ -9,6 +10,7 @@ import {
   makeBox,
   near,
   read,
+  readDetails,
   readingsWithoutSwitch,
   readTogether,
   schedstat,
@@ -19,6 +21,8 @@ import {
 
 const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu');
 test.afterEach.always(endAll);
+
+const none = new Float64Array(counterWords);
 
 kernelTest('a spinner is charged at each read, though it never switches', async t => {
   const probe = startProbe();
@@ -70,7 +74,7 @@ kernelTest(
     near(t, run, delta('runNs'), 0.01, 'run');
     near(t, wait, delta('waitNs'), 0.01, 'wait');
     near(t, run + wait, 2, 0.01, 'run + wait of two tasks');
-    const tasks = new Map(probe.readTasks().map(task => [task.tid, task]));
+    const tasks = new Map(probe.readDetails().tasks.map(task => [task.tid, task]));
     const [first, second] = children.map(child => tasks.get(child.pid ?? 0));
     t.truthy(first && second);
     // Equal weights: neither gets more than the other, whoever else is on the machine.
@@ -86,7 +90,7 @@ kernelTest('a process that lived 20 ms between two reads is in the totals', asyn
   const { totals } = read(probe, box);
   t.true(totals.runNs > 10e6, `run: ${totals.runNs} ns`);
   t.true(totals.runNs + totals.waitNs < 200e6, `run: ${totals.runNs} ns, wait: ${totals.waitNs}`);
-  t.true(totals.latencyCount > 0);
+  t.true(word(readDetails(probe, box).counters, 'latencyCount') > 0);
 });
 
 kernelTest('a hog alone with a quota of 20 % is throttled and does not wait', async t => {
@@ -95,7 +99,11 @@ kernelTest('a hog alone with a quota of 20 % is throttled and does not wait', as
   const child = await startPinned(box, 0, ...spin);
   box.write('cpu.cfs_quota_us', '20000');
   await pause(500);
-  const accounts = () => ({ ...schedstat(child), throttled: throttledSeconds(box) });
+  const accounts = () => ({
+    ...schedstat(child),
+    throttled: throttledSeconds(box),
+    latencyNs: word(probe.detailsOf(box.id) ?? none, 'latencySumNs'),
+  });
   const [from, before] = readTogether(probe, box, accounts);
   await pause(3000);
   const [to, after] = readTogether(probe, box, accounts);
@@ -108,7 +116,7 @@ kernelTest('a hog alone with a quota of 20 % is throttled and does not wait', as
   // Two witnesses: the cgroup's own account (periods that have ended), and the task's, which mixes both.
   near(t, throttled, (after.throttled - before.throttled) / seconds, 0.04, 'cpu.stat');
   near(t, wait + throttled, delayed, 0.04, 'schedstat');
-  const latency = (to.totals.latencySumNs - from.totals.latencySumNs) / 1e9 / seconds;
+  const latency = (after.latencyNs - before.latencyNs) / 1e9 / seconds;
   near(t, latency, wait, 0.02, 'latencies of a second, added up');
 });
 

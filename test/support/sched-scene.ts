@@ -2,11 +2,9 @@ import type { ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
-import {
-  type SchedProbe,
-  type SchedTotals,
-  startSchedProbe,
-} from '../../src/agent/probes/sched.ts';
+import type { Counters } from '../../src/agent/counters.ts';
+import { type SchedProbe, startSchedProbe } from '../../src/agent/probes/sched.ts';
+import type { SchedTotals } from '../../src/agent/probes/sched-layout.ts';
 import { loadNative } from '../../src/linux/native.ts';
 import { type CgroupBox, makeCgroupBox } from './cgroup-box.ts';
 import { eventually } from './scene.ts';
@@ -30,10 +28,16 @@ export async function endAll(): Promise<void> {
 
 /** The probe, stopped by `endAll`. */
 export function startProbe(
-  options: { cgroupV1?: boolean; maxInstances?: number } = {},
+  options: { cgroupV1?: boolean; maxInstances?: number; nodeOfCpu?: number[] } = {},
 ): SchedProbe {
   const native = loadNative();
-  const probe = startSchedProbe({ native, cgroupV1: true, maxInstances: 1024, ...options });
+  const probe = startSchedProbe({
+    native,
+    cgroupV1: true,
+    maxInstances: 1024,
+    nodeOfCpu: [],
+    ...options,
+  });
   probes.push(probe);
   return probe;
 }
@@ -80,6 +84,13 @@ export function read(probe: SchedProbe, box: CgroupBox): Reading {
   const totals = all.get(box.id);
   if (!totals) throw new Error(`no totals of cgroup ${box.id}`);
   return { at, totals };
+}
+
+/** Charges sleeps too, then reads all of one cgroup, and when that was (s, monotonic). @throws when it has no totals */
+export function readDetails(probe: SchedProbe, box: CgroupBox): { at: number; counters: Counters } {
+  const counters = probe.readDetails().instances.get(box.id);
+  if (!counters) throw new Error(`no totals of cgroup ${box.id}`);
+  return { at: performance.now() / 1e3, counters };
 }
 
 /** What was charged between two readings, in cores. */

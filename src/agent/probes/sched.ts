@@ -1,27 +1,16 @@
-import { attachPrograms, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
-import { nsPerTick } from '../../linux/own-masks.ts';
-import { type Latencies, latencySlots, uint64 } from './latency.ts';
-
-/** Totals of one cgroup over all CPUs since it was first seen; ns. */
-export type SchedTotals = Latencies & {
-  runNs: number;
-  waitNs: number;
-  throttledNs: number;
-  migrations: number;
-};
-
-/** One task whose totals have changed since they were last read; ns since the probe first saw it. */
-export type TaskTotals = {
-  readonly cgroupId: number;
-  readonly tid: number;
-  readonly tgid: number;
-  readonly startTicks: number;
-  readonly name: string;
-  readonly runNs: number;
-  readonly waitNs: number;
-  readonly throttledNs: number;
-  readonly migrations: number;
-};
+import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
+import type { Counters } from '../counters.ts';
+import { uint64 } from './latency.ts';
+import {
+  decodeCounters,
+  decodeTasks,
+  decodeTotals,
+  layout,
+  type SchedTotals,
+  sumOfCpus,
+  type TaskTotals,
+  viewOf,
+} from './sched-layout.ts';
 
 /** Why an event was not, or not wholly, charged. */
 export type LostReason =
@@ -47,47 +36,23 @@ export type ProbeCounters = {
 export type SchedProbe = {
   /** Charges what is open up to now, then reads all: cgroup id → totals. Totals never fall while a key stays. */
   readonly readTotals: () => Map<number, SchedTotals>;
-  /** Tasks whose totals have changed since they were last read, as of the last `readTotals`. */
-  readonly readTasks: () => TaskTotals[];
+  /** The same of everything, sleeps and the kernel's tick accounts too; and the tasks whose totals have changed since. */
+  readonly readDetails: () => { instances: Map<number, Counters>; tasks: TaskTotals[] };
+  /** The counters of one cgroup as they stand; null when it has none. */
+  readonly detailsOf: (cgroupId: number) => Counters | null;
   /** Drops the totals of cgroups that have ended. */
   readonly forget: (cgroupIds: readonly number[]) => void;
   readonly counters: () => ProbeCounters;
   readonly stop: () => void;
 };
 
-/** Field offsets of the structures in bpf/sched.h; a test holds them against its BTF. */
-export const layout = {
-  totals: {
-    runNs: 0,
-    waitNs: 8,
-    throttledNs: 16,
-    migrations: 24,
-    latencyCount: 32,
-    latencySumNs: 40,
-    slots: 48,
-    bytes: 1328,
-  },
-  record: {
-    cgroupId: 0,
-    startNs: 8,
-    runNs: 16,
-    waitNs: 24,
-    throttledNs: 32,
-    migrations: 40,
-    tid: 48,
-    tgid: 52,
-    comm: 56,
-    bytes: 72,
-  },
-  stats: {
-    events: 0,
-    lostTaskStorage: 8,
-    lostInstanceFull: 16,
-    lostInstanceMemory: 24,
-    lostSwitch: 32,
-    bytes: 40,
-  },
-} as const;
+/** `node_of_cpu` of bpf/include/state.bpf.h. */
+function nodesOf(nodeOfCpu: readonly number[]): Buffer {
+  return Buffer.from(Uint16Array.from(nodeOfCpu.slice(0, mostCpus)).buffer);
+}
+
+/** MOST_CPUS of bpf/include/state.bpf.h. */
+const mostCpus = 8192;
 
 /**
  * In the order they are attached. The switch first: a wake-up that is seen before switches are leaves a stamp that the
@@ -108,14 +73,20 @@ export function startSchedProbe(options: {
   native: Native;
   cgroupV1: boolean;
   maxInstances: number;
+  /** The memory node of each CPU; those past the end are of node 0. */
+  nodeOfCpu: readonly number[];
 }): SchedProbe {
   const object = loadProbe(options.native, 'sched', {
-    constants: { cgroup_v1: options.cgroupV1 },
+    constants: { cgroup_v1: options.cgroupV1, node_of_cpu: nodesOf(options.nodeOfCpu) },
     maxEntries: { instances: options.maxInstances },
   });
-  attachPrograms(object, 'sched', programs);
-  // The first pass takes up the tasks that were there before the hooks.
-  object.iterate('flush');
+  attachOrClose(object, 'sched', () => {
+    object.iterate('baseline');
+    for (const program of programs) object.attach(program);
+    // The first passes take up the tasks that were there before the hooks.
+    object.iterate('flush');
+    object.iterate('dump');
+  });
   let entries = 0;
   return {
     readTotals: () => {
@@ -124,7 +95,16 @@ export function startSchedProbe(options: {
       entries = totals.size;
       return totals;
     },
-    readTasks: () => decodeTasks(object.iterate('dump')),
+    readDetails: () => {
+      const tasks = decodeTasks(object.iterate('dump'));
+      return { instances: decodeCounters(object.readMap('instances')), tasks };
+    },
+    detailsOf: id => {
+      const key = Buffer.alloc(8);
+      key.writeBigUInt64LE(BigInt(id));
+      const values = object.lookup('instances', key);
+      return values && sumOfCpus(viewOf(values), 0, values.length / layout.totals.bytes);
+    },
     forget: ids => {
       const keys = Buffer.alloc(ids.length * 8);
       for (const [i, id] of ids.entries()) keys.writeBigUInt64LE(BigInt(id), i * 8);
@@ -135,74 +115,12 @@ export function startSchedProbe(options: {
   };
 }
 
-/** Sums the values of all CPUs. */
-export function decodeTotals(map: ReturnType<BpfObject['readMap']>): Map<number, SchedTotals> {
-  const { keys, values, cpus, count, valueSize } = map;
-  const totals = new Map<number, SchedTotals>();
-  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
-  for (let entry = 0; entry < count; entry += 1) {
-    const sum: SchedTotals = {
-      runNs: 0,
-      waitNs: 0,
-      throttledNs: 0,
-      migrations: 0,
-      latencyCount: 0,
-      latencySumNs: 0,
-      slots: new Float64Array(latencySlots),
-    };
-    for (let cpu = 0; cpu < cpus; cpu += 1) addTotals(sum, view, (entry * cpus + cpu) * valueSize);
-    // A batch may answer an entry twice when the table grows meanwhile: the later one holds.
-    totals.set(Number(keys.readBigUInt64LE(entry * 8)), sum);
-  }
-  return totals;
-}
-
-function addTotals(sum: SchedTotals, view: DataView, at: number): void {
-  const field = layout.totals;
-  sum.runNs += uint64(view, at + field.runNs);
-  sum.waitNs += uint64(view, at + field.waitNs);
-  sum.throttledNs += uint64(view, at + field.throttledNs);
-  sum.migrations += uint64(view, at + field.migrations);
-  const latencies = uint64(view, at + field.latencyCount);
-  if (latencies === 0) return;
-  sum.latencyCount += latencies;
-  sum.latencySumNs += uint64(view, at + field.latencySumNs);
-  for (let slot = 0; slot < latencySlots; slot += 1) {
-    sum.slots[slot] = (sum.slots[slot] ?? 0) + uint64(view, at + field.slots + slot * 8);
-  }
-}
-
-export function decodeTasks(records: Buffer): TaskTotals[] {
-  const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
-  const field = layout.record;
-  const tasks: TaskTotals[] = [];
-  for (let at = 0; at + field.bytes <= records.length; at += field.bytes) {
-    const end = records.indexOf(0, at + field.comm);
-    tasks.push({
-      cgroupId: uint64(view, at + field.cgroupId),
-      tid: view.getUint32(at + field.tid, true),
-      tgid: view.getUint32(at + field.tgid, true),
-      startTicks: Math.floor(uint64(view, at + field.startNs) / nsPerTick),
-      name: records.toString(
-        'utf8',
-        at + field.comm,
-        Math.min(end < 0 ? at + field.bytes : end, at + field.bytes),
-      ),
-      runNs: uint64(view, at + field.runNs),
-      waitNs: uint64(view, at + field.waitNs),
-      throttledNs: uint64(view, at + field.throttledNs),
-      migrations: uint64(view, at + field.migrations),
-    });
-  }
-  return tasks;
-}
-
 function readCounters(object: BpfObject, entries: number): ProbeCounters {
   const { events, lostTaskStorage, lostInstanceFull, lostInstanceMemory, lostSwitch, bytes } =
     layout.stats;
   // One entry of an array, key 0: the values of all CPUs.
   const values = object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0);
-  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
+  const view = viewOf(values);
   const sum = (field: number): number => {
     let total = 0;
     for (let at = field; at < values.length; at += bytes) total += uint64(view, at);

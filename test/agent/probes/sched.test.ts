@@ -4,15 +4,18 @@ import fc from 'fast-check';
 import {
   explicitHistogram,
   exponentialHistogram,
+  type Latencies,
   latencySlots,
   octaveBoundsSeconds,
 } from '../../../src/agent/probes/latency.ts';
 import {
+  decodeCounters,
   decodeTasks,
   decodeTotals,
+  latenciesOf,
   layout,
-  type SchedTotals,
-} from '../../../src/agent/probes/sched.ts';
+  word,
+} from '../../../src/agent/probes/sched-layout.ts';
 import { structLayout } from '../../support/btf-layout.ts';
 
 const root = new URL('../../../', import.meta.url).pathname;
@@ -27,7 +30,14 @@ const inTypeScript: Record<string, { struct: string; fields: Record<string, stri
       runNs: 'run_ns',
       waitNs: 'wait_ns',
       throttledNs: 'throttled_ns',
+      blockedNs: 'blocked_ns',
+      voluntarySwitches: 'voluntary_switches',
+      involuntarySwitches: 'involuntary_switches',
+      wakeups: 'wakeups',
       migrations: 'migrations',
+      nodeMigrations: 'node_migrations',
+      userNs: 'user_ns',
+      kernelNs: 'kernel_ns',
       latencyCount: 'latency_count',
       latencySumNs: 'latency_sum_ns',
       slots: 'slots',
@@ -41,7 +51,11 @@ const inTypeScript: Record<string, { struct: string; fields: Record<string, stri
       runNs: 'run_ns',
       waitNs: 'wait_ns',
       throttledNs: 'throttled_ns',
+      blockedNs: 'blocked_ns',
+      voluntarySwitches: 'voluntary_switches',
+      involuntarySwitches: 'involuntary_switches',
       migrations: 'migrations',
+      nodeMigrations: 'node_migrations',
       tid: 'tid',
       tgid: 'tgid',
       comm: 'comm',
@@ -110,10 +124,13 @@ test('the values of all CPUs are added up under the id of the cgroup', t => {
         t.is(totals?.runNs, sum(0));
         t.is(totals?.waitNs, sum(1));
         t.is(totals?.throttledNs, sum(2));
-        t.is(totals?.migrations, sum(3));
-        t.is(totals?.latencyCount, perCpu.length);
+        const counters = decodeCounters(map).get(4242) ?? new Float64Array();
+        t.is(word(counters, 'runNs'), sum(0));
+        t.is(word(counters, 'blockedNs', 2), sum(5));
+        const { latencyCount, slots } = latenciesOf(counters);
+        t.is(latencyCount, perCpu.length);
         t.is(
-          totals?.slots.reduce((a, b) => a + b, 0),
+          slots.reduce((a, b) => a + b, 0),
           perCpu.length,
         );
       },
@@ -141,14 +158,10 @@ test('a task record is decoded, its start in ticks as /proc counts them', t => {
   });
 });
 
-function totalsOf(slots: ReadonlyMap<number, number>): SchedTotals {
+function totalsOf(slots: ReadonlyMap<number, number>): Latencies {
   const counts = new Float64Array(latencySlots);
   for (const [slot, count] of slots) counts[slot] = count;
   return {
-    runNs: 0,
-    waitNs: 0,
-    throttledNs: 0,
-    migrations: 0,
     latencyCount: counts.reduce((a, b) => a + b, 0),
     latencySumNs: 0,
     slots: counts,

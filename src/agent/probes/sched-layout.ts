@@ -1,0 +1,174 @@
+import type { BpfObject } from '../../linux/native.ts';
+import { nsPerTick } from '../../linux/own-masks.ts';
+import type { Counters } from '../counters.ts';
+import { type Latencies, latencySlots, uint64 } from './latency.ts';
+
+/** What is read of each cgroup every time: totals over all CPUs since it was first seen; ns. */
+export type SchedTotals = { runNs: number; waitNs: number; throttledNs: number };
+
+/** Why a task was off its CPU and not runnable, in the order of `enum blocked_reason`. */
+export const blockedReasons = ['io', 'uninterruptible', 'lock', 'sleep'] as const;
+
+/** One task whose totals have changed since they were last read; ns since the probe first saw it. */
+export type TaskTotals = {
+  readonly cgroupId: number;
+  readonly tid: number;
+  readonly tgid: number;
+  readonly startTicks: number;
+  readonly name: string;
+  readonly runNs: number;
+  readonly waitNs: number;
+  readonly throttledNs: number;
+  /** By `blockedReasons`. */
+  readonly blockedNs: readonly number[];
+  readonly voluntarySwitches: number;
+  readonly involuntarySwitches: number;
+  readonly migrations: number;
+  readonly nodeMigrations: number;
+};
+
+/** Field offsets of the structures in bpf/sched.h; a test holds them against its BTF. */
+export const layout = {
+  totals: {
+    runNs: 0,
+    waitNs: 8,
+    throttledNs: 16,
+    blockedNs: 24,
+    voluntarySwitches: 56,
+    involuntarySwitches: 64,
+    wakeups: 72,
+    migrations: 80,
+    nodeMigrations: 88,
+    userNs: 96,
+    kernelNs: 104,
+    latencyCount: 112,
+    latencySumNs: 120,
+    slots: 128,
+    bytes: 1408,
+  },
+  record: {
+    cgroupId: 0,
+    startNs: 8,
+    runNs: 16,
+    waitNs: 24,
+    throttledNs: 32,
+    blockedNs: 40,
+    voluntarySwitches: 72,
+    involuntarySwitches: 80,
+    migrations: 88,
+    nodeMigrations: 96,
+    tid: 104,
+    tgid: 108,
+    comm: 112,
+    bytes: 128,
+  },
+  stats: {
+    events: 0,
+    lostTaskStorage: 8,
+    lostInstanceFull: 16,
+    lostInstanceMemory: 24,
+    lostSwitch: 32,
+    bytes: 40,
+  },
+} as const;
+
+/** How many words `struct instance_totals` has: a `Counters` of a cgroup is these, summed over all CPUs. */
+export const counterWords = layout.totals.bytes / 8;
+
+/** One field of `Counters`; of `blockedNs`, the one of the nth reason. */
+export function word(
+  counters: Counters,
+  field: Exclude<keyof typeof layout.totals, 'bytes' | 'slots'>,
+  nth = 0,
+): number {
+  return counters[layout.totals[field] / 8 + nth] ?? 0;
+}
+
+/** The histogram of run-queue latencies in `Counters`. */
+export function latenciesOf(counters: Counters): Latencies {
+  const first = layout.totals.slots / 8;
+  return {
+    latencyCount: word(counters, 'latencyCount'),
+    latencySumNs: word(counters, 'latencySumNs'),
+    slots: counters.subarray(first, first + latencySlots),
+  };
+}
+
+type WholeMap = ReturnType<BpfObject['readMap']>;
+
+/** Sums the values of all CPUs, of each cgroup. */
+export function decodeTotals(map: WholeMap): Map<number, SchedTotals> {
+  const { runNs, waitNs, throttledNs } = layout.totals;
+  const { cpus, valueSize } = map;
+  return decodeEntries(map, (view, from) => {
+    const sum: SchedTotals = { runNs: 0, waitNs: 0, throttledNs: 0 };
+    for (let at = from; at < from + cpus * valueSize; at += valueSize) {
+      sum.runNs += uint64(view, at + runNs);
+      sum.waitNs += uint64(view, at + waitNs);
+      sum.throttledNs += uint64(view, at + throttledNs);
+    }
+    return sum;
+  });
+}
+
+/** The same of all that is counted. */
+export function decodeCounters(map: WholeMap): Map<number, Counters> {
+  return decodeEntries(map, (view, from) => sumOfCpus(view, from, map.cpus));
+}
+
+function decodeEntries<T>(
+  { keys, values, cpus, count, valueSize }: WholeMap,
+  decode: (view: DataView, from: number) => T,
+): Map<number, T> {
+  const view = viewOf(values);
+  const entries = new Map<number, T>();
+  // A batch may answer an entry twice when the table grows meanwhile: the later one holds.
+  for (let entry = 0; entry < count; entry += 1)
+    entries.set(Number(keys.readBigUInt64LE(entry * 8)), decode(view, entry * cpus * valueSize));
+  return entries;
+}
+
+/** One value of `instances`: the sum over all CPUs. */
+export function sumOfCpus(view: DataView, from: number, cpus: number): Counters {
+  const { bytes, latencyCount, slots } = layout.totals;
+  const sum = new Float64Array(counterWords);
+  for (let at = from; at < from + cpus * bytes; at += bytes) {
+    // Most cgroups have run on few of many CPUs.
+    const length = uint64(view, at + latencyCount) === 0 ? slots / 8 : counterWords;
+    for (let i = 0; i < length; i += 1) sum[i] = (sum[i] ?? 0) + uint64(view, at + i * 8);
+  }
+  return sum;
+}
+
+export function viewOf(bytes: Buffer): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+export function decodeTasks(records: Buffer): TaskTotals[] {
+  const view = viewOf(records);
+  const field = layout.record;
+  const tasks: TaskTotals[] = [];
+  for (let at = 0; at + field.bytes <= records.length; at += field.bytes) {
+    const end = records.indexOf(0, at + field.comm);
+    tasks.push({
+      cgroupId: uint64(view, at + field.cgroupId),
+      tid: view.getUint32(at + field.tid, true),
+      tgid: view.getUint32(at + field.tgid, true),
+      startTicks: Math.floor(uint64(view, at + field.startNs) / nsPerTick),
+      name: records.toString(
+        'utf8',
+        at + field.comm,
+        Math.min(end < 0 ? at + field.bytes : end, at + field.bytes),
+      ),
+      runNs: uint64(view, at + field.runNs),
+      waitNs: uint64(view, at + field.waitNs),
+      throttledNs: uint64(view, at + field.throttledNs),
+      blockedNs: blockedReasons.map((_, i) => uint64(view, at + field.blockedNs + i * 8)),
+      voluntarySwitches: uint64(view, at + field.voluntarySwitches),
+      involuntarySwitches: uint64(view, at + field.involuntarySwitches),
+      migrations: uint64(view, at + field.migrations),
+      nodeMigrations: uint64(view, at + field.nodeMigrations),
+    });
+  }
+  return tasks;
+}

@@ -1,0 +1,93 @@
+import type { AgentConfig } from '../contract/config.ts';
+import type { Sample } from '../otlp/metric-data.ts';
+import type { Counters } from './counters.ts';
+import type { HotTask } from './hot-tasks.ts';
+import type { LivingInstance } from './instances.ts';
+import type { SchedProbe } from './probes/sched.ts';
+import { counterWords, type TaskTotals, word } from './probes/sched-layout.ts';
+import { detailSamples, type ModeTimes, taskSamples } from './samples.ts';
+import type { Source } from './source.ts';
+import { createTally } from './tally.ts';
+
+/** What the scheduler's probe knows beside the totals: details of the instances, and the hottest tasks. */
+export function createSchedSource(options: {
+  readonly probe: Pick<SchedProbe, 'readDetails' | 'detailsOf'>;
+  /** Of the tasks that have changed, those that get series of their own. */
+  readonly hottest: (
+    changed: readonly TaskTotals[],
+    lives: ReadonlyMap<number, LivingInstance>,
+  ) => readonly HotTask[];
+  readonly histograms: AgentConfig['histograms'];
+}): Source {
+  const { probe, hottest, histograms } = options;
+  const tally = createTally(counterWords);
+  const modes = new WeakMap<LivingInstance, Modes>();
+  let tasks = new Map<LivingInstance, Sample[]>();
+
+  const take = (living: LivingInstance): void => {
+    modes.set(living, nextModes(modes.get(living) ?? noModes, tally.of(living)));
+  };
+
+  return {
+    name: 'sched',
+    read: living => {
+      const details = probe.readDetails();
+      const lives = new Map<number, LivingInstance>();
+      for (const one of living) {
+        for (const id of one.members.keys()) {
+          lives.set(id, one);
+          const counters = details.instances.get(id);
+          if (counters) tally.add(one, id, counters);
+        }
+        take(one);
+      }
+      tasks = new Map();
+      for (const task of hottest(details.tasks, lives)) {
+        const one = lives.get(task.cgroupId);
+        if (one) tasks.set(one, [...(tasks.get(one) ?? []), ...taskSamples(task)]);
+      }
+    },
+    samples: living => [
+      ...detailSamples(tally.of(living), modes.get(living) ?? noModes, living.start, histograms),
+      ...(tasks.get(living) ?? []),
+    ],
+    host: () => [],
+    lost: () => ({}),
+    forget: gone => {
+      for (const [id, living] of gone) {
+        const counters = living && probe.detailsOf(id);
+        if (!living || !counters) continue;
+        tally.add(living, id, counters);
+        take(living);
+        tasks.delete(living);
+      }
+      tally.forget(gone.keys());
+    },
+    stop: () => undefined,
+  };
+}
+
+/** Of one life: how far it was divided, and into what. */
+type Modes = ModeTimes & { readonly counters: Counters };
+
+const noModes: Modes = { userNs: 0, kernelNs: 0, counters: new Float64Array(counterWords) };
+
+/**
+ * What ran since the last reading is divided as the kernel's ticks of that time were: they only sample, so their own sum is
+ * not what ran. As proc(5) divides the time of a process, but by interval. Without a tick in it, as ever before; without any,
+ * it is the user's.
+ */
+function nextModes(last: Modes, counters: Counters): Modes {
+  const grown = (field: 'runNs' | 'userNs' | 'kernelNs') =>
+    word(counters, field) - word(last.counters, field);
+  const ran = grown('runNs');
+  const [user, kernel] = [grown('userNs'), grown('kernelNs')];
+  const [allUser, allKernel] = [word(counters, 'userNs'), word(counters, 'kernelNs')];
+  const ratio =
+    user + kernel > 0 ? kernel / (user + kernel) : allKernel / Math.max(1, allUser + allKernel);
+  return {
+    userNs: last.userNs + ran * (1 - ratio),
+    kernelNs: last.kernelNs + ran * ratio,
+    counters: counters.slice(),
+  };
+}

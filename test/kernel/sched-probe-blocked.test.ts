@@ -1,0 +1,187 @@
+import type { ChildProcess } from 'node:child_process';
+import { closeSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import test from 'ava';
+import type { SchedProbe } from '../../src/agent/probes/sched.ts';
+import { blockedReasons, word } from '../../src/agent/probes/sched-layout.ts';
+import type { CgroupBox } from '../support/cgroup-box.ts';
+import { needs } from '../support/needs.ts';
+import {
+  endAll,
+  makeBox,
+  near,
+  readDetails,
+  spin,
+  startPinned,
+  startProbe,
+  workload,
+} from '../support/sched-scene.ts';
+
+const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'twoCpus');
+test.afterEach.always(endAll);
+
+/** What a cgroup did for some seconds, in cores (tasks) by what they did, and counts per second. */
+async function rates(probe: SchedProbe, box: CgroupBox, seconds = 2) {
+  const from = readDetails(probe, box);
+  await pause(seconds * 1000);
+  const to = readDetails(probe, box);
+  const elapsed = to.at - from.at;
+  const grown = (field: Parameters<typeof word>[1], nth = 0) =>
+    (word(to.counters, field, nth) - word(from.counters, field, nth)) / elapsed;
+  const blocked = Object.fromEntries(
+    blockedReasons.map((reason, nth) => [reason, grown('blockedNs', nth) / 1e9]),
+  ) as Record<(typeof blockedReasons)[number], number>;
+  return {
+    ...blocked,
+    run: grown('runNs') / 1e9,
+    wait: grown('waitNs') / 1e9,
+    user: grown('userNs') / 1e9,
+    kernel: grown('kernelNs') / 1e9,
+    voluntary: grown('voluntarySwitches'),
+    involuntary: grown('involuntarySwitches'),
+    wakeups: grown('wakeups'),
+    migrations: grown('migrations'),
+    nodeMigrations: grown('nodeMigrations'),
+    elapsed,
+  };
+}
+
+kernelTest('sleepers are charged at each read, though they never wake', async t => {
+  const box = makeBox();
+  await startPinned(box, 0, workload, 'threads', '--count', '40');
+  await pause(300);
+  const probe = startProbe();
+  const late = makeBox();
+  await startPinned(late, 0, workload, 'threads', '--count', '10');
+  await pause(300);
+  const [older, newer] = await Promise.all([rates(probe, box), rates(probe, late)]);
+  near(t, older.sleep, 40, 0.4, 'sleep of those that were there before the probe');
+  near(t, newer.sleep, 10, 0.1, 'sleep of those that came after');
+  t.is(older.wakeups + newer.wakeups + older.io + newer.lock, 0);
+});
+
+kernelTest('a convoy waits for its lock, and the one that has it sleeps', async t => {
+  const probe = startProbe();
+  const box = makeBox();
+  await startPinned(box, 0, workload, 'convoy', '--threads', '4');
+  await pause(300);
+  const { lock, sleep, run, wait, io, uninterruptible } = await rates(probe, box);
+  near(t, lock, 3, 0.1, 'lock');
+  near(t, sleep, 1, 0.1, 'sleep');
+  near(t, lock + sleep + run + wait + io + uninterruptible, 4, 0.04, 'four tasks in all');
+});
+
+kernelTest('the parent of a vfork is uninterruptible, and its child sleeps', async t => {
+  const probe = startProbe();
+  const box = makeBox();
+  await startPinned(box, 0, workload, 'vfork');
+  await pause(300);
+  const { uninterruptible, sleep, io } = await rates(probe, box, 1);
+  near(t, uninterruptible, 1, 0.02, 'uninterruptible');
+  near(t, sleep, 1, 0.02, 'sleep');
+  t.is(io, 0);
+});
+
+kernelTest('what reads a disk directly waits for I/O', async t => {
+  const probe = startProbe();
+  const box = makeBox();
+  const file = `/var/tmp/sculptor-test-${process.pid}`;
+  const fd = openSync(file, 'w');
+  t.teardown(() => rmSync(file));
+  for (let mb = 0; mb < 32; mb += 1) writeSync(fd, Buffer.alloc(1 << 20, 1));
+  closeSync(fd);
+  const read = `while :; do dd if=${file} of=/dev/null bs=4k iflag=direct 2>/dev/null; done`;
+  box.spawn('taskset', '-c', '0', 'sh', '-c', read);
+  await pause(500);
+  const { io, run, wait, sleep, uninterruptible } = await rates(probe, box);
+  // One task reads, and the shell sleeps until it has ended.
+  t.true(io > 0.3, `io: ${io}`);
+  near(t, io + run + wait + uninterruptible, 1, 0.1, 'the reader');
+  t.true(sleep > 0.8, `sleep: ${sleep}`);
+});
+
+kernelTest('switches are those of /proc/PID/status, and wake-ups the voluntary ones', async t => {
+  const probe = startProbe();
+  const [box, other] = [makeBox(), makeBox()];
+  const child = await startPinned(
+    box,
+    0,
+    workload,
+    'latency',
+    '--period-us',
+    '1000',
+    '--burn-us',
+    '400',
+  );
+  await startPinned(other, 0, ...spin);
+  await pause(300);
+  const before = switches(child);
+  const seen = await rates(probe, box);
+  const after = switches(child);
+  const voluntary = (after.voluntary - before.voluntary) / seen.elapsed;
+  const involuntary = (after.involuntary - before.involuntary) / seen.elapsed;
+  t.true(voluntary > 300, `${voluntary} voluntary switches a second`);
+  near(t, seen.voluntary, voluntary, voluntary * 0.01 + 2, 'voluntary');
+  near(t, seen.involuntary, involuntary, involuntary * 0.01 + 2, 'involuntary');
+  near(t, seen.wakeups, voluntary, voluntary * 0.01 + 2, 'wake-ups');
+});
+
+function switches({ pid }: ChildProcess) {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const count = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(status)?.[1]);
+  return {
+    voluntary: count('voluntary_ctxt_switches'),
+    involuntary: count('nonvoluntary_ctxt_switches'),
+  };
+}
+
+kernelTest('a spinner is in user mode, and what copies zeros is in the kernel', async t => {
+  const probe = startProbe();
+  const [spinner, copier] = [makeBox(), makeBox()];
+  await startPinned(spinner, 0, ...spin);
+  await startPinned(copier, 1, 'dd', 'if=/dev/zero', 'of=/dev/null', 'bs=64k');
+  await pause(300);
+  const [burns, copies] = await Promise.all([rates(probe, spinner), rates(probe, copier)]);
+  t.true(burns.user > 0.9 && burns.kernel < 0.05, `spinner: ${burns.user} ${burns.kernel}`);
+  t.true(copies.kernel > 0.7 && copies.user < 0.3, `dd: ${copies.user} ${copies.kernel}`);
+  near(t, copies.user + copies.kernel, copies.run, 0.05, 'ticks and run time of dd');
+});
+
+kernelTest('what was short-lived is in user and kernel time too', async t => {
+  const probe = startProbe();
+  const box = makeBox();
+  box.spawn(
+    'sh',
+    '-c',
+    'while :; do dd if=/dev/zero of=/dev/null bs=64k count=4000 2>/dev/null; done',
+  );
+  await pause(300);
+  const { user, kernel, run } = await rates(probe, box, 3);
+  near(t, user + kernel, run, 0.1, 'ticks and run time');
+  t.true(kernel > 0.5, `kernel: ${kernel}`);
+});
+
+kernelTest(
+  'a migration counts as one across nodes only where the CPUs are of two nodes',
+  async t => {
+    const box = makeBox();
+    const child = await startPinned(box, 0, ...spin);
+    for (const nodeOfCpu of [
+      [0, 1],
+      [1, 1],
+    ]) {
+      const probe = startProbe({ nodeOfCpu });
+      const mover = makeBox();
+      mover.spawn(
+        'sh',
+        '-c',
+        `while :; do taskset -pc 1 ${child.pid}; taskset -pc 0 ${child.pid}; done >/dev/null`,
+      );
+      await pause(300);
+      const { migrations, nodeMigrations } = await rates(probe, box, 1);
+      t.true(migrations > 10, `${migrations} migrations a second`);
+      t.is(nodeMigrations, nodeOfCpu[0] === nodeOfCpu[1] ? 0 : migrations);
+      probe.stop();
+    }
+  },
+);
