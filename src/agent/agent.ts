@@ -73,7 +73,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     intervalSeconds: config.placementIntervalSeconds,
     say,
   });
-  const sources = startSources(sourceKinds, { config, native, roots, layout, clock, say }, [
+  const runByCpu = probe.readRunByCpu;
+  const context = { config, native, roots, layout, runByCpu, clock, say };
+  const sources = startSources(sourceKinds, context, [
     createSchedSource({
       probe,
       hottest: changed => hot.take(changed, vcpus.all()),

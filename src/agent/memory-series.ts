@@ -77,10 +77,11 @@ export function counterSamples(
   );
 }
 
-/** What its memory is now. */
+/** What its memory is now; `local`: share of its pages, null where it is not known. */
 export function gaugeSamples(
   { usageBytes, workingSetBytes, dirtyBytes }: CgroupMemory,
   pages: NodePages | null,
+  local: number | null,
 ): Omit<Sample, 'start'>[] {
   const onNodes = [...(pages ?? [])].flatMap(([kind, nodes]) =>
     [...nodes].map(([node, value]) => ({
@@ -94,5 +95,6 @@ export function gaugeSamples(
     { metric: 'container.memory.working_set', value: workingSetBytes },
     { metric: 'sculptor.memory.dirty', value: dirtyBytes },
     ...onNodes,
+    ...(local === null ? [] : [{ metric: 'sculptor.memory.local' as const, value: local }]),
   ];
 }

@@ -18,8 +18,10 @@ import {
 } from '../linux/pressure.ts';
 import { listFolder } from '../linux/read-file.ts';
 import type { Roots } from '../linux/roots.ts';
+import { readNodeOfCpu } from '../linux/topology.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import type { LivingInstance } from './instances.ts';
+import { createLocality } from './locality.ts';
 import {
   type Counted,
   counterSamples,
@@ -57,7 +59,7 @@ type Reading = Counted & {
 };
 
 function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): Source {
-  const { roots, layout, clock, config } = context;
+  const { roots, layout, clock, config, runByCpu } = context;
   const severalNodes = listFolder(`${roots.sys}/devices/system/node`).filter(isNode).length > 1;
   const series = counterSeries('container.memory.paging.faults', severalNodes);
   const tally = createTally(series.length);
@@ -66,6 +68,7 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
   // What these have counted was before this source; what comes later is counted from its beginning.
   const old = new Set(walkCgroups(layout).paths.keys());
   const host = createHostCounts(roots, severalNodes);
+  const locality = createLocality();
 
   const take = (living: LivingInstance): void => {
     const id = cgroupIdOf(layout, living.path);
@@ -84,14 +87,16 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
     name: 'memory',
     read: living => {
       host.read();
+      if (severalNodes) locality.read(living, runByCpu(), readNodeOfCpu(roots));
       turns.next(living);
     },
     samples: living => {
       const reading = readings.get(living);
       const start = since.get(living);
       if (reading === undefined || start === undefined) return [];
+      const local = reading.pages && locality.localShare(living, reading.pages);
       return [
-        ...gaugeSamples(reading.memory, reading.pages),
+        ...gaugeSamples(reading.memory, reading.pages, local),
         ...counterSamples(series, reading, tally.of(living)),
       ].map(sample => ({ ...sample, start }));
     },

@@ -5,6 +5,7 @@ import type { Native } from '../linux/native.ts';
 import type { Roots } from '../linux/roots.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import type { LivingInstance } from './instances.ts';
+import type { RunByCpu } from './locality.ts';
 
 /**
  * One question asked of the kernel, and its answer per instance: memory, KVM exits, block I/O … Each is started apart, may
@@ -47,6 +48,8 @@ export type SourceContext = {
   readonly native: Native;
   readonly roots: Roots;
   readonly layout: CgroupLayout;
+  /** ns that each cgroup has run on each CPU, read now. */
+  readonly runByCpu: () => RunByCpu;
   readonly clock: Clock;
   readonly say: Say;
 };

@@ -135,6 +135,11 @@ export const metrics = {
     'instance',
     'Its pages on each memory node, by kind (anon, file).',
   ),
+  'sculptor.memory.local': gauge(
+    '1',
+    'instance',
+    'Chance that a page of it is on the memory node on which it runs: over nodes, its share of pages times its share of run time since the reading before. Where there are two nodes or more.',
+  ),
   'sculptor.memory.dirty': gauge(
     'By',
     'instance',

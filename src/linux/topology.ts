@@ -12,6 +12,19 @@ export function readCpuIds(roots: Roots): { possible: number[]; online: number[]
   return { possible: list('possible'), online: list('online') };
 }
 
+/** Memory node of each CPU that is online; empty on a kernel without NUMA. */
+export function readNodeOfCpu(roots: Roots): Map<number, number> {
+  const base = `${roots.sys}/devices/system/node`;
+  return new Map(
+    listFolder(base).flatMap(name => {
+      const node = /^node(\d+)$/.exec(name)?.[1];
+      if (node === undefined) return [];
+      const cpus = parseCpuList(readText(`${base}/${name}/cpulist`) ?? '') ?? [];
+      return cpus.map((cpu): [number, number] => [cpu, Number(node)]);
+    }),
+  );
+}
+
 /** The host as the planner knows it. A machine without NUMA has one node that holds every CPU. */
 export function readTopology(roots: Roots, hostId: string): Topology {
   const { online } = readCpuIds(roots);

@@ -41,6 +41,7 @@ function start(t: ExecutionContext, tree: Tree) {
     config: { detailIntervalSeconds: 10 },
     roots: tree,
     layout: readCgroupLayout(tree),
+    runByCpu: () => new Map(),
     clock,
   } as unknown as SourceContext);
   t.teardown(source.stop);

@@ -106,6 +106,7 @@ function stage(
         native: {} as Native,
         roots: tree,
         layout: readCgroupLayout(tree),
+        runByCpu: () => new Map(),
         clock,
         say: () => undefined,
       },

@@ -9,7 +9,6 @@ const requirements = {
   cgroupV1Cpu: () =>
     existsSync('/sys/fs/cgroup/cpu/cpu.shares') || existsSync('/sys/fs/cgroup/cpu/tasks'),
   cgroupV1Memory: () => existsSync('/sys/fs/cgroup/memory/memory.stat'),
-  cgroupV1Memory: () => existsSync('/sys/fs/cgroup/memory/memory.stat'),
   cgroupV1Cpuset: () => existsSync('/sys/fs/cgroup/cpuset/cpuset.cpus'),
   vsock: () => existsSync('/dev/vsock'),
   // Without it nothing on a machine can reach its own vsock ports.

@@ -21,6 +21,8 @@ export type WalkerBox = {
   readonly memory: string;
   /** Runs `sculpt-workload walk`, on one CPU where it is given; the walker keeps its memory until `end`. */
   readonly walk: (options: readonly string[], cpu?: number) => Promise<Walked>;
+  /** Starts a command; it runs until `end`. */
+  readonly run: (...command: string[]) => void;
   readonly end: () => Promise<void>;
 };
 
@@ -34,21 +36,25 @@ export function makeWalkerBox(
   const folders = [...new Set([`${hierarchies.cpu}${path}`, `${hierarchies.memory}${path}`])];
   for (const folder of folders) mkdirSync(folder);
   const children: ChildProcess[] = [];
+  const start = (command: readonly string[]) => {
+    const enter = folders.map(folder => `echo $$ > ${folder}/cgroup.procs`).join(' && ');
+    const child = spawn('sh', ['-c', `${enter} && exec "$0" "$@"`, ...command], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    children.push(child);
+    return child;
+  };
   return {
     path,
     id: statSync(`${hierarchies.cpu}${path}`).ino,
     memory: `${hierarchies.memory}${path}`,
     walk: async (options, cpu) => {
-      const enter = folders.map(folder => `echo $$ > ${folder}/cgroup.procs`).join(' && ');
       const pinned = cpu === undefined ? [] : ['taskset', '-c', String(cpu)];
-      const command = [...pinned, workload, 'walk', ...options];
-      const child = spawn('sh', ['-c', `${enter} && exec "$0" "$@"`, ...command], {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      });
-      children.push(child);
+      const child = start([...pinned, workload, 'walk', ...options]);
       for await (const line of createInterface(child.stdout)) return JSON.parse(line) as Walked;
-      throw new Error(`the walker ended: ${command.join(' ')}`);
+      throw new Error(`the walker ended: ${options.join(' ')}`);
     },
+    run: (...command) => void start(command),
     end: async () => {
       for (const child of children) child.kill('SIGKILL');
       for (const folder of folders)

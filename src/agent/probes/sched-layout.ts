@@ -116,6 +116,16 @@ export function decodeCounters(map: WholeMap): Map<number, Counters> {
   return decodeEntries(map, (view, from) => sumOfCpus(view, from, map.cpus));
 }
 
+/** `[cpu]` ns that each cgroup ran there. */
+export function decodeRunByCpu(map: WholeMap): Map<number, Float64Array> {
+  const { cpus, valueSize } = map;
+  return decodeEntries(map, (view, from) =>
+    Float64Array.from({ length: cpus }, (_, cpu) =>
+      uint64(view, from + cpu * valueSize + layout.totals.runNs),
+    ),
+  );
+}
+
 function decodeEntries<T>(
   { keys, values, cpus, count, valueSize }: WholeMap,
   decode: (view: DataView, from: number) => T,

@@ -3,6 +3,7 @@ import type { Counters } from '../counters.ts';
 import { uint64 } from './latency.ts';
 import {
   decodeCounters,
+  decodeRunByCpu,
   decodeTasks,
   decodeTotals,
   layout,
@@ -40,6 +41,8 @@ export type SchedProbe = {
   readonly readDetails: () => { instances: Map<number, Counters>; tasks: TaskTotals[] };
   /** The counters of one cgroup as they stand; null when it has none. */
   readonly detailsOf: (cgroupId: number) => Counters | null;
+  /** ns that each cgroup has run on each CPU: cgroup id → `[cpu]`. */
+  readonly readRunByCpu: () => Map<number, Float64Array>;
   /** Drops the totals of cgroups that have ended. */
   readonly forget: (cgroupIds: readonly number[]) => void;
   readonly counters: () => ProbeCounters;
@@ -105,6 +108,7 @@ export function startSchedProbe(options: {
       const values = object.lookup('instances', key);
       return values && sumOfCpus(viewOf(values), 0, values.length / layout.totals.bytes);
     },
+    readRunByCpu: () => decodeRunByCpu(object.readMap('instances')),
     forget: ids => {
       const keys = Buffer.alloc(ids.length * 8);
       for (const [i, id] of ids.entries()) keys.writeBigUInt64LE(BigInt(id), i * 8);

@@ -122,6 +122,7 @@ function sourceCheck({ native, roots }: Machine, { name, tells, start }: SourceK
       native: native(),
       roots,
       layout,
+      runByCpu: () => new Map(),
       clock: realClock,
       say: () => undefined,
     }).stop();
