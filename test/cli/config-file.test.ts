@@ -26,6 +26,22 @@ test(
 );
 
 test(
+  'a gate that would listen everywhere without being told the address is refused',
+  refused,
+  'agent: { gate: { tcp: { port: 4317, guests: [{ address: 10.0.0.2, instance: a }] } } }',
+  'CONFIG_INVALID',
+  /agent\.gate\.tcp\.host: got nothing, wanted/,
+);
+
+test(
+  'a context id that is of two instances is refused',
+  refused,
+  'agent: { gate: { vsock: { port: 4317, guests: [{ cid: 3, instance: a }, { cid: 3, instance: b }] } } }',
+  'CONFIG_INVALID',
+  /agent\.gate\.vsock\.guests: .*wanted each cid once/,
+);
+
+test(
   'an interval of 0 is refused with what came and what was wanted',
   refused,
   'agent: { readIntervalSeconds: 0 }',

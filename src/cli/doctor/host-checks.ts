@@ -13,6 +13,7 @@ export function checkHost(machine: Machine): Check[] {
     psiCheck(machine),
     qemuCheck(machine),
     kvmCheck(machine),
+    vsockCheck(machine),
     socketCheck(machine, 'libvirt', libvirtSockets, 'VMs are moved as plain processes'),
     socketCheck(machine, 'container runtime', runtimeSockets, 'containers are seen as cgroups'),
     nodeCheck(machine),
@@ -124,6 +125,18 @@ function kvmCheck({ exists }: Machine): Check {
         found: '/dev/kvm is not there',
         lost: 'nothing: VMs here, if any, are emulated',
         how: 'enable virtualization in the firmware, modprobe kvm_intel or kvm_amd',
+      });
+}
+
+/** A host has vhost-vsock, a guest the device; a machine may be both. */
+function vsockCheck({ exists }: Machine): Check {
+  const found = ['/dev/vhost-vsock', '/dev/vsock'].filter(exists);
+  return found.length > 0
+    ? unknown('vsock', { found: `${found.join(', ')}: present; not tried` })
+    : missing('vsock', false, {
+        found: 'neither /dev/vhost-vsock nor /dev/vsock is there',
+        lost: 'guests reach the gate over TCP or a unix socket only',
+        how: 'modprobe vhost_vsock (on the host), vmw_vsock_virtio_transport (in a guest)',
       });
 }
 

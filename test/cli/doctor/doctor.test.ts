@@ -72,6 +72,17 @@ test('a device that is there proves nothing: KVM is unknown, not working', t => 
   t.regex(kvm?.found ?? '', /present; not tried/);
 });
 
+test('vsock is found on a host and in a guest, and what is lost without it is told', t => {
+  const foundOn = (files: Record<string, string>) => {
+    const { machine, remove } = machineWith(files);
+    t.teardown(remove);
+    return checkHost(machine).find(check => check.name === 'vsock');
+  };
+  t.regex(foundOn({ '/dev/vhost-vsock': '' })?.found ?? '', /^\/dev\/vhost-vsock: present/);
+  t.regex(foundOn({ '/dev/vsock': '' })?.found ?? '', /^\/dev\/vsock: present/);
+  t.like(foundOn({}), { state: 'missing', needed: false });
+});
+
 test('capabilities are decoded by bit, and those that include others count for them', t => {
   t.deepEqual(decodeCapabilities('000001ffffffffff').absent, []);
   const names = (capEff: string) => decodeCapabilities(capEff).absent.map(c => c.name);
