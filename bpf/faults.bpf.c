@@ -64,6 +64,8 @@ static __always_inline int begin(void)
 	began = bpf_task_storage_get(&beginnings, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (began)
 		*began = bpf_ktime_get_ns();
+	else
+		count(lost_task_storage);
 	return 0;
 }
 
@@ -105,10 +107,9 @@ static __always_inline int end(__u32 kind)
 	struct fault_totals *totals;
 	__u64 latency_ns;
 
-	if (!began || !*began) {
-		count(lost_beginning);
+	/* It began before the probe, or was counted as lost at its beginning. */
+	if (!began || !*began)
 		return 0;
-	}
 	latency_ns = bpf_ktime_get_ns() - *began;
 	*began = 0;
 	totals = totals_of(task, kind);

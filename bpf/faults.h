@@ -14,8 +14,8 @@ struct fault_totals {
 
 /* What one CPU has counted since the probe was loaded. */
 struct fault_stats {
-	/* Handled faults whose beginning was not seen: before the probe, or without memory for the task's storage. */
-	__u64 lost_beginning;
+	/* A task's storage could not be had: out of memory, or the hook met itself. */
+	__u64 lost_task_storage;
 	/* What could not be charged to its instance: the map is full, or there was no memory for another entry. */
 	__u64 lost_instance_full;
 	__u64 lost_instance_memory;

@@ -8,8 +8,8 @@ export type FaultKind = keyof FaultTotals;
 
 /** Why a fault was not counted. */
 export type LostFault =
-  /** Its beginning was not seen: it was before the probe, or there was no memory for the state of its task. */
-  | 'beginning'
+  /** No memory for the state of its task. */
+  | 'task_storage'
   /** The map is full. */
   | 'map_full'
   /** No memory for one more instance. */
@@ -31,15 +31,15 @@ export type FaultsProbe = {
 /** Field offsets of the structures in bpf/faults.h; a test holds them against its BTF. */
 export const layout = {
   totals: { count: 0, sumNs: 8, slots: 16, bytes: 1296 },
-  stats: { lostBeginning: 0, lostInstanceFull: 8, lostInstanceMemory: 16, bytes: 24 },
+  stats: { lostTaskStorage: 0, lostInstanceFull: 8, lostInstanceMemory: 16, bytes: 24 },
 } as const;
 
 /** PERF_COUNT_SW_PAGE_FAULTS_MIN and _MAJ of linux/perf_event.h. */
 const softwareEvents = { minor_fault: 5, major_fault: 6 } as const;
 
 /**
- * Loads and attaches bpf/faults.bpf.c. The ends before the beginnings: a beginning without an end would be taken for that of
- * a later fault.
+ * Loads and attaches bpf/faults.bpf.c. The beginnings first: one whose end is not seen is overwritten by that of the next
+ * fault.
  * @throws ProbeError PROBE_LOAD where the kernel has no tracepoint of page faults (other than x86 and RISC-V), and as
  * `loadProbe`; KernelInterfaceError as `loadProbe`
  */
@@ -59,9 +59,9 @@ export function startFaultsProbe(options: {
       object.attachSoftwareEvent(program, event, Int32Array.from(cpus));
   };
   attachOrClose(object, 'faults', () => {
-    follow(options.onlineCpus);
     object.attach('page_fault_user');
     object.attach('page_fault_kernel');
+    follow(options.onlineCpus);
   });
   return {
     readTotals: () => decodeFaults(object.readMap('faults')),
@@ -134,7 +134,7 @@ function addLatencies(sum: Latencies, view: DataView, at: number): void {
 }
 
 function readLost(object: BpfObject): Record<LostFault, number> {
-  const { lostBeginning, lostInstanceFull, lostInstanceMemory, bytes } = layout.stats;
+  const { lostTaskStorage, lostInstanceFull, lostInstanceMemory, bytes } = layout.stats;
   // One entry of an array, key 0: the values of all CPUs.
   const values = object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0);
   const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
@@ -144,7 +144,7 @@ function readLost(object: BpfObject): Record<LostFault, number> {
     return total;
   };
   return {
-    beginning: sum(lostBeginning),
+    task_storage: sum(lostTaskStorage),
     map_full: sum(lostInstanceFull),
     memory: sum(lostInstanceMemory),
     recursion: Object.values(object.programStats()).reduce((n, { missed }) => n + missed, 0),

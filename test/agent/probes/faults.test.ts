@@ -18,14 +18,14 @@ withObject("the decoder's layout of stats is the one in the object's BTF", t => 
   const { bytes, offsets } = structLayout(object, 'fault_stats');
   const {
     bytes: ourBytes,
-    lostBeginning,
+    lostTaskStorage,
     lostInstanceFull,
     lostInstanceMemory,
   }: Record<string, number> = layout.stats;
   t.is(ourBytes, bytes);
   t.deepEqual(
     {
-      lost_beginning: lostBeginning,
+      lost_task_storage: lostTaskStorage,
       lost_instance_full: lostInstanceFull,
       lost_instance_memory: lostInstanceMemory,
     },
