@@ -5,6 +5,7 @@ import { describeError } from '../contract/errors.ts';
 import { attr, scopes } from '../contract/metrics.ts';
 import type { Clock, Running, Say } from '../contract/ports.ts';
 import { readCgroupLayout } from '../linux/cgroups.ts';
+import { findMemoryHierarchy } from '../linux/memory.ts';
 import type { Native } from '../linux/native.ts';
 import { openOwnMasks } from '../linux/own-masks.ts';
 import { readBootTime } from '../linux/procfs.ts';
@@ -102,6 +103,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       layout,
       hostId,
       systemd: existsSync('/run/systemd/system'),
+      memory: findMemoryHierarchy(roots),
       ownMasks: masks.read,
     },
     probe,

@@ -76,7 +76,7 @@ export const placementSchema = z.strictObject({
   tasks: z.array(placedTaskSchema),
   /** All tasks; larger than `tasks.length` when only the hottest are listed. */
   taskCount: z.int().min(0),
-  /** Resident bytes by NUMA node id; absent when not sampled. */
+  /** Bytes charged to its cgroup by NUMA node id (anonymous and page cache); absent where the memory controller does not tell. */
   bytesByNode: z.record(z.string(), z.number().min(0)).optional(),
 });
 

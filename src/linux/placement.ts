@@ -11,6 +11,7 @@ import {
   readQuotaCores,
   readWeight,
 } from './cgroups.ts';
+import { type MemoryHierarchy, readNodePages } from './memory.ts';
 import type { OwnMask } from './own-masks.ts';
 import { readTaskCgroups, readTaskStat, readTaskStatus } from './procfs.ts';
 import type { Roots } from './roots.ts';
@@ -21,6 +22,8 @@ export type PlacementReader = {
   readonly hostId: string;
   /** Whether systemd runs as pid 1 and so owns the units it made. */
   readonly systemd: boolean;
+  /** Absent, or null: where an instance's memory is is not told. */
+  readonly memory?: MemoryHierarchy | null;
   /** Called at most once for a placement, and only when it lists tasks. */
   readonly ownMasks: () => ReadonlyMap<number, OwnMask>;
 };
@@ -94,7 +97,20 @@ export function readPlacement(
     tasks: tids.flatMap(
       tid => readPlacedTask(reader.roots, tid, masks, place.vcpus.get(tid)) ?? [],
     ),
+    ...readBytesByNode(reader, place),
   };
+}
+
+function readBytesByNode(
+  { memory }: PlacementReader,
+  { path, instance }: Place,
+): Pick<Placement, 'bytesByNode'> {
+  const pages = memory ? readNodePages(memory, path, instance.kind === 'vm') : null;
+  if (pages === null) return {};
+  const bytesByNode: Record<string, number> = {};
+  for (const nodes of pages.values())
+    for (const [node, bytes] of nodes) bytesByNode[node] = (bytesByNode[node] ?? 0) + bytes;
+  return { bytesByNode };
 }
 
 /**

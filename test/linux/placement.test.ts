@@ -3,6 +3,7 @@ import { type Owner, placementSchema } from '../../src/contract/host.ts';
 import type { Instance } from '../../src/contract/instance.ts';
 import { readCgroupLayout } from '../../src/linux/cgroups.ts';
 import { instanceAt } from '../../src/linux/instance-at.ts';
+import { findMemoryHierarchy } from '../../src/linux/memory.ts';
 import {
   listedTasks,
   ownerOf,
@@ -78,6 +79,24 @@ test('v1: what an instance is given, in both trees, and where its tasks are', t 
       [6, 5, 1000, [0, 1], null, 0],
     ],
   );
+});
+
+test('where its memory is comes from the memory controller, and is absent without it', t => {
+  const roots = makeTree(t, {
+    ...v1,
+    'cgroup/memory/a/memory.numa_stat': [
+      'total=3 N0=1 N1=2',
+      'file=1 N0=1 N1=0',
+      'anon=2 N0=0 N1=2',
+      'unevictable=0 N0=0 N1=0',
+    ].join('\n'),
+  });
+  const reader = readerOf(roots);
+  t.false('bytesByNode' in readPlacement(reader, place('/a')));
+  const memory = findMemoryHierarchy(roots);
+  const placement = readPlacement({ ...reader, memory }, place('/a'));
+  t.deepEqual(placementSchema.parse(placement).bytesByNode, { 0: 4096, 1: 8192 });
+  t.false('bytesByNode' in readPlacement({ ...reader, memory }, place('/gone')));
 });
 
 test('v1: tasks in several cpusets have none in common, but those of a VM have the one above', t => {
