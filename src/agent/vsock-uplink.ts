@@ -31,7 +31,7 @@ export async function startVsockUplink(options: VsockUplinkOptions): Promise<Vso
   const { cid, port } = parseVsock(options.endpoint);
   const { native } = options;
   const say = createSayLimit(options.clock, options.say);
-  const path = `${options.folder}/agent-vsock-${process.pid}.sock`;
+  const path = `${options.folder}/agent-vsock.sock`;
   const bridge = native.openVsockBridge({ maxConnections });
   let failed = 0;
   let stopped = false;

@@ -7,6 +7,7 @@ export type DropReason =
   | 'connection_too_many'
   | 'connection_too_many_guests'
   | 'connection_nuisance'
+  | 'connection_failed'
   | 'request_malformed'
   | 'request_too_large'
   | 'request_too_many_resources'

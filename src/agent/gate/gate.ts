@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { describeError } from '../../contract/errors.ts';
 import type { GateConfig } from '../../contract/gate-config.ts';
 import type { Instance } from '../../contract/instance.ts';
 import { attr } from '../../contract/metrics.ts';
@@ -72,19 +73,30 @@ export async function startGate(options: GateOptions): Promise<Gate> {
     return guest;
   };
 
-  const admit = (connection: Socket, instance: Instance | null, via: string): void => {
-    const guest = instance && guestOf(instance);
-    if (guest) {
-      guest.accept(connection, via);
-      return;
-    }
+  const refuse = (connection: Socket, reason: DropReason, message: string): void => {
     connection.destroy();
-    drops.add(instance ? 'connection_too_many_guests' : 'connection_unknown');
-    sayNowAndThen(
-      instance
-        ? `agent: gate: ${via}: ${config.maxGuests} guests are connected (agent.gate.maxGuests); refused ${instance.id}`
-        : `agent: gate: ${via}: no instance of this host is known there; refused`,
-    );
+    drops.add(reason);
+    sayNowAndThen(`agent: gate: ${message}; refused`);
+  };
+
+  const admit = (connection: Socket, whose: () => Instance | null, via: string): void => {
+    try {
+      const instance = whose();
+      if (!instance) {
+        refuse(connection, 'connection_unknown', `${via}: no instance of this host is known there`);
+        return;
+      }
+      const guest = guestOf(instance);
+      if (guest) guest.accept(connection, via);
+      else
+        refuse(
+          connection,
+          'connection_too_many_guests',
+          `${via}: ${instance.id}: ${config.maxGuests} guests are connected (agent.gate.maxGuests)`,
+        );
+    } catch (error) {
+      refuse(connection, 'connection_failed', `${via}: ${describeError(error)}`);
+    }
   };
 
   const listeners = await listenForGuests({
@@ -93,21 +105,28 @@ export async function startGate(options: GateOptions): Promise<Gate> {
     roots: options.roots,
     clock,
     admit,
-    refused: () => drops.add('connection_refused_user'),
+    refused: reason => drops.add(reason),
   }).catch(error => {
     forward.close();
     throw error;
   });
 
+  const dropped = (): GateStatus['dropped'] => {
+    const below = listeners.reduce((sum, { tooMany }) => sum + tooMany(), 0);
+    const own = drops.read();
+    const tooMany = (own.connection_too_many ?? 0) + below;
+    return tooMany === 0 ? own : { ...own, connection_too_many: tooMany };
+  };
+
   return {
     status: () => ({
       guests: [...guests.values()].map(guest => guest.status()),
       records,
-      dropped: drops.read(),
+      dropped: dropped(),
     }),
     samples: start => [
       { metric: 'sculptor.gate.records', start, value: records },
-      ...Object.entries({ event_forbidden: 0, connection_unknown: 0, ...drops.read() }).map(
+      ...Object.entries({ event_forbidden: 0, connection_unknown: 0, ...dropped() }).map(
         ([reason, value]): Sample => ({
           metric: 'sculptor.gate.dropped',
           attributes: { [attr.reason]: reason },

@@ -10,10 +10,19 @@ import { listenUnix } from '../../otlp/unix-socket.ts';
 import { uidsOf } from '../../otlp/users.ts';
 import { instanceOf } from './identity.ts';
 
-/** Takes a connection with whom the transport says it is of; null: nobody that is known. */
-export type Admit = (connection: Socket, instance: Instance | null, via: string) => void;
+/** Takes a connection with a way to ask whom the transport says it is of (null: nobody that is known); asking may throw. */
+export type Admit = (connection: Socket, whose: () => Instance | null, via: string) => void;
 
-export type GateListener = { readonly close: () => Promise<void> };
+export type GateListener = {
+  readonly close: () => Promise<void>;
+  /** Connections that were refused below us, since there were too many. */
+  readonly tooMany: () => number;
+};
+
+/** What becomes of a connection before anybody is asked whose it is. */
+export type Refused = (
+  reason: 'connection_refused_user' | 'connection_too_many' | 'connection_failed',
+) => void;
 
 export type ListenOptions = {
   readonly config: GateConfig;
@@ -21,8 +30,7 @@ export type ListenOptions = {
   readonly roots: Roots;
   readonly clock: Clock;
   readonly admit: Admit;
-  /** A connection whose user may not connect. */
-  readonly refused: () => void;
+  readonly refused: Refused;
 };
 
 /**
@@ -58,7 +66,7 @@ function listenVsock(
     bridge.listen(port, (fd, cid) =>
       admit(
         new Socket({ fd, readable: true, writable: true }),
-        instanceBehind(cid),
+        () => instanceBehind(cid),
         `vsock ${cid}`,
       ),
     );
@@ -66,25 +74,32 @@ function listenVsock(
     bridge.close();
     throw cannotListen(`agent.gate.vsock: port ${port}`, cause);
   }
-  return { close: async () => bridge.close() };
+  return { close: async () => bridge.close(), tooMany: () => bridge.counters().refused };
 }
 
-function listenOnUnix(
+const refusals = {
+  peer: 'connection_refused_user',
+  'peer-unknown': 'connection_failed',
+  'too-many-connections': 'connection_too_many',
+} as const;
+
+async function listenOnUnix(
   { native, admit, refused }: ListenOptions,
   { path, instance, name, allowUsers }: GateConfig['unix'][number],
 ): Promise<GateListener> {
   const guest = instanceOf(instance, name);
-  return listenUnix({
+  const { close } = await listenUnix({
     path,
     allowUids: uidsOf(allowUsers),
     peerUid: fd => native.peerCredentials(fd).uid,
-    accept: connection => admit(connection, guest, `unix ${path}`),
-    refused,
+    accept: connection => admit(connection, () => guest, `unix ${path}`),
+    refused: why => refused(refusals[why]),
   });
+  return { close, tooMany: () => 0 };
 }
 
 function listenTcp(
-  { config, admit }: ListenOptions,
+  { config, admit, refused }: ListenOptions,
   { host, port, guests }: NonNullable<GateConfig['tcp']>,
 ): Promise<GateListener> {
   const listed = new Map(
@@ -93,20 +108,30 @@ function listenTcp(
   const server = createServer(connection => {
     // An IPv4 peer of an IPv6 listener.
     const address = connection.remoteAddress?.replace(/^::ffff:(?=\d+\.)/, '') ?? 'gone';
-    admit(connection, listed.get(address) ?? null, `tcp ${address}`);
+    admit(connection, () => listed.get(address) ?? null, `tcp ${address}`);
   });
   server.maxConnections = mostConnections(config);
-  return bound(server, host, port);
+  server.on('drop', () => refused('connection_too_many'));
+  return bound(server, host, port, refused);
 }
 
-function bound(server: Server, host: string, port: number): Promise<GateListener> {
+function bound(
+  server: Server,
+  host: string,
+  port: number,
+  refused: Refused,
+): Promise<GateListener> {
+  const close = () => new Promise<void>(closed => server.close(() => closed()));
   return new Promise((resolve, reject) => {
-    server.once('error', cause =>
-      reject(cannotListen(`agent.gate.tcp: ${host} port ${port}`, cause)),
-    );
-    server.listen({ host, port }, () =>
-      resolve({ close: () => new Promise(closed => server.close(() => closed())) }),
-    );
+    const fail = (cause: unknown) =>
+      reject(cannotListen(`agent.gate.tcp: ${host} port ${port}`, cause));
+    server.once('error', fail);
+    server.listen({ host, port }, () => {
+      server.off('error', fail);
+      // A failed accept (no descriptor left) ends one connection, not the server.
+      server.on('error', () => refused('connection_failed'));
+      resolve({ close, tooMany: () => 0 });
+    });
   });
 }
 
