@@ -11,7 +11,9 @@ import { loadNative } from '../../src/linux/native.ts';
 import { hostRoots } from '../../src/linux/roots.ts';
 import { readCpuIds } from '../../src/linux/topology.ts';
 import { needs } from '../support/needs.ts';
+import { eventually } from '../support/scene.ts';
 import { steppedClock } from '../support/stepped-clock.ts';
+import { startTold } from '../support/told-agent.ts';
 import { makeWalkerBox, type WalkerBox } from '../support/walker.ts';
 
 const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'cgroupV1Memory');
@@ -135,4 +137,36 @@ kernelTest('the memory of an instance is told as its walker has it', async t => 
   within(t, value('container.memory.working_set'), 128 << 20, 0.03, 'working set');
   within(t, value('sculptor.memory.pages', 'anon'), 128 << 20, 0.03, 'anonymous pages');
   within(t, value('container.memory.paging.faults', 'minor'), walked.minorFaults, 0.02, 'faults');
+});
+
+kernelTest('a running agent exports them, as series of the instance', async t => {
+  t.timeout(60_000);
+  const told = await startTold();
+  t.teardown(told.stop);
+  const box = makeWalkerBox();
+  t.teardown(box.end);
+  const walked = await box.walk(['--mb', '64']);
+  const last = (metric: string, type: string) =>
+    told
+      .pointsOf(metric, box.path)
+      .filter(({ attributes }) => attributes['system.paging.fault.type'] === type)
+      .at(-1);
+  const histogram = await eventually('the fault histogram', 10, () => {
+    const value = last('sculptor.memory.fault.latency', 'minor')?.value;
+    return typeof value === 'object' && value.count >= walked.pages ? value : null;
+  });
+  within(t, histogram.count, walked.minorFaults, 0.02, 'faults in the histogram');
+  const counted = await eventually('the faults by memory.stat', 10, () =>
+    last('container.memory.paging.faults', 'minor'),
+  );
+  within(t, Number(counted.value), walked.minorFaults, 0.02, 'faults by memory.stat');
+  within(
+    t,
+    Number(told.pointsOf('container.memory.usage', box.path).at(-1)?.value),
+    64 << 20,
+    0.05,
+    'usage',
+  );
+  t.is(told.agent.status().sources['faults'], 'running');
+  t.is(told.agent.status().sources['memory'], 'running');
 });
