@@ -5,6 +5,7 @@ import type { Native } from '../linux/native.ts';
 import { type OwnMask, openOwnMasks } from '../linux/own-masks.ts';
 import { readText } from '../linux/read-file.ts';
 import type { Roots } from '../linux/roots.ts';
+import { openUnits, type Units } from './units.ts';
 
 /** The system as plans and actuators see it; everything is injected, so that tests run on a tree of their own. */
 export type Kernel = {
@@ -14,6 +15,8 @@ export type Kernel = {
   /** Every thread of the host, read now; empty where the kernel does not let us look. */
   readonly ownMasks: () => ReadonlyMap<number, OwnMask>;
   readonly systemd: boolean;
+  /** Asked only where systemd runs. */
+  readonly units: Units;
   /**
    * Whether an earlier action gave this thread all possible CPUs because it had no mask of its own. The kernel counts that
    * as one of its own from then on, and does not tell which CPUs it has.
@@ -38,6 +41,7 @@ export function openKernel(
     native,
     ownMasks: masks?.read ?? (() => new Map()),
     systemd: readText(`${roots.proc}/1/comm`) === 'systemd',
+    units: openUnits(),
   };
   return { kernel, close: () => masks?.close() };
 }

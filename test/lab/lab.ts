@@ -41,6 +41,9 @@ export type Lab = {
   readonly bootSeconds: number;
 };
 
+/** How long another lab is waited for. */
+const longestWaitSeconds = 1800;
+
 /**
  * Boots the lab, hands it to `use`, and ends it, whatever happens. One lab runs at a time on a machine; another waits.
  * What went wrong is thrown with the console's last lines.
@@ -65,12 +68,14 @@ export async function withLab<T>(options: LabOptions, use: (lab: Lab) => Promise
   let agent: GuestAgent | undefined;
   const deadlineSeconds = options.deadlineSeconds ?? 300;
   let deadline: NodeJS.Timeout | undefined;
-  const tooLate = new Promise<never>((_, reject) => {
-    const error = new Error(`the lab did not end within its ${deadlineSeconds} s`);
-    deadline = setTimeout(() => reject(error), deadlineSeconds * 1000);
-  });
   try {
+    // Another lab may have to end first.
+    await Promise.race([screen.waitFor(/^lab: begins$/, longestWaitSeconds), ended]);
     const began = performance.now();
+    const tooLate = new Promise<never>((_, reject) => {
+      const error = new Error(`the lab did not end within its ${deadlineSeconds} s`);
+      deadline = setTimeout(() => reject(error), deadlineSeconds * 1000);
+    });
     const boot = connectGuestAgent(`${run}/agent.sock`, () => gone);
     agent = await Promise.race([boot, tooLate]);
     const bootSeconds = (performance.now() - began) / 1000;
@@ -80,6 +85,9 @@ export async function withLab<T>(options: LabOptions, use: (lab: Lab) => Promise
       shellSocket: `${run}/shell.sock`,
       bootSeconds,
     });
+    if (machine.init === 'systemd') {
+      await Promise.race([lab.until('systemctl is-active --quiet lab.target', 120), tooLate]);
+    }
     return await Promise.race([use(lab), tooLate]);
   } catch (error) {
     const last = screen.tail().map(line => `  | ${line}`);

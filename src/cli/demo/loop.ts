@@ -33,7 +33,7 @@ const main = fileURLToPath(
  * Starts `sculpt up` with a policy, in a folder that is removed again when it stops.
  * @throws ConfigError CONFIG_NOT_RUNNING with the last lines that it said
  */
-export async function startLoop(policy: unknown): Promise<Loop> {
+export async function startLoop(policy: unknown, startSeconds = 30): Promise<Loop> {
   const folder = mkdtempSync(join(tmpdir(), 'sculptor-run-'));
   const configFile = join(folder, 'sculpt.yaml');
   // JSON is YAML.
@@ -54,7 +54,7 @@ export async function startLoop(policy: unknown): Promise<Loop> {
   );
   const loop = loopOf(child, folder, () => readFileSync(logFile, 'utf8'));
   try {
-    await waitUntilUp(loop, child);
+    await waitUntilUp(loop, child, startSeconds);
   } catch (error) {
     await loop.stop();
     throw error;
@@ -79,9 +79,7 @@ function loopOf(child: ChildProcess, folder: string, log: () => string): Loop {
   };
 }
 
-const startSeconds = 30;
-
-async function waitUntilUp(loop: Loop, child: ChildProcess): Promise<void> {
+async function waitUntilUp(loop: Loop, child: ChildProcess, startSeconds: number): Promise<void> {
   for (const deadline = performance.now() + startSeconds * 1000; ; ) {
     try {
       await loop.actions();

@@ -1,6 +1,11 @@
 import { lstatSync, readdirSync } from 'node:fs';
 import { readText } from '../../linux/read-file.ts';
-import type { StagedInstance } from './stage.ts';
+
+/** An instance to look at: its cgroups' folders and its processes. */
+export type Looked = {
+  readonly folders: readonly string[];
+  readonly processes: readonly { readonly pid?: number | undefined }[];
+};
 
 /** What the kernel holds of instances: every setting of their cgroups, and for each thread its CPUs, policy and cgroups. */
 export type KernelState = ReadonlyMap<string, string>;
@@ -9,7 +14,7 @@ export type KernelState = ReadonlyMap<string, string>;
 const notSettings = /^(tasks|cgroup\.procs|cgroup\.threads|cgroup\.kill|.*\.pressure|.*\.stat.*)$/;
 
 /** Reads the state of the instances as it is now. */
-export function readKernelState(instances: readonly StagedInstance[]): KernelState {
+export function readKernelState(instances: readonly Looked[]): KernelState {
   const state = new Map<string, string>();
   for (const instance of instances) {
     for (const folder of instance.folders) readSettings(folder, state);

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readText } from '../../linux/read-file.ts';
-import type { StagedInstance } from './stage.ts';
+import type { Looked } from './state.ts';
 
 const watched = ['cpu.shares', 'cpu.weight', 'cpu.idle', 'cpuset.cpus'];
 
@@ -15,7 +15,7 @@ export type SettingsWatch = {
   readonly untilRestored: (seconds: number, everyMs?: number) => Promise<boolean>;
 };
 
-export function watchSettings(instances: readonly StagedInstance[]): SettingsWatch {
+export function watchSettings(instances: readonly Looked[]): SettingsWatch {
   const files = instances.flatMap(({ folders }) =>
     folders.flatMap(folder => watched.map(name => `${folder}/${name}`).filter(existsSync)),
   );

@@ -4,6 +4,7 @@ import { cgroupFolder } from '../../linux/cgroups.ts';
 import { ownerOf } from '../../linux/placement.ts';
 import { readText } from '../../linux/read-file.ts';
 import type { Kernel } from '../kernel.ts';
+import { type UnitProperty, unitAt } from '../units.ts';
 import type { Problem, UndoEntry, UndoKind, UndoResult } from './actuator.ts';
 
 /** Folder of a cgroup in the hierarchy that a file belongs to. */
@@ -23,7 +24,7 @@ export function cgroupProblems(kernel: Kernel, path: string, file: string): Prob
     return [problem('no-actuator', `instance ${path}: it has no cgroup path; wanted one from /`)];
   }
   if (path === '/') return [problem('protected', 'the root cgroup is never moved')];
-  const owned = ownerProblem(kernel, path);
+  const owned = ownerProblem(kernel, path, file);
   if (owned) return [owned];
   const folder = folderOf(kernel, path, file);
   if (inodeOf(folder) === null)
@@ -33,14 +34,41 @@ export function cgroupProblems(kernel: Kernel, path: string, file: string): Prob
     : [];
 }
 
-/** The API of an owner comes first, and none is built yet: its cgroups and threads are left alone. */
-export function ownerProblem(kernel: Kernel, path: string): Problem | null {
+/** What systemd calls the setting of a cgroup file; on v1 its units have no cpusets, and weights of another scale. */
+const unitProperties: Readonly<Record<string, UnitProperty>> = {
+  'cpu.weight': 'CPUWeight',
+  'cpuset.cpus': 'AllowedCPUs',
+};
+
+type UnitSetting = { readonly unit: string; readonly property: UnitProperty };
+
+/** The setting of systemd's that a cgroup file is; null when systemd does not own the cgroup or has no word for it. */
+function unitSettingOf(kernel: Kernel, path: string, file: string): UnitSetting | null {
+  if (ownerOf(kernel, path) !== 'systemd' || kernel.layout.version !== 2) return null;
+  const [unit, property] = [unitAt(path), unitProperties[file]];
+  return unit !== null && property !== undefined ? { unit, property } : null;
+}
+
+/**
+ * Why a cgroup, or the threads in it (`file` absent), must be left to an owner. Through systemd's own API weights and
+ * cpusets of its units are set; there is none yet for anything else, or for other owners.
+ */
+export function ownerProblem(kernel: Kernel, path: string, file?: string): Problem | null {
   const owner = ownerOf(kernel, path);
   if (owner === 'none') return null;
-  return problem(
-    'owned',
-    `cgroup ${path} is owned by ${owner}: its own API is wanted, and this version has none for it`,
-  );
+  const setting = file === undefined ? null : unitSettingOf(kernel, path, file);
+  if (setting === null) {
+    return problem(
+      'owned',
+      `cgroup ${path} is owned by ${owner}: its own API is wanted, and this version has none for ${file ?? 'the masks of its threads'}`,
+    );
+  }
+  return kernel.units.isSet(setting.unit, setting.property)
+    ? problem(
+        'owned',
+        `${setting.unit}: somebody has set ${setting.property} at run time (systemctl set-property): left to them`,
+      )
+    : null;
 }
 
 export function problem(code: Problem['code'], message: string): Problem {
@@ -98,7 +126,7 @@ export function writeCgroupFile(kernel: Kernel, entry: UndoEntry, value: string)
   }
 }
 
-/** Applies entries one by one; a cgroup that another has replaced is not written. */
+/** Applies entries one by one, by the owner's way where there is one; a cgroup that another has replaced is not written. */
 export function applyFiles(kernel: Kernel, entries: readonly UndoEntry[]): void {
   for (const entry of entries) {
     if (heldBy(kernel, entry) === null) {
@@ -106,8 +134,46 @@ export function applyFiles(kernel: Kernel, entries: readonly UndoEntry[]): void 
         resource: entry.resource,
       });
     }
-    writeCgroupFile(kernel, entry, entry.wanted);
+    const setting = unitSettingOf(kernel, entry.key, fileOf(entry));
+    if (setting === null) {
+      writeCgroupFile(kernel, entry, entry.wanted);
+      continue;
+    }
+    kernel.units.set(setting.unit, setting.property, entry.wanted);
+    waitUntilHeld(kernel, entry, entry.wanted, unitFollowsMs);
   }
+}
+
+/** systemd answers before it writes the cgroup: for so long it is waited for, and where it may have nothing to write. */
+const unitFollowsMs = 2000;
+const unitMayFollowMs = 250;
+
+function waitUntilHeld(kernel: Kernel, entry: UndoEntry, value: string, mostMs: number): void {
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  const deadline = performance.now() + mostMs;
+  while (heldBy(kernel, entry) !== value && performance.now() < deadline)
+    Atomics.wait(pause, 0, 0, 2);
+}
+
+/** Gives values back that still are ours; those of systemd's units first by its own way. */
+export function undoFiles(kernel: Kernel, entries: readonly UndoEntry[]): UndoResult[] {
+  const ours = entries.flatMap(entry => {
+    const held = heldBy(kernel, entry);
+    const setting = unitSettingOf(kernel, entry.key, fileOf(entry));
+    return setting && (held === entry.wanted || held === entry.before) ? { entry, setting } : [];
+  });
+  if (ours.length > 0) {
+    try {
+      kernel.units.forget(ours.map(({ setting }) => [setting.unit, setting.property]));
+    } catch (error) {
+      const failed = { state: 'failed', message: describeError(error) } as const;
+      const broken = new Set(ours.map(({ entry }) => entry));
+      return entries.map(entry => (broken.has(entry) ? failed : undoFile(kernel, entry)));
+    }
+    for (const { entry } of ours) waitUntilHeld(kernel, entry, entry.before, unitMayFollowMs);
+  }
+  // What the unit's own files do not speak of, systemd leaves as it is: then the file is ours to give back.
+  return entries.map(entry => undoFile(kernel, entry));
 }
 
 export function readBackFiles(
@@ -120,7 +186,7 @@ export function readBackFiles(
   });
 }
 
-export function undoFile(kernel: Kernel, entry: UndoEntry): UndoResult {
+function undoFile(kernel: Kernel, entry: UndoEntry): UndoResult {
   const held = heldBy(kernel, entry);
   if (held === null) return { state: 'gone', message: `${entry.resource}: the cgroup is gone` };
   if (held === entry.before) return { state: 'restored', message: `${entry.resource}: ${held}` };

@@ -12,7 +12,7 @@ import {
   heldBy,
   problem,
   readBackFiles,
-  undoFile,
+  undoFiles,
 } from './cgroup-file.ts';
 import { cpusOf, isWithin, offlineProblems } from './cpus.ts';
 
@@ -46,7 +46,11 @@ export const cpusetActuator: Actuator = {
   },
   apply: (kernel, entries) => applyFiles(kernel, entries),
   readBack: readBackFiles,
-  undo: (kernel, entries) => entries.map(entry => undoFile(kernel, normal(kernel, entry))),
+  undo: (kernel, entries) =>
+    undoFiles(
+      kernel,
+      entries.map(entry => normal(kernel, entry)),
+    ),
   dryRun: move => `set cpuset.cpus of ${move.instance.id} to ${formatCpuList(cpusOf(move))}`,
 };
 

@@ -7,7 +7,7 @@ import {
   fileEntry,
   problem,
   readBackFiles,
-  undoFile,
+  undoFiles,
 } from './cgroup-file.ts';
 import { weightFile } from './weight.ts';
 
@@ -47,11 +47,11 @@ export const idleActuator: Actuator = {
       entries[i]?.kind === 'idle-weight' ? { ...answer, ours: answer.held !== null } : answer,
     ),
   undo: (kernel, entries) =>
-    entries.map(entry => {
+    entries.flatMap(entry => {
       const idle = readIdle(kernel.layout, entry.key) === true;
       return entry.kind === 'idle-weight' && idle
         ? { state: 'failed', message: `${entry.resource}: cpu.idle is still 1` }
-        : undoFile(kernel, entry);
+        : undoFiles(kernel, [entry]);
     }),
   dryRun: move => `set cpu.idle of cgroup ${move.instance.id} to ${idleOf(move) ? 1 : 0}`,
 };

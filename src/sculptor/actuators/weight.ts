@@ -8,7 +8,7 @@ import {
   fileEntry,
   problem,
   readBackFiles,
-  undoFile,
+  undoFiles,
 } from './cgroup-file.ts';
 
 /** The share of CPU time a cgroup gets among its siblings: `cpu.weight` on v2, `cpu.shares` on v1. */
@@ -41,7 +41,7 @@ export const weightActuator: Actuator = {
   }),
   apply: applyFiles,
   readBack: readBackFiles,
-  undo: (kernel, entries) => entries.map(entry => undoFile(kernel, entry)),
+  undo: (kernel, entries) => undoFiles(kernel, entries),
   dryRun: move => `set the weight of cgroup ${move.instance.id} to ${weightOf(move)}`,
 };
 

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { needsLab } from '../lab.ts';
+import { needsLab } from '../needs-lab.ts';
 import { withGuest } from './guest.ts';
 
 const guestTest = needsLab();

@@ -17,7 +17,7 @@ echo lab >/etc/hostname
 hostname lab
 : >/etc/fstab
 rm -f /etc/machine-id
-uuidgen | tr -d - >/etc/machine-id
+tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
 # The packages of the layer were unpacked, not installed: nobody made their users.
 for user in libvirt-qemu:64055 systemd-network:998 systemd-resolve:997 tss:996; do
   grep -q "^${user%:*}:" /etc/passwd || echo "${user%:*}:x:${user#*:}:${user#*:}::/:/usr/sbin/nologin" >>/etc/passwd

@@ -24,7 +24,7 @@ export type MachineFolders = { readonly lab: string; readonly run: string };
  */
 export function startQemu(options: MachineOptions, { lab, run }: MachineFolders): ChildProcess {
   const script =
-    'mkdir "$1" && mount --bind / "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"';
+    'echo "lab: begins" >&2; mkdir "$1" && mount --bind / "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"';
   const root = `${run}/root`;
   const rootless = process.getuid?.() === 0 ? [] : ['--map-root-user'];
   const own = ['unshare', '--mount', ...rootless, '--propagation', 'private'];

@@ -24,6 +24,7 @@ import { openJournal } from '../../../src/sculptor/journal.ts';
 import type { Kernel } from '../../../src/sculptor/kernel.ts';
 import { createPermission } from '../../../src/sculptor/permission.ts';
 import { createReception } from '../../../src/sculptor/reception.ts';
+import { openUnits } from '../../../src/sculptor/units.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
 
 export const hostId = 'host-1';
@@ -64,6 +65,7 @@ export function fakeHost(
         ]),
       ),
     systemd: false,
+    units: openUnits(),
   };
   const clock = steppedClock();
   const journal = openJournal(config.journal, 'boot-1');

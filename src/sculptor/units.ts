@@ -1,0 +1,86 @@
+import { execFileSync } from 'node:child_process';
+import { readdirSync, rmdirSync, unlinkSync } from 'node:fs';
+import { ActuationError, describeError } from '../contract/errors.ts';
+
+/** What of a unit is set, for the running system only. @see systemd.resource-control(5) */
+export type UnitProperty = 'CPUWeight' | 'AllowedCPUs';
+
+/** systemd, asked to change what it owns: a cgroup file written behind its back would not last. */
+export type Units = {
+  /** Whether somebody has set the property at run time already: `systemctl set-property`, with or without `--runtime`. */
+  readonly isSet: (unit: string, property: UnitProperty) => boolean;
+  /** Sets it until the next boot. The cgroup follows within moments. @throws ActuationError ACTUATION_WRITE */
+  readonly set: (unit: string, property: UnitProperty, value: string) => void;
+  /**
+   * Forgets what `set` left behind, so that what the unit's own files say holds again; what they do not speak of stays as
+   * it is in the cgroup. @throws ActuationError ACTUATION_WRITE
+   */
+  readonly forget: (
+    properties: readonly (readonly [unit: string, property: UnitProperty])[],
+  ) => void;
+};
+
+/** Where systemd keeps what was set: for units from files, of this boot and lasting, and for transient units. */
+const controlFolders = ['/run/systemd/system.control', '/run/systemd/transient'];
+const lastingFolder = '/etc/systemd/system.control';
+
+export function openUnits(): Units {
+  const systemctl = (resource: string, ...args: string[]): void => {
+    try {
+      execFileSync('systemctl', ['--no-ask-password', ...args], { timeout: 30_000, stdio: 'pipe' });
+    } catch (cause) {
+      const { stderr } = cause as { stderr?: Buffer };
+      throw new ActuationError(
+        'ACTUATION_WRITE',
+        `systemctl ${args.join(' ')}: ${stderr?.toString().trim() || describeError(cause)}`,
+        { resource },
+        cause,
+      );
+    }
+  };
+  return {
+    isSet: (unit, property) =>
+      [...controlFolders, lastingFolder].some(folder =>
+        listFolder(`${folder}/${unit}.d`).includes(fileNameOf(property)),
+      ),
+    set: (unit, property, value) =>
+      systemctl(unit, 'set-property', '--runtime', unit, `${property}=${value}`),
+    forget: properties => {
+      const removed = properties.filter(([unit, property]) => removeDropIn(unit, property));
+      if (removed.length > 0) systemctl(removed[0]?.[0] ?? '', 'daemon-reload');
+    },
+  };
+}
+
+function fileNameOf(property: UnitProperty): string {
+  return `50-${property}.conf`;
+}
+
+/** Whether there was one. */
+function removeDropIn(unit: string, property: UnitProperty): boolean {
+  const folders = controlFolders.map(folder => `${folder}/${unit}.d`);
+  const folder = folders.find(each => listFolder(each).includes(fileNameOf(property)));
+  if (folder === undefined) return false;
+  unlinkSync(`${folder}/${fileNameOf(property)}`);
+  if (listFolder(folder).length === 0) rmdirSync(folder);
+  return true;
+}
+
+function listFolder(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+/**
+ * The unit whose cgroup this is, of the system's own manager: below a unit that is no slice somebody else is in charge (a
+ * user's manager, a container). Null when it is none.
+ */
+export function unitAt(path: string): string | null {
+  const match = /^(?:\/[^/]+\.slice)*\/([^/]+\.(?:service|scope|slice))$/.exec(path);
+  // systemd puts an underscore before names that a controller's file could have.
+  return match?.[1]?.replace(/^_/, '') ?? null;
+}

@@ -1,0 +1,163 @@
+/**
+ * A walker on a chosen node, a file that does not fit, two spinners on one CPU, and a CPU that goes and comes, on the kernel
+ * it is started on; prints one JSON object (`MemoryLab`). It asserts nothing: the test outside does.
+ */
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { LivingInstance } from '../../../src/agent/instances.ts';
+import { memorySource } from '../../../src/agent/memory-source.ts';
+import { startFaultsProbe } from '../../../src/agent/probes/faults.ts';
+import { startSchedProbe } from '../../../src/agent/probes/sched.ts';
+import type { Source, SourceContext } from '../../../src/agent/source.ts';
+import { readCgroupLayout } from '../../../src/linux/cgroups.ts';
+import { loadNative } from '../../../src/linux/native.ts';
+import { hostRoots } from '../../../src/linux/roots.ts';
+import { readCpuIds } from '../../../src/linux/topology.ts';
+import { steppedClock } from '../../support/stepped-clock.ts';
+import { makeWalkerBox, type Walked, type WalkerBox } from '../../support/walker.ts';
+
+/** Series of one instance: value by metric and attributes. */
+export type Told = Readonly<Record<string, number>>;
+
+export type MemoryLab = {
+  readonly walked: Walked;
+  /** Minor faults of the walker's cgroup by the probe. */
+  readonly minorFaults: number;
+  /** 64 MB of node 1, walked on CPU 1. */
+  readonly node1: Told;
+  /** 64 MB of node 1, walked on CPU 3. */
+  readonly local: Told;
+  /** 64 MB of files, read by a cgroup that may have 32. */
+  readonly squeezed: Told;
+  /** Two spinners on one CPU for so many seconds. */
+  readonly spun: Told;
+  readonly spunSeconds: number;
+  readonly host: Told;
+  /** Faults of 16 MB walks on CPU 3: online, offline meanwhile and not followed yet, followed. */
+  readonly hotPlug: readonly number[];
+};
+
+const root = '/sys/fs/cgroup';
+writeFileSync(`${root}/cgroup.subtree_control`, '+cpu +memory +io');
+const layout = readCgroupLayout(hostRoots);
+const clock = steppedClock();
+const common = { native: loadNative(), cgroupV1: layout.version === 1, maxInstances: 1024 };
+const probe = startFaultsProbe({ ...common, onlineCpus: readCpuIds(hostRoots).online });
+const sched = startSchedProbe({ ...common, nodeOfCpu: [0, 0, 1, 1] });
+const source = memorySource.start({
+  config: { detailIntervalSeconds: 10 },
+  roots: hostRoots,
+  layout,
+  runByCpu: () => {
+    sched.readTotals();
+    return sched.readRunByCpu();
+  },
+  clock,
+} as unknown as SourceContext);
+const boxes: WalkerBox[] = [];
+try {
+  const onNode1 = box();
+  const walked = await onNode1.walk(['--mb', '64', '--node', '1'], 1);
+  const minorFaults = faultsOf(onNode1);
+  const node1 = read(source, onNode1);
+  const nearby = box();
+  await nearby.walk(['--mb', '64', '--node', '1'], 3);
+  const local = read(source, nearby);
+  const squeezed = await squeeze();
+  const { spun, spunSeconds } = await spin();
+  const hotPlug = await plug();
+  const host = told(source.host());
+  const lab: MemoryLab = {
+    walked,
+    minorFaults,
+    node1,
+    local,
+    squeezed,
+    spun,
+    spunSeconds,
+    host,
+    hotPlug,
+  };
+  console.log(JSON.stringify(lab));
+} finally {
+  for (const one of boxes) await one.end();
+  source.stop();
+  probe.stop();
+  sched.stop();
+}
+
+function box(): WalkerBox {
+  const made = makeWalkerBox({ cpu: root, memory: root });
+  boxes.push(made);
+  return made;
+}
+
+function faultsOf({ id }: WalkerBox): number {
+  return probe.readTotals().get(id)?.minor.latencyCount ?? 0;
+}
+
+/** A new life, so that it is read at once. */
+function read(source: Source, { path, id }: WalkerBox): Told {
+  const living = {
+    instance: { id: path, kind: 'cgroup', name: path },
+    path,
+    start: 1,
+    members: new Map([[id, path]]),
+    totals: { runNs: 0 },
+  } as unknown as LivingInstance;
+  source.read([living]);
+  return told(source.samples(living));
+}
+
+function told(samples: ReturnType<Source['host']>): Told {
+  return Object.fromEntries(
+    samples.map(({ metric, attributes, value }) => [
+      [metric, ...Object.values(attributes ?? {})].join(' '),
+      Number(value),
+    ]),
+  );
+}
+
+async function squeeze(): Promise<Told> {
+  const small = box();
+  writeFileSync(`${small.memory}/memory.max`, String(32 << 20));
+  writeFileSync(`${small.memory}/memory.swap.max`, '0');
+  // On the root of the outer machine, and not in this one's page cache: the compiler's library.
+  const find = ['/usr/lib', '-type', 'f', '-size', '+64M', '-print', '-quit'];
+  const file = execFileSync('find', find, { encoding: 'utf8' }).trim();
+  await small.walk(['--mb', '64', '--file', file]);
+  return read(source, small);
+}
+
+async function spin(): Promise<{ spun: Told; spunSeconds: number }> {
+  const crowded = box();
+  const began = performance.now();
+  crowded.run('taskset', '-c', '2', '/checkout/build/sculpt-workload', 'spin', '--threads', '2');
+  await sleep(4000);
+  const spun = read(source, crowded);
+  return { spun, spunSeconds: (performance.now() - began) / 1000 };
+}
+
+async function plug(): Promise<number[]> {
+  const pinned = box();
+  let before = 0;
+  const walk = async (): Promise<number> => {
+    await pinned.walk(['--mb', '16'], 3);
+    const now = faultsOf(pinned);
+    const more = now - before;
+    before = now;
+    return more;
+  };
+  const online = await walk();
+  setOnline(3, false);
+  probe.follow(readCpuIds(hostRoots).online);
+  setOnline(3, true);
+  const notFollowed = await walk();
+  probe.follow(readCpuIds(hostRoots).online);
+  return [online, notFollowed, await walk()];
+}
+
+function setOnline(cpu: number, online: boolean): void {
+  writeFileSync(`/sys/devices/system/cpu/cpu${cpu}/online`, online ? '1' : '0');
+}

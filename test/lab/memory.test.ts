@@ -1,0 +1,53 @@
+import type { MemoryLab } from './inside/memory.ts';
+import { withLab } from './lab.ts';
+import { needsLab } from './needs-lab.ts';
+
+const mb = 1 << 20;
+
+for (const kernel of ['6.1', '6.12']) {
+  needsLab(kernel)(
+    `on Debian's ${kernel}, cgroup v2 and two nodes, memory is told as the workloads have it`,
+    async t => {
+      t.timeout(400_000);
+      const lab = await withLab({ kernel }, async lab => {
+        const script = 'cd /checkout && node test/lab/inside/memory.ts';
+        return JSON.parse(await lab.run(script, { timeoutSeconds: 240 })) as MemoryLab;
+      });
+      t.log(JSON.stringify(lab));
+      const near = (got: number | undefined, wanted: number, ratio: number, what: string) =>
+        t.true(
+          Math.abs((got ?? 0) - wanted) <= wanted * ratio,
+          `${what}: ${got}, wanted ${wanted}`,
+        );
+
+      near(lab.minorFaults, lab.walked.minorFaults, 0.02, 'faults by the probe');
+      const { node1 } = lab;
+      near(node1['container.memory.paging.faults minor'], lab.walked.minorFaults, 0.02, 'faults');
+      near(node1['sculptor.memory.pages 1 anon'], 64 * mb, 0.05, 'pages on node 1');
+      t.true((node1['sculptor.memory.pages 0 anon'] ?? mb) < mb, 'pages on node 0');
+      near(node1['container.memory.usage'], 64 * mb, 0.1, 'usage');
+      // The shell ran anywhere before it was pinned.
+      t.true((node1['sculptor.memory.local'] ?? 1) < 0.2, 'far');
+      t.true((lab.local['sculptor.memory.local'] ?? 0) > 0.8, 'near');
+
+      const { squeezed } = lab;
+      t.true((squeezed['container.memory.usage'] ?? Number.NaN) <= 32 * mb);
+      const taken = (squeezed['sculptor.memory.reclaim.reclaimed direct'] ?? 0) * 4096;
+      t.true(taken > 20 * mb && taken < 80 * mb, `${taken} bytes reclaimed directly`);
+      t.true((squeezed['container.memory.paging.faults major'] ?? 0) > 1000);
+
+      // One of the two always waits for the other.
+      near(lab.spun['sculptor.pressure.time cpu some'], lab.spunSeconds, 0.25, 'CPU pressure');
+      t.true((lab.spun['sculptor.pressure.time cpu full'] ?? 1) < 0.1);
+
+      const byCgroup = kernel !== '6.1';
+      t.is('sculptor.memory.numa.hint_faults' in node1, byCgroup, 'NUMA balancing by cgroup');
+      t.true('sculptor.memory.numa.hint_faults' in lab.host);
+      t.true((lab.host['system.paging.faults minor'] ?? 0) > lab.walked.minorFaults);
+
+      const [online, notFollowed, followed] = lab.hotPlug;
+      t.true((online ?? 0) >= 4096 && (followed ?? 0) >= 4096, `${lab.hotPlug}`);
+      t.true((notFollowed ?? 4096) < 2000, `${lab.hotPlug}`);
+    },
+  );
+}

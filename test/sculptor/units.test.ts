@@ -1,0 +1,104 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import type { Move } from '../../src/contract/recommendation.ts';
+import { weightActuator } from '../../src/sculptor/actuators/weight.ts';
+import type { Kernel } from '../../src/sculptor/kernel.ts';
+import { type Units, unitAt } from '../../src/sculptor/units.ts';
+
+const service = '/system.slice/tenant.service';
+
+test('a weight of a systemd unit is set and given back through systemd', t => {
+  const { kernel, asked, weight } = stage(t);
+  const move = moveOf(service);
+  t.deepEqual(weightActuator.validate(kernel, move), []);
+  const { entries } = weightActuator.snapshot(kernel, move);
+  weightActuator.apply(kernel, entries);
+  t.is(weight(), '800');
+  t.true(weightActuator.readBack(kernel, entries)[0]?.ours);
+  const [undone] = weightActuator.undo(kernel, entries, entries);
+  t.is(undone?.state, 'restored');
+  t.is(weight(), '100');
+  t.deepEqual(asked, ['set tenant.service CPUWeight=800', 'forget tenant.service CPUWeight']);
+});
+
+test('what somebody has set at run time is left to them', t => {
+  const { kernel } = stage(t, { isSet: () => true });
+  const [problem] = weightActuator.validate(kernel, moveOf(service));
+  t.is(problem?.code, 'owned');
+  t.regex(problem?.message ?? '', /tenant\.service: somebody has set CPUWeight at run time/);
+});
+
+test('a change by somebody else meanwhile is left as it is', t => {
+  const { kernel, write, asked, weight } = stage(t);
+  const { entries } = weightActuator.snapshot(kernel, moveOf(service));
+  weightActuator.apply(kernel, entries);
+  write('300');
+  const [undone] = weightActuator.undo(kernel, entries, entries);
+  t.is(undone?.state, 'yielded');
+  t.is(weight(), '300');
+  t.false(asked.some(line => line.startsWith('forget')));
+});
+
+test('systemd that refuses is a failure that names why, and a later undo succeeds', t => {
+  let refuses = true;
+  const { kernel, weight } = stage(t, {
+    forget: () => {
+      if (refuses) throw new Error('Failed to reload daemon: refused');
+    },
+  });
+  const { entries } = weightActuator.snapshot(kernel, moveOf(service));
+  weightActuator.apply(kernel, entries);
+  const [failed] = weightActuator.undo(kernel, entries, entries);
+  t.is(failed?.state, 'failed');
+  t.regex(failed?.message ?? '', /refused/);
+  refuses = false;
+  t.is(weightActuator.undo(kernel, entries, entries)[0]?.state, 'restored');
+  t.is(weight(), '100');
+});
+
+test('only units of the system’s own manager are found', t => {
+  t.is(unitAt('/tenant.service'), 'tenant.service');
+  t.is(unitAt('/a.slice/a-b.slice/x.scope'), 'x.scope');
+  t.is(unitAt('/system.slice/_cpu.service'), 'cpu.service');
+  t.is(unitAt('/user.slice/user-0.slice/user@0.service/app.slice/x.service'), null);
+  t.is(unitAt('/system.slice/docker.service/abc'), null);
+});
+
+/** One unit on a tree of its own, and a systemd that writes its cgroup as the real one does. */
+function stage(t: ExecutionContext, change: Partial<Units> = {}) {
+  const folder = mkdtempSync(join(tmpdir(), 'sculptor-units-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const cgroup = join(folder, service);
+  mkdirSync(cgroup, { recursive: true });
+  const write = (value: string) => writeFileSync(join(cgroup, 'cpu.weight'), `${value}\n`);
+  write('100');
+  const asked: string[] = [];
+  const units: Units = {
+    isSet: () => false,
+    set: (unit, property, value) => {
+      asked.push(`set ${unit} ${property}=${value}`);
+      write(value);
+    },
+    forget: properties => {
+      for (const [unit, property] of properties) asked.push(`forget ${unit} ${property}`);
+      write('100');
+    },
+    ...change,
+  };
+  const kernel: Kernel = {
+    roots: { proc: join(folder, 'proc'), sys: join(folder, 'sys'), cgroup: folder },
+    layout: { version: 2, cpu: folder, cpuset: folder },
+    native: { getAffinity: () => [], setAffinity: () => new Int32Array() },
+    ownMasks: () => new Map(),
+    systemd: true,
+    units,
+  };
+  const weight = () => readFileSync(join(cgroup, 'cpu.weight'), 'utf8').trim();
+  return { kernel, asked, write, weight };
+}
+
+function moveOf(id: string): Move {
+  return { instance: { id, kind: 'cgroup', name: id }, tasks: [], set: { weight: 800 } };
+}
