@@ -6,20 +6,12 @@ import {
   type MemoryHierarchy,
   type NodePages,
   readCgroupMemory,
-  readHostCounts,
   readNodePages,
 } from '../linux/memory.ts';
-import {
-  type Pressure,
-  type PressureResource,
-  pressureResources,
-  readCgroupPressure,
-  readHostPressure,
-} from '../linux/pressure.ts';
+import { pressuresBy, readCgroupPressure } from '../linux/pressure.ts';
 import { listFolder } from '../linux/read-file.ts';
-import type { Roots } from '../linux/roots.ts';
 import { readNodeOfCpu } from '../linux/topology.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import { createHostMemory } from './host-memory.ts';
 import type { LivingInstance } from './instances.ts';
 import { createLocality } from './locality.ts';
 import {
@@ -52,7 +44,7 @@ export const memorySource: SourceKind = {
   },
 };
 
-/** One reading of one instance, and since when its counters count (seconds since the epoch). */
+/** One reading of one instance. */
 type Reading = Counted & {
   readonly memory: CgroupMemory;
   readonly pages: NodePages | null;
@@ -67,7 +59,7 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
   const since = new WeakMap<LivingInstance, number>();
   // What these have counted was before this source; what comes later is counted from its beginning.
   const old = new Set(walkCgroups(layout).paths.keys());
-  const host = createHostCounts(roots, severalNodes);
+  const host = createHostMemory(roots, severalNodes);
   const locality = createLocality();
 
   const take = (living: LivingInstance): void => {
@@ -128,40 +120,6 @@ function readInstance(
     pressure:
       layout.version === 1
         ? new Map()
-        : readAll(resource => readCgroupPressure(cgroupFolder(layout.cpu, path), resource)),
-  };
-}
-
-function readAll(
-  read: (resource: PressureResource) => Pressure | null,
-): Map<PressureResource, Pressure> {
-  return new Map(
-    pressureResources.flatMap(resource => {
-      const pressure = read(resource);
-      return pressure === null ? [] : [[resource, pressure]];
-    }),
-  );
-}
-
-/** The host's own counts since now. */
-function createHostCounts(
-  roots: Roots,
-  severalNodes: boolean,
-): { read: () => void; samples: () => Omit<Sample, 'start'>[] } {
-  const series = counterSeries('system.paging.faults', severalNodes);
-  const take = (): Counted => ({
-    counts: readHostCounts(roots),
-    pressure: readAll(resource => readHostPressure(roots, resource)),
-  });
-  let now = take();
-  const before = countersOf(series, now);
-  return {
-    read: () => {
-      now = take();
-    },
-    samples: () => {
-      const sums = countersOf(series, now).map((count, i) => count - (before[i] ?? 0));
-      return counterSamples(series, now, sums);
-    },
+        : pressuresBy(resource => readCgroupPressure(cgroupFolder(layout.cpu, path), resource)),
   };
 }

@@ -17,6 +17,18 @@ export function readCgroupPressure(folder: string, resource: PressureResource): 
   return parsePressure(readText(`${folder}/${resource}.pressure`));
 }
 
+/** By resource, of those that the kernel tells of. */
+export function pressuresBy(
+  read: (resource: PressureResource) => Pressure | null,
+): Map<PressureResource, Pressure> {
+  return new Map(
+    pressureResources.flatMap(resource => {
+      const pressure = read(resource);
+      return pressure === null ? [] : [[resource, pressure]];
+    }),
+  );
+}
+
 /** @see Documentation/accounting/psi.rst: `total` is in µs; before 5.13 `cpu` has no `full`. */
 function parsePressure(text: string | null): Pressure | null {
   const some = /^some .*total=(\d+)$/m.exec(text ?? '')?.[1];
