@@ -18,23 +18,22 @@ uint64_t now_ns(void) {
 }
 
 void usage_error(const char *message) {
-  fprintf(
-      stderr,
-      "sculpt-workload: %s\n"
-      "usage: sculpt-workload latency [--period-us 1000] [--burn-us 300] [--raw FILE]\n"
-      "       sculpt-workload spin [--threads 1]\n"
-      "       sculpt-workload threads [--count 1000]\n"
-      "       sculpt-workload convoy [--threads 4]\n"
-      "       sculpt-workload vfork\n"
-      "       sculpt-workload walk [--mb 64] [--node N] [--file FILE]\n"
-      "latency: sleeps a period, notes how late it woke, burns; a line \"mark NAME\" on "
-      "standard input\n"
-      "         answers one JSON line about the samples since the last mark and appends them "
-      "to FILE\n"
-      "walk: touches each page of so much memory (of memory node N; or of FILE, which is dropped "
-      "from the page\n"
-      "      cache before), answers one JSON line with its faults, and stays\n",
-      message);
+  fprintf(stderr,
+          "sculpt-workload: %s\n"
+          "usage: sculpt-workload latency [--period-us 1000] [--burn-us 300] [--raw FILE]\n"
+          "       sculpt-workload spin [--threads 1]\n"
+          "       sculpt-workload threads [--count 1000]\n"
+          "       sculpt-workload convoy [--threads 4]\n"
+          "       sculpt-workload vfork\n"
+          "       sculpt-workload walk [--mb 64] [--node N] [--huge | --file FILE]\n"
+          "latency: sleeps a period, notes how late it woke, burns; a line \"mark NAME\" on "
+          "standard input\n"
+          "         answers one JSON line about the samples since the last mark and appends them "
+          "to FILE\n"
+          "walk: touches each page of so much memory (of memory node N; of huge pages; or of FILE, "
+          "which is dropped\n"
+          "      from the page cache before), answers one JSON line with its faults, and stays\n",
+          message);
   exit(2);
 }
 
@@ -66,9 +65,11 @@ int main(int argc, char **argv) {
                                           {"mb", required_argument, NULL, 'm'},
                                           {"node", required_argument, NULL, 'n'},
                                           {"file", required_argument, NULL, 'f'},
+                                          {"huge", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
   long period_us = 1000, burn_us = 300, threads = 1, count = 1000, mb = 64, node = -1;
   const char *raw_path = NULL, *file = NULL;
+  bool huge = false;
   int option;
   while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
     switch (option) {
@@ -96,6 +97,9 @@ int main(int argc, char **argv) {
       case 'f':
         file = optarg;
         break;
+      case 'h':
+        huge = true;
+        break;
       default:
         usage_error("unknown option");
     }
@@ -109,6 +113,6 @@ int main(int argc, char **argv) {
   if (strcmp(mode, "threads") == 0) return run_threads((int)count);
   if (strcmp(mode, "convoy") == 0) return run_convoy((int)threads);
   if (strcmp(mode, "vfork") == 0) return run_vfork();
-  if (strcmp(mode, "walk") == 0) return run_walk((size_t)mb << 20, (int)node, file);
+  if (strcmp(mode, "walk") == 0) return run_walk((size_t)mb << 20, (int)node, huge, file);
   usage_error("wanted the mode latency, spin, threads, convoy, vfork or walk");
 }

@@ -25,8 +25,9 @@ static int bind_to(int node) {
   return (int)syscall(SYS_set_mempolicy, MPOL_BIND, mask, 8 * sizeof mask);
 }
 
-static char *map_anonymous(size_t bytes) {
-  char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+static char *map_anonymous(size_t bytes, bool huge) {
+  int flags = MAP_PRIVATE | MAP_ANONYMOUS | (huge ? MAP_HUGETLB : 0);
+  char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
   // One fault for each page.
   if (memory != MAP_FAILED) madvise(memory, bytes, MADV_NOHUGEPAGE);
   return memory;
@@ -44,9 +45,9 @@ static char *map_cold(const char *path, size_t bytes) {
   return memory;
 }
 
-int run_walk(size_t bytes, int node, const char *path) {
+int run_walk(size_t bytes, int node, bool huge, const char *path) {
   if (node >= 0 && bind_to(node) != 0) return fail("--node");
-  volatile char *memory = path ? map_cold(path, bytes) : map_anonymous(bytes);
+  volatile char *memory = path ? map_cold(path, bytes) : map_anonymous(bytes, huge);
   if (memory == MAP_FAILED) return fail(path ? path : "mmap");
   size_t page = (size_t)sysconf(_SC_PAGESIZE);
   uint64_t began = now_ns();

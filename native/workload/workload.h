@@ -2,6 +2,7 @@
 #ifndef SCULPT_WORKLOAD_H
 #define SCULPT_WORKLOAD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,6 @@ int run_spin(int threads);
 int run_threads(int count);
 int run_convoy(int threads);
 int run_vfork(void);
-int run_walk(size_t bytes, int node, const char *path);
+int run_walk(size_t bytes, int node, bool huge, const char *path);
 
 #endif

@@ -6,6 +6,7 @@ import {
   type MemoryHierarchy,
   type NodePages,
   readCgroupMemory,
+  readHugePageSizes,
   readNodePages,
 } from '../linux/memory.ts';
 import { pressuresBy, readCgroupPressure } from '../linux/pressure.ts';
@@ -61,10 +62,11 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
   const old = new Set(walkCgroups(layout).paths.keys());
   const host = createHostMemory(roots, severalNodes);
   const locality = createLocality();
+  let hugePages: readonly string[] = [];
 
   const take = (living: LivingInstance): void => {
     const id = cgroupIdOf(layout, living.path);
-    const reading = id === null ? null : readInstance(hierarchy, layout, living);
+    const reading = id === null ? null : readInstance(hierarchy, layout, living, hugePages);
     if (id === null || reading === null) return;
     const counters = countersOf(series, reading);
     const anew = tally.knows(id) || !old.has(id);
@@ -79,6 +81,7 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
     name: 'memory',
     read: living => {
       host.read();
+      hugePages = readHugePageSizes(roots);
       if (severalNodes) locality.read(living, runByCpu(), readNodeOfCpu(roots));
       turns.next(living);
     },
@@ -109,6 +112,7 @@ function readInstance(
   hierarchy: MemoryHierarchy,
   layout: CgroupLayout,
   { path, instance }: LivingInstance,
+  hugePages: readonly string[],
 ): Reading | null {
   const isVm = instance.kind === 'vm';
   const memory = readCgroupMemory(hierarchy, path, isVm);
@@ -116,7 +120,7 @@ function readInstance(
   return {
     memory,
     counts: memory.counts,
-    pages: readNodePages(hierarchy, path, isVm),
+    pages: readNodePages(hierarchy, path, isVm, hugePages),
     pressure:
       layout.version === 1
         ? new Map()

@@ -133,7 +133,7 @@ export const metrics = {
   'sculptor.memory.pages': gauge(
     'By',
     'instance',
-    'Its pages on each memory node, by kind (anon, file).',
+    'Its pages on each memory node, by kind (anon, file, hugetlb; cgroup v1: mlocked ones as unevictable).',
   ),
   'sculptor.memory.local': gauge(
     '1',

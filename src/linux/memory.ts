@@ -1,12 +1,20 @@
 import { cgroupFolder, findHierarchies } from './cgroups.ts';
-import { readNumber, readText } from './read-file.ts';
+import { listFolder, readNumber, readText } from './read-file.ts';
 import type { Roots } from './roots.ts';
 
 /** The hierarchy that has the memory controller: a tree of its own on v1, whatever the cpu controller is on. */
-export type MemoryHierarchy = { readonly version: 1 | 2; readonly root: string };
+export type MemoryHierarchy = {
+  readonly version: 1 | 2;
+  readonly root: string;
+  /** Folder of the hierarchy that counts pages of hugetlbfs, which the memory controller does not; null: none does. */
+  readonly hugetlb: string | null;
+};
 
-/** Kinds of pages; on v1 `unevictable` (mlocked) ones are none of the other two, on v2 they are among them. */
-export type PageKind = 'anon' | 'file' | 'unevictable';
+/**
+ * Kinds of pages. On v1 `unevictable` (mlocked) ones are none of the first two, on v2 they are among them. `hugetlb`: of
+ * hugetlbfs, as many VMs have their memory.
+ */
+export type PageKind = 'anon' | 'file' | 'unevictable' | 'hugetlb';
 
 /** What the kernel has counted since the cgroup was made; null where this kernel, or cgroup v1, does not count it. */
 export type MemoryCounts = {
@@ -38,10 +46,24 @@ export type NodePages = ReadonlyMap<PageKind, ReadonlyMap<number, number>>;
 export function findMemoryHierarchy(roots: Roots): MemoryHierarchy | null {
   const { v1, v2 } = findHierarchies(roots);
   const own = v1('memory');
-  if (own !== null) return { version: 1, root: own };
+  if (own !== null) return { version: 1, root: own, hugetlb: v1('hugetlb') };
   if (v2 === null) return null;
   const controllers = readText(`${v2}/cgroup.controllers`)?.split(' ') ?? [];
-  return controllers.includes('memory') ? { version: 2, root: v2 } : null;
+  if (!controllers.includes('memory')) return null;
+  return { version: 2, root: v2, hugetlb: controllers.includes('hugetlb') ? v2 : null };
+}
+
+/** Sizes of huge pages of which this host has some, as the hugetlb controller names them: `2MB`, `1GB`. */
+export function readHugePageSizes(roots: Roots): string[] {
+  const base = `${roots.sys}/kernel/mm/hugepages`;
+  return listFolder(base).flatMap(name => {
+    const kilobytes = Number(/^hugepages-(\d+)kB$/.exec(name)?.[1]);
+    const some = readNumber(`${base}/${name}/nr_hugepages`) ?? 0;
+    if (!Number.isInteger(kilobytes) || some === 0) return [];
+    const [gigabytes, megabytes] = [kilobytes / 2 ** 20, kilobytes / 2 ** 10];
+    if (gigabytes >= 1) return [`${gigabytes}GB`];
+    return megabytes >= 1 ? [`${megabytes}MB`] : [`${kilobytes}KB`];
+  });
 }
 
 /**
@@ -129,11 +151,15 @@ function fieldsOf(text: string): Field {
   };
 }
 
-/** Where a cgroup's pages are, in bytes; null as `readCgroupMemory`. Read from counters: nobody's mmap lock is taken. */
+/**
+ * Where a cgroup's pages are, in bytes; null as `readCgroupMemory`. Read from counters: nobody's mmap lock is taken.
+ * `hugePages`: sizes as `readHugePageSizes`.
+ */
 export function readNodePages(
-  { version, root }: MemoryHierarchy,
+  { version, root, hugetlb }: MemoryHierarchy,
   path: string,
   withBelow: boolean,
+  hugePages: readonly string[] = [],
 ): NodePages | null {
   if (version === 2 && path === '/') return null;
   const text = readText(`${cgroupFolder(root, path)}/memory.numa_stat`);
@@ -147,12 +173,29 @@ export function readNodePages(
   for (const line of text.split('\n')) {
     const kind = kinds.find(one => line.startsWith(`${prefix}${one}${version === 2 ? ' ' : '='}`));
     if (!kind) continue;
-    const nodes = new Map<number, number>();
-    for (const [, node, count] of line.matchAll(/ N(\d+)=(\d+)/g))
-      nodes.set(Number(node), Number(count) * unitBytes);
-    pages.set(kind, nodes);
+    addNodes(pages, kind, line, unitBytes);
+  }
+  for (const size of hugePages) {
+    if (hugetlb === null) break;
+    const file = `${cgroupFolder(hugetlb, path)}/hugetlb.${size}.numa_stat`;
+    const lines = readText(file)?.split('\n') ?? [];
+    const line = lines.find(one => one.startsWith(`${prefix}total=`));
+    if (line !== undefined) addNodes(pages, 'hugetlb', line, 1);
   }
   return pages;
+}
+
+/** Adds what a line of a `numa_stat` says of each node (`total=5 N0=2 N1=3`). */
+function addNodes(
+  pages: Map<PageKind, Map<number, number>>,
+  kind: PageKind,
+  line: string,
+  unitBytes: number,
+): void {
+  const nodes = pages.get(kind) ?? new Map<number, number>();
+  for (const [, node, count] of line.matchAll(/ N(\d+)=(\d+)/g))
+    nodes.set(Number(node), (nodes.get(Number(node)) ?? 0) + Number(count) * unitBytes);
+  pages.set(kind, nodes);
 }
 
 /** The same counts of the host as a whole, since boot. */

@@ -11,7 +11,7 @@ import {
   readQuotaCores,
   readWeight,
 } from './cgroups.ts';
-import { type MemoryHierarchy, readNodePages } from './memory.ts';
+import { type MemoryHierarchy, readHugePageSizes, readNodePages } from './memory.ts';
 import type { OwnMask } from './own-masks.ts';
 import { readTaskCgroups, readTaskStat, readTaskStatus } from './procfs.ts';
 import type { Roots } from './roots.ts';
@@ -102,10 +102,12 @@ export function readPlacement(
 }
 
 function readBytesByNode(
-  { memory }: PlacementReader,
+  { memory, roots }: PlacementReader,
   { path, instance }: Place,
 ): Pick<Placement, 'bytesByNode'> {
-  const pages = memory ? readNodePages(memory, path, instance.kind === 'vm') : null;
+  const pages = memory
+    ? readNodePages(memory, path, instance.kind === 'vm', readHugePageSizes(roots))
+    : null;
   if (pages === null) return {};
   const bytesByNode: Record<string, number> = {};
   for (const nodes of pages.values())

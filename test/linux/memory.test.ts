@@ -4,6 +4,7 @@ import {
   type MemoryHierarchy,
   readCgroupMemory,
   readHostCounts,
+  readHugePageSizes,
   readNodePages,
 } from '../../src/linux/memory.ts';
 import { makeTree, mounts, type Tree } from './tree.ts';
@@ -171,6 +172,39 @@ test('on v1 the cgroups below count where they are asked for, and pages are of 4
       [1, 0],
     ]),
   );
+});
+
+test('pages of hugetlbfs are counted by another controller, and of sizes that the host has', t => {
+  const files = {
+    'sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages': '64',
+    'sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages': '1',
+    'sys/kernel/mm/hugepages/hugepages-64kB/nr_hugepages': '0',
+  };
+  const v2 = makeTree(t, {
+    ...files,
+    'proc/self/mountinfo': mounts.v2,
+    'cgroup/cgroup.controllers': 'memory hugetlb',
+    'cgroup/a/memory.numa_stat': 'anon N0=4096 N1=0',
+    'cgroup/a/hugetlb.2MB.numa_stat': 'total=6291456 N0=2097152 N1=4194304',
+    'cgroup/a/hugetlb.1GB.numa_stat': 'total=1073741824 N0=0 N1=1073741824',
+  });
+  const sizes = readHugePageSizes(v2);
+  t.deepEqual([...sizes].sort(), ['1GB', '2MB']);
+  const huge = new Map([
+    [0, 2097152],
+    [1, 4194304 + 1073741824],
+  ]);
+  t.deepEqual(readNodePages(hierarchyOf(v2), '/a', true, sizes)?.get('hugetlb'), huge);
+  t.false(readNodePages(hierarchyOf(v2), '/a', true)?.has('hugetlb'));
+  const v1 = makeTree(t, {
+    'proc/self/mountinfo': `${mounts.v1}\n30 23 0:26 / /sys/fs/cgroup/hugetlb rw - cgroup cgroup rw,hugetlb`,
+    'cgroup/memory/a/memory.numa_stat': 'anon=1 N0=1',
+    'cgroup/hugetlb/a/hugetlb.2MB.numa_stat':
+      'total=2097152 N0=2097152\nhierarchical_total=4194304 N0=4194304',
+  });
+  const pages = (withBelow: boolean) =>
+    readNodePages(hierarchyOf(v1), '/a', withBelow, ['2MB'])?.get('hugetlb')?.get(0);
+  t.deepEqual([pages(false), pages(true)], [2097152, 4194304]);
 });
 
 test('without the memory controller there is no hierarchy', t => {
