@@ -11,6 +11,7 @@
  */
 #include "include/blocked.bpf.h"
 #include "include/charging.bpf.h"
+#include "include/preemptors.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -89,7 +90,7 @@ static __always_inline void leave_cpu(struct task_struct *task, bool still_runna
 		charge_modes(task, state, totals);
 }
 
-static __always_inline void enter_cpu(struct task_struct *task, __u64 now)
+static __always_inline void enter_cpu(struct task_struct *task, __u64 cgroup_id, __u64 now)
 {
 	struct task_state *state = state_of(task);
 	struct instance_totals *totals;
@@ -101,10 +102,12 @@ static __always_inline void enter_cpu(struct task_struct *task, __u64 now)
 	/* It ran elsewhere by what was seen. */
 	if (is_run(stamp))
 		count(lost_switch);
-	totals = totals_of(task);
+	totals = totals_by_id(cgroup_id);
 	end_sleep(state, totals, is_wait(stamp), now);
 	if (!is_wait(stamp))
 		return;
+	if (with_preemptors)
+		end_preemption(state, cgroup_id, now);
 	charge(task, state, totals, stamp, now, false);
 	if (totals)
 		record_latency(state, totals, now);
@@ -114,13 +117,16 @@ static __always_inline void enter_cpu(struct task_struct *task, __u64 now)
 SEC("tp_btf/sched_switch")
 int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)
 {
-	__u64 now = bpf_ktime_get_ns();
+	__u64 now = bpf_ktime_get_ns(), cgroup_id;
 
 	count(events);
 	if (prev->pid)
 		leave_cpu(prev, preempt || prev_state == 0, prev_state, now);
+	cgroup_id = next->pid ? cgroup_of(next) : NOBODY;
 	if (next->pid)
-		enter_cpu(next, now);
+		enter_cpu(next, cgroup_id, now);
+	if (with_preemptors)
+		begin_slice(cgroup_id, now);
 	return 0;
 }
 
@@ -154,6 +160,8 @@ int BPF_PROG(sched_migrate_task, struct task_struct *task, int destination)
 	stamp = state->stamp;
 	if (!is_wait(stamp))
 		return 0;
+	if (with_preemptors)
+		continue_preemption(task, state);
 	now = bpf_ktime_get_ns();
 	if (__sync_val_compare_and_swap(&state->stamp, stamp, now | WAITING) == stamp)
 		charge(task, state, totals, stamp, now, is_throttled(task));

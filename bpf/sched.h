@@ -40,6 +40,12 @@ struct instance_totals {
 	__u64 slots[LATENCY_SLOTS];
 };
 
+/* Key of what tasks of one cgroup waited while those of another ran. */
+struct pair {
+	__u64 waiter;
+	__u64 preemptor;
+};
+
 /* One task whose totals have changed, as the `dump` iterator writes it. */
 struct task_record {
 	__u64 cgroup_id;
@@ -67,6 +73,8 @@ struct probe_stats {
 	__u64 lost_instance_memory;
 	/* A task was found where no switch that was seen had put it: what it did since is not charged. */
 	__u64 lost_switch;
+	/* A wait could not be charged to who ran meanwhile: the map of pairs is full, or there was no memory. */
+	__u64 lost_pair;
 };
 
 #endif

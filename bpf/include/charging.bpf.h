@@ -13,6 +13,7 @@ static __always_inline void begin_wait(struct task_struct *task, struct task_sta
 
 	state->wait_began_ns = now;
 	state->wait_throttled_ns = 0;
+	state->preempted_from_ns = now;
 	state->throttled_queue = (__u64)queue;
 	state->throttled_base_ns = throttled_time_now(queue);
 }

@@ -5,6 +5,7 @@
 
 #include "blocked.bpf.h"
 #include "charging.bpf.h"
+#include "preemptors.bpf.h"
 
 /*
  * Charges what is open up to now, and only what task_struct bears out: a kernel may withhold switches from BPF (one was
@@ -48,8 +49,8 @@ static __noinline bool write_record(struct seq_file *out, const struct task_reco
 }
 
 /*
- * What is charged at long intervals only: sleeps, user and kernel time. A sleeper whose last switch was not shown has a
- * stamp left, which is no time that it ran or waited.
+ * What is charged at long intervals only: sleeps, whom a wait is for, user and kernel time. A sleeper whose last switch
+ * was not shown has a stamp left, which is no time that it ran or waited.
  */
 static __always_inline void charge_slow(struct task_struct *task, struct task_state *state)
 {
@@ -60,6 +61,8 @@ static __always_inline void charge_slow(struct task_struct *task, struct task_st
 	    __sync_val_compare_and_swap(&state->stamp, stamp, NOTHING_OPEN) == stamp)
 		count(lost_switch);
 	charge_open_sleep(task, state);
+	if (with_preemptors && is_wait(state->stamp))
+		continue_preemption(task, state);
 	if (task->utime + task->stime == state->charged_user_ns + state->charged_kernel_ns)
 		return;
 	totals = totals_of(task);

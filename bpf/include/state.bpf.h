@@ -31,6 +31,8 @@ struct task_state {
 	__u64 wait_began_ns;
 	/* Throttled part of the present wait. */
 	__u64 wait_throttled_ns;
+	/* From when on the present wait was not yet charged to who ran meanwhile; 0: nothing is open. */
+	__u64 preempted_from_ns;
 	/* The run queue whose account of throttled time is followed, and how far of it has been charged. */
 	__u64 throttled_queue;
 	__u64 throttled_base_ns;
@@ -99,9 +101,8 @@ static __always_inline struct task_state *state_of(struct task_struct *task)
 	return state;
 }
 
-static __always_inline struct instance_totals *totals_of(struct task_struct *task)
+static __always_inline struct instance_totals *totals_by_id(__u64 id)
 {
-	__u64 id = cgroup_of(task);
 	struct instance_totals *totals = bpf_map_lookup_elem(&instances, &id);
 	long error;
 
@@ -116,6 +117,11 @@ static __always_inline struct instance_totals *totals_of(struct task_struct *tas
 	else
 		count(lost_instance_memory);
 	return NULL;
+}
+
+static __always_inline struct instance_totals *totals_of(struct task_struct *task)
+{
+	return totals_by_id(cgroup_of(task));
 }
 
 #endif

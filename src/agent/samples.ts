@@ -5,6 +5,7 @@ import type { Sample } from '../otlp/metric-data.ts';
 import type { Counters } from './counters.ts';
 import type { HotTask } from './hot-tasks.ts';
 import type { LivingInstance } from './instances.ts';
+import type { PreemptorWait } from './preemptors.ts';
 import { explicitHistogram, exponentialHistogram } from './probes/latency.ts';
 import { blockedReasons, latenciesOf, word } from './probes/sched-layout.ts';
 
@@ -89,6 +90,16 @@ export function detailSamples(
     of('sculptor.cpu.migrations', word(counters, 'migrations')),
     of('sculptor.cpu.node_migrations', word(counters, 'nodeMigrations')),
   ];
+}
+
+/** `waits`: of one life, by whom its tasks waited for. */
+export function preemptorSamples(waits: readonly PreemptorWait[], start: number): Sample[] {
+  return waits.map(({ preemptor, ns }) => ({
+    metric: 'sculptor.runqueue.wait.by_preemptor',
+    attributes: { [attr.preemptor]: preemptor },
+    start,
+    value: ns / 1e9,
+  }));
 }
 
 function byReason(

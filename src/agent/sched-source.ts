@@ -3,15 +3,16 @@ import type { Sample } from '../otlp/metric-data.ts';
 import type { Counters } from './counters.ts';
 import type { HotTask } from './hot-tasks.ts';
 import type { LivingInstance } from './instances.ts';
+import { createPreemptors } from './preemptors.ts';
 import type { SchedProbe } from './probes/sched.ts';
 import { counterWords, type TaskTotals, word } from './probes/sched-layout.ts';
-import { detailSamples, type ModeTimes, taskSamples } from './samples.ts';
+import { detailSamples, type ModeTimes, preemptorSamples, taskSamples } from './samples.ts';
 import type { Source } from './source.ts';
 import { createTally } from './tally.ts';
 
 /** What the scheduler's probe knows beside the totals: details of the instances, and the hottest tasks. */
 export function createSchedSource(options: {
-  readonly probe: Pick<SchedProbe, 'readDetails' | 'detailsOf'>;
+  readonly probe: Pick<SchedProbe, 'readDetails' | 'detailsOf' | 'readPairs'>;
   /** Of the tasks that have changed, those that get series of their own. */
   readonly hottest: (
     changed: readonly TaskTotals[],
@@ -22,6 +23,8 @@ export function createSchedSource(options: {
   const { probe, hottest, histograms } = options;
   const tally = createTally(counterWords);
   const modes = new WeakMap<LivingInstance, Modes>();
+  const preemptors = createPreemptors();
+  let lives = new Map<number, LivingInstance>();
   let tasks = new Map<LivingInstance, Sample[]>();
 
   const take = (living: LivingInstance): void => {
@@ -32,7 +35,7 @@ export function createSchedSource(options: {
     name: 'sched',
     read: living => {
       const details = probe.readDetails();
-      const lives = new Map<number, LivingInstance>();
+      lives = new Map();
       for (const one of living) {
         for (const id of one.members.keys()) {
           lives.set(id, one);
@@ -41,6 +44,7 @@ export function createSchedSource(options: {
         }
         take(one);
       }
+      preemptors.take(details.pairs, lives);
       tasks = new Map();
       for (const task of hottest(details.tasks, lives)) {
         const one = lives.get(task.cgroupId);
@@ -49,11 +53,14 @@ export function createSchedSource(options: {
     },
     samples: living => [
       ...detailSamples(tally.of(living), modes.get(living) ?? noModes, living.start, histograms),
+      ...preemptorSamples(preemptors.of(living, word(tally.of(living), 'waitNs')), living.start),
       ...(tasks.get(living) ?? []),
     ],
     host: () => [],
     lost: () => ({}),
     forget: gone => {
+      preemptors.take(probe.readPairs(), { get: id => gone.get(id) ?? lives.get(id) });
+      preemptors.forget(gone);
       for (const [id, living] of gone) {
         const counters = living && probe.detailsOf(id);
         if (!living || !counters) continue;

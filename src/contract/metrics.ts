@@ -28,6 +28,7 @@ export const attr = {
   reclaimer: 'sculptor.memory.reclaimer',
   pressureResource: 'sculptor.pressure.resource',
   pressureKind: 'sculptor.pressure.kind',
+  preemptor: 'sculptor.preemptor',
   switchType: 'process.context_switch.type',
   reason: 'sculptor.reason',
   source: 'sculptor.agent.source',
@@ -79,6 +80,11 @@ export const metrics = {
     's',
     'instance',
     'From runnable to running, each time a task got a CPU (throttled time taken off).',
+  ),
+  'sculptor.runqueue.wait.by_preemptor': counter(
+    's',
+    'instance',
+    'sculptor.runqueue.wait by the instance that ran on the CPU meanwhile: the 5 largest of late by id (the instance itself is one where its own tasks wait for each other), `other`, and `none` (the CPU was idle and woke). A neighbour counts while it is among the 5. Never to be added to sculptor.runqueue.wait.',
   ),
   'sculptor.cpu.time': counter(
     's',

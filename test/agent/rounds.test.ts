@@ -53,7 +53,11 @@ function stage(
     say: () => undefined,
   });
   const sched = createSchedSource({
-    probe: { readDetails: () => ({ instances: new Map(), tasks }), detailsOf: () => null },
+    probe: {
+      readDetails: () => ({ instances: new Map(), pairs: [], tasks }),
+      detailsOf: () => null,
+      readPairs: () => [],
+    },
     hottest: changed => hot.take(changed, vcpus.all()),
     histograms: config.histograms,
   });
@@ -90,6 +94,7 @@ function stage(
           task_storage: 0,
           instance_map_full: 3,
           instance_memory: 0,
+          pair: 0,
           unseen_switch: 0,
           recursion: 0,
           sched_failed_reads: 0,
@@ -429,6 +434,7 @@ test('what was lost is told by reason, with zeros for what never happened', asyn
     task_storage: 0,
     instance_map_full: 3,
     instance_memory: 0,
+    pair: 0,
     unseen_switch: 0,
     recursion: 0,
     sched_failed_reads: 0,

@@ -1,6 +1,6 @@
 import type { BpfObject } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
-import type { Counters } from '../counters.ts';
+import type { Counters, PairWait } from '../counters.ts';
 import { type Latencies, latencySlots, uint64 } from './latency.ts';
 
 /** What is read of each cgroup every time: totals over all CPUs since it was first seen; ns. */
@@ -62,13 +62,15 @@ export const layout = {
     comm: 112,
     bytes: 128,
   },
+  pair: { waiter: 0, preemptor: 8, bytes: 16 },
   stats: {
     events: 0,
     lostTaskStorage: 8,
     lostInstanceFull: 16,
     lostInstanceMemory: 24,
     lostSwitch: 32,
-    bytes: 40,
+    lostPair: 40,
+    bytes: 48,
   },
 } as const;
 
@@ -114,6 +116,21 @@ export function decodeTotals(map: WholeMap): Map<number, SchedTotals> {
 /** The same of all that is counted. */
 export function decodeCounters(map: WholeMap): Map<number, Counters> {
   return decodeEntries(map, (view, from) => sumOfCpus(view, from, map.cpus));
+}
+
+/** What was waited for whom, over all CPUs. */
+export function decodePairs({ keys, values, cpus, count, valueSize }: WholeMap): PairWait[] {
+  const { waiter, preemptor, bytes } = layout.pair;
+  const [key, value] = [viewOf(keys), viewOf(values)];
+  return Array.from({ length: count }, (_, entry) => {
+    let ns = 0;
+    for (let cpu = 0; cpu < cpus; cpu += 1) ns += uint64(value, (entry * cpus + cpu) * valueSize);
+    return {
+      waiter: uint64(key, entry * bytes + waiter),
+      preemptor: uint64(key, entry * bytes + preemptor),
+      ns,
+    };
+  });
 }
 
 /** `[cpu]` ns that each cgroup ran there. */

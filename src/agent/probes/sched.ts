@@ -1,8 +1,9 @@
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
-import type { Counters } from '../counters.ts';
+import type { Counters, PairWait } from '../counters.ts';
 import { uint64 } from './latency.ts';
 import {
   decodeCounters,
+  decodePairs,
   decodeRunByCpu,
   decodeTasks,
   decodeTotals,
@@ -21,6 +22,8 @@ export type LostReason =
   | 'instance_map_full'
   /** No memory for one more instance: likewise. */
   | 'instance_memory'
+  /** Charged to nobody who ran meanwhile: no room, or no memory, for one more pair. */
+  | 'pair'
   /** A switch that the kernel did not show: what the task did up to the next one is not charged. */
   | 'unseen_switch'
   /** The program was interrupted by an event of its own kind. */
@@ -38,7 +41,13 @@ export type SchedProbe = {
   /** Charges what is open up to now, then reads all: cgroup id → totals. Totals never fall while a key stays. */
   readonly readTotals: () => Map<number, SchedTotals>;
   /** The same of everything, sleeps and the kernel's tick accounts too; and the tasks whose totals have changed since. */
-  readonly readDetails: () => { instances: Map<number, Counters>; tasks: TaskTotals[] };
+  readonly readDetails: () => {
+    instances: Map<number, Counters>;
+    pairs: PairWait[];
+    tasks: TaskTotals[];
+  };
+  /** For whom all that wait have waited, as it stands. */
+  readonly readPairs: () => PairWait[];
   /** The counters of one cgroup as they stand; null when it has none. */
   readonly detailsOf: (cgroupId: number) => Counters | null;
   /** ns that each cgroup has run on each CPU: cgroup id → `[cpu]`. */
@@ -91,6 +100,7 @@ export function startSchedProbe(options: {
     object.iterate('dump');
   });
   let entries = 0;
+  const readPairs = () => decodePairs(object.readMap('pairs'));
   return {
     readTotals: () => {
       object.iterate('flush');
@@ -99,9 +109,11 @@ export function startSchedProbe(options: {
       return totals;
     },
     readDetails: () => {
+      object.iterate('flush');
       const tasks = decodeTasks(object.iterate('dump'));
-      return { instances: decodeCounters(object.readMap('instances')), tasks };
+      return { instances: decodeCounters(object.readMap('instances')), pairs: readPairs(), tasks };
     },
+    readPairs,
     detailsOf: id => {
       const key = Buffer.alloc(8);
       key.writeBigUInt64LE(BigInt(id));
@@ -113,6 +125,9 @@ export function startSchedProbe(options: {
       const keys = Buffer.alloc(ids.length * 8);
       for (const [i, id] of ids.entries()) keys.writeBigUInt64LE(BigInt(id), i * 8);
       object.deleteKeys('instances', keys);
+      const gone = new Set(ids);
+      const pairs = readPairs().filter(pair => gone.has(pair.waiter) || gone.has(pair.preemptor));
+      if (pairs.length > 0) object.deleteKeys('pairs', keysOf(pairs));
     },
     counters: () => readCounters(object, entries),
     stop: () => object.close(),
@@ -120,8 +135,15 @@ export function startSchedProbe(options: {
 }
 
 function readCounters(object: BpfObject, entries: number): ProbeCounters {
-  const { events, lostTaskStorage, lostInstanceFull, lostInstanceMemory, lostSwitch, bytes } =
-    layout.stats;
+  const {
+    events,
+    lostTaskStorage,
+    lostInstanceFull,
+    lostInstanceMemory,
+    lostSwitch,
+    lostPair,
+    bytes,
+  } = layout.stats;
   // One entry of an array, key 0: the values of all CPUs.
   const values = object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0);
   const view = viewOf(values);
@@ -136,10 +158,21 @@ function readCounters(object: BpfObject, entries: number): ProbeCounters {
       task_storage: sum(lostTaskStorage),
       instance_map_full: sum(lostInstanceFull),
       instance_memory: sum(lostInstanceMemory),
+      pair: sum(lostPair),
       unseen_switch: sum(lostSwitch),
       recursion: Object.values(object.programStats()).reduce((n, { missed }) => n + missed, 0),
     },
     entries,
     memoryBytes: object.memoryBytes(),
   };
+}
+
+function keysOf(pairs: readonly PairWait[]): Buffer {
+  const { waiter, preemptor, bytes } = layout.pair;
+  const keys = Buffer.alloc(pairs.length * bytes);
+  for (const [i, pair] of pairs.entries()) {
+    keys.writeBigUInt64LE(BigInt(pair.waiter), i * bytes + waiter);
+    keys.writeBigUInt64LE(BigInt(pair.preemptor), i * bytes + preemptor);
+  }
+  return keys;
 }

@@ -69,11 +69,13 @@ const inTypeScript: Record<string, { struct: string; fields: Record<string, stri
       lostInstanceFull: 'lost_instance_full',
       lostInstanceMemory: 'lost_instance_memory',
       lostSwitch: 'lost_switch',
+      lostPair: 'lost_pair',
     },
   },
+  pair: { struct: 'pair', fields: { waiter: 'waiter', preemptor: 'preemptor' } },
 };
 
-for (const part of ['totals', 'record', 'stats'] as const) {
+for (const part of ['totals', 'record', 'stats', 'pair'] as const) {
   withObject(`the decoder's layout of ${part} is the one in the object's BTF`, t => {
     const expected = inTypeScript[part];
     if (!expected) return t.fail();

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Whom a wait was for: each part of it is charged to the instance that ran on that CPU meanwhile.
+ *
+ * Each CPU keeps who ran on it lately, as slices: since when, and of which cgroup; one who goes on is one slice. When a
+ * wait ends, the newest slices that it overlaps are charged exactly, each for its overlap. What is left of a longer
+ * wait is charged whole to who ran at one instant of it, drawn uniformly: in the mean as exact, and at a bounded cost,
+ * however many run and however many wait. What nobody ran in (the CPU woke from idling) is not charged here.
+ */
+#ifndef SCULPTOR_PREEMPTORS_BPF_H
+#define SCULPTOR_PREEMPTORS_BPF_H
+
+#include "core_fixes.bpf.h"
+#include "state.bpf.h"
+
+const volatile bool with_preemptors = true;
+
+/* A power of two: at 4 ms a slice, of the last second. */
+#define SLICES 256
+/* So many are charged exactly; each costs an update of a hash. */
+#define EXACT_SLICES 4
+#define NOBODY	     0ULL
+
+struct slice {
+	__u64 began_ns;
+	__u64 cgroup_id;
+};
+
+struct cpu_slices {
+	__u64 newest;
+	struct slice slices[SLICES];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct cpu_slices);
+} cpus SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct pair);
+	__type(value, __u64);
+} pairs SEC(".maps");
+
+static const __u64 no_time;
+
+static __always_inline struct slice *slice_of(struct cpu_slices *cpu, __u64 age)
+{
+	return &cpu->slices[(cpu->newest - age) & (SLICES - 1)];
+}
+
+/* From now on a task of this cgroup runs here. */
+static __always_inline void begin_slice(__u64 cgroup_id, __u64 now)
+{
+	__u32 zero = 0;
+	struct cpu_slices *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	struct slice *slice;
+
+	if (!cpu || slice_of(cpu, 0)->cgroup_id == cgroup_id)
+		return;
+	cpu->newest += 1;
+	slice = slice_of(cpu, 0);
+	slice->began_ns = now;
+	slice->cgroup_id = cgroup_id;
+}
+
+static __always_inline void charge_pair(__u64 waiter, __u64 preemptor, __u64 ns)
+{
+	struct pair pair = {.waiter = waiter, .preemptor = preemptor};
+	__u64 *total;
+
+	if (preemptor == NOBODY)
+		return;
+	total = bpf_map_lookup_elem(&pairs, &pair);
+	if (!total) {
+		bpf_map_update_elem(&pairs, &pair, &no_time, BPF_NOEXIST);
+		total = bpf_map_lookup_elem(&pairs, &pair);
+	}
+	if (total)
+		__sync_fetch_and_add(total, ns);
+	else
+		count(lost_pair);
+}
+
+/* Who ran at an instant that is older than the newest EXACT_SLICES; of what is not kept any more, the oldest that is.
+ */
+static __always_inline __u64 who_ran_at(struct cpu_slices *cpu, __u64 at)
+{
+	__u64 age = EXACT_SLICES, step = SLICES / 2;
+
+	/* Ages with a beginning later than the instant are passed over, by halves. */
+	for (int i = 0; i < 8; i++) {
+		if (age + step < SLICES && slice_of(cpu, age + step - 1)->began_ns > at)
+			age += step;
+		step /= 2;
+	}
+	return slice_of(cpu, age)->cgroup_id;
+}
+
+static __always_inline void charge_preemptors(struct cpu_slices *cpu, __u64 waiter, __u64 from, __u64 to)
+{
+	__u64 oldest, at;
+
+	for (__u64 age = 0; age < EXACT_SLICES; age++) {
+		struct slice *slice = slice_of(cpu, age);
+		__u64 began = slice->began_ns > from ? slice->began_ns : from;
+
+		if (began < to) {
+			charge_pair(waiter, slice->cgroup_id, to - began);
+			to = began;
+		}
+		if (slice->began_ns <= from)
+			return;
+	}
+	oldest = slice_of(cpu, SLICES - 1)->began_ns;
+	at = from > oldest ? from : oldest;
+	if (at >= to)
+		return;
+	at += (((to - at) >> 16) * bpf_get_prandom_u32()) >> 16;
+	charge_pair(waiter, who_ran_at(cpu, at), to - from);
+}
+
+/* The part of a wait that was not charged yet; whoever takes its beginning charges it. Throttled time was no wait. */
+static __always_inline void end_preemption(struct task_state *state, __u64 waiter, __u64 now)
+{
+	__u32 zero = 0;
+	struct cpu_slices *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	__u64 from = __sync_lock_test_and_set(&state->preempted_from_ns, 0);
+	__u64 began = state->wait_began_ns + state->wait_throttled_ns;
+
+	if (state->wait_throttled_ns && from < began)
+		from = began;
+	if (cpu && from && from < now)
+		charge_preemptors(cpu, waiter, from, now);
+}
+
+/* The same of a task that waits on, on whatever CPU: at a read, or when it is moved to another queue. */
+static __always_inline void continue_preemption(struct task_struct *task, struct task_state *state)
+{
+	__u64 from = *(volatile __u64 *)&state->preempted_from_ns;
+	__u64 now = bpf_ktime_get_ns();
+	struct cpu_slices *cpu;
+	__u32 zero = 0;
+
+	if (!from || from >= now || state->wait_throttled_ns || is_throttled(task))
+		return;
+	cpu = bpf_map_lookup_percpu_elem(&cpus, &zero, cpu_of(task));
+	if (cpu && __sync_val_compare_and_swap(&state->preempted_from_ns, from, now) == from)
+		charge_preemptors(cpu, cgroup_of(task), from, now);
+}
+
+#endif
