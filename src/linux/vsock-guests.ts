@@ -1,4 +1,4 @@
-import { readlinkSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import type { Instance } from '../contract/instance.ts';
 import type { Clock } from '../contract/ports.ts';
 import { parseQemu } from './instance-at.ts';
@@ -21,6 +21,7 @@ const scanRatio = 0.02;
 export function createVsockGuests(
   roots: Roots,
   clock: Clock,
+  isDevice = isVhostVsock,
 ): { readonly find: (cid: number) => Instance | null } {
   let owners = new Map<number, Owner | 'several'>();
   let nextScan = Number.NEGATIVE_INFINITY;
@@ -37,7 +38,7 @@ export function createVsockGuests(
       if (found) return found;
       const now = clock.monotonicSeconds();
       if (now < nextScan) return null;
-      owners = scan(roots);
+      owners = scan(roots, isDevice);
       const took = clock.monotonicSeconds() - now;
       nextScan = now + Math.max(scanSeconds, took / scanRatio);
       return known(cid);
@@ -45,14 +46,14 @@ export function createVsockGuests(
   };
 }
 
-function scan(roots: Roots): Map<number, Owner | 'several'> {
+function scan(roots: Roots, isDevice: (path: string) => boolean): Map<number, Owner | 'several'> {
   const owners = new Map<number, Owner | 'several'>();
   for (const tgid of listFolder(roots.proc).map(Number)) {
     if (!Number.isInteger(tgid)) continue;
     const args = readCommandLine(roots, tgid);
     const vm = parseQemu(args);
     const cid = vm && guestCidOf(args);
-    if (!cid || !holdsVsock(roots, tgid)) continue;
+    if (!cid || !holds(roots, tgid, isDevice)) continue;
     const startTicks = readTaskStat(roots, tgid)?.startTicks;
     if (startTicks === undefined) continue;
     const instance: Instance = { id: vm.uuid, kind: 'vm', name: vm.name || vm.uuid };
@@ -72,14 +73,18 @@ function guestCidOf(args: readonly string[]): number | null {
   return null;
 }
 
-function holdsVsock(roots: Roots, tgid: number): boolean {
+function holds(roots: Roots, tgid: number, isDevice: (path: string) => boolean): boolean {
   const folder = `${roots.proc}/${tgid}/fd`;
-  return listFolder(folder).some(fd => {
-    try {
-      return readlinkSync(`${folder}/${fd}`) === '/dev/vhost-vsock';
-    } catch {
-      // It was closed meanwhile, and so it is not held.
-      return false;
-    }
-  });
+  return listFolder(folder).some(fd => isDevice(`${folder}/${fd}`));
+}
+
+/** Character device 10:241 (miscdevice.h), by its number: a name can be given to any file in a mount namespace of one's own. */
+function isVhostVsock(path: string): boolean {
+  try {
+    const file = statSync(path);
+    return file.isCharacterDevice() && file.rdev === ((10 << 8) | 241);
+  } catch {
+    // It was closed meanwhile, or is not ours to see: then it is not known to be held.
+    return false;
+  }
 }

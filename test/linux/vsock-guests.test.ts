@@ -1,4 +1,4 @@
-import { mkdirSync, symlinkSync } from 'node:fs';
+import { mkdirSync, readlinkSync, symlinkSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { createVsockGuests } from '../../src/linux/vsock-guests.ts';
 import { steppedClock } from '../support/stepped-clock.ts';
@@ -18,10 +18,13 @@ function addQemu(tree: Tree, tgid: number, qemu: Qemu = {}): void {
   symlinkSync('/dev/null', `${tree.proc}/${tgid}/fd/0`);
 }
 
+/** Stands for the number of the device, which files of a test do not have. */
+const isDevice = (path: string): boolean => readlinkSync(path) === '/dev/vhost-vsock';
+
 function host(t: ExecutionContext) {
   const tree = makeTree(t, { 'proc/self/': '', 'proc/1/cmdline': 'init' });
   const clock = steppedClock();
-  return { tree, clock, find: createVsockGuests(tree, clock).find };
+  return { tree, clock, find: createVsockGuests(tree, clock, isDevice).find };
 }
 
 const web = { id: uuid, kind: 'vm', name: 'web' } as const;
@@ -47,6 +50,12 @@ test('arguments without the device itself are only words', t => {
   const { tree, find } = host(t);
   addQemu(tree, 50, { holds: '/dev/kvm' });
   t.is(find(5), null);
+});
+
+test('a file that only has the device’s name is not the device', t => {
+  const { tree, clock } = host(t);
+  addQemu(tree, 50, { holds: '/dev/null' });
+  t.is(createVsockGuests(tree, clock).find(5), null);
 });
 
 test('of two that say so it is neither', t => {
