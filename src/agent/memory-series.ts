@@ -66,15 +66,17 @@ export function countersOf(series: readonly CounterSeries[], counted: Counted): 
   return Float64Array.from(series, ({ of }) => of(counted) ?? 0);
 }
 
-/** `sums`: in the order of the series. `counted`: what the kernel tells at all. */
+/** What came since `before`: counters in the order of the series. */
 export function counterSamples(
   series: readonly CounterSeries[],
   counted: Counted,
-  sums: Counters,
+  before: Counters,
 ): Omit<Sample, 'start'>[] {
-  return series.flatMap(({ metric, attributes, of }, i) =>
-    of(counted) === null ? [] : [{ metric, attributes, value: sums[i] ?? 0 }],
-  );
+  return series.flatMap(({ metric, attributes, of }, i) => {
+    const count = of(counted);
+    if (count === null) return [];
+    return [{ metric, attributes, value: Math.max(0, count - (before[i] ?? 0)) }];
+  });
 }
 
 /** What its memory is now; `local`: share of its pages, null where it is not known. */

@@ -12,6 +12,7 @@ import {
 import { pressuresBy, readCgroupPressure } from '../linux/pressure.ts';
 import { listFolder } from '../linux/read-file.ts';
 import { readNodeOfCpu } from '../linux/topology.ts';
+import type { Counters } from './counters.ts';
 import { createHostMemory } from './host-memory.ts';
 import type { LivingInstance } from './instances.ts';
 import { createLocality } from './locality.ts';
@@ -24,7 +25,6 @@ import {
 } from './memory-series.ts';
 import { createReadingTurns } from './reading-turns.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
-import { createTally } from './tally.ts';
 
 /**
  * Memory of each instance as its cgroup's files tell it: usage, pages by node, faults, reclaim, pressure. Never a task's
@@ -45,35 +45,40 @@ export const memorySource: SourceKind = {
   },
 };
 
-/** One reading of one instance. */
 type Reading = Counted & {
   readonly memory: CgroupMemory;
   readonly pages: NodePages | null;
 };
 
+/** Where the series of one life begin: `since` in seconds since the epoch, `before`: what was counted until then. */
+type Beginning = { readonly cgroupId: number; readonly since: number; readonly before: Counters };
+
 function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): Source {
   const { roots, layout, clock, config, runByCpu } = context;
   const severalNodes = listFolder(`${roots.sys}/devices/system/node`).filter(isNode).length > 1;
   const series = counterSeries('container.memory.paging.faults', severalNodes);
-  const tally = createTally(series.length);
+  const beginnings = new WeakMap<LivingInstance, Beginning>();
   const readings = new WeakMap<LivingInstance, Reading>();
-  const since = new WeakMap<LivingInstance, number>();
-  // What these have counted was before this source; what comes later is counted from its beginning.
+  // What these have counted was before this source; a cgroup that is made later is told from its beginning.
   const old = new Set(walkCgroups(layout).paths.keys());
   const host = createHostMemory(roots, severalNodes);
   const locality = createLocality();
   let hugePages: readonly string[] = [];
 
+  const begin = (living: LivingInstance, cgroupId: number, reading: Reading): Beginning =>
+    old.has(cgroupId)
+      ? { cgroupId, since: clock.unixSeconds(), before: countersOf(series, reading) }
+      : { cgroupId, since: living.start, before: new Float64Array(series.length) };
+
   const take = (living: LivingInstance): void => {
     const id = cgroupIdOf(layout, living.path);
-    const reading = id === null ? null : readInstance(hierarchy, layout, living, hugePages);
-    if (id === null || reading === null) return;
-    const counters = countersOf(series, reading);
-    const anew = tally.knows(id) || !old.has(id);
-    if (!anew) tally.begin(id, counters);
-    if (!since.has(living)) since.set(living, anew ? living.start : clock.unixSeconds());
-    tally.add(living, id, counters);
+    const beginning = beginnings.get(living);
+    // One that was made again under the name is another life's.
+    if (id === null || (beginning && beginning.cgroupId !== id)) return;
+    const reading = readInstance(hierarchy, layout, living, hugePages);
+    if (reading === null) return;
     readings.set(living, reading);
+    if (!beginning) beginnings.set(living, begin(living, id, reading));
   };
   const turns = createReadingTurns(clock, config.detailIntervalSeconds, take);
 
@@ -87,18 +92,17 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
     },
     samples: living => {
       const reading = readings.get(living);
-      const start = since.get(living);
-      if (reading === undefined || start === undefined) return [];
+      const beginning = beginnings.get(living);
+      if (reading === undefined || beginning === undefined) return [];
       const local = reading.pages && locality.localShare(living, reading.pages);
       return [
         ...gaugeSamples(reading.memory, reading.pages, local),
-        ...counterSamples(series, reading, tally.of(living)),
-      ].map(sample => ({ ...sample, start }));
+        ...counterSamples(series, reading, beginning.before),
+      ].map(sample => ({ ...sample, start: beginning.since }));
     },
     host: host.samples,
     lost: () => ({}),
     forget: gone => {
-      tally.forget(gone.keys());
       for (const id of gone.keys()) old.delete(id);
     },
     stop: turns.stop,

@@ -136,6 +136,24 @@ test('a cgroup without the controller has no series, and one that is gone keeps 
   t.is(valuesOf(source, a)[faults], 0);
 });
 
+test('a cgroup that was made again under its name is another life', t => {
+  const tree = host(t, {});
+  const { clock, source } = start(t, tree);
+  tree.write({ 'cgroup/b/memory.stat': stat(502), 'cgroup/b/memory.current': '1' });
+  const first = life(tree, '/b', 1003);
+  source.read([first]);
+  tree.remove('cgroup/b');
+  // Something else takes its inode.
+  tree.write({ 'cgroup/x/': '' });
+  tree.write({ 'cgroup/b/memory.stat': stat(12), 'cgroup/b/memory.current': '1' });
+  const second = life(tree, '/b', 1013);
+  (first.totals as { runNs: number }).runNs = 1;
+  source.read([first, second]);
+  clock.step(10);
+  t.is(valuesOf(source, first)[faults], 500);
+  t.is(valuesOf(source, second)[faults], 10);
+});
+
 test('the host is told since the source was started', t => {
   const tree = host(t, {});
   const { source } = start(t, tree);
