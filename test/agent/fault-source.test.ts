@@ -1,0 +1,116 @@
+import { existsSync } from 'node:fs';
+import test, { type ExecutionContext } from 'ava';
+import { faultSource } from '../../src/agent/fault-source.ts';
+import type { LivingInstance } from '../../src/agent/instances.ts';
+import { layout } from '../../src/agent/probes/faults.ts';
+import type { SourceContext } from '../../src/agent/source.ts';
+import type { ExplicitHistogram } from '../../src/contract/telemetry.ts';
+import type { BpfObject, Native } from '../../src/linux/native.ts';
+import { makeTree, type Tree } from '../linux/tree.ts';
+
+const built = new URL('../../build/bpf/faults.bpf.o', import.meta.url);
+const hasProbe = existsSync(built) && existsSync('/sys/kernel/btf/vmlinux');
+const withProbe = hasProbe ? test : test.skip;
+if (!hasProbe) console.error('# skipped: no build/bpf/faults.bpf.o, or no BTF of the kernel');
+
+/** A map of one CPU, by key; faults of 1 µs each, in slot 41. */
+function fakeObject(counts: Map<bigint, number>) {
+  const attached: string[] = [];
+  const cpus: number[][] = [];
+  const valueWith = (count: number): Buffer => {
+    const value = Buffer.alloc(layout.totals.bytes);
+    value.writeBigUInt64LE(BigInt(count), layout.totals.count);
+    value.writeBigUInt64LE(BigInt(count) * 1000n, layout.totals.sumNs);
+    value.writeBigUInt64LE(BigInt(count), layout.totals.slots + 8 * 41);
+    return value;
+  };
+  const keyOf = (key: bigint): Buffer => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64LE(key);
+    return bytes;
+  };
+  const object: Partial<BpfObject> = {
+    attach: program => void attached.push(program),
+    attachSoftwareEvent: (program, _event, online) => {
+      attached.push(program);
+      cpus.push([...online]);
+    },
+    readMap: () => ({
+      count: counts.size,
+      cpus: 1,
+      valueSize: layout.totals.bytes,
+      keys: Buffer.concat([...counts.keys()].map(keyOf)),
+      values: Buffer.concat([...counts.values()].map(valueWith)),
+    }),
+    lookup: (map, key) => {
+      if (map === 'stats') return Buffer.alloc(layout.stats.bytes);
+      const count = counts.get(key.readBigUInt64LE());
+      return count === undefined ? null : valueWith(count);
+    },
+    deleteKeys: (_map, keys) => {
+      for (let at = 0; at < keys.length; at += 8) counts.delete(keys.readBigUInt64LE(at));
+      return 0;
+    },
+    programStats: () => ({}),
+    close: () => undefined,
+  };
+  return { object, attached, cpus };
+}
+
+function start(t: ExecutionContext, tree: Tree, object: Partial<BpfObject>) {
+  const source = faultSource.start({
+    config: { histograms: 'explicit', maxInstances: 16 },
+    native: { loadObject: () => object } as unknown as Native,
+    roots: tree,
+    layout: { version: 2, cpu: tree.cgroup, cpuset: null },
+  } as unknown as SourceContext);
+  t.teardown(source.stop);
+  return source;
+}
+
+const life = (...ids: number[]) =>
+  ({ start: 5, members: new Map(ids.map(id => [id, `/${id}`])) }) as unknown as LivingInstance;
+
+const online = (list: string) => ({ 'sys/devices/system/cpu/online': list });
+
+withProbe(
+  'the faults of all cgroups of a life count together, by type, and stay when one of them ends',
+  t => {
+    const counts = new Map([
+      [14n, 3],
+      [15n, 2],
+      [16n, 10],
+    ]);
+    const source = start(t, makeTree(t, online('0-1')), fakeObject(counts).object);
+    const vm = life(7, 8);
+    const told = () =>
+      source.samples(vm).map(({ attributes, value }) => {
+        const { count, sum } = value as ExplicitHistogram;
+        return [...Object.values(attributes ?? {}), count, sum];
+      });
+    source.read([vm]);
+    t.deepEqual(told(), [
+      ['minor', 13, 13e-6],
+      ['major', 2, 2e-6],
+    ]);
+    counts.set(14n, 4);
+    source.forget(new Map([[7, vm]]));
+    t.deepEqual([...counts.keys()], [16n]);
+    source.read([vm]);
+    t.deepEqual(told(), [
+      ['minor', 14, 14e-6],
+      ['major', 2, 2e-6],
+    ]);
+  },
+);
+
+withProbe('beginnings are attached before ends, and the CPUs that are online are followed', t => {
+  const { object, attached, cpus } = fakeObject(new Map());
+  const tree = makeTree(t, online('0-2'));
+  const source = start(t, tree, object);
+  t.deepEqual(attached, ['page_fault_user', 'page_fault_kernel', 'minor_fault', 'major_fault']);
+  tree.write(online('0,2'));
+  source.read([]);
+  t.deepEqual(cpus.at(0), [0, 1, 2]);
+  t.deepEqual(cpus.at(-1), [0, 2]);
+});
