@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { followConsole } from './support/console.ts';
@@ -53,7 +53,8 @@ export async function withLab<T>(options: LabOptions, use: (lab: Lab) => Promise
   const folder = execFileSync('sh', [`${checkout}/scripts/build-lab.sh`, kernel], {
     encoding: 'utf8',
   }).trim();
-  const run = mkdtempSync(`${tmpdir()}/sculptor-lab-`);
+  removeLeftovers();
+  const run = mkdtempSync(`${tmpdir()}/${prefix}${process.pid}-`);
   mkdirSync(`${run}/share`);
   const machine = { kernel, init: 'plain', memoryMiB: 3072, shell: false, ...options } as const;
   const qemu = startQemu(machine, { lab: folder, run });
@@ -101,6 +102,17 @@ export async function withLab<T>(options: LabOptions, use: (lab: Lab) => Promise
     qemu.kill('SIGKILL');
     await ended;
     rmSync(run, { recursive: true, force: true });
+  }
+}
+
+const prefix = 'sculptor-lab-';
+
+/** Folders of labs whose process was killed: it could not remove them. */
+function removeLeftovers(): void {
+  for (const name of readdirSync(tmpdir())) {
+    const tgid = Number(/^sculptor-lab-(\d+)-/.exec(name)?.[1]);
+    if (tgid > 0 && !existsSync(`/proc/${tgid}`))
+      rmSync(`${tmpdir()}/${name}`, { recursive: true, force: true });
   }
 }
 

@@ -69,8 +69,9 @@ function layoutOf(roots: Machine['roots']): CgroupLayout | null {
 function idleCheck(layout: CgroupLayout, exists: Machine['exists']): Check {
   const folders = [layout.cpu, ...listFolder(layout.cpu).map(name => `${layout.cpu}/${name}`)];
   const at = folders.find(folder => exists(`${folder}/cpu.idle`));
-  return at !== undefined
-    ? works('cpu.idle', false, { found: `${at}/cpu.idle` })
+  if (at !== undefined) return works('cpu.idle', false, { found: `${at}/cpu.idle` });
+  return layout.version === 2 && !folders.some(folder => exists(`${folder}/cpu.weight`))
+    ? unknown('cpu.idle', { found: 'not told: no cgroup has the cpu controller enabled yet' })
     : missing('cpu.idle', false, {
         found: 'no cgroup has it',
         lost: 'batch is out-weighed, never made idle',

@@ -30,6 +30,9 @@ StandardOutput=tty
 StandardError=tty
 TTYPath=/dev/hvc0
 UNIT
+# What runs the host comes before what runs on it.
+mkdir -p "$units/system.slice.d"
+printf '[Slice]\nCPUWeight=10000\n' >"$units/system.slice.d/lab.conf"
 cat >"$units/lab.target" <<UNIT
 [Unit]
 Requires=basic.target

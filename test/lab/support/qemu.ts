@@ -29,9 +29,9 @@ export function startQemu(options: MachineOptions, { lab, run }: MachineFolders)
   const rootless = process.getuid?.() === 0 ? [] : ['--map-root-user'];
   const own = ['unshare', '--mount', ...rootless, '--propagation', 'private'];
   return spawn(
-    'flock',
+    'setpriv',
     [
-      ...['--no-fork', `${lab}/running`, 'setpriv', '--pdeathsig', 'KILL', ...own],
+      ...['--pdeathsig', 'KILL', 'flock', '--no-fork', `${lab}/running`, ...own],
       ...[
         'sh',
         '-c',
