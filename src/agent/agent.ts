@@ -75,7 +75,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     say,
   });
   const runByCpu = probe.readRunByCpu;
-  const context = { config, native, roots, layout, runByCpu, clock, say };
+  const context = { config, native, roots, layout, runByCpu, vcpus, clock, say };
   const sources = startSources(sourceKinds, context, [
     createSchedSource({
       probe,

@@ -6,6 +6,7 @@ import type { Roots } from '../linux/roots.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import type { LivingInstance } from './instances.ts';
 import type { RunByCpu } from './locality.ts';
+import type { VcpuBook } from './vcpus.ts';
 
 /**
  * One question asked of the kernel, and its answer per instance: memory, KVM exits, block I/O … Each is started apart, may
@@ -50,6 +51,7 @@ export type SourceContext = {
   readonly layout: CgroupLayout;
   /** ns that each cgroup has run on each CPU, read now. */
   readonly runByCpu: () => RunByCpu;
+  readonly vcpus: Pick<VcpuBook, 'of' | 'learn'>;
   readonly clock: Clock;
   readonly say: Say;
 };
@@ -59,6 +61,8 @@ export type SourceKind = {
   readonly name: string;
   /** What is not told without it, for a person: `sculpt doctor` says so. */
   readonly tells: string;
+  /** What it lacks may come while the agent runs, such as a module of the kernel: it is tried again now and then. */
+  readonly comesLater?: boolean;
   /** @throws SculptorError which says what the kernel refused or lacks; then nothing of it is left */
   readonly start: (context: SourceContext) => Source;
 };

@@ -4,11 +4,18 @@ import type { Say } from '../contract/ports.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import { faultSource } from './fault-source.ts';
 import type { LivingInstance } from './instances.ts';
+import { kvmSource } from './kvm-source.ts';
 import { memorySource } from './memory-source.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
+import { stealSource } from './steal-source.ts';
 
 /** Every source beside the scheduler's, which the agent cannot do without. */
-export const sourceKinds: readonly SourceKind[] = [faultSource, memorySource];
+export const sourceKinds: readonly SourceKind[] = [
+  faultSource,
+  memorySource,
+  kvmSource,
+  stealSource,
+];
 
 export type Sources = {
   readonly read: (living: readonly LivingInstance[]) => void;
@@ -29,17 +36,29 @@ export function startSources(
 ): Sources {
   const running: Source[] = [...started];
   const refused = new Map<string, { code: string; why: string }>();
-  for (const kind of kinds) {
+  const start = (kind: SourceKind): void => {
+    const before = refused.get(kind.name);
     try {
       running.push(kind.start(context));
+      refused.delete(kind.name);
+      if (before) context.say('info', `agent: the source "${kind.name}" (${kind.tells}) runs now`);
     } catch (error) {
       const code = error instanceof SculptorError ? error.code : 'unexpected';
       const why = describeError(error).split('\n')[0] ?? code;
       refused.set(kind.name, { code, why });
-      context.say('warn', `agent: without the source "${kind.name}" (${kind.tells}): ${why}`);
+      if (before?.why !== why)
+        context.say('warn', `agent: without the source "${kind.name}" (${kind.tells}): ${why}`);
     }
-  }
-  const failures = new Map(running.map(({ name }) => [name, 0]));
+  };
+  for (const kind of kinds) start(kind);
+  let triedAt = context.clock.monotonicSeconds();
+  const tryAgain = (): void => {
+    const now = context.clock.monotonicSeconds();
+    if (now - triedAt < context.config.placementIntervalSeconds) return;
+    triedAt = now;
+    for (const kind of kinds) if (kind.comesLater && refused.has(kind.name)) start(kind);
+  };
+  const failures = new Map<string, number>();
   const failed = (name: string, error: unknown, say: Say): void => {
     const times = (failures.get(name) ?? 0) + 1;
     failures.set(name, times);
@@ -60,7 +79,10 @@ export function startSources(
     }
   };
   return {
-    read: living => each(source => source.read(living)),
+    read: living => {
+      tryAgain();
+      each(source => source.read(living));
+    },
     samples: living => running.flatMap(source => source.samples(living)),
     host: start => [
       ...running.flatMap(source => source.host().map(sample => ({ ...sample, start }))),

@@ -18,7 +18,7 @@ export type UnknownReason =
   /** What QMP answered are no threads of it: it counts in another pid namespace. */
   | 'qmp_foreign';
 
-/** Which threads run the vCPUs of each VM: by the names that QEMU gives them, else by asking QMP. */
+/** Which threads run the vCPUs of each VM: by the names that QEMU gives them, else by asking QMP, else as KVM tells it. */
 export type VcpuBook = {
   /**
    * Looks at VMs that are new, or were looked at longest ago: a few each time. Answers those of which something else is known than
@@ -28,6 +28,12 @@ export type VcpuBook = {
   /** Index by tid; empty when they are not known (yet). */
   readonly of: (living: LivingInstance) => ReadonlyMap<number, number>;
   readonly all: () => Vcpu[];
+  /** What KVM knows of a QEMU's threads, index by tid: it holds where QEMU itself tells nothing. */
+  readonly learn: (
+    living: LivingInstance,
+    tgid: number,
+    indexes: ReadonlyMap<number, number>,
+  ) => void;
   /** VMs whose vCPUs are not known, by reason. */
   readonly unknown: () => Record<UnknownReason, number>;
 };
@@ -35,6 +41,8 @@ export type VcpuBook = {
 type Entry = {
   threads: readonly VcpuThread[];
   indexes: ReadonlyMap<number, number>;
+  /** QEMU itself told them. */
+  byQemu: boolean;
   why: UnknownReason | null;
   /** Looks without a vCPU in a row: a QEMU that starts has none for a moment. */
   misses: number;
@@ -63,7 +71,8 @@ export function createVcpuBook(options: {
   const { roots, layout, intervalSeconds, say } = options;
   let book = new Map<LivingInstance, Entry>();
 
-  const learn = (entry: Entry, threads: readonly VcpuThread[]): void => {
+  const learn = (entry: Entry, threads: readonly VcpuThread[], byQemu: boolean): void => {
+    entry.byQemu = byQemu;
     entry.changed ||= keyOf(threads) !== keyOf(entry.threads);
     entry.threads = threads;
     entry.indexes = new Map(threads.map(({ tid, index }) => [tid, index]));
@@ -72,10 +81,10 @@ export function createVcpuBook(options: {
 
   /** Nothing was learnt; what is known from before stands, but of a QEMU that has ended. */
   const miss = (living: LivingInstance, entry: Entry, why: UnknownReason, detail: string): void => {
-    if (why === 'no_qemu' && entry.threads.length > 0) learn(entry, []);
+    if (why === 'no_qemu' && entry.threads.length > 0) learn(entry, [], false);
     if (entry.threads.length === 0) entry.why = why;
     entry.misses += 1;
-    if (entry.misses === missesUntilSaid)
+    if (entry.misses === missesUntilSaid && entry.threads.length === 0)
       say('warn', `agent: ${living.instance.name}: its vCPUs are not known: ${detail}`);
   };
 
@@ -83,7 +92,7 @@ export function createVcpuBook(options: {
     try {
       const cpus = parseCpus(await askQmp(socket, 'query-cpus-fast', qmpLimits));
       const threads = readVcpuThreads(roots, tgid, tid => cpus.get(tid) ?? null);
-      if (threads.length > 0) learn(entry, threads);
+      if (threads.length > 0) learn(entry, threads, true);
       else miss(living, entry, 'qmp_foreign', `${socket} tells threads that are not QEMU's`);
     } catch (error) {
       miss(living, entry, 'qmp_silent', describeError(error));
@@ -98,7 +107,7 @@ export function createVcpuBook(options: {
     }
     const named = readVcpuThreads(roots, tgid, (_, name) => vcpuOf(name));
     const socket = named.length > 0 ? null : qmpSocketOf(roots, tgid);
-    if (named.length > 0) learn(entry, named);
+    if (named.length > 0) learn(entry, named, true);
     else if (socket !== null) void ask(living, entry, tgid, socket);
     else miss(living, entry, 'no_names_no_qmp', nothingToGoBy);
   };
@@ -125,6 +134,15 @@ export function createVcpuBook(options: {
         const [cgroupId] = living.members.keys();
         return cgroupId === undefined ? [] : threads.map(thread => ({ ...thread, cgroupId }));
       }),
+    learn: (living, tgid, indexes) => {
+      const entry = book.get(living);
+      if (entry && !entry.byQemu)
+        learn(
+          entry,
+          readVcpuThreads(roots, tgid, tid => indexes.get(tid) ?? null),
+          false,
+        );
+    },
     unknown: () => {
       const counts = { no_qemu: 0, no_names_no_qmp: 0, qmp_silent: 0, qmp_foreign: 0 };
       for (const { why } of book.values()) if (why !== null) counts[why] += 1;
@@ -137,6 +155,7 @@ function newEntry(): Entry {
   return {
     threads: [],
     indexes: new Map(),
+    byQemu: false,
     why: null,
     misses: 0,
     nextLook: Number.NEGATIVE_INFINITY,

@@ -68,8 +68,10 @@ export function attachOrClose(object: BpfObject, probe: string, attach: () => vo
 
 function explainRefusal(probe: string, cause: unknown): Error {
   const { code, log } = cause as { code?: string; log?: string };
-  // libbpf's own hint on EPERM is about "ulimit -l", which has meant nothing since 5.11.
-  if (code === 'EPERM' || code === 'EACCES') {
+  // The verifier says EACCES too, but not without its log. libbpf's own hint on EPERM is about "ulimit -l", which has meant
+  // nothing since 5.11.
+  const verified = log?.includes('PROG LOAD LOG') ?? false;
+  if (code === 'EPERM' || (code === 'EACCES' && !verified)) {
     return new KernelInterfaceError(
       'KERNEL_PRIVILEGE',
       `the kernel refused ${probe}.bpf.o (${code}): root, or CAP_BPF and CAP_PERFMON, is wanted. The engine, status and doctor work without.`,

@@ -112,6 +112,7 @@ function stage(
         roots: tree,
         layout: readCgroupLayout(tree),
         runByCpu: () => new Map(),
+        vcpus,
         clock,
         say: () => undefined,
       },

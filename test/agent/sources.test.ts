@@ -7,8 +7,10 @@ import { KernelInterfaceError } from '../../src/contract/errors.ts';
 
 const life = (start: number) => ({ start }) as LivingInstance;
 
-function context(said: string[]): SourceContext {
+function context(said: string[], now: () => number = () => 0): SourceContext {
   return {
+    config: { placementIntervalSeconds: 60 },
+    clock: { monotonicSeconds: now },
     say: (_level: string, text: string) => void said.push(text),
   } as unknown as SourceContext;
 }
@@ -48,6 +50,29 @@ test('a source that the kernel refuses is said and told as unavailable, and the 
     ],
   );
   t.is(sources.samples(life(1)).length, 1);
+});
+
+test('a source of what may come later is tried again once a minute, and not said again', t => {
+  const said: string[] = [];
+  let [now, tries, loaded] = [0, 0, false];
+  const start = () => {
+    tries += 1;
+    if (loaded) return { ...quiet, name: 'later' };
+    throw new KernelInterfaceError('KERNEL_MISSING', 'not loaded');
+  };
+  const sources = startSources(
+    [{ name: 'later', tells: 'exits', comesLater: true, start }],
+    context(said, () => now),
+  );
+  for (now = 10; now < 130; now += 10) sources.read([]);
+  t.is(tries, 3);
+  t.is(said.length, 1);
+  loaded = true;
+  for (now = 130; now < 200; now += 10) sources.read([]);
+  t.is(tries, 4);
+  t.deepEqual(sources.status(), { later: 'running' });
+  t.deepEqual(said.slice(1), ['agent: the source "later" (exits) runs now']);
+  t.is(sources.lost()['later_failed_reads'], 0);
 });
 
 test('a source whose reading fails is counted, said now and then, and does not stop the others', t => {

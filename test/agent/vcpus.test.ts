@@ -111,6 +111,35 @@ test('a QEMU with neither is explained once, and counted', t => {
   ]);
 });
 
+test('a QEMU with neither is known as KVM tells it, and by itself where it tells', t => {
+  const { roots, book, living, said } = host(t, { 50: 'qemu', 51: 'qemu', 52: 'qemu' });
+  book.look([living], 0);
+  book.learn(
+    living,
+    50,
+    new Map([
+      [52, 1],
+      [51, 0],
+      [99, 2],
+    ]),
+  );
+  t.deepEqual(book.look([living], 1), [living]);
+  t.deepEqual(
+    [...book.of(living)],
+    [
+      [51, 0],
+      [52, 1],
+    ],
+  );
+  t.is(book.unknown().no_names_no_qmp, 0);
+  for (let now = 2; now < 600; now += 1) book.look([living], now);
+  t.deepEqual(said, []);
+  roots.write(taskFiles(52, { name: 'CPU 7/KVM', tgid: 50 }));
+  book.look([living], 700);
+  book.learn(living, 50, new Map([[51, 0]]));
+  t.deepEqual([...book.of(living)], [[52, 7]]);
+});
+
 test('a QMP socket that does not answer leaves what was known', async t => {
   const names = { 50: 'qemu', 51: 'CPU 0/TCG' };
   const { roots, book, living } = host(t, names, ['-qmp', 'unix:/gone.sock,server=on']);

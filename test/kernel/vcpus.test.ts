@@ -1,7 +1,7 @@
 import ava from 'ava';
 import type { MetricPoint } from '../../src/contract/telemetry.ts';
 import { withGuest } from '../lab/guest/guest.ts';
-import { needsLab } from '../lab/lab.ts';
+import { needsLab } from '../lab/needs-lab.ts';
 import { makeCgroupBox } from '../support/cgroup-box.ts';
 import { needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Agent, startAgent } from '../../src/agent/agent.ts';
-import { agentConfigSchema } from '../../src/contract/config.ts';
+import { type AgentConfig, agentConfigSchema } from '../../src/contract/config.ts';
 import { parseEvent } from '../../src/contract/events.ts';
 import type { Placement } from '../../src/contract/host.ts';
 import type { LogEvent, MetricPoint, ResourcePoints } from '../../src/contract/telemetry.ts';
@@ -13,8 +13,8 @@ import { decodeMetrics } from '../../src/otlp/decode-metrics.ts';
 import { startOtlpServer } from '../../src/otlp/server.ts';
 import { ownUid, realTime } from './sockets.ts';
 
-/** A real agent that tells a receiver of the test's own. */
-export async function startTold(): Promise<{
+/** A real agent that tells a receiver of the test's own; details every 2 s, and else as configured. */
+export async function startTold(config: Partial<AgentConfig> = {}): Promise<{
   agent: Agent;
   pointsOf: (metric: string, instance: string) => MetricPoint[];
   placementsOf: (instance: string) => Placement[];
@@ -45,6 +45,7 @@ export async function startTold(): Promise<{
     config: agentConfigSchema.parse({
       endpoint: `unix://${run}/otlp.sock`,
       detailIntervalSeconds: 2,
+      ...config,
     }),
     native: loadNative(),
     roots: hostRoots,

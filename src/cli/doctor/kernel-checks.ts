@@ -123,6 +123,7 @@ function sourceCheck({ native, roots }: Machine, { name, tells, start }: SourceK
       roots,
       layout,
       runByCpu: () => new Map(),
+      vcpus: { of: () => new Map(), learn: () => undefined },
       clock: realClock,
       say: () => undefined,
     }).stop();

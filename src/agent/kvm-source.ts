@@ -1,0 +1,83 @@
+import { attr } from '../contract/metrics.ts';
+import { readBootTime } from '../linux/procfs.ts';
+import type { Sample } from '../otlp/metric-data.ts';
+import type { LivingInstance } from './instances.ts';
+import { startKvmProbe, type VcpuTotals } from './probes/kvm.ts';
+import { exitReason } from './probes/kvm-exits.ts';
+import type { SourceKind } from './source.ts';
+
+/** Why vCPUs leave their guests, and what becomes of them until they are back: from the kernel by bpf/kvm.bpf.c. */
+export const kvmSource: SourceKind = {
+  name: 'kvm',
+  tells: 'exits, halts and wake-up delays of vCPUs under KVM',
+  comesLater: true,
+  start: ({ native, roots, layout, vcpus, clock }) => {
+    const probe = startKvmProbe({ native, roots, cgroupV1: layout.version === 1 });
+    const began = clock.unixSeconds();
+    const booted = readBootTime(roots) ?? began;
+    let told = new Map<LivingInstance, Sample[]>();
+    return {
+      name: 'kvm',
+      read: living => {
+        const lives = new Map(
+          living.flatMap(one => [...one.members.keys()].map(id => [id, one] as const)),
+        );
+        const found = new Map<LivingInstance, VcpuTotals[]>();
+        for (const totals of probe.read()) {
+          const one = lives.get(totals.cgroupId);
+          if (one) found.set(one, [...(found.get(one) ?? []), totals]);
+        }
+        told = new Map();
+        for (const [one, all] of found) {
+          const [first] = all;
+          if (first) vcpus.learn(one, first.tgid, new Map(all.map(each => [each.tid, each.index])));
+          const indexes = vcpus.of(one);
+          const samples = all.flatMap(each => {
+            const start = Math.max(began, booted + each.startTicks / 100);
+            return vcpuSamples(each, indexes.get(each.tid) ?? each.index, start);
+          });
+          told.set(one, samples);
+        }
+      },
+      samples: living => told.get(living) ?? [],
+      host: () => [],
+      lost: probe.lost,
+      forget: () => undefined,
+      stop: probe.stop,
+    };
+  },
+};
+
+/** `index`: as QEMU counts its vCPUs, which may differ from the order in which KVM was asked for them. */
+export function vcpuSamples(totals: VcpuTotals, index: number, start: number): Sample[] {
+  const attributes = {
+    [attr.threadId]: totals.tid,
+    [attr.processId]: totals.tgid,
+    [attr.taskStartTicks]: totals.startTicks,
+    [attr.vcpuIndex]: index,
+  };
+  const series = (metric: Sample['metric'], value: number, reason?: string): Sample => ({
+    metric,
+    attributes: { ...attributes, ...(reason ? { [attr.exitReason]: reason } : {}) },
+    task: `${totals.tid}@${totals.startTicks}`,
+    ...(reason ? { part: reason } : {}),
+    start,
+    value,
+  });
+  const byReason = new Map<string, { count: number; handledNs: number }>();
+  for (const [slot, { count, handledNs }] of totals.exits) {
+    const reason = exitReason(totals.isa, slot);
+    const sum = byReason.get(reason) ?? { count: 0, handledNs: 0 };
+    byReason.set(reason, { count: sum.count + count, handledNs: sum.handledNs + handledNs });
+  }
+  return [
+    ...[...byReason].flatMap(([reason, { count, handledNs }]) => [
+      series('sculptor.vcpu.exits', count, reason),
+      series('sculptor.vcpu.exit.time', handledNs / 1e9, reason),
+    ]),
+    series('sculptor.vcpu.halts', totals.halts),
+    series('sculptor.vcpu.halt.time', totals.haltNs / 1e9),
+    series('sculptor.vcpu.wakeups', totals.wakeups),
+    series('sculptor.vcpu.wakeup.time', totals.wakeupNs / 1e9),
+  ];
+}

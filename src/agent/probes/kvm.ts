@@ -1,0 +1,115 @@
+import { existsSync } from 'node:fs';
+import { KernelInterfaceError } from '../../contract/errors.ts';
+import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
+import { nsPerTick } from '../../linux/own-masks.ts';
+import type { Roots } from '../../linux/roots.ts';
+import { uint64 } from './latency.ts';
+
+/** What KVM counted of one vCPU thread since its first exit that was seen. */
+export type VcpuTotals = {
+  readonly cgroupId: number;
+  readonly tid: number;
+  readonly tgid: number;
+  readonly startTicks: number;
+  /** The order in which KVM made it. */
+  readonly index: number;
+  readonly isa: Isa;
+  readonly haltNs: number;
+  readonly halts: number;
+  readonly wakeupNs: number;
+  readonly wakeups: number;
+  /** By slot (bpf/kvm.h), without those that never happened. */
+  readonly exits: ReadonlyMap<number, { readonly count: number; readonly handledNs: number }>;
+};
+
+export type Isa = 'vmx' | 'svm';
+
+export type KvmProbe = {
+  /** Every vCPU thread that left its guest since the probe was started, and still lives. Totals of a thread never fall. */
+  readonly read: () => VcpuTotals[];
+  readonly lost: () => Readonly<Record<'memory' | 'recursion', number>>;
+  readonly stop: () => void;
+};
+
+/** Offsets and sizes of the structures in bpf/kvm.h; a test holds them against its BTF. */
+export const layout = {
+  record: { cgroupId: 0, startNs: 8, tid: 16, tgid: 20, index: 24, isa: 28, bytes: 32 },
+  totals: { haltNs: 0, halts: 8, wakeupNs: 16, wakeups: 24, exits: 32, bytes: 2848 },
+  exit: { count: 0, handledNs: 8, bytes: 16 },
+} as const;
+
+/** Entries first: an exit whose entry is not seen would last until the next one. */
+const programs = ['kvm_entry', 'kvm_vcpu_wakeup', 'kvm_exit'] as const;
+
+/**
+ * Loads and attaches bpf/kvm.bpf.c. While it is attached KVM's modules cannot be removed.
+ * @throws KernelInterfaceError KERNEL_MISSING where KVM is not loaded (yet) or is not that of x86; as `loadProbe`
+ * @throws ProbeError as `loadProbe`
+ */
+export function startKvmProbe(options: {
+  native: Native;
+  roots: Roots;
+  cgroupV1: boolean;
+}): KvmProbe {
+  const path = `${options.roots.sys}/module`;
+  if (!existsSync(`${path}/kvm_amd`) && !existsSync(`${path}/kvm_intel`))
+    throw new KernelInterfaceError(
+      'KERNEL_MISSING',
+      `KVM is not loaded (neither ${path}/kvm_amd nor ${path}/kvm_intel is there); it is looked for again`,
+      { path },
+    );
+  const object = loadProbe(options.native, 'kvm', { constants: { cgroup_v1: options.cgroupV1 } });
+  attachOrClose(object, 'kvm', () => {
+    for (const program of programs) object.attach(program);
+  });
+  return {
+    read: () => decodeVcpus(object.iterate('dump')),
+    lost: () => readLost(object),
+    stop: () => object.close(),
+  };
+}
+
+export function decodeVcpus(records: Buffer): VcpuTotals[] {
+  const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
+  const { record, totals } = layout;
+  const vcpus: VcpuTotals[] = [];
+  const size = record.bytes + totals.bytes;
+  for (let at = 0; at + size <= records.length; at += size) {
+    const sums = at + record.bytes;
+    vcpus.push({
+      cgroupId: uint64(view, at + record.cgroupId),
+      tid: view.getUint32(at + record.tid, true),
+      tgid: view.getUint32(at + record.tgid, true),
+      startTicks: Math.floor(uint64(view, at + record.startNs) / nsPerTick),
+      index: view.getUint32(at + record.index, true),
+      isa: view.getUint32(at + record.isa, true) === 2 ? 'svm' : 'vmx',
+      haltNs: uint64(view, sums + totals.haltNs),
+      halts: uint64(view, sums + totals.halts),
+      wakeupNs: uint64(view, sums + totals.wakeupNs),
+      wakeups: uint64(view, sums + totals.wakeups),
+      exits: decodeExits(view, sums + totals.exits),
+    });
+  }
+  return vcpus;
+}
+
+function decodeExits(view: DataView, at: number): VcpuTotals['exits'] {
+  const { exit, totals } = layout;
+  const exits = new Map<number, { count: number; handledNs: number }>();
+  for (let slot = 0; slot < (totals.bytes - totals.exits) / exit.bytes; slot += 1) {
+    const count = uint64(view, at + slot * exit.bytes + exit.count);
+    const handledNs = uint64(view, at + slot * exit.bytes + exit.handledNs);
+    if (count > 0) exits.set(slot, { count, handledNs });
+  }
+  return exits;
+}
+
+function readLost(object: BpfObject): Record<'memory' | 'recursion', number> {
+  // One entry of an array, key 0: the values of all CPUs.
+  const values = object.lookup('lost_memory', Buffer.alloc(4)) ?? Buffer.alloc(0);
+  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
+  let memory = 0;
+  for (let at = 0; at < values.length; at += 8) memory += uint64(view, at);
+  const missed = Object.values(object.programStats()).reduce((n, program) => n + program.missed, 0);
+  return { memory, recursion: missed };
+}

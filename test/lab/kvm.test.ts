@@ -1,0 +1,111 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { buildGuest } from './guest/guest.ts';
+import type { ToldVm, ToldVms } from './inside/told-vms.ts';
+import { type Lab, withLab } from './lab.ts';
+import { needsLab } from './needs-lab.ts';
+
+const bare = 'b0000000-0000-4000-8000-000000000001';
+const managed = 'b0000000-0000-4000-8000-000000000002';
+const scripts = '/checkout/test/lab/guest';
+
+async function told(lab: Lab): Promise<ToldVms> {
+  return JSON.parse(await lab.run('cat /tmp/told.json')) as ToldVms;
+}
+
+/** Waits until what is told holds; what it is then. */
+async function eventually(
+  lab: Lab,
+  what: string,
+  seconds: number,
+  holds: (now: ToldVms) => boolean,
+): Promise<ToldVms> {
+  const until = performance.now() + seconds * 1000;
+  for (;;) {
+    const now = await told(lab);
+    if (holds(now)) return now;
+    if (performance.now() > until)
+      throw new Error(
+        `not within ${seconds} s: ${what}; told: ${JSON.stringify(now)}\n${await lab.run('tail -n 5 /tmp/*.log')}`,
+      );
+    await sleep(1000);
+  }
+}
+
+/** The sum of a metric over the vCPUs of a VM, and over reasons unless one is asked for. */
+function sum(vm: ToldVm | undefined, metric: string, reason?: string): number {
+  return (vm?.vcpus ?? [])
+    .filter(each => each.metric === metric && (reason === undefined || each.reason === reason))
+    .reduce((total, { value }) => total + value, 0);
+}
+
+function indexes(vm: ToldVm | undefined): (number | undefined)[] {
+  return (vm?.placement?.tasks ?? []).map(task => task.vcpu).filter(index => index !== undefined);
+}
+
+for (const kernel of ['6.1', '6.12']) {
+  needsLab(kernel)(
+    `${kernel}: exits and halts of nested guests are counted by vCPU, under libvirt and without, also when KVM comes later`,
+    async t => {
+      t.timeout(400_000);
+      const folder = `/${buildGuest(kernel).split('/').at(-1)}`;
+      await withLab({ kernel, deadlineSeconds: 390 }, async lab => {
+        await lab.start(
+          `cd /checkout && exec node test/lab/inside/told-vms.ts /tmp/told.json ${bare} ${managed}`,
+          '/tmp/agent.log',
+        );
+        await lab.until('test -e /tmp/told.json');
+        t.regex((await told(lab)).sources['kvm'] ?? '', /KVM is not loaded/);
+        await lab.run('modprobe kvm_amd');
+        await eventually(lab, 'the source runs', 40, now => now.sources['kvm'] === 'running');
+
+        await lab.start(
+          `mkdir /sys/fs/cgroup/bare && echo $$ >/sys/fs/cgroup/bare/cgroup.procs &&
+           exec sh ${scripts}/run-guest.sh ${folder} kvm bare ${bare} /tmp/bare.qmp ticking,200 -name debug-threads=off`,
+          '/tmp/bare.log',
+        );
+        await lab.run(
+          `sh ${scripts}/libvirt-guest.sh ${folder} kvm managed ${managed} ticking,200`,
+        );
+        await lab.until('grep -q ^TICK /tmp/bare.log && grep -q TICK /tmp/managed.log', 150);
+
+        const both = await eventually(lab, 'exits of both', 40, ({ vms }) =>
+          [bare, managed].every(
+            id => indexes(vms[id]).length === 2 && sum(vms[id], 'sculptor.vcpu.exits', 'hlt') > 50,
+          ),
+        );
+        for (const id of [bare, managed]) {
+          const vm = both.vms[id];
+          t.deepEqual(indexes(vm), [0, 1]);
+          t.true(sum(vm, 'sculptor.vcpu.exits', 'io') > 0, 'its console');
+          t.true(sum(vm, 'sculptor.vcpu.exits', 'nested_page_fault') > 0, 'its memory');
+          t.true(sum(vm, 'sculptor.vcpu.exit.time') > 0);
+          t.true(sum(vm, 'sculptor.vcpu.halt.time') > 1);
+          t.true(sum(vm, 'sculptor.vcpu.wakeup.time') > 0);
+        }
+        t.is(both.vms[managed]?.placement?.owner, 'libvirt');
+        t.is(both.vms[bare]?.placement?.owner, 'none');
+        t.true(both.vms[managed]?.placement?.tasks.some(task => task.name === 'CPU 1/KVM'));
+        t.false(both.vms[bare]?.placement?.tasks.some(task => task.name.startsWith('CPU')));
+
+        // Stopped, it exits no more: the agent's totals are those that KVM itself keeps.
+        await lab.run(
+          `python3 -c 'import socket,sys,time
+s = socket.socket(socket.AF_UNIX); s.connect("/tmp/bare.qmp"); s.recv(65536)
+for c in ("qmp_capabilities", "stop"): s.send(("{\\"execute\\": \\"%s\\"}\\n" % c).encode()); time.sleep(1); s.recv(65536)'`,
+        );
+        await sleep(6000);
+        const stopped = (await told(lab)).vms[bare];
+        const tgid = stopped?.placement?.tasks[0]?.tgid;
+        const own = async (name: string) =>
+          Number(await lab.run(`cat /sys/kernel/debug/kvm/${tgid}-*/${name}`));
+        const [exits, halts] = [await own('exits'), await own('halt_exits')];
+        t.log(`exits: ${sum(stopped, 'sculptor.vcpu.exits')} told, ${exits} by KVM's own count`);
+        t.true(Math.abs(sum(stopped, 'sculptor.vcpu.exits') / exits - 1) < 0.02);
+        t.true(Math.abs(sum(stopped, 'sculptor.vcpu.exits', 'hlt') / halts - 1) < 0.02);
+        const { lost } = await told(lab);
+        t.is(lost['kvm_memory'], 0);
+        t.is(lost['kvm_recursion'], 0);
+      });
+    },
+  );
+}
