@@ -28,7 +28,10 @@ for (const kernel of ['6.1', '6.12']) {
       near(node1['container.memory.usage'], 64 * mb, 0.1, 'usage');
       // The shell ran anywhere before it was pinned.
       t.true((node1['sculptor.memory.local'] ?? 1) < 0.2, 'far');
-      t.true((lab.local['sculptor.memory.local'] ?? 0) > 0.8, 'near');
+      t.true((lab.local['sculptor.memory.local'] ?? 0) > 0.6, 'near');
+
+      t.is(lab.huge['sculptor.memory.pages 1 hugetlb'], 16 * mb);
+      t.is(lab.huge['sculptor.memory.pages 0 hugetlb'], 0);
 
       const { squeezed } = lab;
       t.true((squeezed['container.memory.usage'] ?? Number.NaN) <= 32 * mb);

@@ -1,0 +1,167 @@
+/**
+ * Runs in the lab, as the host: a guest under KVM with the real agent in its own kernel, which exports to the gate of the
+ * host's agent over vsock and over a network, and a process in it that forges. Prints what arrived, one JSON object.
+ */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
+import { z } from 'zod';
+import { requestApi } from '../../../src/api/client.ts';
+import type { LogEvent, ResourcePoints } from '../../../src/contract/telemetry.ts';
+import { decodeLogs } from '../../../src/otlp/decode-logs.ts';
+import { decodeMetrics } from '../../../src/otlp/decode-metrics.ts';
+import { startOtlpServer } from '../../../src/otlp/server.ts';
+import { eventually } from '../../support/scene.ts';
+import { followConsole } from '../support/console.ts';
+import type { Answers } from './forge.ts';
+
+export type GateOutcome = {
+  readonly guestUptimeSeconds: number;
+  /** By way (`vsock://…`, `http://…`): what the forger was answered. */
+  readonly forged: Readonly<Record<string, Answers>>;
+  /** Resources that left the host's agent: of the guest (once each), and of the host itself. */
+  readonly ofGuest: Record<string, unknown>[];
+  readonly ofHost: Record<string, unknown>[];
+  /** Names of metrics that came from the guest's own agent. */
+  readonly guestMetrics: string[];
+  /** Names of all events that left the host's agent, with the host.id of their resource. */
+  readonly events: { name: string; hostId: unknown }[];
+  /** The gate's own account. */
+  readonly gate: unknown;
+};
+
+const uuid = '5c0bdd5e-1f6f-4f2f-9d0b-3d1f3c7b4a11';
+const folder = mkdtempSync('/tmp/gate-');
+const children: ChildProcess[] = [];
+const resources: ResourcePoints[] = [];
+const records: LogEvent[] = [];
+
+const sink = await startOtlpServer({
+  listen: `${folder}/sink.sock`,
+  allowUids: [],
+  maxMessageBytes: 16_000_000,
+  queueRequests: 64,
+  peerUid: () => 0,
+  handlers: {
+    metrics: async request => {
+      resources.push(...decodeMetrics(request));
+      return { kind: 'ok' };
+    },
+    logs: async request => {
+      records.push(...decodeLogs(request));
+      return { kind: 'ok' };
+    },
+  },
+});
+try {
+  makeNetwork();
+  startHostAgent();
+  const screen = followConsole(startGuest());
+  const ways = ['vsock://2:4317', 'http://10.99.0.1:4318'];
+  const forged: Record<string, Answers> = {};
+  for (const way of ways) {
+    const [, answer = ''] = await screen.waitFor(new RegExp(`^FORGED ${way} (.*)`), 240);
+    forged[way] = JSON.parse(answer) as Answers;
+  }
+  const gate = await eventually('records of the guest by both ways', 240, async () => {
+    const status = await askAgent();
+    const heard = status.gate.guests.filter(({ records }) => records > 500);
+    return heard.length === ways.length ? status.gate : null;
+  });
+  const [, up] = await screen.waitFor(/^GUEST tick (\S+)/, 60);
+  const ofGuest = resources.filter(({ resource }) => 'sculptor.origin' in resource);
+  const outcome: GateOutcome = {
+    guestUptimeSeconds: Number(up),
+    forged,
+    ofGuest: distinct(ofGuest.map(({ resource }) => resource)),
+    ofHost: distinct(
+      resources
+        .filter(({ resource }) => !('sculptor.origin' in resource))
+        .map(({ resource }) => resource),
+    ),
+    guestMetrics: [...new Set(ofGuest.flatMap(({ points }) => points.map(({ metric }) => metric)))],
+    events: distinct(
+      records.map(({ eventName, resource }) => ({ name: eventName, hostId: resource['host.id'] })),
+    ),
+    gate,
+  };
+  console.log(JSON.stringify(outcome));
+} finally {
+  for (const child of children) child.kill('SIGKILL');
+  await sink.stop();
+}
+
+/** vsock, KVM, and a network of two: the host is 10.99.0.1, the guest 10.99.0.2. */
+function makeNetwork(): void {
+  execFileSync('modprobe', ['-a', 'kvm_amd', 'vhost_vsock', 'tun']);
+  for (const args of [
+    'tuntap add tap0 mode tap',
+    'address add 10.99.0.1/24 dev tap0',
+    'link set tap0 up',
+  ])
+    execFileSync('ip', args.split(' '));
+}
+
+function startHostAgent(): void {
+  const config = {
+    agent: {
+      endpoint: `unix://${folder}/sink.sock`,
+      detailIntervalSeconds: 2,
+      gate: {
+        vsock: { port: 4317 },
+        tcp: { host: '10.99.0.1', port: 4318, guests: [{ address: '10.99.0.2', instance: uuid }] },
+      },
+    },
+  };
+  writeFileSync(`${folder}/sculpt.yaml`, JSON.stringify(config));
+  const args = ['agent', '--config', `${folder}/sculpt.yaml`, '--run-dir', folder];
+  children.push(spawn('/checkout/bin/sculpt', args, { stdio: ['ignore', 'inherit', 'inherit'] }));
+}
+
+async function askAgent() {
+  const guest = z.looseObject({ records: z.number() });
+  const schema = z.object({ gate: z.looseObject({ guests: z.array(guest) }) });
+  return requestApi(`${folder}/agent-api.sock`, 'GET', '/status', { schema });
+}
+
+/** The guest's root is the host's own, read-only below; its cgroup is its own. */
+function startGuest() {
+  const root = `${folder}/root`;
+  mkdirSync(root);
+  execFileSync('mount', ['--bind', '/', root]);
+  mkdirSync('/sys/fs/cgroup/guest');
+  const kernel = `/lab/kernel-${/^(\d+\.\d+)/.exec(execFileSync('uname', ['-r'], { encoding: 'utf8' }))?.[1]}`;
+  const find = (under: string, pattern: RegExp) =>
+    `${under}/${readdirSync(under).find(name => pattern.test(name))}`;
+  const share = (tag: string, path: string) => [
+    '-virtfs',
+    `local,id=${tag},path=${path},mount_tag=${tag},security_model=none,multidevs=remap,readonly=on`,
+  ];
+  const commandLine = `console=ttyS0 panic=-1 mitigations=off tsc=reliable audit=0 quiet loglevel=4 lab-kernel=${kernel.slice('/lab/kernel-'.length)} lab=guest lab-run=/checkout/test/lab/inside/guest.sh`;
+  const qemu = spawn(
+    'sh',
+    [
+      ...[
+        '-c',
+        'echo $$ >/sys/fs/cgroup/guest/cgroup.procs && exec "$@"',
+        'sh',
+        'qemu-system-x86_64',
+      ],
+      ...['-name', 'guest=tenant,debug-threads=on', '-uuid', uuid, '-nodefaults', '-no-reboot'],
+      ...['-display', 'none', '-machine', 'q35', '-accel', 'kvm', '-cpu', 'host', '-smp', '2'],
+      ...['-m', '1024', '-kernel', find(`${kernel}/boot`, /^vmlinuz-/)],
+      ...['-initrd', find(kernel, /^init-.*\.cpio$/), '-append', commandLine],
+      ...[...share('root', root), ...share('lab', '/lab'), ...share('checkout', '/checkout')],
+      ...share('share', '/share'),
+      ...['-netdev', 'tap,id=net,ifname=tap0,script=no,downscript=no'],
+      ...['-device', 'virtio-net-pci,netdev=net', '-device', 'vhost-vsock-pci,guest-cid=42'],
+      ...['-serial', 'stdio'],
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  children.push(qemu);
+  return qemu.stdout;
+}
+
+function distinct<T>(values: readonly T[]): T[] {
+  return [...new Map(values.map(value => [JSON.stringify(value), value])).values()];
+}

@@ -1,0 +1,25 @@
+#!/bin/bash
+# What a guest of the lab does, named on its kernel command line (lab-run): the real agent, exporting over vsock and over the
+# network, a busy instance, and a process that forges. Its console is the test's to read.
+cd /checkout || exit 1
+for module in vmw_vsock_virtio_transport virtio_net; do modprobe "$module" || echo "GUEST no $module"; done
+device=$(ls -d /sys/class/net/e* | head -n 1)
+ip address add 10.99.0.2/24 dev "${device##*/}" && ip link set "${device##*/}" up
+
+mkdir /sys/fs/cgroup/tenant
+(echo 0 >/sys/fs/cgroup/tenant/cgroup.procs && exec build/sculpt-workload spin) &
+agent() { # agent NAME ENDPOINT
+  mkdir -p "/run/$1"
+  printf 'agent: {endpoint: "%s", detailIntervalSeconds: 2}\n' "$2" >"/run/$1.yaml"
+  bin/sculpt agent --config "/run/$1.yaml" --run-dir "/run/$1" 2>&1 | sed "s/^/GUEST $1: /" &
+}
+for way in vsock://2:4317 http://10.99.0.1:4318; do
+  echo "FORGED $way $(node test/lab/inside/forge.ts "$way" 2>&1 | tail -n 1)"
+done
+agent vsock vsock://2:4317
+agent network http://10.99.0.1:4318
+while :; do
+  read -r up _ </proc/uptime
+  echo "GUEST tick $up"
+  sleep 1
+done
