@@ -26,9 +26,8 @@ for (const kernel of ['6.1', '6.12']) {
       near(node1['sculptor.memory.pages 1 anon'], 64 * mb, 0.05, 'pages on node 1');
       t.true((node1['sculptor.memory.pages 0 anon'] ?? mb) < mb, 'pages on node 0');
       near(node1['container.memory.usage'], 64 * mb, 0.1, 'usage');
-      // The shell ran anywhere before it was pinned.
-      t.true((node1['sculptor.memory.local'] ?? 1) < 0.2, 'far');
-      t.true((lab.local['sculptor.memory.local'] ?? 0) > 0.6, 'near');
+      t.true((node1['sculptor.memory.local'] ?? 1) < 0.1, 'far');
+      t.true((lab.local['sculptor.memory.local'] ?? 0) > 0.9, 'near');
 
       t.is(lab.huge['sculptor.memory.pages 1 hugetlb'], 16 * mb);
       t.is(lab.huge['sculptor.memory.pages 0 hugetlb'], 0);

@@ -55,7 +55,7 @@ async function endStrays(folder: string): Promise<void> {
 }
 
 /** The kernel lets go of a cgroup a moment after its last task was reaped. */
-async function removeCgroup(folder: string): Promise<void> {
+export async function removeCgroup(folder: string): Promise<void> {
   for (let attempt = 0; existsSync(folder); attempt += 1) {
     try {
       rmdirSync(folder);

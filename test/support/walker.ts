@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, rmdirSync, statSync } from 'node:fs';
+import { mkdirSync, statSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { eventually } from './scene.ts';
+import { removeCgroup } from './cgroup-box.ts';
 
 const workload = new URL('../../build/sculpt-workload', import.meta.url).pathname;
 
@@ -36,11 +36,12 @@ export function makeWalkerBox(
   const folders = [...new Set([`${hierarchies.cpu}${path}`, `${hierarchies.memory}${path}`])];
   for (const folder of folders) mkdirSync(folder);
   const children: ChildProcess[] = [];
-  const start = (command: readonly string[]) => {
+  const start = (command: readonly string[], cpu?: number) => {
     const enter = folders.map(folder => `echo $$ > ${folder}/cgroup.procs`).join(' && ');
-    const child = spawn('sh', ['-c', `${enter} && exec "$0" "$@"`, ...command], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+    const shell = ['sh', '-c', `${enter} && exec "$0" "$@"`, ...command];
+    const [program = '', ...args] =
+      cpu === undefined ? shell : ['taskset', '-c', `${cpu}`, ...shell];
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
     children.push(child);
     return child;
   };
@@ -49,19 +50,14 @@ export function makeWalkerBox(
     id: statSync(`${hierarchies.cpu}${path}`).ino,
     memory: `${hierarchies.memory}${path}`,
     walk: async (options, cpu) => {
-      const pinned = cpu === undefined ? [] : ['taskset', '-c', String(cpu)];
-      const child = start([...pinned, workload, 'walk', ...options]);
+      const child = start([workload, 'walk', ...options], cpu);
       for await (const line of createInterface(child.stdout)) return JSON.parse(line) as Walked;
       throw new Error(`the walker ended: ${options.join(' ')}`);
     },
     run: (...command) => void start(command),
     end: async () => {
       for (const child of children) child.kill('SIGKILL');
-      for (const folder of folders)
-        await eventually(`${folder} is empty`, 5, () =>
-          readFileSync(`${folder}/cgroup.procs`, 'utf8') === '' ? true : null,
-        );
-      for (const folder of folders) rmdirSync(folder);
+      for (const folder of folders) await removeCgroup(folder);
     },
   };
 }
