@@ -42,7 +42,7 @@ async function start(
 }
 
 function speak(t: ExecutionContext, endpoint: string, signal: Signal = 'metrics') {
-  const client = createExportClient({ endpoint, signal, timeoutSeconds: 5 });
+  const client = createExportClient({ endpoint, signal, timeoutSeconds: 20 });
   t.teardown(() => client.close());
   return client;
 }
@@ -212,8 +212,10 @@ test('a guest that heeds nothing is cut off, and let in again when it has made u
   t.is(dropped(gate).request_malformed, 51);
   t.true((dropped(gate).connection_nuisance ?? 0) >= 2);
   clock.step(1);
-  await until(() => gate.status().guests[0]?.connections === 1);
-  t.deepEqual(await client.send(forged), { kind: 'ok' });
+  // The exporter dials again by itself, and says that it has no connection until then.
+  let result = await client.send(forged);
+  while (result.kind === 'retry') result = await client.send(forged);
+  t.deepEqual(result, { kind: 'ok' });
 });
 
 test('one guest has so many connections, and another as many of its own', async t => {
