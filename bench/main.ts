@@ -3,10 +3,12 @@ import { formatFailure } from '../src/cli/failure.ts';
 import { formatTable } from '../src/cli/table.ts';
 import type { Bench, BenchResult } from './bench.ts';
 import { benchBenefit } from './benefit.ts';
+import { benchBpfOverhead } from './bpf-overhead.ts';
 import { benchTimeToAct } from './time-to-act.ts';
 
 const benches: Readonly<Record<string, Bench>> = {
   benefit: benchBenefit,
+  'bpf-overhead': benchBpfOverhead,
   'time-to-act': benchTimeToAct,
 };
 

@@ -68,16 +68,23 @@ static __always_inline void count_switch(struct task_state *state, struct instan
 
 static __always_inline void leave_cpu(struct task_struct *task, bool still_runnable, unsigned int task_state, __u64 now)
 {
-	struct task_state *state = state_of(task);
 	struct instance_totals *totals;
+	struct task_state *state;
 	__u64 stamp;
 
+	if (only_latency && !still_runnable)
+		return;
+	state = state_of(task);
 	if (!state)
 		return;
 	if (still_runnable)
 		begin_wait(task, state, now);
 	else if (!has_ended(task_state))
 		begin_sleep(task, state, task_state, now);
+	if (only_latency) {
+		state->stamp = now | WAITING;
+		return;
+	}
 	stamp = __sync_lock_test_and_set(&state->stamp, still_runnable ? now | WAITING : NOTHING_OPEN);
 	/* It waited by what was seen, and ran. */
 	if (is_wait(stamp))
@@ -90,7 +97,7 @@ static __always_inline void leave_cpu(struct task_struct *task, bool still_runna
 		charge_modes(task, state, totals);
 }
 
-static __always_inline void enter_cpu(struct task_struct *task, __u64 cgroup_id, __u64 now)
+static __always_inline void enter_cpu(struct task_struct *task, struct cpu_slices *cpu, __u64 cgroup_id, __u64 now)
 {
 	struct task_state *state = state_of(task);
 	struct instance_totals *totals;
@@ -98,17 +105,19 @@ static __always_inline void enter_cpu(struct task_struct *task, __u64 cgroup_id,
 
 	if (!state)
 		return;
-	stamp = __sync_lock_test_and_set(&state->stamp, now & ~WAITING);
+	stamp = __sync_lock_test_and_set(&state->stamp, only_latency ? NOTHING_OPEN : now & ~WAITING);
 	/* It ran elsewhere by what was seen. */
 	if (is_run(stamp))
 		count(lost_switch);
 	totals = totals_by_id(cgroup_id);
-	end_sleep(state, totals, is_wait(stamp), now);
+	if (!only_latency)
+		end_sleep(state, totals, is_wait(stamp), now);
 	if (!is_wait(stamp))
 		return;
-	if (with_preemptors)
-		end_preemption(state, cgroup_id, now);
-	charge(task, state, totals, stamp, now, false);
+	if (cpu)
+		end_preemption(state, cpu, cgroup_id, now);
+	if (!only_latency)
+		charge(task, state, totals, stamp, now, false);
 	if (totals)
 		record_latency(state, totals, now);
 }
@@ -117,16 +126,19 @@ static __always_inline void enter_cpu(struct task_struct *task, __u64 cgroup_id,
 SEC("tp_btf/sched_switch")
 int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)
 {
+	struct cpu_slices *cpu = with_preemptors ? own_slices() : NULL;
 	__u64 now = bpf_ktime_get_ns(), cgroup_id;
 
 	count(events);
+	if (cpu)
+		settle_slice(cpu, prev->pid ? cgroup_of(prev) : NOBODY);
 	if (prev->pid)
 		leave_cpu(prev, preempt || prev_state == 0, prev_state, now);
 	cgroup_id = next->pid ? cgroup_of(next) : NOBODY;
 	if (next->pid)
-		enter_cpu(next, cgroup_id, now);
-	if (with_preemptors)
-		begin_slice(cgroup_id, now);
+		enter_cpu(next, cpu, cgroup_id, now);
+	if (cpu)
+		begin_slice(cpu, cgroup_id, now);
 	return 0;
 }
 
@@ -161,7 +173,7 @@ int BPF_PROG(sched_migrate_task, struct task_struct *task, int destination)
 	if (!is_wait(stamp))
 		return 0;
 	if (with_preemptors)
-		continue_preemption(task, state);
+		continue_preemption(task, state, true);
 	now = bpf_ktime_get_ns();
 	if (__sync_val_compare_and_swap(&state->stamp, stamp, now | WAITING) == stamp)
 		charge(task, state, totals, stamp, now, is_throttled(task));

@@ -9,11 +9,15 @@
 
 static __always_inline void begin_wait(struct task_struct *task, struct task_state *state, __u64 now)
 {
-	struct cfs_rq *queue = task->se.cfs_rq;
+	struct cfs_rq *queue;
 
 	state->wait_began_ns = now;
+	if (with_preemptors)
+		state->preempted_from_ns = now;
+	if (only_latency)
+		return;
 	state->wait_throttled_ns = 0;
-	state->preempted_from_ns = now;
+	queue = task->se.cfs_rq;
 	state->throttled_queue = (__u64)queue;
 	state->throttled_base_ns = throttled_time_now(queue);
 }

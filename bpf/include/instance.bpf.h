@@ -22,4 +22,15 @@ static __always_inline __u64 cgroup_of(struct task_struct *task)
 	return id ? id : ROOT_CGROUP_ID;
 }
 
+/* The same of a task that the verifier knows nothing of. */
+static __always_inline __u64 cgroup_of_other(struct task_struct *task)
+{
+	__u64 id;
+
+	if (!cgroup_v1)
+		return BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+	id = BPF_CORE_READ(task, sched_task_group, css.cgroup, kn, id);
+	return id ? id : ROOT_CGROUP_ID;
+}
+
 #endif

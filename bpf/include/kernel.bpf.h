@@ -31,8 +31,11 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+struct task_struct;
+
 struct rq {
 	__u64 clock;
+	struct task_struct *curr;
 };
 
 struct cfs_rq {

@@ -13,8 +13,6 @@
 #include "core_fixes.bpf.h"
 #include "state.bpf.h"
 
-const volatile bool with_preemptors = true;
-
 /* A power of two: at 4 ms a slice, of the last second. */
 #define SLICES 256
 /* So many are charged exactly; each costs an update of a hash. */
@@ -53,14 +51,28 @@ static __always_inline struct slice *slice_of(struct cpu_slices *cpu, __u64 age)
 	return &cpu->slices[(cpu->newest - age) & (SLICES - 1)];
 }
 
-/* From now on a task of this cgroup runs here. */
-static __always_inline void begin_slice(__u64 cgroup_id, __u64 now)
+static __always_inline struct cpu_slices *own_slices(void)
 {
 	__u32 zero = 0;
-	struct cpu_slices *cpu = bpf_map_lookup_elem(&cpus, &zero);
+
+	return bpf_map_lookup_elem(&cpus, &zero);
+}
+
+/* Who is found on the CPU has run since the last switch that was seen: the one to it may have been withheld. */
+static __always_inline void settle_slice(struct cpu_slices *cpu, __u64 cgroup_id)
+{
+	struct slice *slice = slice_of(cpu, 0);
+
+	if (slice->cgroup_id != cgroup_id)
+		slice->cgroup_id = cgroup_id;
+}
+
+/* From now on a task of this cgroup runs here. */
+static __always_inline void begin_slice(struct cpu_slices *cpu, __u64 cgroup_id, __u64 now)
+{
 	struct slice *slice;
 
-	if (!cpu || slice_of(cpu, 0)->cgroup_id == cgroup_id)
+	if (slice_of(cpu, 0)->cgroup_id == cgroup_id)
 		return;
 	cpu->newest += 1;
 	slice = slice_of(cpu, 0);
@@ -86,11 +98,10 @@ static __always_inline void charge_pair(__u64 waiter, __u64 preemptor, __u64 ns)
 		count(lost_pair);
 }
 
-/* Who ran at an instant that is older than the newest EXACT_SLICES; of what is not kept any more, the oldest that is.
- */
-static __always_inline __u64 who_ran_at(struct cpu_slices *cpu, __u64 at)
+/* Who ran at an instant, if no slice newer than `age` holds it; of what is not kept any more, the oldest that is. */
+static __always_inline __u64 who_ran_at(struct cpu_slices *cpu, __u64 age, __u64 at)
 {
-	__u64 age = EXACT_SLICES, step = SLICES / 2;
+	__u64 step = SLICES / 2;
 
 	/* Ages with a beginning later than the instant are passed over, by halves. */
 	for (int i = 0; i < 8; i++) {
@@ -101,10 +112,20 @@ static __always_inline __u64 who_ran_at(struct cpu_slices *cpu, __u64 at)
 	return slice_of(cpu, age)->cgroup_id;
 }
 
+/* The whole of it to who ran at one instant of it; `age`: as above. */
+static __always_inline void charge_drawn(struct cpu_slices *cpu, __u64 age, __u64 waiter, __u64 from, __u64 to)
+{
+	__u64 oldest = slice_of(cpu, SLICES - 1)->began_ns;
+	__u64 at = from > oldest ? from : oldest;
+
+	if (at >= to)
+		return;
+	at += (((to - at) >> 16) * bpf_get_prandom_u32()) >> 16;
+	charge_pair(waiter, who_ran_at(cpu, age, at), to - from);
+}
+
 static __always_inline void charge_preemptors(struct cpu_slices *cpu, __u64 waiter, __u64 from, __u64 to)
 {
-	__u64 oldest, at;
-
 	for (__u64 age = 0; age < EXACT_SLICES; age++) {
 		struct slice *slice = slice_of(cpu, age);
 		__u64 began = slice->began_ns > from ? slice->began_ns : from;
@@ -116,41 +137,46 @@ static __always_inline void charge_preemptors(struct cpu_slices *cpu, __u64 wait
 		if (slice->began_ns <= from)
 			return;
 	}
-	oldest = slice_of(cpu, SLICES - 1)->began_ns;
-	at = from > oldest ? from : oldest;
-	if (at >= to)
-		return;
-	at += (((to - at) >> 16) * bpf_get_prandom_u32()) >> 16;
-	charge_pair(waiter, who_ran_at(cpu, at), to - from);
+	charge_drawn(cpu, EXACT_SLICES, waiter, from, to);
 }
 
 /* The part of a wait that was not charged yet; whoever takes its beginning charges it. Throttled time was no wait. */
-static __always_inline void end_preemption(struct task_state *state, __u64 waiter, __u64 now)
+static __always_inline void end_preemption(struct task_state *state, struct cpu_slices *cpu, __u64 waiter, __u64 now)
 {
-	__u32 zero = 0;
-	struct cpu_slices *cpu = bpf_map_lookup_elem(&cpus, &zero);
 	__u64 from = __sync_lock_test_and_set(&state->preempted_from_ns, 0);
 	__u64 began = state->wait_began_ns + state->wait_throttled_ns;
 
 	if (state->wait_throttled_ns && from < began)
 		from = began;
-	if (cpu && from && from < now)
+	if (from && from < now)
 		charge_preemptors(cpu, waiter, from, now);
 }
 
-/* The same of a task that waits on, on whatever CPU: at a read, or when it is moved to another queue. */
-static __always_inline void continue_preemption(struct task_struct *task, struct task_state *state)
+/*
+ * The same of a task that waits on, on whatever CPU: at a read, and when it is moved to another queue, where the draw
+ * has to do: the slices of another CPU are cold.
+ */
+static __always_inline void continue_preemption(struct task_struct *task, struct task_state *state, bool moves)
 {
 	__u64 from = *(volatile __u64 *)&state->preempted_from_ns;
 	__u64 now = bpf_ktime_get_ns();
+	struct task_struct *running;
 	struct cpu_slices *cpu;
 	__u32 zero = 0;
 
 	if (!from || from >= now || state->wait_throttled_ns || is_throttled(task))
 		return;
 	cpu = bpf_map_lookup_percpu_elem(&cpus, &zero, cpu_of(task));
-	if (cpu && __sync_val_compare_and_swap(&state->preempted_from_ns, from, now) == from)
-		charge_preemptors(cpu, cgroup_of(task), from, now);
+	if (!cpu || __sync_val_compare_and_swap(&state->preempted_from_ns, from, now) != from)
+		return;
+	if (moves) {
+		charge_drawn(cpu, 0, cgroup_of(task), from, now);
+		return;
+	}
+	running = BPF_CORE_READ(task, se.cfs_rq, rq, curr);
+	if (running && BPF_CORE_READ(running, pid))
+		settle_slice(cpu, cgroup_of_other(running));
+	charge_preemptors(cpu, cgroup_of(task), from, now);
 }
 
 #endif

@@ -62,7 +62,7 @@ static __always_inline void charge_slow(struct task_struct *task, struct task_st
 		count(lost_switch);
 	charge_open_sleep(task, state);
 	if (with_preemptors && is_wait(state->stamp))
-		continue_preemption(task, state);
+		continue_preemption(task, state, false);
 	if (task->utime + task->stime == state->charged_user_ns + state->charged_kernel_ns)
 		return;
 	totals = totals_of(task);

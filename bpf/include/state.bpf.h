@@ -21,6 +21,12 @@ static __always_inline bool is_run(__u64 stamp)
 	return stamp > NOTHING_OPEN && !(stamp & WAITING);
 }
 
+/* The histogram of latencies alone, with nothing that it does not need: what the benchmark compares with other tools.
+ */
+const volatile bool only_latency = false;
+/* For whom a wait was. */
+const volatile bool with_preemptors = true;
+
 /* CONFIG_NR_CPUS is at most this on x86-64; a power of two. */
 #define MOST_CPUS 8192
 

@@ -108,9 +108,10 @@ kernelTest(
     await startPinned(winner, 0, ...spin);
     loser.spawn('taskset', '-c', '0', ...spin);
     await pause(500);
-    const { waited, wait } = await observe(probe, 1);
+    const { waited, wait, ran } = await observe(probe, 1);
     t.true(wait(loser) > 0.9e9, `${wait(loser)} ns`);
-    near(t, waited(loser, winner) / wait(loser), 1, 0.05, 'for the winner');
+    // Whatever else this machine does meanwhile: for the winner it waits as long as that one runs.
+    near(t, waited(loser, winner) / ran(winner), 1, 0.1, 'for the winner');
   },
 );
 

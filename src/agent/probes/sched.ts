@@ -70,7 +70,7 @@ const mostCpus = 8192;
  * In the order they are attached. The switch first: a wake-up that is seen before switches are leaves a stamp that the
  * unseen switches do not end, and all of a later sleep is then charged (seconds, when this process is kept waiting between).
  */
-const programs = [
+export const schedPrograms = [
   'sched_switch',
   'sched_wakeup',
   'sched_wakeup_new',
@@ -94,7 +94,7 @@ export function startSchedProbe(options: {
   });
   attachOrClose(object, 'sched', () => {
     object.iterate('baseline');
-    for (const program of programs) object.attach(program);
+    for (const program of schedPrograms) object.attach(program);
     // The first passes take up the tasks that were there before the hooks.
     object.iterate('flush');
     object.iterate('dump');
