@@ -88,7 +88,9 @@ async function waitUntilUp(loop: Loop, child: ChildProcess, startSeconds: number
     } catch (cause) {
       const ended = child.exitCode !== null || child.signalCode !== null;
       if (ended || performance.now() > deadline) {
-        const why = ended ? 'it ended' : `it does not answer after ${startSeconds} s`;
+        const why = ended
+          ? `it ended (${child.signalCode ?? `exit code ${child.exitCode}`})`
+          : `it does not answer after ${startSeconds} s`;
         const said = loop.log().trim().split('\n').slice(-25).join('\n');
         throw new ConfigError('CONFIG_NOT_RUNNING', `sculpt up: ${why}:\n${said}`, {}, cause);
       }

@@ -49,6 +49,9 @@ try {
   const stalePinning = await runStalePinning(tenancy, loop);
   const job: MainJob = { cgroupVersion: layout.version, tenants, stalePinning, log: loop.log() };
   console.log(JSON.stringify(job));
+} catch (error) {
+  console.error(loop.log());
+  throw error;
 } finally {
   await loop.stop();
   await tenancy.clear();
