@@ -1,10 +1,10 @@
 import type { ExecutionContext } from 'ava';
 import type { MainJob } from './inside/main-job.ts';
 import { withLab } from './lab.ts';
-import { needsLab } from './needs-lab.ts';
+import { labKernels, needsLab } from './needs-lab.ts';
 import type { MachineOptions } from './support/qemu.ts';
 
-for (const kernel of ['6.1', '6.12']) {
+for (const kernel of labKernels) {
   needsLab(kernel)(
     `on Debian's ${kernel} the main job acts on cgroup v2, a CPU goes offline meanwhile, and all is given back`,
     async t => {
