@@ -33,7 +33,8 @@ if [ ! -e "$folder" ]; then
   rm -rf "$root"
   ln "$kernel/boot/vmlinuz-$version" "$work/vmlinuz"
   chmod 755 "$work"
-  rm -rf "$kernel"/guest-*
+  # What other sources made goes after a day: another checkout may be using it.
+  find "$kernel" -maxdepth 1 -name 'guest-*' -mtime +0 -exec rm -rf {} +
   mv "$work" "$folder"
 fi
 echo "$folder"

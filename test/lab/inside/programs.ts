@@ -1,6 +1,6 @@
 /**
- * Loads, attaches and runs every BPF program of the project, each alone, on the kernel it is started on; prints one JSON
- * array of `Trial`. Runs as root, in the lab and on the outer machine.
+ * Loads, attaches and runs every BPF program of the project (or of the objects that are named), each alone, on the kernel it
+ * is started on; prints one JSON array of `Trial`. Runs as root, in the lab and on the outer machine.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -22,6 +22,7 @@ const objects = `${build}bpf/`;
 /** @see perf_event_open(2): PERF_COUNT_SW_PAGE_FAULTS_MIN, _MAJ */
 const softwareEvents: Readonly<Record<string, number>> = { minor: 5, major: 6 };
 
+const only = process.argv.slice(2);
 const native = loadNative();
 const statsFile = '/proc/sys/kernel/bpf_stats_enabled';
 const statsBefore = readFileSync(statsFile, 'utf8');
@@ -29,6 +30,7 @@ writeFileSync(statsFile, '1');
 try {
   const trials = readdirSync(objects)
     .filter(name => name.endsWith('.bpf.o'))
+    .filter(name => only.length === 0 || only.includes(basename(name, '.bpf.o')))
     .sort()
     .flatMap(file => listPrograms(`${objects}${file}`).map(found => tryOne(native, file, found)));
   console.log(JSON.stringify(trials));

@@ -11,15 +11,19 @@ import { checkout } from './qemu.ts';
 /** The page that says which program works on which kernel; `npm run kernels` writes it. */
 export const page = `${checkout}/docs/kernels.md`;
 
-/** Tries every program in the lab, while a nested guest exits, halts and ticks there. */
+/** Tries every program in the lab; those of KVM again while a nested guest ticks there, which slows all else. */
 export async function tryInLab(kernel: string): Promise<Trial[]> {
-  const guest = `/${basename(buildGuest(kernel))} kvm guest ${randomUUID()} /tmp/guest.qmp ticking,50`;
-  return await withLab({ kernel }, async lab => {
+  const guest = `/${basename(buildGuest(kernel))} kvm guest ${randomUUID()} /tmp/guest.qmp ticking,100`;
+  return await withLab({ kernel, deadlineSeconds: 390 }, async lab => {
+    const programs = async (objects = ''): Promise<Trial[]> => {
+      const script = `cd /checkout && node test/lab/inside/programs.ts ${objects}`;
+      return JSON.parse(await lab.run(script, { timeoutSeconds: 300 })) as Trial[];
+    };
+    const all = await programs();
     await lab.run('modprobe kvm_amd');
     await lab.start(`exec sh /checkout/test/lab/guest/run-guest.sh ${guest}`, '/tmp/guest.log');
     await lab.until('grep -q ^TICK /tmp/guest.log', 120);
-    const script = 'cd /checkout && node test/lab/inside/programs.ts';
-    return JSON.parse(await lab.run(script, { timeoutSeconds: 240 })) as Trial[];
+    return [...all.filter(({ object }) => object !== 'kvm'), ...(await programs('kvm'))];
   });
 }
 
