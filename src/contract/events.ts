@@ -3,7 +3,7 @@ import { actionSchema } from './action.ts';
 import { ProtocolError } from './errors.ts';
 import { placementSchema, topologySchema } from './host.ts';
 import { attr } from './metrics.ts';
-import { policySchema } from './policy.ts';
+import { modeSchema, policySchema } from './policy.ts';
 import { heartbeatSchema, recommendationSchema, withdrawalSchema } from './recommendation.ts';
 import type { AttributeValue, LogEvent } from './telemetry.ts';
 
@@ -11,6 +11,8 @@ export const policyEventSchema = z.strictObject({
   hostId: z.string().min(1),
   at: z.number().positive(),
   policy: policySchema,
+  /** What holds for everything now: the strictest of the newest heartbeat's stamp and the ceiling. */
+  mode: modeSchema,
 });
 
 /** The record of each event. `signed` ones are acted on: their record is the payload attribute, nothing else. */

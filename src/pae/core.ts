@@ -1,6 +1,7 @@
 import { type Action, finalActionStates } from '../contract/action.ts';
 import type { EngineConfig } from '../contract/config.ts';
 import type { Placement } from '../contract/host.ts';
+import type { Mode, Policy } from '../contract/policy.ts';
 import type { ModelIdentity, Recommendation, Withdrawal } from '../contract/recommendation.ts';
 import { contentionWindows, isContended } from './contended.ts';
 import { type Demand, demandCores, recentDemand } from './demand.ts';
@@ -46,6 +47,8 @@ export type Core = {
   readonly demandWindow: (instanceId: string, now: number, count: number) => number[];
   readonly takeObservation: (instanceId: string, observation: Observation) => void;
   readonly takeAction: (action: Action) => void;
+  /** The sculptor's policy, and the mode that holds now: when it allows what it refused, that is recommended again. */
+  readonly takePolicy: (policy: Policy, mode: Mode) => void;
   readonly forget: (instanceId: string) => void;
   /** Judges these instances (all when absent) at `now`, seconds since the epoch. */
   readonly judge: (now: number, instanceIds?: Iterable<string>) => Output;
@@ -230,6 +233,14 @@ export function createCore(options: CoreOptions): Core {
       if (finalActionStates.has(action.state))
         for (const [spoken, { by }] of spokenFor) if (by === id) spokenFor.delete(spoken);
       dropOldest(memories, config.maxSeries);
+    },
+    takePolicy: (policy, mode) => {
+      host.policy = policy;
+      if (mode === 'off' || mode === 'observe') return;
+      for (const memory of memories.values()) {
+        if (memory.pausedByMode) memory.pausedUntil = 0;
+        memory.pausedByMode = false;
+      }
     },
     forget,
     judge: (now, instanceIds) => {

@@ -54,7 +54,8 @@ export function createIntake(core: Core): Intake {
     } else if (event.eventName === 'sculptor.action') {
       core.takeAction(parseEvent('sculptor.action', event));
     } else if (event.eventName === 'sculptor.policy') {
-      core.host.policy = parseEvent('sculptor.policy', event).policy;
+      const { policy, mode } = parseEvent('sculptor.policy', event);
+      core.takePolicy(policy, mode);
     } else {
       counters.unknown += 1;
     }

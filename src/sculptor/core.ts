@@ -56,17 +56,27 @@ export function createCore(
   const obeyMode = () => restoreWhenFallen(config, permission, executor);
   const intake = createIntake({
     ...{ hostId, trustedKeys: options.trustedKeys, series, permission, reception, say },
-    heard: obeyMode,
+    heard: () => {
+      obeyMode();
+      tellModeChange();
+    },
   });
   const policy = (): Policy => ({ ...config.policy, ceiling: permission.ceiling() });
   const tellPolicy = () =>
     emit(() =>
       plainEvent(
         'sculptor.policy',
-        { hostId, at: clock.unixSeconds(), policy: policy() },
-        `the sculptor's policy: ceiling ${permission.ceiling()}`,
+        { hostId, at: clock.unixSeconds(), policy: policy(), mode: permission.mode() },
+        `the sculptor's policy: ceiling ${permission.ceiling()}, mode now ${permission.mode()}`,
       ),
     );
+  let toldMode = permission.mode();
+  /** At once: the engine waits after a refusal by mode, and need not any longer. */
+  const tellModeChange = () => {
+    if (permission.mode() === toldMode) return;
+    toldMode = permission.mode();
+    tellPolicy();
+  };
   return {
     ...{ series, log, permission, executor, reception, intake, obeyMode, policy, tellPolicy },
     setCeiling: (mode: Mode): void => {

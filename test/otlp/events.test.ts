@@ -227,14 +227,16 @@ test('an action comes through OTLP as it was', t => {
 
 test('a policy comes through OTLP as it was', t => {
   const policy = policySchema.parse({ instances: [{ match: '/a/**', class: 'batch' }] });
-  const record = { hostId: 'h', at: 5.5, policy };
+  const record = { hostId: 'h', at: 5.5, policy, mode: 'enforce' as const };
   const event = sent(plainEvent('sculptor.policy', record, 'b'));
   t.deepEqual(parseEvent('sculptor.policy', event), record);
 });
 
 test('a field that is undefined is absent, not null', t => {
   const policy = policySchema.parse({ instances: [{ match: '/a', class: undefined }] });
-  const event = sent(plainEvent('sculptor.policy', { hostId: 'h', at: 1, policy }, 'b'));
+  const event = sent(
+    plainEvent('sculptor.policy', { hostId: 'h', at: 1, policy, mode: 'observe' as const }, 'b'),
+  );
   t.notThrows(() => parseEvent('sculptor.policy', event));
 });
 
@@ -368,7 +370,11 @@ test('attributes of every kind come through', t => {
 
 test('an event cut at any byte is an error with an offset, or nothing', t => {
   const whole = encode(
-    plainEvent('sculptor.policy', { hostId: 'h', at: 1, policy: policySchema.parse({}) }, 'b'),
+    plainEvent(
+      'sculptor.policy',
+      { hostId: 'h', at: 1, policy: policySchema.parse({}), mode: 'observe' },
+      'b',
+    ),
     1,
   );
   for (let length = 1; length < whole.length; length++) {

@@ -197,6 +197,21 @@ test('a move that was not enough is followed by the next size, after a while', t
   t.is(weightOf(second), weightOf(first) * 2);
 });
 
+test('what was refused by mode is recommended again as soon as the mode allows it', t => {
+  const { run, core, now } = startStream([contendedCritical, ...batches(8)], [critical, batchRule]);
+  const [first] = run(1).recommendations;
+  if (!first) throw new Error('nothing was recommended');
+  const refuse = () =>
+    core.takeAction(
+      actionFor(first, 'rejected', now(), { reason: { code: 'mode', message: 'observe' } }),
+    );
+  refuse();
+  core.takePolicy(core.host.policy, 'observe');
+  t.deepEqual(run(2).recommendations, []);
+  core.takePolicy(core.host.policy, 'enforce');
+  t.is(run(0.4).recommendations.length, 1);
+});
+
 test('a recorded stream replays to the same recommendations', t => {
   const play = () => startStream([contendedCritical, ...batches(8)], [critical, batchRule]).run(40);
   t.deepEqual(play(), play());

@@ -103,7 +103,9 @@ test('what it hears of contention becomes a signed recommendation that names the
   });
   const tell = (event: Parameters<typeof encode>[0]) => logs.send(encode(event, 1));
   await tell(plainEvent('sculptor.topology', topology(2), 'two CPUs'));
-  await tell(plainEvent('sculptor.policy', { hostId: 'host', at: 1, policy }, 'the policy'));
+  await tell(
+    plainEvent('sculptor.policy', { hostId: 'host', at: 1, policy, mode: 'observe' }, 'the policy'),
+  );
   for (const id of instances)
     await tell(plainEvent('sculptor.placement', placement({ id, load: { used: 0 } }, [0, 1]), id));
   const began = realTime.unixSeconds() - 0.6;

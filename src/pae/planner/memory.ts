@@ -4,6 +4,8 @@ import type { Action } from '../../contract/action.ts';
 export type BeneficiaryMemory = {
   /** Nothing is recommended for it before. */
   pausedUntil: number;
+  /** Whether that is for the mode alone, and so over when the mode rises. */
+  pausedByMode: boolean;
   /** How often a move was kept from it for being too small: each takes the next size. */
   escalation: number;
   /** Since when a running action has not been needed. */
@@ -30,12 +32,13 @@ const soonOver: ReadonlySet<string | undefined> = new Set([
 const mostEscalations = 6;
 
 export function createMemory(): BeneficiaryMemory {
-  return { pausedUntil: 0, escalation: 0, calmSince: null, renewedAt: 0 };
+  return { pausedUntil: 0, pausedByMode: false, escalation: 0, calmSince: null, renewedAt: 0 };
 }
 
 /** Learns from what became of an action: when to speak again, and of which size. */
 export function remember(memory: BeneficiaryMemory, { state, reason, at }: Action): void {
   const neutral = reason?.code === 'neutral';
+  memory.pausedByMode = state === 'rejected' && reason?.code === 'mode';
   switch (state) {
     case 'kept':
       memory.escalation = 0;
