@@ -4,8 +4,9 @@
  *
  * Each CPU keeps who ran on it lately, as slices: since when, and of which cgroup; one who goes on is one slice. When a
  * wait ends, the newest slices that it overlaps are charged exactly, each for its overlap. What is left of a longer
- * wait is charged whole to who ran at one instant of it, drawn uniformly: in the mean as exact, and at a bounded cost,
- * however many run and however many wait. What nobody ran in (the CPU woke from idling) is not charged here.
+ * wait is parted in four, and each part charged whole to who ran at one instant of it, drawn uniformly: in the mean as
+ * exact, and at a bounded cost, however many run and however many wait. What nobody ran in (the CPU woke from idling)
+ * is not charged here.
  */
 #ifndef SCULPTOR_PREEMPTORS_BPF_H
 #define SCULPTOR_PREEMPTORS_BPF_H
@@ -17,7 +18,9 @@
 #define SLICES 256
 /* So many are charged exactly; each costs an update of a hash. */
 #define EXACT_SLICES 4
-#define NOBODY	     0ULL
+/* Into so many parts the rest is divided. */
+#define DRAWS  4
+#define NOBODY 0ULL
 
 struct slice {
 	__u64 began_ns;
@@ -118,8 +121,9 @@ static __always_inline void charge_drawn(struct cpu_slices *cpu, __u64 age, __u6
 	__u64 oldest = slice_of(cpu, SLICES - 1)->began_ns;
 	__u64 at = from > oldest ? from : oldest;
 
+	/* Older than what is kept. */
 	if (at >= to)
-		return;
+		at = to;
 	at += (((to - at) >> 16) * bpf_get_prandom_u32()) >> 16;
 	charge_pair(waiter, who_ran_at(cpu, age, at), to - from);
 }
@@ -137,7 +141,12 @@ static __always_inline void charge_preemptors(struct cpu_slices *cpu, __u64 wait
 		if (slice->began_ns <= from)
 			return;
 	}
-	charge_drawn(cpu, EXACT_SLICES, waiter, from, to);
+	for (__u64 left = DRAWS; left > 0; left--) {
+		__u64 part = (to - from) / left;
+
+		charge_drawn(cpu, EXACT_SLICES, waiter, to - part, to);
+		to -= part;
+	}
 }
 
 /* The part of a wait that was not charged yet; whoever takes its beginning charges it. Throttled time was no wait. */

@@ -7,6 +7,25 @@
 #include "charging.bpf.h"
 #include "preemptors.bpf.h"
 
+/* Only of its threads can both switches be withheld, to the CPU and off it; of others one is seen, which puts it right.
+ */
+#define WITHHOLDING_PROCESS 1
+/* Longer than it takes from a hook to what the scheduler does after it. */
+#define SETTLED_NS 1000000
+
+/* A sleeper whose last switch was not shown has a stamp left, which is no time that it ran or waited. */
+static __always_inline void close_stale(struct task_struct *task, struct task_state *state)
+{
+	__u64 stamp;
+
+	if (!state)
+		return;
+	stamp = *(volatile __u64 *)&state->stamp;
+	if (stamp > NOTHING_OPEN && is_asleep(task) &&
+	    __sync_val_compare_and_swap(&state->stamp, stamp, NOTHING_OPEN) == stamp)
+		count(lost_switch);
+}
+
 /*
  * Charges what is open up to now, and only what task_struct bears out: a kernel may withhold switches from BPF (one was
  * met that runs no program while a thread of process 1 is current), and a stamp that they should have ended is not a
@@ -19,9 +38,14 @@ int flush(struct bpf_iter__task *ctx)
 	struct task_state *state;
 	__u64 now, stamp;
 
-	/* Of thousands of tasks most sleep: they cost five looks a second, and no more. */
-	if (!task || !task->pid || is_asleep(task))
+	if (!task || !task->pid)
 		return 0;
+	/* Of thousands of tasks most sleep: they cost five looks a second, and no more. */
+	if (is_asleep(task)) {
+		if (task->tgid == WITHHOLDING_PROCESS)
+			close_stale(task, bpf_task_storage_get(&tasks, task, 0, 0));
+		return 0;
+	}
 	state = state_of(task);
 	if (!state)
 		return 0;
@@ -32,12 +56,20 @@ int flush(struct bpf_iter__task *ctx)
 		adopt(task, state, now);
 		return 0;
 	}
+	/* It runs, and no hook has said so: a switch comes before on_cpu, and leaves it behind for a moment only. */
+	if (is_wait(stamp) && task->on_cpu && now > stamp + SETTLED_NS) {
+		if (__sync_val_compare_and_swap(&state->stamp, stamp, now & ~WAITING) == stamp)
+			count(lost_switch);
+		return 0;
+	}
 	now = (now & ~WAITING) | (stamp & WAITING);
 	/* A hook is about to speak, or was not heard. */
 	if (stamp == NOTHING_OPEN || is_run(stamp) != (task->on_cpu != 0) || now <= stamp)
 		return 0;
 	if (__sync_val_compare_and_swap(&state->stamp, stamp, now) == stamp)
 		charge(task, state, totals_of(task), stamp, now & ~WAITING, is_wait(stamp) && is_throttled(task));
+	if (with_preemptors && is_wait(stamp))
+		continue_preemption(task, state, false);
 	return 0;
 }
 
@@ -48,21 +80,13 @@ static __noinline bool write_record(struct seq_file *out, const struct task_reco
 	return bpf_seq_write(out, record, sizeof(*record)) == 0;
 }
 
-/*
- * What is charged at long intervals only: sleeps, whom a wait is for, user and kernel time. A sleeper whose last switch
- * was not shown has a stamp left, which is no time that it ran or waited.
- */
+/* What is charged at long intervals only: sleeps, user and kernel time. */
 static __always_inline void charge_slow(struct task_struct *task, struct task_state *state)
 {
-	__u64 stamp = *(volatile __u64 *)&state->stamp;
 	struct instance_totals *totals;
 
-	if (is_asleep(task) && stamp > NOTHING_OPEN &&
-	    __sync_val_compare_and_swap(&state->stamp, stamp, NOTHING_OPEN) == stamp)
-		count(lost_switch);
+	close_stale(task, state);
 	charge_open_sleep(task, state);
-	if (with_preemptors && is_wait(state->stamp))
-		continue_preemption(task, state, false);
 	if (task->utime + task->stime == state->charged_user_ns + state->charged_kernel_ns)
 		return;
 	totals = totals_of(task);

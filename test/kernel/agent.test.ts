@@ -45,6 +45,20 @@ test('the agent tells run time and wait of a real cgroup, its placement, and its
     );
     t.true(typeof histogram === 'object' && histogram.count > 100);
     t.true(told.pointsOf('sculptor.task.cpu.time', id).length >= 4);
+    const last = (metric: string, attribute: string, value: string) =>
+      Number(
+        told.pointsOf(metric, id).findLast(point => point.attributes[attribute] === value)?.value,
+      );
+    const inUserMode = last('sculptor.cpu.time', 'cpu.mode', 'user');
+    const inKernel = last('sculptor.cpu.time', 'cpu.mode', 'kernel');
+    t.true(inUserMode > inKernel, `${inUserMode} s user, ${inKernel} kernel`);
+    // Four threads of one instance on two CPUs wait for each other.
+    const each = last('sculptor.runqueue.wait.by_preemptor', 'sculptor.preemptor', id);
+    t.true(each > 0.5, `${each} s for each other`);
+    t.true(
+      last('sculptor.cpu.context_switches', 'process.context_switch.type', 'involuntary') > 50,
+    );
+    t.true(last('sculptor.offcpu.time', 'sculptor.reason', 'lock') >= 0);
     t.true(told.topologies() > 0);
 
     await scene.end();
@@ -56,6 +70,7 @@ test('the agent tells run time and wait of a real cgroup, its placement, and its
       instance_unnamed: _,
       unseen_switch: __,
       task_storage: ___,
+      pair: ____,
       ...ours
     } = told.agent.status().lost;
     t.deepEqual(

@@ -94,7 +94,7 @@ kernelTest(
       t,
       waited(victim, loud) / quietest,
       ran(loud) / ranQuiet,
-      0.6,
+      0.8,
       'loud to the mean of the quiet',
     );
   },
