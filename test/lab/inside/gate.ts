@@ -11,7 +11,7 @@ import { decodeLogs } from '../../../src/otlp/decode-logs.ts';
 import { decodeMetrics } from '../../../src/otlp/decode-metrics.ts';
 import { startOtlpServer } from '../../../src/otlp/server.ts';
 import { eventually } from '../../support/scene.ts';
-import { followConsole } from '../support/console.ts';
+import { type Console, followConsole } from '../support/console.ts';
 import type { Answers } from './forge.ts';
 
 export type GateOutcome = {
@@ -52,10 +52,12 @@ const sink = await startOtlpServer({
     },
   },
 });
+let screen: Console | undefined;
+let heard: unknown;
 try {
   makeNetwork();
   startHostAgent();
-  const screen = followConsole(startGuest());
+  screen = followConsole(startGuest());
   const ways = ['vsock://2:4317', 'http://10.99.0.1:4318'];
   const forged: Record<string, Answers> = {};
   for (const way of ways) {
@@ -64,8 +66,9 @@ try {
   }
   const gate = await eventually('records of the guest by both ways', 240, async () => {
     const status = await askAgent();
-    const heard = status.gate.guests.filter(({ records }) => records > 500);
-    return heard.length === ways.length ? status.gate : null;
+    heard = status.gate.guests;
+    const loud = status.gate.guests.filter(({ records }) => records > 100);
+    return loud.length === ways.length ? status.gate : null;
   });
   const [, up] = await screen.waitFor(/^GUEST tick (\S+)/, 60);
   const ofGuest = resources.filter(({ resource }) => 'sculptor.origin' in resource);
@@ -85,6 +88,11 @@ try {
     gate,
   };
   console.log(JSON.stringify(outcome));
+} catch (error) {
+  console.error(
+    `the guest's console:\n${screen?.tail(60).join('\n')}\nthe gate: ${JSON.stringify(heard)}`,
+  );
+  throw error;
 } finally {
   for (const child of children) child.kill('SIGKILL');
   await sink.stop();
@@ -105,6 +113,7 @@ function startHostAgent(): void {
   const config = {
     agent: {
       endpoint: `unix://${folder}/sink.sock`,
+      apiSocket: `${folder}/agent-api.sock`,
       detailIntervalSeconds: 2,
       gate: {
         vsock: { port: 4317 },
@@ -113,7 +122,7 @@ function startHostAgent(): void {
     },
   };
   writeFileSync(`${folder}/sculpt.yaml`, JSON.stringify(config));
-  const args = ['agent', '--config', `${folder}/sculpt.yaml`, '--run-dir', folder];
+  const args = ['agent', '--config', `${folder}/sculpt.yaml`];
   children.push(spawn('/checkout/bin/sculpt', args, { stdio: ['ignore', 'inherit', 'inherit'] }));
 }
 

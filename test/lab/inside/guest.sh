@@ -10,8 +10,8 @@ mkdir /sys/fs/cgroup/tenant
 (echo 0 >/sys/fs/cgroup/tenant/cgroup.procs && exec build/sculpt-workload spin) &
 agent() { # agent NAME ENDPOINT
   mkdir -p "/run/$1"
-  printf 'agent: {endpoint: "%s", detailIntervalSeconds: 2}\n' "$2" >"/run/$1.yaml"
-  bin/sculpt agent --config "/run/$1.yaml" --run-dir "/run/$1" 2>&1 | sed "s/^/GUEST $1: /" &
+  printf 'agent: {endpoint: "%s", detailIntervalSeconds: 2, apiSocket: /run/%s/api.sock}\n' "$2" "$1" >"/run/$1.yaml"
+  bin/sculpt agent --config "/run/$1.yaml" 2>&1 | sed "s/^/GUEST $1: /" &
 }
 for way in vsock://2:4317 http://10.99.0.1:4318; do
   echo "FORGED $way $(node test/lab/inside/forge.ts "$way" 2>&1 | tail -n 1)"
