@@ -53,7 +53,7 @@ for (const kernel of ['6.1', '6.12']) {
           `cd /checkout && exec node test/lab/inside/told-vms.ts /tmp/told.json ${bare} ${managed}`,
           '/tmp/agent.log',
         );
-        await lab.until('test -e /tmp/told.json', 150);
+        await lab.until('test -e /tmp/told.json || { cat /tmp/agent.log; exit 1; }', 150);
         t.regex((await told(lab)).sources['kvm'] ?? '', /KVM is not loaded/);
         await lab.run('modprobe kvm_amd');
         await eventually(lab, 'the source runs', 40, now => now.sources['kvm'] === 'running');
