@@ -72,12 +72,32 @@ static void dirtying(int ready, size_t megabytes, long pages_per_second) {
   }
 }
 
+/* steal,MS: what the hypervisor kept from each vCPU, in seconds since the boot, again and again. */
+static void steal(int ready, long period_ms) {
+  begun(ready);
+  for (double next = seconds();; sleep_until(next += period_ms / 1e3)) {
+    char line[1024];
+    int cpu;
+    unsigned long stolen;
+    FILE *stat = fopen("/proc/stat", "r");
+    if (!stat) _exit(1);
+    printf("STEAL");
+    while (fgets(line, sizeof(line), stat))
+      /* Not the line of all of them, `cpu  …`: %d takes blanks as well. */
+      if (line[3] != ' ' && sscanf(line, "cpu%d %*u %*u %*u %*u %*u %*u %*u %lu", &cpu, &stolen) == 2)
+        printf(" %.2f", stolen / 100.0);
+    printf("\n");
+    fclose(stat);
+  }
+}
+
 static bool run(char *one, int ready) {
   const char *kind = strtok(one, ",");
   const char *first = strtok(NULL, ","), *second = strtok(NULL, ",");
   if (!kind) return false;
   if (!strcmp(kind, "busy")) busy(ready);
   if (!strcmp(kind, "ticking") && first) ticking(ready, atol(first));
+  if (!strcmp(kind, "steal") && first) steal(ready, atol(first));
   if (!strcmp(kind, "dirtying") && first && second) dirtying(ready, atol(first), atol(second));
   return false;
 }
