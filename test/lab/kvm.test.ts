@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { buildGuest } from './guest/guest.ts';
 import type { ToldVm, ToldVms } from './inside/told-vms.ts';
 import { type Lab, withLab } from './lab.ts';
-import { needsLab } from './needs-lab.ts';
+import { labKernels, needsLab } from './needs-lab.ts';
 
 const bare = 'b0000000-0000-4000-8000-000000000001';
 const managed = 'b0000000-0000-4000-8000-000000000002';
@@ -42,7 +42,7 @@ function indexes(vm: ToldVm | undefined): (number | undefined)[] {
   return (vm?.placement?.tasks ?? []).map(task => task.vcpu).filter(index => index !== undefined);
 }
 
-for (const kernel of ['6.1', '6.12']) {
+for (const kernel of labKernels) {
   needsLab(kernel)(
     `${kernel}: exits and halts of nested guests are counted by vCPU, under libvirt and without, also when KVM comes later`,
     async t => {

@@ -1,10 +1,10 @@
 import type { MemoryLab } from './inside/memory.ts';
 import { withLab } from './lab.ts';
-import { needsLab } from './needs-lab.ts';
+import { labKernels, needsLab } from './needs-lab.ts';
 
 const mb = 1 << 20;
 
-for (const kernel of ['6.1', '6.12']) {
+for (const kernel of labKernels) {
   needsLab(kernel)(
     `on Debian's ${kernel}, cgroup v2 and two nodes, memory is told as the workloads have it`,
     async t => {

@@ -20,9 +20,12 @@ needs(
   'addon',
 )('on this machine every BPF program does what docs/kernels.md says', t => {
   t.timeout(120_000);
-  const written = readColumn(thisKernel());
-  const found = columnOf(tryHere());
-  if (written.size > 0) t.deepEqual(found, written);
+  // KVM's depend on what is loaded and runs here, which is not the test's.
+  const isOurs = ([program]: [string, string]) => !program.startsWith('kvm/');
+  const found = [...columnOf(tryHere())].filter(isOurs);
+  const written = [...readColumn(thisKernel())].filter(isOurs);
+  t.true(found.length > 0);
+  if (written.length > 0) t.deepEqual(new Map(found), new Map(written));
   else {
     t.log(`docs/kernels.md says nothing of ${thisKernel()}, where all of it should count`);
     for (const [program, cell] of found) t.is(cell, 'counts', program);

@@ -8,10 +8,12 @@ ip address add 10.99.0.2/24 dev "${device##*/}" && ip link set "${device##*/}" u
 
 mkdir /sys/fs/cgroup/tenant
 (echo 0 >/sys/fs/cgroup/tenant/cgroup.procs && exec build/sculpt-workload spin) &
-agent() { # agent NAME ENDPOINT
+agent() { # agent NAME ENDPOINT: with a machine id of its own, by which the two can be told apart
   mkdir -p "/run/$1"
+  tr -d - </proc/sys/kernel/random/uuid >"/run/$1/machine-id"
   printf 'agent: {endpoint: "%s", detailIntervalSeconds: 2, apiSocket: /run/%s/api.sock}\n' "$2" "$1" >"/run/$1.yaml"
-  bin/sculpt agent --config "/run/$1.yaml" 2>&1 | sed "s/^/GUEST $1: /" &
+  unshare --mount sh -c 'mount --bind "/run/$1/machine-id" /etc/machine-id && exec bin/sculpt agent --config "/run/$1.yaml"' \
+    sh "$1" 2>&1 | sed "s/^/GUEST $1: /" &
 }
 for way in vsock://2:4317 http://10.99.0.1:4318; do
   echo "FORGED $way $(node test/lab/inside/forge.ts "$way" 2>&1 | tail -n 1)"
