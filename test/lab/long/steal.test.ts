@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { buildGuest } from './guest/guest.ts';
-import type { ToldVms } from './inside/told-vms.ts';
-import { withLab } from './lab.ts';
-import { needsLab } from './needs-lab.ts';
+import { buildGuest } from '../guest/guest.ts';
+import type { ToldVms } from '../inside/told-vms.ts';
+import { withLab } from '../lab.ts';
+import { needsLab } from '../needs-lab.ts';
 
 const vm = 'b0000000-0000-4000-8000-000000000003';
 const spin = '/checkout/build/sculpt-workload spin';

@@ -1,6 +1,6 @@
-import type { MemoryLab } from './inside/memory.ts';
-import { withLab } from './lab.ts';
-import { labKernels, needsLab } from './needs-lab.ts';
+import type { MemoryLab } from '../inside/memory.ts';
+import { withLab } from '../lab.ts';
+import { labKernels, needsLab } from '../needs-lab.ts';
 
 const mb = 1 << 20;
 

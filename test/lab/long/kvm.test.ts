@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { buildGuest } from './guest/guest.ts';
-import type { ToldVm, ToldVms } from './inside/told-vms.ts';
-import { type Lab, withLab } from './lab.ts';
-import { labKernels, needsLab } from './needs-lab.ts';
+import { buildGuest } from '../guest/guest.ts';
+import type { ToldVm, ToldVms } from '../inside/told-vms.ts';
+import { type Lab, withLab } from '../lab.ts';
+import { labKernels, needsLab } from '../needs-lab.ts';
 
 const bare = 'b0000000-0000-4000-8000-000000000001';
 const managed = 'b0000000-0000-4000-8000-000000000002';
