@@ -1,8 +1,8 @@
 import { needs } from '../support/needs.ts';
-import { needsLab } from './needs-lab.ts';
+import { labKernels, needsLab } from './needs-lab.ts';
 import { columnOf, readColumn, thisKernel, tryHere, tryInLab } from './support/kernels.ts';
 
-for (const kernel of ['6.1', '6.12']) {
+for (const kernel of labKernels) {
   needsLab(kernel)(
     `on Debian's ${kernel} every BPF program does what docs/kernels.md says`,
     async t => {
