@@ -60,10 +60,10 @@ try {
   const ways = ['vsock://2:4317', 'http://10.99.0.1:4318'];
   const forged: Record<string, Answers> = {};
   for (const way of ways) {
-    const [, answer = ''] = await screen.waitFor(new RegExp(`^FORGED ${way} (.*)`), 240);
+    const [, answer = ''] = await screen.waitFor(new RegExp(`^FORGED ${way} (.*)`), 480);
     forged[way] = JSON.parse(answer) as Answers;
   }
-  await eventually('the busy instance of the guest, told by both of its agents', 240, () => {
+  await eventually('the instance of the guest, told by both of its agents', 480, () => {
     const tellers = resources
       .filter(({ resource }) => resource['sculptor.guest.instance.id'] === '/tenant')
       .map(({ resource }) => resource['sculptor.guest.host.id']);

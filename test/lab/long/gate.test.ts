@@ -1,15 +1,15 @@
-import type { GateOutcome } from './inside/gate.ts';
-import { withLab } from './lab.ts';
-import { needsLab } from './needs-lab.ts';
+import type { GateOutcome } from '../inside/gate.ts';
+import { withLab } from '../lab.ts';
+import { needsLab } from '../needs-lab.ts';
 
 needsLab()(
   'an agent in a guest is seen by the host under the guest’s identity, and what the guest forges reaches nobody',
   async t => {
-    t.timeout(700_000);
-    await withLab({ deadlineSeconds: 600, memoryMiB: 4096 }, async lab => {
+    t.timeout(1_100_000);
+    await withLab({ deadlineSeconds: 1000, memoryMiB: 4096 }, async lab => {
       const script =
         'cd /checkout && node --disable-warning=ExperimentalWarning test/lab/inside/gate.ts';
-      const outcome = JSON.parse(await lab.run(script, { timeoutSeconds: 540 })) as GateOutcome;
+      const outcome = JSON.parse(await lab.run(script, { timeoutSeconds: 900 })) as GateOutcome;
       t.log(`the guest had been up for ${outcome.guestUptimeSeconds} s`);
       const [host] = outcome.ofHost;
       const uuid = '5c0bdd5e-1f6f-4f2f-9d0b-3d1f3c7b4a11';
