@@ -156,9 +156,12 @@ function inside(
     tryRun,
     start: async (script, log) => {
       const tgid = Number(
-        await run(`script=$(cat); setsid bash -c "$script" </dev/null >${log} 2>&1 & echo $!`, {
-          input: script,
-        }),
+        await run(
+          `script=$(cat); setsid bash -c "$script" </dev/null >${quoted(log)} 2>&1 & echo $!`,
+          {
+            input: script,
+          },
+        ),
       );
       return {
         tgid,
@@ -170,7 +173,7 @@ function inside(
       };
     },
     write: async (path, text) => {
-      await run(`cat >${path}`, { input: text });
+      await run(`cat >${quoted(path)}`, { input: text });
     },
     until: async (script, timeoutSeconds = 60) => {
       const until = performance.now() + timeoutSeconds * 1000;
@@ -183,6 +186,11 @@ function inside(
       }
     },
   };
+}
+
+/** One word for bash. */
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 type ExecStatus = {
