@@ -1,8 +1,5 @@
-import type { ExecutionContext } from 'ava';
-import type { MainJob } from './inside/main-job.ts';
-import { withLab } from './lab.ts';
 import { labKernels, needsLab } from './needs-lab.ts';
-import type { MachineOptions } from './support/qemu.ts';
+import { runMainJob } from './support/main-job.ts';
 
 for (const kernel of labKernels) {
   needsLab(kernel)(
@@ -11,46 +8,4 @@ for (const kernel of labKernels) {
       await runMainJob(t, { kernel });
     },
   );
-}
-
-needsLab()(
-  'where systemd owns the tree the main job acts through it, and leaves nothing behind',
-  async t => {
-    await runMainJob(t, { init: 'systemd' }, async run => {
-      const left = await run(
-        'find /run/systemd/system.control /run/systemd/transient -name "50-*" || true',
-      );
-      t.is(left, '', 'drop-ins of ours');
-    });
-  },
-);
-
-async function runMainJob(
-  t: ExecutionContext,
-  options: Partial<MachineOptions>,
-  afterwards?: (run: (script: string) => Promise<string>) => Promise<void>,
-): Promise<void> {
-  t.timeout(700_000);
-  await withLab({ ...options, deadlineSeconds: 600 }, async lab => {
-    const script =
-      'cd /checkout && node --disable-warning=ExperimentalWarning test/lab/inside/main-job.ts';
-    const job = JSON.parse(await lab.run(script, { timeoutSeconds: 480 })) as MainJob;
-    t.is(job.cgroupVersion, 2);
-    const { tenants, stalePinning } = job;
-    t.true(
-      tenants.changed.some(line => /critical.*\/cpu\.weight \d+/.test(line)),
-      job.log,
-    );
-    t.true(
-      stalePinning.changed.some(line => /pinned.*\/cpuset\.cpus 0[-,]/.test(line)),
-      job.log,
-    );
-    t.not(stalePinning.offline, null);
-    t.false(stalePinning.effectiveWhileOffline.includes(stalePinning.offline ?? -1));
-    for (const scene of [tenants, stalePinning]) {
-      t.deepEqual(scene.differences, []);
-      t.is(scene.actions[0]?.state, 'restored', JSON.stringify(scene.actions[0]?.reason));
-    }
-    await afterwards?.(lab.run);
-  });
 }

@@ -1,0 +1,14 @@
+import { needsLab } from '../needs-lab.ts';
+import { runMainJob } from '../support/main-job.ts';
+
+needsLab()(
+  'where systemd owns the tree the main job acts through it, and leaves nothing behind',
+  async t => {
+    await runMainJob(t, { init: 'systemd' }, async run => {
+      const left = await run(
+        'find /run/systemd/system.control /run/systemd/transient -name "50-*" || true',
+      );
+      t.is(left, '', 'drop-ins of ours');
+    });
+  },
+);
