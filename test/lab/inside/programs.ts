@@ -100,7 +100,7 @@ copy=$(mktemp -p /var/tmp); trap 'rm -f "$copy"' EXIT
 cp /bin/bash "$copy"; chmod +x "$copy"; sync -d "$copy"
 for file in "$copy" "$0"; do dd if="$file" iflag=nocache count=0 status=none; done
 taskset -c 0 "$copy" -c :; taskset -c 0 "$0" >/dev/null 2>&1 || true
-taskset -c 0 sleep 0.2 & sleep 0.05; taskset -cp 1 $! >/dev/null; wait $!`;
+taskset -c 0 sleep 60 & sleep 0.2; taskset -cp 1 $! >/dev/null; kill $!; wait $! || true`;
   const { status, stderr } = spawnSync('bash', ['-c', script, `${build}sculpt-workload`], {
     encoding: 'utf8',
   });
