@@ -4,7 +4,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Loop, startLoop } from '../../../src/cli/demo/loop.ts';
+import type { Loop } from '../../../src/cli/demo/loop.ts';
 import { differences, readKernelState } from '../../../src/cli/demo/state.ts';
 import { watchSettings } from '../../../src/cli/demo/watch.ts';
 import type { Action } from '../../../src/contract/action.ts';
@@ -40,6 +40,11 @@ const policy = {
     { match: '**', mode: 'off' },
   ],
 };
+
+// Compiled, as it ships: stripping types from the whole of it is work for WebAssembly, at which Node now and then dies in the
+// emulation.
+const compiled = new URL('../../../dist/cli/demo/loop.js', import.meta.url).href;
+const { startLoop } = (await import(compiled)) as typeof import('../../../src/cli/demo/loop.ts');
 
 const layout = readCgroupLayout(hostRoots);
 const tenancy = openTenancy(prefix);
