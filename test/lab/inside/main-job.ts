@@ -41,8 +41,7 @@ const policy = {
   ],
 };
 
-// Compiled, as it ships: stripping types from the whole of it is work for WebAssembly, at which Node now and then dies in the
-// emulation.
+// Compiled, as it ships: while it strips types from the whole of it Node now and then dies in the emulation.
 const compiled = new URL('../../../dist/cli/demo/loop.js', import.meta.url).href;
 const { startLoop } = (await import(compiled)) as typeof import('../../../src/cli/demo/loop.ts');
 
