@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { configSchema } from '../src/contract/config.ts';
 import { errorCodes } from '../src/contract/errors.ts';
 import { events } from '../src/contract/events.ts';
+import { sources } from '../src/contract/metrics/sources.ts';
 import { metrics } from '../src/contract/metrics.ts';
 
 type Node = {
@@ -102,12 +103,23 @@ function metricsPage(): string {
     'and every 200 ms for the worst contended instances; the rest every 10 s. Totals of an instance and series of its tasks are',
     'never to be summed.',
     '',
-    '| metric | unit | type | of | headline | what |',
-    '| --- | --- | --- | --- | --- | --- |',
+    '| metric | unit | type | of | headline | attributes | source | what |',
+    '| --- | --- | --- | --- | --- | --- | --- | --- |',
     ...Object.entries(metrics).map(
       ([name, m]) =>
-        `| \`${name}\` | ${m.unit} | ${m.type} | ${m.of} | ${m.headline ? 'yes' : ''} | ${m.description} |`,
+        `| \`${name}\` | ${m.unit} | ${m.type} | ${m.of} | ${m.headline ? 'yes' : ''} | ${m.attributes.map(key => `\`${key}\``).join(', ')} | ${m.source} | ${m.description} |`,
     ),
+    '',
+    'Series of tasks also carry `thread.id`, `process.pid`, `sculptor.task.start_ticks`, of hot ones `thread.name`, and of vCPU threads `sculptor.vcpu.index`.',
+    'Counters and histograms are monotonic sums and cumulative unless told otherwise; gauges are what was last read.',
+    '',
+    '## Sources',
+    '',
+    'A source that the kernel refuses is told by `sculptor.agent.source.available`, by `sculpt status` and by `sculpt doctor`; the others run.',
+    '',
+    '| source | hook | cost |',
+    '| --- | --- | --- |',
+    ...Object.entries(sources).map(([name, { hook, cost }]) => `| ${name} | ${hook} | ${cost} |`),
   ]);
 }
 

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -70,7 +71,9 @@ await withLab({}, () => new Promise(() => setInterval(() => undefined, 1000)));`
     });
     const { pid = 0 } = child;
     await eventually('a QEMU of the child', 120, () => (qemusOf(pid).length > 0 ? true : null));
+    const gone = once(child, 'exit');
     child.kill('SIGKILL');
+    await gone;
     await eventually('its end', 20, () => (qemusOf(pid).length === 0 ? true : null));
     const swept = withLab({ deadlineSeconds: 1 }, async () => undefined);
     await t.throwsAsync(swept);

@@ -1,0 +1,48 @@
+import { attr } from '../attributes.ts';
+import { counter, gauge, headline, of } from './spec.ts';
+
+export const hostMetrics = of('host', {
+  'system.cpu.time': headline('s', 'host', 'Time of each logical CPU by mode (idle and steal).', [
+    attr.cpu,
+    attr.cpuMode,
+  ]),
+});
+
+export const agentMetrics = of('agent', {
+  'sculptor.agent.events': counter('{event}', 'self', 'Scheduler events that the probes handled.'),
+  'sculptor.agent.events.lost': counter(
+    '{event}',
+    'self',
+    'What was not counted, by reason: a full map, a failed storage allocation, a dead task, a late sample.',
+    [attr.reason],
+  ),
+  'sculptor.agent.exports.lost': counter(
+    '{export}',
+    'self',
+    'Exports that were refused or given up, by reason.',
+    [attr.reason],
+  ),
+  'sculptor.agent.map.entries': gauge(
+    '{entry}',
+    'self',
+    'Entries in the map of instances, of its largest number.',
+  ),
+  'sculptor.agent.instances.uncounted': gauge(
+    '{instance}',
+    'self',
+    'Contended instances past the 20 worst, which are exported at 1 s only.',
+  ),
+  'sculptor.agent.vcpus.unknown': gauge(
+    '{instance}',
+    'self',
+    'VMs of which it is not known which threads run their vCPUs, by reason.',
+    [attr.reason],
+  ),
+  'sculptor.agent.source.available': gauge(
+    '1',
+    'self',
+    'By source of metrics: 1 while it runs; 0, with the reason, where this kernel or configuration refused it.',
+    [attr.source, attr.reason],
+  ),
+  'sculptor.agent.collect.time': counter('s', 'self', 'Time spent reading the maps and the files.'),
+});

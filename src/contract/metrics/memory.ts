@@ -1,0 +1,86 @@
+import { attr } from '../attributes.ts';
+import { counter, gauge, histogram, of } from './spec.ts';
+
+export const memoryMetrics = of('memory', {
+  'container.memory.usage': gauge(
+    'By',
+    'instance',
+    'Memory charged to it (cgroup v1: anonymous memory and page cache; v2: memory.current, with what the kernel holds for it).',
+  ),
+  'container.memory.working_set': gauge(
+    'By',
+    'instance',
+    'Its memory without file pages that were not used again: usage - inactive_file. An estimate: it counts idle anonymous memory.',
+  ),
+  'container.memory.paging.faults': counter(
+    '{fault}',
+    'instance',
+    'Page faults by type, as the memory controller counts them.',
+    [attr.faultType],
+  ),
+  'sculptor.memory.pages': gauge(
+    'By',
+    'instance',
+    'Its pages on each memory node, by kind (anon, file, hugetlb; cgroup v1: mlocked ones as unevictable).',
+    [attr.memoryNode, attr.memoryKind],
+  ),
+  'sculptor.memory.local': gauge(
+    '1',
+    'instance',
+    'Chance that a page of it is on the memory node on which it runs: over nodes, its share of pages times its share of run time since the reading before. Where there are two nodes or more.',
+  ),
+  'sculptor.memory.dirty': gauge(
+    'By',
+    'instance',
+    'File pages that wait to be written, or are being written. Not how fast memory is written to.',
+  ),
+  'sculptor.memory.refaults': counter(
+    '{page}',
+    'instance',
+    'By kind (anon, file): pages that were reclaimed and needed again. Also of the host.',
+    [attr.memoryKind],
+  ),
+  'sculptor.memory.reclaim.scanned': counter(
+    '{page}',
+    'instance',
+    'Pages looked at for reclaim, by reclaimer: direct (its tasks wait for it) or background. On cgroup v2, and of the host.',
+    [attr.reclaimer],
+  ),
+  'sculptor.memory.reclaim.reclaimed': counter(
+    '{page}',
+    'instance',
+    'Pages taken from it, by reclaimer. On cgroup v2, and of the host.',
+    [attr.reclaimer],
+  ),
+  'sculptor.memory.numa.hint_faults': counter(
+    '{fault}',
+    'instance',
+    'Faults by which NUMA balancing learns where memory is used: where the kernel counts them by cgroup, and of the host.',
+  ),
+  'sculptor.memory.numa.migrations': counter(
+    '{page}',
+    'instance',
+    'Pages that NUMA balancing moved: where the kernel counts them by cgroup, and of the host.',
+  ),
+  'sculptor.pressure.time': counter(
+    's',
+    'instance',
+    'Stall time (PSI) by resource, of some or of all (full) of its tasks. On cgroup v2, and of the host.',
+    [attr.pressureResource, attr.pressureKind],
+  ),
+  'system.paging.faults': counter(
+    '{fault}',
+    'host',
+    'Page faults by type since the agent was started.',
+    [attr.faultType],
+  ),
+});
+
+export const faultsMetrics = of('faults', {
+  'sculptor.memory.fault.latency': histogram(
+    's',
+    'instance',
+    'By type: from the exception of a page fault until it is handled. Not those without an exception (get_user_pages, KVM).',
+    [attr.faultType],
+  ),
+});

@@ -1,0 +1,43 @@
+import type { AttributeName } from '../attributes.ts';
+import type { SourceName } from './sources.ts';
+
+export type MetricSpec = {
+  readonly unit: string;
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  /** Headline series go out every second (200 ms while contended); the rest every 10 s. */
+  readonly headline: boolean;
+  readonly of: 'instance' | 'task' | 'host' | 'self';
+  readonly description: string;
+  /** Of its points, beside those that name a task. */
+  readonly attributes: readonly AttributeName[];
+  /** Who measures it; `sources` says by which hook, and at what cost. */
+  readonly source: SourceName;
+};
+
+type Sourceless = Omit<MetricSpec, 'source'>;
+
+const as =
+  (type: MetricSpec['type'], headline = false) =>
+  (
+    unit: string,
+    subject: MetricSpec['of'],
+    description: string,
+    attributes: readonly AttributeName[] = [],
+  ): Sourceless => ({ unit, type, headline, of: subject, description, attributes });
+
+export const counter = as('counter');
+export const gauge = as('gauge');
+export const histogram = as('histogram');
+export const headline = as('counter', true);
+
+/** The metrics that one source measures. */
+export function of<Name extends string>(
+  source: SourceName,
+  specs: Readonly<Record<Name, Sourceless>>,
+): Readonly<Record<Name, MetricSpec>> {
+  const entries = Object.entries<Sourceless>(specs).map(([name, spec]) => [
+    name,
+    { ...spec, source },
+  ]);
+  return Object.fromEntries(entries) as Record<Name, MetricSpec>;
+}
