@@ -80,7 +80,6 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     createSchedSource({
       probe,
       hottest: changed => hot.take(changed, vcpus.all()),
-      histograms: config.histograms,
     }),
   ]);
   const temporal = temporalityFrom(

@@ -4,7 +4,7 @@ import type { Sample } from '../otlp/metric-data.ts';
 import type { Counters } from './counters.ts';
 import type { LivingInstance } from './instances.ts';
 import { type FaultKind, type FaultTotals, startFaultsProbe } from './probes/faults.ts';
-import { explicitHistogram, exponentialHistogram, latencySlots } from './probes/latency.ts';
+import { exponentialHistogram, latencySlots } from './probes/latency.ts';
 import type { SourceKind } from './source.ts';
 import { createTally } from './tally.ts';
 
@@ -37,7 +37,7 @@ export const faultSource: SourceKind = {
           }
         }
       },
-      samples: living => faultSamples(living, tally.of(living), config.histograms),
+      samples: living => faultSamples(living, tally.of(living)),
       host: () => [],
       lost: probe.lost,
       forget: gone => {
@@ -62,20 +62,15 @@ function counters(totals: FaultTotals): Counters {
   return all;
 }
 
-function faultSamples(
-  { start }: LivingInstance,
-  sums: Counters,
-  histograms: 'explicit' | 'exponential',
-): Sample[] {
+function faultSamples({ start }: LivingInstance, sums: Counters): Sample[] {
   return kinds.map((kind, i) => {
     const [latencyCount = 0, latencySumNs = 0] = sums.subarray(i * width, i * width + 2);
     const slots = sums.subarray(i * width + 2, (i + 1) * width);
-    const shape = histograms === 'explicit' ? explicitHistogram : exponentialHistogram;
     return {
       metric: 'sculptor.memory.fault.latency',
       attributes: { [attr.faultType]: kind },
       start,
-      value: shape({ latencyCount, latencySumNs, slots }),
+      value: exponentialHistogram({ latencyCount, latencySumNs, slots }),
     };
   });
 }

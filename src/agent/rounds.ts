@@ -186,12 +186,14 @@ export function createRounds(options: RoundsOptions): Rounds {
       host.push(...sources.host(began), ...selfSamples(selfCounts(), began));
     }
     const resources = [...samples].map(([living, list]) =>
-      resourceMetrics(scopes.agent, instanceResource(identity, living), list, time, temporal),
+      told(instanceResource(identity, living), list, time),
     );
-    if (host.length > 0)
-      resources.push(resourceMetrics(scopes.agent, hostResource(identity), host, time, temporal));
+    if (host.length > 0) resources.push(told(hostResource(identity), host, time));
     return resources;
   };
+
+  const told = (resource: Record<string, string>, samples: Sample[], time: number) =>
+    resourceMetrics(scopes.agent, resource, samples, time, temporal, config.histograms);
 
   const selfCounts = () => ({
     events: probe.counters().events,

@@ -1,4 +1,3 @@
-import type { AgentConfig } from '../contract/config.ts';
 import { attr } from '../contract/metrics.ts';
 import { containerIdOf } from '../linux/instance-at.ts';
 import type { Sample } from '../otlp/metric-data.ts';
@@ -6,7 +5,7 @@ import type { Counters } from './counters.ts';
 import type { HotTask } from './hot-tasks.ts';
 import type { LivingInstance } from './instances.ts';
 import type { PreemptorWait } from './preemptors.ts';
-import { explicitHistogram, exponentialHistogram } from './probes/latency.ts';
+import { exponentialHistogram } from './probes/latency.ts';
 import { blockedReasons, latenciesOf, word } from './probes/sched-layout.ts';
 
 /** What names the host and the agent in every resource. */
@@ -57,13 +56,7 @@ export function headlineSamples({ totals, start }: LivingInstance): Sample[] {
 export type ModeTimes = { readonly userNs: number; readonly kernelNs: number };
 
 /** What the scheduler's probe counted of one life. */
-export function detailSamples(
-  counters: Counters,
-  modes: ModeTimes,
-  start: number,
-  histograms: AgentConfig['histograms'],
-): Sample[] {
-  const latencies = latenciesOf(counters);
+export function detailSamples(counters: Counters, modes: ModeTimes, start: number): Sample[] {
   const of = (
     metric: Sample['metric'],
     value: Sample['value'],
@@ -71,10 +64,7 @@ export function detailSamples(
   ): Sample => ({ metric, start, value, ...(attributes ? { attributes } : {}) });
   const blockedNs = blockedReasons.map((_, nth) => word(counters, 'blockedNs', nth));
   return [
-    of(
-      'sculptor.runqueue.latency',
-      histograms === 'explicit' ? explicitHistogram(latencies) : exponentialHistogram(latencies),
-    ),
+    of('sculptor.runqueue.latency', exponentialHistogram(latenciesOf(counters))),
     of('sculptor.cpu.time', modes.userNs / 1e9, { [attr.cpuMode]: 'user' }),
     of('sculptor.cpu.time', modes.kernelNs / 1e9, { [attr.cpuMode]: 'kernel' }),
     ...byReason(blockedNs, word(counters, 'throttledNs')).map(({ reason, seconds }) =>

@@ -1,4 +1,3 @@
-import type { AgentConfig } from '../contract/config.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import type { Counters } from './counters.ts';
 import type { HotTask } from './hot-tasks.ts';
@@ -18,9 +17,8 @@ export function createSchedSource(options: {
     changed: readonly TaskTotals[],
     lives: ReadonlyMap<number, LivingInstance>,
   ) => readonly HotTask[];
-  readonly histograms: AgentConfig['histograms'];
 }): Source {
-  const { probe, hottest, histograms } = options;
+  const { probe, hottest } = options;
   const tally = createTally(counterWords);
   const modes = new WeakMap<LivingInstance, Modes>();
   const preemptors = createPreemptors();
@@ -52,7 +50,7 @@ export function createSchedSource(options: {
       }
     },
     samples: living => [
-      ...detailSamples(tally.of(living), modes.get(living) ?? noModes, living.start, histograms),
+      ...detailSamples(tally.of(living), modes.get(living) ?? noModes, living.start),
       ...preemptorSamples(preemptors.of(living, word(tally.of(living), 'waitNs')), living.start),
       ...(tasks.get(living) ?? []),
     ],

@@ -89,9 +89,11 @@ export const agentConfigSchema = z.strictObject({
     .default(4096)
     .describe('Entries in the kernel map of instances; more are counted as lost.'),
   histograms: z
-    .enum(['explicit', 'exponential'])
+    .enum(['explicit', 'explicit-fine', 'exponential'])
     .default('explicit')
-    .describe('explicit: octave bounds merged from the exact buckets.'),
+    .describe(
+      'Resolution of exported histograms: octave bounds, quarter octaves, or exponential of scale 2; all are merged from the same exact buckets.',
+    ),
 });
 
 export const engineConfigSchema = z.strictObject({

@@ -9,6 +9,7 @@ import {
 } from '@opentelemetry/sdk-metrics';
 import { type MetricName, metrics } from '../contract/metrics.ts';
 import type { ExplicitHistogram, ExponentialHistogram } from '../contract/telemetry.ts';
+import { type HistogramResolution, inResolution } from './histogram-resolution.ts';
 import { seriesKey, type Temporal } from './temporality.ts';
 
 type PointAttributes = Readonly<Record<string, string | number | boolean>>;
@@ -22,6 +23,7 @@ export type Sample = {
   /** Tells several series of one task and metric apart. */
   readonly part?: string;
   readonly start: number;
+  /** Histograms exact, as they were counted: in which resolution they are exported is decided last. */
   readonly value: number | ExplicitHistogram | ExponentialHistogram;
 };
 
@@ -32,6 +34,7 @@ export function resourceMetrics(
   samples: readonly Sample[],
   now: number,
   temporal: Temporal,
+  resolution: HistogramResolution = 'explicit',
 ): ResourceMetrics {
   const byMetric = new Map<MetricName, MetricData>();
   const identity = String(resource['service.instance.id']);
@@ -39,10 +42,11 @@ export function resourceMetrics(
     const attributes = sample.attributes ?? {};
     const distinction = distinctionOf(sample);
     const key = seriesKey(identity, sample.metric, distinction);
-    const { start, value } =
+    const { start, value: exact } =
       metrics[sample.metric].type === 'gauge'
         ? sample
         : temporal.shape(key, sample.start, now, sample.value);
+    const value = typeof exact === 'number' ? exact : inResolution(exact, resolution);
     const point = {
       startTime: hrTime(start),
       endTime: hrTime(now),
@@ -51,7 +55,7 @@ export function resourceMetrics(
     };
     const data = byMetric.get(sample.metric);
     if (data) (data.dataPoints as unknown[]).push(point);
-    else byMetric.set(sample.metric, metricData(sample, point, temporal.temporality));
+    else byMetric.set(sample.metric, metricData(sample.metric, value, point, temporal.temporality));
   }
   return {
     resource: resourceFromAttributes(resource),
@@ -66,19 +70,20 @@ function distinctionOf({ task, part, attributes }: Sample): string {
 }
 
 function metricData(
-  sample: Sample,
+  metric: MetricName,
+  value: Sample['value'],
   point: unknown,
   temporality: AggregationTemporality,
 ): MetricData {
-  const spec = metrics[sample.metric];
+  const spec = metrics[metric];
   const descriptor = {
-    name: sample.metric,
+    name: metric,
     description: spec.description,
     unit: spec.unit,
     valueType: ValueType.DOUBLE,
   };
   const dataPoints = [point];
-  if (typeof sample.value === 'number') {
+  if (typeof value === 'number') {
     return (
       spec.type === 'gauge'
         ? {
@@ -97,9 +102,7 @@ function metricData(
     ) as MetricData;
   }
   const dataPointType =
-    sample.value.kind === 'explicit'
-      ? DataPointType.HISTOGRAM
-      : DataPointType.EXPONENTIAL_HISTOGRAM;
+    value.kind === 'explicit' ? DataPointType.HISTOGRAM : DataPointType.EXPONENTIAL_HISTOGRAM;
   return {
     dataPointType,
     descriptor,

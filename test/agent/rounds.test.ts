@@ -59,7 +59,6 @@ function stage(
       readPairs: () => [],
     },
     hottest: changed => hot.take(changed, vcpus.all()),
-    histograms: config.histograms,
   });
   const rounds = createRounds({
     config,
