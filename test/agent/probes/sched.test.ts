@@ -2,11 +2,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import test from 'ava';
 import fc from 'fast-check';
 import {
-  explicitHistogram,
   exponentialHistogram,
   type Latencies,
   latencySlots,
-  octaveBoundsSeconds,
 } from '../../../src/agent/probes/latency.ts';
 import {
   decodeCounters,
@@ -190,26 +188,6 @@ test('the exponential histogram keeps every bucket under its index, and no empty
       if (histogram.count > 0) {
         t.true((histogram.counts[0] ?? 0) > 0 && (histogram.counts.at(-1) ?? 0) > 0);
       }
-    }),
-  );
-});
-
-test('the explicit histogram puts each bucket whole into the one that contains it', t => {
-  fc.assert(
-    fc.property(someSlots, totals => {
-      const { counts, count } = explicitHistogram(totals);
-      const expected = new Array<number>(octaveBoundsSeconds.length + 1).fill(0);
-      for (const [slot, n] of totals.slots.entries()) {
-        const upper = 2 ** ((slot + 1) / 4 - 30);
-        const found = octaveBoundsSeconds.findIndex(bound => upper <= bound * (1 + 1e-12));
-        const bucket = found < 0 ? octaveBoundsSeconds.length : found;
-        expected[bucket] = (expected[bucket] ?? 0) + n;
-      }
-      t.deepEqual(counts, expected);
-      t.is(
-        counts.reduce((a, b) => a + b, 0),
-        count,
-      );
     }),
   );
 });
