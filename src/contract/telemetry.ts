@@ -10,7 +10,7 @@ export type AttributeValue =
 
 export type Attributes = Readonly<Record<string, AttributeValue>>;
 
-/** A histogram with explicit bounds: `counts` has one more than `bounds`; bounds in the metric's unit, upper-inclusive. */
+/** A histogram with explicit bounds: `counts` has one more than `bounds`; bounds in the metric's unit, upper-inclusive. `sum` is NaN where it is not known. */
 export type ExplicitHistogram = {
   readonly kind: 'explicit';
   readonly count: number;

@@ -7,6 +7,7 @@ import {
   type MetricData,
   type ResourceMetrics,
 } from '@opentelemetry/sdk-metrics';
+import type { MetricSpec } from '../contract/metrics/spec.ts';
 import { type MetricName, metrics } from '../contract/metrics.ts';
 import type { ExplicitHistogram, ExponentialHistogram } from '../contract/telemetry.ts';
 import { type HistogramResolution, inResolution } from './histogram-resolution.ts';
@@ -14,9 +15,14 @@ import { seriesKey, type Temporal } from './temporality.ts';
 
 type PointAttributes = Readonly<Record<string, string | number | boolean>>;
 
+/** A metric that the table of the contract does not know, since a user's own probe defines it. */
+export type CustomMetric = Pick<MetricSpec, 'unit' | 'type' | 'description'> & {
+  readonly name: string;
+};
+
 /** One series at one time: `value` is cumulative since `start` (seconds since the epoch). */
 export type Sample = {
-  readonly metric: MetricName;
+  readonly metric: MetricName | CustomMetric;
   readonly attributes?: PointAttributes;
   /** The task it is of, as `TID@TICKS`. */
   readonly task?: string;
@@ -36,16 +42,14 @@ export function resourceMetrics(
   temporal: Temporal,
   resolution: HistogramResolution = 'explicit',
 ): ResourceMetrics {
-  const byMetric = new Map<MetricName, MetricData>();
+  const byMetric = new Map<string, MetricData>();
   const identity = String(resource['service.instance.id']);
   for (const sample of samples) {
     const attributes = sample.attributes ?? {};
-    const distinction = distinctionOf(sample);
-    const key = seriesKey(identity, sample.metric, distinction);
+    const metric = describe(sample.metric);
+    const key = seriesKey(identity, metric.name, distinctionOf(sample));
     const { start, value: exact } =
-      metrics[sample.metric].type === 'gauge'
-        ? sample
-        : temporal.shape(key, sample.start, now, sample.value);
+      metric.type === 'gauge' ? sample : temporal.shape(key, sample.start, now, sample.value);
     const value = typeof exact === 'number' ? exact : inResolution(exact, resolution);
     const point = {
       startTime: hrTime(start),
@@ -53,9 +57,9 @@ export function resourceMetrics(
       attributes,
       value: pointValue(value),
     };
-    const data = byMetric.get(sample.metric);
+    const data = byMetric.get(metric.name);
     if (data) (data.dataPoints as unknown[]).push(point);
-    else byMetric.set(sample.metric, metricData(sample.metric, value, point, temporal.temporality));
+    else byMetric.set(metric.name, metricData(metric, value, point, temporal.temporality));
   }
   return {
     resource: resourceFromAttributes(resource),
@@ -63,29 +67,35 @@ export function resourceMetrics(
   };
 }
 
-/** What tells the series of one metric apart; of a task not its name, which may change. */
+function describe(metric: Sample['metric']): CustomMetric {
+  return typeof metric === 'string' ? { name: metric, ...metrics[metric] } : metric;
+}
+
+/**
+ * What tells the series of one metric apart; of a task not its name, which may change. Values may hold whatever a user's
+ * probe found: as JSON they run neither into each other, nor into what names a task.
+ */
 function distinctionOf({ task, part, attributes }: Sample): string {
-  if (task === undefined) return Object.values(attributes ?? {}).join(' ');
+  if (task === undefined) return JSON.stringify(Object.values(attributes ?? {}));
   return part === undefined ? task : `${part}\n${task}`;
 }
 
 function metricData(
-  metric: MetricName,
+  metric: CustomMetric,
   value: Sample['value'],
   point: unknown,
   temporality: AggregationTemporality,
 ): MetricData {
-  const spec = metrics[metric];
   const descriptor = {
-    name: metric,
-    description: spec.description,
-    unit: spec.unit,
+    name: metric.name,
+    description: metric.description,
+    unit: metric.unit,
     valueType: ValueType.DOUBLE,
   };
   const dataPoints = [point];
   if (typeof value === 'number') {
     return (
-      spec.type === 'gauge'
+      metric.type === 'gauge'
         ? {
             dataPointType: DataPointType.GAUGE,
             descriptor,
@@ -116,7 +126,8 @@ function pointValue(value: Sample['value']): unknown {
   if (value.kind === 'explicit') {
     return {
       count: value.count,
-      sum: value.sum,
+      // NaN: it is not known, and is left out.
+      sum: Number.isNaN(value.sum) ? undefined : value.sum,
       buckets: { boundaries: [...value.bounds], counts: [...value.counts] },
     };
   }
