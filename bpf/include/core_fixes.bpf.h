@@ -121,4 +121,14 @@ static __always_inline bool in_lock_wait(struct task_struct *task)
 	return command == FUTEX_WAIT || command == FUTEX_LOCK_PI || command == FUTEX_LOCK_PI2;
 }
 
+/* 13 on 6.1, 7 on 6.12 and later; the enumeration has had this name since 6.0. */
+enum req_op {
+	REQ_OP_ZONE_APPEND = 7,
+};
+
+static __always_inline __u32 zone_append(void)
+{
+	return bpf_core_enum_value(enum req_op, REQ_OP_ZONE_APPEND);
+}
+
 #endif

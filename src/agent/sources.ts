@@ -2,6 +2,7 @@ import { describeError, SculptorError } from '../contract/errors.ts';
 import { attr } from '../contract/metrics.ts';
 import type { Say } from '../contract/ports.ts';
 import type { Sample } from '../otlp/metric-data.ts';
+import { blockSource } from './block-source.ts';
 import { faultSource } from './fault-source.ts';
 import type { LivingInstance } from './instances.ts';
 import { kvmSource } from './kvm-source.ts';
@@ -13,6 +14,7 @@ import { stealSource } from './steal-source.ts';
 export const sourceKinds: readonly SourceKind[] = [
   faultSource,
   memorySource,
+  blockSource,
   kvmSource,
   stealSource,
 ];

@@ -1,4 +1,5 @@
 import { agentMetrics, hostMetrics } from './metrics/agent.ts';
+import { blockMetrics } from './metrics/block.ts';
 import { gateMetrics, intakeMetrics } from './metrics/gate.ts';
 import { kvmMetrics, stealMetrics } from './metrics/kvm.ts';
 import { faultsMetrics, memoryMetrics } from './metrics/memory.ts';
@@ -11,6 +12,7 @@ export const metrics = {
   ...schedMetrics,
   ...memoryMetrics,
   ...faultsMetrics,
+  ...blockMetrics,
   ...kvmMetrics,
   ...stealMetrics,
   ...hostMetrics,

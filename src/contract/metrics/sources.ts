@@ -12,6 +12,10 @@ export const sources = {
     hook: 'files of the memory controller, of PSI, and /proc/vmstat',
     cost: '8-10 ms every 10 s for 200 instances (cgroup v1)',
   },
+  block: {
+    hook: 'tp_btf: block_rq_insert, block_rq_issue, block_rq_requeue, block_rq_merge, block_rq_complete',
+    cost: 'ns a request, with some 60 of an empty program each: insert 450, issue 145, complete 405; 0.5 ms a read for 10 keys',
+  },
   kvm: {
     hook: 'tp_btf: kvm_entry, kvm_exit, kvm_vcpu_wakeup (where KVM is loaded)',
     cost: 'not measured: KVM runs guests only in the emulated laboratory',

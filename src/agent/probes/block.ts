@@ -1,0 +1,173 @@
+import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
+import { latencySlots, uint64 } from './latency.ts';
+
+/** In the order of BLOCK_… in bpf/block.h. */
+export const diskDirections = ['read', 'write', 'flush', 'discard'] as const;
+
+export type DiskDirection = (typeof diskDirections)[number];
+
+/** I/O of one cgroup on one device in one direction; `device`: major × 2²⁰ + minor of the whole disk. */
+export type BlockKey = {
+  readonly cgroupId: number;
+  readonly device: number;
+  readonly direction: DiskDirection;
+};
+
+/** Words in the order of `layout.totals`: operations, bytes, the sums, and both runs of slots. */
+export const blockWords = {
+  operations: 0,
+  bytes: 1,
+  queueSumNs: 2,
+  deviceSumNs: 3,
+  queueSlots: 4,
+  deviceSlots: 4 + latencySlots,
+  end: 4 + 2 * latencySlots,
+} as const;
+
+/** What happens to requests on their way, and what of them was not counted, since the probe was started. */
+export type BlockStats = {
+  readonly irregular: { merged: number; requeued: number; in_parts: number; failed: number };
+  readonly lost: {
+    /** Too many were under way. */
+    requests_full: number;
+    /** Ended, and had begun before the probe; or their beginning was not seen. */
+    unseen: number;
+    /** Their end was not seen: the driver let go of them without one. */
+    unfinished: number;
+    /** The map of totals is full. */
+    map_full: number;
+    /** No memory for one more of its entries. */
+    memory: number;
+    /** A program was interrupted by an event of its own kind. */
+    recursion: number;
+  };
+};
+
+/** What one key came to: in the order of `blockWords`. Never falls while the key stays. */
+export type BlockEntry = { readonly key: BlockKey; readonly words: Float64Array };
+
+export type BlockProbe = {
+  readonly read: () => BlockEntry[];
+  /** Drops these keys; answers what those that were there came to. */
+  readonly forget: (keys: readonly BlockKey[]) => BlockEntry[];
+  readonly stats: () => BlockStats;
+  readonly stop: () => void;
+};
+
+/** Field offsets of the structures in bpf/block.h; a test holds them against its BTF. */
+export const layout = {
+  key: { cgroupId: 0, device: 8, direction: 12, bytes: 16 },
+  totals: {
+    operations: 0,
+    bytesDone: 8,
+    queueSumNs: 16,
+    deviceSumNs: 24,
+    queueSlots: 32,
+    deviceSlots: 1312,
+    bytes: 2592,
+  },
+  stats: {
+    merged: 0,
+    requeued: 8,
+    inParts: 16,
+    failed: 24,
+    lostFull: 32,
+    lostUnseen: 40,
+    lostUnfinished: 48,
+    lostTotalsFull: 56,
+    lostTotalsMemory: 64,
+    bytes: 72,
+  },
+} as const;
+
+/**
+ * Loads and attaches bpf/block.bpf.c. The ends first: a request that begins between is seen whole.
+ * @throws ProbeError, KernelInterfaceError as `loadProbe`
+ */
+export function startBlockProbe(options: {
+  native: Native;
+  cgroupV1: boolean;
+  maxInstances: number;
+}): BlockProbe {
+  const object = loadProbe(options.native, 'block', {
+    constants: { cgroup_v1: options.cgroupV1 },
+    // Reads, writes and two more keys, of other directions or devices, for each.
+    maxEntries: { block: options.maxInstances * 4 },
+  });
+  attachOrClose(object, 'block', () => {
+    for (const event of ['complete', 'merge', 'requeue', 'issue', 'insert'])
+      object.attach(`block_rq_${event}`);
+  });
+  return {
+    read: () => decodeBlock(object.readMap('block')),
+    forget: keys => {
+      const entries = keys.flatMap(key => {
+        const value = object.lookup('block', encodeKey(key));
+        return value === null ? [] : [{ key, words: wordsAt(value, 0) }];
+      });
+      if (entries.length > 0)
+        object.deleteKeys('block', Buffer.concat(entries.map(({ key }) => encodeKey(key))));
+      return entries;
+    },
+    stats: () => readStats(object),
+    stop: () => object.close(),
+  };
+}
+
+export function decodeBlock(map: ReturnType<BpfObject['readMap']>): BlockEntry[] {
+  const { keys, values, count, valueSize } = map;
+  return Array.from({ length: count }, (_, entry) => {
+    const at = entry * layout.key.bytes;
+    const direction = diskDirections[keys.readUInt32LE(at + layout.key.direction)];
+    if (direction === undefined) throw new Error('a direction that bpf/block.h does not have');
+    const key = {
+      cgroupId: Number(keys.readBigUInt64LE(at + layout.key.cgroupId)),
+      device: keys.readUInt32LE(at + layout.key.device),
+      direction,
+    };
+    return { key, words: wordsAt(values, entry * valueSize) };
+  });
+}
+
+function encodeKey({ cgroupId, device, direction }: BlockKey): Buffer {
+  const key = Buffer.alloc(layout.key.bytes);
+  key.writeBigUInt64LE(BigInt(cgroupId), layout.key.cgroupId);
+  key.writeUInt32LE(device, layout.key.device);
+  key.writeUInt32LE(diskDirections.indexOf(direction), layout.key.direction);
+  return key;
+}
+
+function wordsAt(values: Buffer, at: number): Float64Array {
+  const view = new DataView(values.buffer, values.byteOffset + at, layout.totals.bytes);
+  return Float64Array.from({ length: blockWords.end }, (_, word) => uint64(view, word * 8));
+}
+
+function readStats(object: BpfObject): BlockStats {
+  // One entry of an array, key 0: the values of all CPUs.
+  const values = object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0);
+  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
+  const sum = (field: number): number => {
+    let total = 0;
+    for (let at = field; at < values.length; at += layout.stats.bytes) total += uint64(view, at);
+    return total;
+  };
+  const { stats } = layout;
+  const full = sum(stats.lostFull);
+  return {
+    irregular: {
+      merged: sum(stats.merged),
+      requeued: sum(stats.requeued),
+      in_parts: sum(stats.inParts),
+      failed: sum(stats.failed),
+    },
+    lost: {
+      requests_full: full,
+      // Those that were not followed end unseen as well.
+      unseen: Math.max(0, sum(stats.lostUnseen) - full),
+      unfinished: sum(stats.lostUnfinished),
+      map_full: sum(stats.lostTotalsFull),
+      memory: sum(stats.lostTotalsMemory),
+      recursion: Object.values(object.programStats()).reduce((n, { missed }) => n + missed, 0),
+    },
+  };
+}
