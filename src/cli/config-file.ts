@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { type Config, configSchema } from '../contract/config.ts';
 import { ConfigError } from '../contract/errors.ts';
-import { explainIssue } from './config-issue.ts';
+import { explainIssue } from '../contract/explain-issue.ts';
 
 export const defaultConfigPath = '/etc/sculptor/sculpt.yaml';
 

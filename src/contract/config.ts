@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { agentSettings } from './agent-settings.ts';
 import { gateConfigSchema } from './gate-config.ts';
 import { policySchema } from './policy.ts';
 
@@ -44,56 +45,19 @@ export const agentConfigSchema = z.strictObject({
     ),
   gate: gateConfigSchema.prefault({}),
   apiSocket: socketPath.default('/run/sculptor/agent-api.sock'),
-  readIntervalSeconds: z
-    .number()
-    .min(0.05)
-    .max(10)
-    .default(0.2)
-    .describe(
-      'How often the instance totals are read; contended instances are exported at this rate.',
-    ),
-  headlineIntervalSeconds: z
-    .number()
-    .min(0.2)
-    .max(60)
-    .default(1)
-    .describe('Export interval of the headline series.'),
-  detailIntervalSeconds: z
-    .number()
-    .min(1)
-    .max(600)
-    .default(10)
-    .describe('Export interval of everything else.'),
   placementIntervalSeconds: z
     .number()
     .min(1)
     .max(3600)
     .default(60)
     .describe('Longest time between two placement or topology events.'),
-  hotTasks: z
-    .int()
-    .min(0)
-    .max(10_000)
-    .default(100)
-    .describe('K: the hottest tasks of the host that get series of their own.'),
-  fastInstances: z
-    .int()
-    .min(0)
-    .max(1000)
-    .default(20)
-    .describe('How many contended instances are exported at the read interval.'),
   maxInstances: z
     .int()
     .min(16)
     .max(65_536)
     .default(4096)
     .describe('Entries in the kernel map of instances; more are counted as lost.'),
-  histograms: z
-    .enum(['explicit', 'explicit-fine', 'exponential'])
-    .default('explicit')
-    .describe(
-      'Resolution of exported histograms: octave bounds, quarter octaves, or exponential of scale 2; all are merged from the same exact buckets.',
-    ),
+  ...agentSettings,
 });
 
 export const engineConfigSchema = z.strictObject({

@@ -1,7 +1,7 @@
 import test from 'ava';
 import { loadConfig, parseConfig } from '../../src/cli/config-file.ts';
-import { nearestOf } from '../../src/cli/config-issue.ts';
 import { ConfigError } from '../../src/contract/errors.ts';
+import { nearestOf } from '../../src/contract/nearest.ts';
 
 const refused = test.macro((t, yaml: string, code: string, wanted: RegExp) => {
   const error = t.throws(() => parseConfig(yaml, 'sculpt.yaml'), { instanceOf: ConfigError });

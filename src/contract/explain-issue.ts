@@ -1,19 +1,24 @@
 import { z } from 'zod';
-import { configSchema } from '../contract/config.ts';
+import { configSchema } from './config.ts';
+import { nearestOf } from './nearest.ts';
 
 type Issue = z.core.$ZodIssue;
 
-/** One issue of the schema as sentences for a person: the key, what came, what was wanted. */
-export function explainIssue(issue: Issue, values: unknown): string[] {
+/** One issue of a schema as sentences for a person: the key, what came, what was wanted. */
+export function explainIssue(
+  issue: Issue,
+  values: unknown,
+  schema: z.ZodType = configSchema,
+): string[] {
   if (issue.code === 'unrecognized_keys')
-    return issue.keys.map(key => explainUnknownKey([...issue.path, key]));
+    return issue.keys.map(key => explainUnknownKey([...issue.path, key], schema));
   const key = keyPath(issue.path);
   return [`${key}: got ${show(valueAt(values, issue.path))}, wanted ${wantedOf(issue)}`];
 }
 
-function explainUnknownKey(path: readonly PropertyKey[]): string {
+function explainUnknownKey(path: readonly PropertyKey[], schema: z.ZodType): string {
   const key = String(path.at(-1));
-  const known = knownKeys(path.slice(0, -1));
+  const known = knownKeys(path.slice(0, -1), schema);
   const near = nearestOf(key, known);
   const hint = near === null ? `known here: ${known.join(', ')}` : `did you mean "${near}"?`;
   return `${keyPath(path)}: unknown key; ${hint}`;
@@ -64,32 +69,10 @@ function show(value: unknown): string {
 }
 
 /** Keys that the schema knows at a place, by its JSON Schema, which has every wrapper taken off. */
-function knownKeys(path: readonly PropertyKey[]): string[] {
+function knownKeys(path: readonly PropertyKey[], schema: z.ZodType): string[] {
   type Node = { properties?: Record<string, Node>; items?: Node };
-  let node: Node | undefined = z.toJSONSchema(configSchema, { io: 'input' }) as Node;
+  let node: Node | undefined = z.toJSONSchema(schema, { io: 'input' }) as Node;
   for (const part of path)
     node = typeof part === 'number' ? node?.items : node?.properties?.[String(part)];
   return Object.keys(node?.properties ?? {});
-}
-
-/** The known key that differs by at most a third of its letters; null when none is near. */
-export function nearestOf(key: string, known: readonly string[]): string | null {
-  const [best] = known
-    .map(name => ({ name, distance: editDistance(key.toLowerCase(), name.toLowerCase()) }))
-    .sort((a, b) => a.distance - b.distance);
-  return best && best.distance <= Math.max(2, best.name.length / 3) ? best.name : null;
-}
-
-/** Levenshtein's distance by rows. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i += 1) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j += 1) {
-      const replaced = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(replaced, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }

@@ -1,0 +1,63 @@
+import { z } from 'zod';
+import { metricSelectionSchema, profileNameSchema } from './selection.ts';
+
+/** What an agent can change while it runs; everything else of its section holds from its start. */
+export const agentSettings = {
+  readIntervalSeconds: z
+    .number()
+    .min(0.05)
+    .max(10)
+    .default(0.2)
+    .describe(
+      'How often the instance totals are read; contended instances are exported at this rate.',
+    ),
+  headlineIntervalSeconds: z
+    .number()
+    .min(0.2)
+    .max(60)
+    .default(1)
+    .describe('Export interval of the headline series.'),
+  detailIntervalSeconds: z
+    .number()
+    .min(1)
+    .max(600)
+    .default(10)
+    .describe('Export interval of everything else.'),
+  hotTasks: z
+    .int()
+    .min(0)
+    .max(10_000)
+    .default(100)
+    .describe('K: the hottest tasks of the host that get series of their own.'),
+  fastInstances: z
+    .int()
+    .min(0)
+    .max(1000)
+    .default(20)
+    .describe('How many contended instances are exported at the read interval.'),
+  histograms: z
+    .enum(['explicit', 'explicit-fine', 'exponential'])
+    .default('explicit')
+    .describe(
+      'Resolution of exported histograms: octave bounds, quarter octaves, or exponential of scale 2; all are merged from the same exact buckets.',
+    ),
+  profile: profileNameSchema
+    .default('default')
+    .describe(
+      'Which metrics are told: what engine and sculptor stand on, what shows the common bottlenecks, or all. A source of which nothing is told is not started.',
+    ),
+  metrics: metricSelectionSchema.prefault({}),
+  profileWindowSeconds: z
+    .number()
+    .min(1)
+    .max(600)
+    .default(10)
+    .describe(
+      'What a Performance Profile looks back over; at least one detail interval, and at most 60 of them.',
+    ),
+};
+
+/** The settings that hold now. */
+export const agentSettingsSchema = z.strictObject(agentSettings);
+
+export type AgentSettings = z.infer<typeof agentSettingsSchema>;

@@ -1,0 +1,57 @@
+import { type AgentSettings, agentSettings, agentSettingsSchema } from './agent-settings.ts';
+import { type AgentConfig, agentConfigSchema } from './config.ts';
+import { ConfigError } from './errors.ts';
+import { explainIssue } from './explain-issue.ts';
+
+const restart = 'cannot change while the agent runs: the old value holds until it is started again';
+
+/**
+ * The settings with some of them changed; of `metrics` only what is given.
+ * @throws ConfigError CONFIG_REFUSED for what holds from the start, CONFIG_INVALID, which names the key, what came and what was wanted
+ */
+export function changeSettings(
+  current: AgentSettings,
+  change: Readonly<Record<string, unknown>>,
+): AgentSettings {
+  const fixed = Object.keys(change).filter(isFixed);
+  if (fixed.length > 0) throw refused(fixed);
+  const selection = change['metrics'];
+  const metrics =
+    typeof selection === 'object' && !Array.isArray(selection)
+      ? { ...current.metrics, ...selection }
+      : (selection ?? current.metrics);
+  const wanted = { ...current, ...change, metrics };
+  const result = agentSettingsSchema.safeParse(wanted);
+  if (result.success) return result.data;
+  const sentences = result.error.issues.flatMap(issue =>
+    explainIssue({ ...issue, path: ['agent', ...issue.path] }, { agent: wanted }),
+  );
+  throw new ConfigError('CONFIG_INVALID', sentences.join('; '), {}, result.error);
+}
+
+/**
+ * The settings of a configuration that was loaded again.
+ * @throws ConfigError CONFIG_REFUSED when it differs from the running one in what holds from the start
+ */
+export function settingsOfReload(running: AgentConfig, loaded: AgentConfig): AgentSettings {
+  const keys = Object.keys(agentConfigSchema.shape) as (keyof AgentConfig)[];
+  const changed = keys.filter(
+    key => isFixed(key) && JSON.stringify(running[key]) !== JSON.stringify(loaded[key]),
+  );
+  if (changed.length > 0) throw refused(changed);
+  return settingsOf(loaded);
+}
+
+export function settingsOf(config: AgentConfig): AgentSettings {
+  const entries = Object.entries(config).filter(([key]) => !isFixed(key));
+  return agentSettingsSchema.parse(Object.fromEntries(entries));
+}
+
+function isFixed(key: string): boolean {
+  return Object.hasOwn(agentConfigSchema.shape, key) && !Object.hasOwn(agentSettings, key);
+}
+
+function refused(keys: readonly string[]): ConfigError {
+  const names = keys.map(key => `agent.${key}`).join(', ');
+  return new ConfigError('CONFIG_REFUSED', `${names} ${restart}`, { keys });
+}

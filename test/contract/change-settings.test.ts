@@ -1,0 +1,82 @@
+import test from 'ava';
+import {
+  changeSettings,
+  settingsOf,
+  settingsOfReload,
+} from '../../src/contract/change-settings.ts';
+import { agentConfigSchema } from '../../src/contract/config.ts';
+import { ConfigError } from '../../src/contract/errors.ts';
+
+const config = agentConfigSchema.parse({ metrics: { include: ['sculptor.task.migrations'] } });
+const settings = settingsOf(config);
+
+test('what is not given stays, within the selection too', t => {
+  const changed = changeSettings(settings, {
+    hotTasks: 7,
+    metrics: { exclude: ['sculptor.memory.*'] },
+  });
+  t.deepEqual(changed, {
+    ...settings,
+    hotTasks: 7,
+    metrics: { include: ['sculptor.task.migrations'], exclude: ['sculptor.memory.*'] },
+  });
+});
+
+const refused = test.macro((t, change: object, code: string, why: RegExp) => {
+  const error = t.throws(() => changeSettings(settings, { ...change }), {
+    instanceOf: ConfigError,
+  });
+  t.is(error?.code, code as never);
+  t.regex(error?.message ?? '', why);
+});
+
+test(
+  'what holds from the start is refused by its name',
+  refused,
+  { maxInstances: 20, hotTasks: 3 },
+  'CONFIG_REFUSED',
+  /^agent\.maxInstances cannot change while the agent runs/,
+);
+test(
+  'an unknown setting is refused with the nearest one',
+  refused,
+  { hotTask: 3 },
+  'CONFIG_INVALID',
+  /^agent\.hotTask: unknown key; did you mean "hotTasks"\?$/,
+);
+test(
+  'a value out of its bounds is refused with what was wanted',
+  refused,
+  { readIntervalSeconds: 0 },
+  'CONFIG_INVALID',
+  /^agent\.readIntervalSeconds: got 0, wanted at least 0\.05$/,
+);
+test(
+  'an unknown metric is refused with the nearest one',
+  refused,
+  { metrics: { include: ['sculptor.memory.page'] } },
+  'CONFIG_INVALID',
+  /^agent\.metrics\.include\[0\]: got "sculptor\.memory\.page", wanted .* did you mean "sculptor\.memory\.pages"\?$/,
+);
+test(
+  'a headline series cannot be left out, and it is said why',
+  refused,
+  { metrics: { exclude: ['sculptor.runqueue.*'] } },
+  'CONFIG_INVALID',
+  /exclude\[0\]: got "sculptor\.runqueue\.\*", wanted a metric that can be left out: sculptor\.runqueue\.wait cannot, since engine/,
+);
+test(
+  'a selection that is none is refused',
+  refused,
+  { metrics: 'all' },
+  'CONFIG_INVALID',
+  /object/,
+);
+
+test('a file that was changed in what holds from the start is refused whole', t => {
+  const loaded = { ...config, hotTasks: 3 };
+  t.is(settingsOfReload(config, loaded).hotTasks, 3);
+  t.throws(() => settingsOfReload(config, { ...loaded, apiSocket: '/elsewhere' }), {
+    message: /^agent\.apiSocket cannot change/,
+  });
+});
