@@ -66,15 +66,23 @@ export const verdictSchema = z.looseObject({
 });
 export type Verdict = z.infer<typeof verdictSchema>;
 
-/** The questions that people ask the parts, over the parts' own sockets. All throw ConfigError CONFIG_NOT_RUNNING, CONFIG_REFUSED. */
-export function askParts(config: Config) {
+/**
+ * The questions that people ask the parts, over the parts' own sockets. All throw ConfigError CONFIG_NOT_RUNNING, and
+ * CONFIG_REFUSED, also where a part has not answered after `timeoutSeconds`.
+ */
+export function askParts(config: Config, timeoutSeconds = 10) {
   const { agent, engine, sculptor, pipeline } = config;
   const get = <T>(socket: string, path: string, schema: z.ZodType<T>, startedBy: string) =>
-    requestApi(socket, 'GET', path, { schema, startedBy: `sculpt up\` or \`${startedBy}` });
+    requestApi(socket, 'GET', path, {
+      schema,
+      startedBy: `sculpt up\` or \`${startedBy}`,
+      timeoutSeconds,
+    });
   const post = (socket: string, path: string, body?: unknown) =>
     requestApi(socket, 'POST', path, {
       schema: z.unknown(),
       startedBy: 'sculpt up` or `sculpt sculptor',
+      timeoutSeconds,
       ...(body === undefined ? {} : { body }),
     });
   return {

@@ -9,7 +9,7 @@ import { configSchema } from '../../contract/config.ts';
 import { ConfigError } from '../../contract/errors.ts';
 import type { Mode } from '../../contract/policy.ts';
 import type { Recommendation } from '../../contract/recommendation.ts';
-import { askParts, type Verdict } from '../ask.ts';
+import { askParts, type Parts, type Verdict } from '../ask.ts';
 import { inRunDir } from '../run-dir.ts';
 
 /** The whole loop as a process of its own (`sculpt up`), and what its sockets answer. */
@@ -33,7 +33,10 @@ const main = fileURLToPath(
  * Starts `sculpt up` with a policy, in a folder that is removed again when it stops.
  * @throws ConfigError CONFIG_NOT_RUNNING with the last lines that it said
  */
-export async function startLoop(policy: unknown, startSeconds = 30): Promise<Loop> {
+export async function startLoop(
+  policy: unknown,
+  { startSeconds = 30, answerSeconds = 10 }: { startSeconds?: number; answerSeconds?: number } = {},
+): Promise<Loop> {
   const folder = mkdtempSync(join(tmpdir(), 'sculptor-run-'));
   const configFile = join(folder, 'sculpt.yaml');
   // JSON is YAML.
@@ -52,7 +55,8 @@ export async function startLoop(policy: unknown, startSeconds = 30): Promise<Loo
     // A group of its own: Ctrl-C is for the demo, which stops it in order. Its end is also the end of this pipe.
     { stdio: ['pipe', log, log], detached: true },
   );
-  const loop = loopOf(child, folder, () => readFileSync(logFile, 'utf8'));
+  const parts = askParts(inRunDir(configSchema.parse({}), folder), answerSeconds);
+  const loop = loopOf(child, folder, parts, () => readFileSync(logFile, 'utf8'));
   try {
     await waitUntilUp(loop, child, startSeconds);
   } catch (error) {
@@ -62,8 +66,7 @@ export async function startLoop(policy: unknown, startSeconds = 30): Promise<Loo
   return loop;
 }
 
-function loopOf(child: ChildProcess, folder: string, log: () => string): Loop {
-  const parts = askParts(inRunDir(configSchema.parse({}), folder));
+function loopOf(child: ChildProcess, folder: string, parts: Parts, log: () => string): Loop {
   return {
     stamp: async mode => {
       await parts.setStamp(mode);
@@ -71,12 +74,17 @@ function loopOf(child: ChildProcess, folder: string, log: () => string): Loop {
     actions: parts.actions,
     recommendations: parts.recommendations,
     verdicts: parts.verdicts,
-    log: () => (existsSync(folder) ? log() : ''),
+    log: () => (existsSync(folder) ? `${log()}${ending(child)}` : ''),
     stop: async () => {
       await endGently(child);
       rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+function ending({ exitCode, signalCode }: ChildProcess): string {
+  if (exitCode === null && signalCode === null) return '';
+  return `sculpt up ended (${signalCode ?? `exit code ${exitCode}`})\n`;
 }
 
 async function waitUntilUp(loop: Loop, child: ChildProcess, startSeconds: number): Promise<void> {
@@ -88,9 +96,7 @@ async function waitUntilUp(loop: Loop, child: ChildProcess, startSeconds: number
     } catch (cause) {
       const ended = child.exitCode !== null || child.signalCode !== null;
       if (ended || performance.now() > deadline) {
-        const why = ended
-          ? `it ended (${child.signalCode ?? `exit code ${child.exitCode}`})`
-          : `it does not answer after ${startSeconds} s`;
+        const why = ended ? 'it ended' : `it does not answer after ${startSeconds} s`;
         const said = loop.log().trim().split('\n').slice(-25).join('\n');
         throw new ConfigError('CONFIG_NOT_RUNNING', `sculpt up: ${why}:\n${said}`, {}, cause);
       }

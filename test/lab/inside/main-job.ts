@@ -47,7 +47,7 @@ const { startLoop } = (await import(compiled)) as typeof import('../../../src/cl
 
 const layout = readCgroupLayout(hostRoots);
 const tenancy = openTenancy(prefix);
-const loop = await startLoop(policy, 120);
+const loop = await startLoop(policy, { startSeconds: 120, answerSeconds: 60 });
 try {
   const tenants = await runTenants(tenancy, loop);
   const stalePinning = await runStalePinning(tenancy, loop);
@@ -63,7 +63,7 @@ try {
 
 async function runTenants(tenancy: Tenancy, loop: Loop): Promise<SceneOutcome> {
   const critical = tenancy.add('critical', ['latency', '--burn-us', '700']);
-  const batch = Array.from({ length: 12 }, (_, i) => tenancy.add(`batch${i}`, ['spin']));
+  const batch = Array.from({ length: 8 }, (_, i) => tenancy.add(`batch${i}`, ['spin']));
   const outcome = await runScene(tenancy, loop, [critical, ...batch]);
   for (const tenant of [critical, ...batch]) await tenancy.remove(tenant);
   return outcome;
