@@ -1,5 +1,7 @@
 import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
+import type { AgentSettings } from '../contract/agent-settings.ts';
+import { settingsOf } from '../contract/change-settings.ts';
 import type { AgentConfig } from '../contract/config.ts';
 import { describeError } from '../contract/errors.ts';
 import { attr, scopes } from '../contract/metrics.ts';
@@ -16,19 +18,25 @@ import { createMetricsExporter } from '../otlp/metrics-exporter.ts';
 import { createOutbox } from '../otlp/outbox.ts';
 import { temporalityFrom } from '../otlp/temporality.ts';
 import { createHotTasks } from './hot-tasks.ts';
+import { createLiveConfig } from './live-config.ts';
 import { startSchedProbe } from './probes/sched.ts';
+import type { ProfileSink } from './profile-sink.ts';
+import { createProfiles, type Profiles } from './profiles.ts';
 import { createRounds } from './rounds.ts';
 import { createSchedSource } from './sched-source.ts';
 import { sourceKinds, startSources } from './sources.ts';
 import { createVcpuBook } from './vcpus.ts';
 
 export type AgentOptions = {
+  /** As it is at the start; its settings can be changed later. */
   readonly config: AgentConfig;
   readonly native: Native;
   readonly roots: Roots;
   readonly hostId: string;
   readonly clock: Clock;
   readonly say: Say;
+  /** Where profiles are written to: of every instance with each export of details. */
+  readonly profileSink?: ProfileSink;
 };
 
 export type AgentStatus = {
@@ -54,7 +62,14 @@ export type AgentStatus = {
   readonly collectSeconds: number;
 };
 
-export type Agent = Running & { readonly status: () => AgentStatus };
+export type Agent = Running & {
+  readonly status: () => AgentStatus;
+  /** What holds now. */
+  readonly settings: () => AgentSettings;
+  /** Holds from now on. Nothing that goes on loses a count, or begins anew. */
+  readonly change: (settings: AgentSettings) => void;
+  readonly profiles: Pick<Profiles, 'all' | 'of'>;
+};
 
 /**
  * Reads the probes and tells what they say: headline series, details, placements, topology. It stops at nothing that
@@ -62,12 +77,13 @@ export type Agent = Running & { readonly status: () => AgentStatus };
  * @throws ProbeError, KernelInterfaceError as `startSchedProbe` and `readCgroupLayout`
  */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
-  const { config, native, roots, hostId, clock, say } = options;
+  const { native, roots, hostId, clock, say, profileSink } = options;
+  const { config, selection, change } = createLiveConfig(options.config);
   const began = clock.monotonicSeconds();
   const layout = readCgroupLayout(roots);
   const masks = openOwnMasks(native);
   const probe = startProbe(options, layout.version === 1, masks.close);
-  const hot = createHotTasks(config.hotTasks, clock.unixSeconds(), readBootTime(roots) ?? 0);
+  const hot = createHotTasks(config, clock.unixSeconds(), readBootTime(roots) ?? 0);
   const vcpus = createVcpuBook({
     roots,
     layout,
@@ -76,12 +92,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   });
   const runByCpu = probe.readRunByCpu;
   const context = { config, native, roots, layout, runByCpu, vcpus, clock, say };
-  const sources = startSources(sourceKinds, context, [
-    createSchedSource({
-      probe,
-      hottest: changed => hot.take(changed, vcpus.all()),
-    }),
-  ]);
+  const sched = createSchedSource({
+    probe,
+    hottest: changed => hot.take(changed, vcpus.all()),
+  });
+  const sources = startSources(sourceKinds, context, [sched], selection);
+  const profiles = createProfiles(hostId, config);
   const temporal = temporalityFrom(
     process.env['OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE'],
   );
@@ -96,6 +112,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const exportsLost = () => eventsLost(events);
   const rounds = createRounds({
     config,
+    selection,
     identity: { hostId, hostName: hostname() },
     reader: {
       roots,
@@ -111,6 +128,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     vcpus,
     outbox,
     temporal,
+    takeDetails: reading => {
+      profiles.take(reading);
+      profileSink?.write(profiles.all());
+    },
+    profilesLost: () => profileSink?.lost() ?? {},
     emit: events.emit,
     exportsLost,
     failedReads: () => failedReads,
@@ -130,7 +152,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     }
   };
   guarded();
-  const cancel = clock.every(config.readIntervalSeconds, guarded);
+  let cancel = clock.every(config.readIntervalSeconds, guarded);
   say(
     'info',
     `agent: cgroup v${layout.version}, reading every ${config.readIntervalSeconds} s, telling ${config.endpoint}`,
@@ -152,6 +174,16 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         map: { entries, maxEntries: config.maxInstances, memoryBytes },
       };
     },
+    settings: () => settingsOf(config),
+    change: settings => {
+      const every = config.readIntervalSeconds;
+      change(settings);
+      sources.follow();
+      if (every === config.readIntervalSeconds) return;
+      cancel();
+      cancel = clock.every(config.readIntervalSeconds, guarded);
+    },
+    profiles,
     stop: async () => {
       cancel();
       await outbox.stop();

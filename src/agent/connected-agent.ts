@@ -1,8 +1,10 @@
 import { hostname } from 'node:os';
 import { dirname } from 'node:path';
+import type { AgentSettings } from '../contract/agent-settings.ts';
+import { changeSettings, settingsOfReload } from '../contract/change-settings.ts';
 import type { AgentConfig } from '../contract/config.ts';
 import type { Running } from '../contract/ports.ts';
-import { type AgentOptions, type AgentStatus, startAgent } from './agent.ts';
+import { type Agent, type AgentOptions, type AgentStatus, startAgent } from './agent.ts';
 import { type GateStatus, startGate } from './gate/gate.ts';
 import { startTelling } from './gate/tell.ts';
 import { startVsockUplink } from './vsock-uplink.ts';
@@ -10,7 +12,17 @@ import { startVsockUplink } from './vsock-uplink.ts';
 /** `gate` is null where nothing listens for guests. */
 export type ConnectedStatus = AgentStatus & { readonly gate: GateStatus | null };
 
-export type ConnectedAgent = Running & { readonly status: () => ConnectedStatus };
+export type ConnectedAgent = Running & {
+  readonly status: () => ConnectedStatus;
+  readonly settings: Agent['settings'];
+  /**
+   * Some settings are to hold from now on; answers all. @throws ConfigError, and everything stays, as `changeSettings`
+   */
+  readonly change: (change: Readonly<Record<string, unknown>>) => AgentSettings;
+  /** The configuration was loaded again. @throws ConfigError, and everything stays, as `settingsOfReload` */
+  readonly reload: (loaded: AgentConfig) => void;
+  readonly profiles: Agent['profiles'];
+};
 
 /**
  * The agent, with the way out over AF_VSOCK where its endpoint is one (it runs in a guest), and the gate for its own
@@ -30,14 +42,22 @@ export async function startConnectedAgent(options: AgentOptions): Promise<Connec
     const gate = isOpen(config.gate)
       ? await startGate({ config: config.gate, endpoint, host, native, roots, clock, say })
       : null;
-    if (gate) {
-      started.push(gate);
-      const intervalSeconds = config.detailIntervalSeconds;
-      started.push(startTelling({ gate, endpoint, host, intervalSeconds, clock }));
-    }
+    if (gate) started.push(gate);
     const agent = await startAgent({ ...options, config });
     started.push(agent);
-    return { status: () => ({ ...agent.status(), gate: gate?.status() ?? null }), stop };
+    const intervalSeconds = () => agent.settings().detailIntervalSeconds;
+    if (gate) started.push(startTelling({ gate, endpoint, host, intervalSeconds, clock }));
+    return {
+      status: () => ({ ...agent.status(), gate: gate?.status() ?? null }),
+      settings: agent.settings,
+      change: change => {
+        agent.change(changeSettings(agent.settings(), change));
+        return agent.settings();
+      },
+      reload: loaded => agent.change(settingsOfReload(options.config, loaded)),
+      profiles: agent.profiles,
+      stop,
+    };
   } catch (error) {
     await stop();
     throw error;

@@ -1,3 +1,4 @@
+import type { AgentConfig } from '../contract/config.ts';
 import type { VcpuThread } from '../linux/vcpus.ts';
 import type { TaskTotals } from './probes/sched-layout.ts';
 
@@ -18,11 +19,15 @@ export type HotTasks = {
 };
 
 /**
- * The hottest K tasks of the host. What it remembers is bounded by the tasks that changed in the last interval, and the vCPUs. A series
+ * The hottest K (`config.hotTasks` at the time) tasks of the host. What it remembers is bounded by the tasks that changed in the last interval, and the vCPUs. A series
  * begins with its task, or with the probe (`began`) for those that are older: so it is the same one after a task was not hot
  * for a while. `booted`: seconds since the epoch; ticks are counted from there.
  */
-export function createHotTasks(k: number, began: number, booted: number): HotTasks {
+export function createHotTasks(
+  config: Pick<AgentConfig, 'hotTasks'>,
+  began: number,
+  booted: number,
+): HotTasks {
   let before = new Map<string, number>();
   let hot: HotTask[] = [];
   let known = new Map<string, TaskTotals>();
@@ -45,7 +50,7 @@ export function createHotTasks(k: number, began: number, booted: number): HotTas
       );
       const hottest = ranked
         .sort((a, b) => b.grown - a.grown)
-        .slice(0, k)
+        .slice(0, config.hotTasks)
         .map(({ task }) => task)
         .filter(task => !known.has(keyOf(task)));
       hot = [...hottest, ...known.values()].map(task => ({

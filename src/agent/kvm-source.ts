@@ -11,6 +11,7 @@ export const kvmSource: SourceKind = {
   name: 'kvm',
   tells: 'exits, halts and wake-up delays of vCPUs under KVM',
   comesLater: true,
+  neededAnyway: ({ vcpus }) => vcpus.untold() > 0,
   start: ({ native, roots, layout, vcpus, clock }) => {
     const probe = startKvmProbe({ native, roots, cgroupV1: layout.version === 1 });
     const began = clock.unixSeconds();

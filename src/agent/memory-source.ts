@@ -80,7 +80,7 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
     readings.set(living, reading);
     if (!beginning) beginnings.set(living, begin(living, id, reading));
   };
-  const turns = createReadingTurns(clock, config.detailIntervalSeconds, take);
+  const turns = createReadingTurns(clock, config, take);
 
   return {
     name: 'memory',

@@ -1,3 +1,4 @@
+import type { AgentConfig } from '../contract/config.ts';
 import type { Cancel, Clock } from '../contract/ports.ts';
 import type { LivingInstance } from './instances.ts';
 
@@ -22,7 +23,7 @@ export type ReadingTurns = {
 /** `take` reads one instance; a failure ends its turn and is thrown by `next`. */
 export function createReadingTurns(
   clock: Clock,
-  intervalSeconds: number,
+  config: Pick<AgentConfig, 'detailIntervalSeconds'>,
   take: (living: LivingInstance) => void,
 ): ReadingTurns {
   const last = new WeakMap<LivingInstance, { runNs: number; at: number }>();
@@ -49,10 +50,16 @@ export function createReadingTurns(
       clock.monotonicSeconds() - before.at >= idleSeconds
     );
   };
-  const stop = clock.every(intervalSeconds / turnsPerInterval, turn);
+  let every = config.detailIntervalSeconds;
+  let cancel = clock.every(every / turnsPerInterval, turn);
 
   return {
     next: living => {
+      if (every !== config.detailIntervalSeconds) {
+        every = config.detailIntervalSeconds;
+        cancel();
+        cancel = clock.every(every / turnsPerInterval, turn);
+      }
       const fresh = living.filter(one => !last.has(one)).slice(0, newAtOnce);
       for (const one of fresh) read(one);
       waiting = living.filter(isDue);
@@ -62,6 +69,6 @@ export function createReadingTurns(
       failure = null;
       if (failed) throw failed.error;
     },
-    stop,
+    stop: () => cancel(),
   };
 }

@@ -13,8 +13,10 @@ import { createFarewells } from './farewells.ts';
 import { createTopologyTeller, placementEvent } from './host-events.ts';
 import type { HotTasks } from './hot-tasks.ts';
 import { contended, createInstanceBook, type LivingInstance } from './instances.ts';
+import type { Selection } from './live-config.ts';
 import { createPlacements } from './placements.ts';
 import type { SchedProbe } from './probes/sched.ts';
+import type { DetailReading } from './profiles.ts';
 import {
   cpuSamples,
   headlineSamples,
@@ -27,7 +29,9 @@ import type { Sources } from './sources.ts';
 import type { VcpuBook } from './vcpus.ts';
 
 export type RoundsOptions = {
+  /** Its settings change while the agent runs. */
   readonly config: AgentConfig;
+  readonly selection: Pick<Selection, 'tells'>;
   readonly identity: Identity;
   readonly reader: PlacementReader;
   readonly probe: Pick<SchedProbe, 'readTotals' | 'forget' | 'counters'>;
@@ -36,6 +40,10 @@ export type RoundsOptions = {
   readonly vcpus: VcpuBook;
   readonly outbox: Outbox;
   readonly temporal: Temporal;
+  /** Gets what each export of details has. */
+  readonly takeDetails: (reading: DetailReading) => void;
+  /** Profiles that could not be written, by reason. */
+  readonly profilesLost: () => Readonly<Record<string, number>>;
   readonly emit: (event: OutgoingEvent) => void;
   /** What else was lost, by reason: of exports and events. */
   readonly exportsLost: () => Readonly<Record<string, number>>;
@@ -62,8 +70,20 @@ const activeCores = 0.005;
 
 /** One reading after another: totals into series, changes into events. Reads nothing but through `reader`, `probe` and `sources`. */
 export function createRounds(options: RoundsOptions): Rounds {
-  const { config, identity, reader, probe, hot, sources, vcpus, outbox, temporal, emit, clock } =
-    options;
+  const {
+    config,
+    selection,
+    identity,
+    reader,
+    probe,
+    hot,
+    sources,
+    vcpus,
+    outbox,
+    temporal,
+    emit,
+    clock,
+  } = options;
   const { roots, layout } = reader;
   const began = clock.unixSeconds();
   const booted = readBootTime(roots) ?? began;
@@ -169,9 +189,9 @@ export function createRounds(options: RoundsOptions): Rounds {
   ): ResourceMetrics[] => {
     const samples = new Map<LivingInstance, Sample[]>();
     const add = (living: LivingInstance, more: readonly Sample[]): void => {
-      const list = samples.get(living);
-      if (list) list.push(...more);
-      else samples.set(living, [...more]);
+      const list = samples.get(living) ?? [];
+      for (const sample of more) if (selection.tells(sample.metric)) list.push(sample);
+      samples.set(living, list);
     };
     for (const living of farewells.take(outbox.lastFailure() === null)) {
       add(living, headlineSamples(living));
@@ -183,7 +203,11 @@ export function createRounds(options: RoundsOptions): Rounds {
     if (due.detail) {
       sources.read([...book.living()]);
       for (const living of book.living()) add(living, sources.samples(living));
-      host.push(...sources.host(began), ...selfSamples(selfCounts(), began));
+      for (const sample of sources.host(began))
+        if (selection.tells(sample.metric)) host.push(sample);
+      host.push(...selfSamples(selfCounts(), began));
+      const living = [...book.living()].map(one => [one, samples.get(one) ?? []] as const);
+      options.takeDetails({ time, samples: new Map(living) });
     }
     const resources = [...samples].map(([living, list]) =>
       told(instanceResource(identity, living), list, time),
@@ -199,6 +223,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     events: probe.counters().events,
     lost: lost(),
     exportsLost: { ...outbox.lost(), ...options.exportsLost() },
+    profilesLost: options.profilesLost(),
     uncounted,
     vcpusUnknown: vcpus.unknown(),
     collectSeconds,
@@ -233,10 +258,10 @@ export function createRounds(options: RoundsOptions): Rounds {
     const machines = [...book.living()].filter(living => living.instance.kind === 'vm');
     const changed = vcpus.look(machines, now);
     tellPlacements([...changed, ...(look ? suspects() : [])], now, time);
-    const due = {
-      headline: dueSince(last.headline, config.headlineIntervalSeconds),
-      detail: dueSince(last.detail, config.detailIntervalSeconds),
-    };
+    const detail = dueSince(last.detail, config.detailIntervalSeconds);
+    // A profile has the headline series of its own reading.
+    const headline = detail || dueSince(last.headline, config.headlineIntervalSeconds);
+    const due = { headline, detail };
     // What is due and cannot be sent, since an export is under way, is due again with the next reading.
     if (outbox.send(() => collect(due, born, time))) {
       if (due.headline) last.headline = now;

@@ -5,6 +5,7 @@ export type SelfCounts = {
   readonly events: number;
   readonly lost: Readonly<Record<string, number>>;
   readonly exportsLost: Readonly<Record<string, number>>;
+  readonly profilesLost: Readonly<Record<string, number>>;
   readonly uncounted: number;
   /** VMs, by reason. */
   readonly vcpusUnknown: Readonly<Record<string, number>>;
@@ -28,6 +29,7 @@ export function selfSamples(counts: SelfCounts, start: number): Sample[] {
     { metric: 'sculptor.agent.events', start, value: counts.events },
     ...byReason('sculptor.agent.events.lost', counts.lost),
     ...byReason('sculptor.agent.exports.lost', counts.exportsLost),
+    ...byReason('sculptor.agent.profiles.lost', counts.profilesLost),
     { metric: 'sculptor.agent.map.entries', start, value: counts.entries },
     { metric: 'sculptor.agent.instances.uncounted', start, value: counts.uncounted },
     ...byReason('sculptor.agent.vcpus.unknown', counts.vcpusUnknown),

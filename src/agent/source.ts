@@ -16,7 +16,7 @@ import type { VcpuBook } from './vcpus.ts';
  * removed and made anew under its name, and the first life is still told until an export has carried it.
  */
 export type Source = {
-  /** Short and lower-case; a prefix of its reasons of loss, and the value of `sculptor.agent.source`. */
+  /** Short and lower-case: as in the table of metrics; a prefix of its reasons of loss, and the value of `sculptor.agent.source`. */
   readonly name: string;
   /**
    * Reads the kernel, once before each export of details (every 10 s by default). Bounded: it holds up the reading of the
@@ -45,13 +45,14 @@ export type Source = {
 
 /** What a source may stand on; everything is injected. */
 export type SourceContext = {
+  /** Its settings change while the agent runs: read them when they are needed. */
   readonly config: AgentConfig;
   readonly native: Native;
   readonly roots: Roots;
   readonly layout: CgroupLayout;
   /** ns that each cgroup has run on each CPU, read now. */
   readonly runByCpu: () => RunByCpu;
-  readonly vcpus: Pick<VcpuBook, 'of' | 'learn'>;
+  readonly vcpus: Pick<VcpuBook, 'of' | 'learn' | 'untold'>;
   readonly clock: Clock;
   readonly say: Say;
 };
@@ -61,6 +62,8 @@ export type SourceKind = {
   readonly name: string;
   /** What is not told without it, for a person: `sculpt doctor` says so. */
   readonly tells: string;
+  /** Runs though nothing of it is told, while this holds: what it teaches others, the placements stand on. */
+  readonly neededAnyway?: (context: SourceContext) => boolean;
   /** What it lacks may come while the agent runs, such as a module of the kernel: it is tried again now and then. */
   readonly comesLater?: boolean;
   /** @throws SculptorError which says what the kernel refused or lacks; then nothing of it is left */

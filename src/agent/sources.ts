@@ -1,11 +1,11 @@
 import { describeError, SculptorError } from '../contract/errors.ts';
 import { attr } from '../contract/metrics.ts';
-import type { Say } from '../contract/ports.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import { blockSource } from './block-source.ts';
 import { faultSource } from './fault-source.ts';
 import type { LivingInstance } from './instances.ts';
 import { kvmSource } from './kvm-source.ts';
+import type { Selection } from './live-config.ts';
 import { memorySource } from './memory-source.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
 import { stealSource } from './steal-source.ts';
@@ -25,92 +25,163 @@ export type Sources = {
   readonly host: (start: number) => Sample[];
   readonly lost: () => Record<string, number>;
   readonly forget: Source['forget'];
+  /** Starts and stops what the selection has come to ask for, or asks for no more. */
+  readonly follow: () => void;
   /** By name: `running`, or why it is not. */
   readonly status: () => Record<string, string>;
   readonly stop: () => void;
 };
 
-/** Starts each apart, beside those that run already: one that is refused is said, told as unavailable, and the rest runs. */
+/** One that runs. What was started later than the agent counts from then: no series of it began before `since`. */
+type Running = { readonly source: Source; readonly since: number };
+
+const notSelected = { code: 'not_selected', why: 'not selected' };
+
+/**
+ * Starts each that is selected apart, beside those that run already: one that is refused is said, told as unavailable, and
+ * the rest runs.
+ */
 export function startSources(
   kinds: readonly SourceKind[],
   context: SourceContext,
   started: readonly Source[] = [],
+  selection: Pick<Selection, 'tellsOf'> = { tellsOf: () => true },
 ): Sources {
-  const running: Source[] = [...started];
+  const { clock, say } = context;
+  const running = new Map<string, Running>(
+    started.map(source => [source.name, { source, since: 0 }]),
+  );
   const refused = new Map<string, { code: string; why: string }>();
-  const start = (kind: SourceKind): void => {
+  const losses = createLosses();
+
+  const start = (kind: SourceKind, since: number): void => {
     const before = refused.get(kind.name);
     try {
-      running.push(kind.start(context));
+      running.set(kind.name, { source: kind.start(context), since });
       refused.delete(kind.name);
-      if (before) context.say('info', `agent: the source "${kind.name}" (${kind.tells}) runs now`);
+      if (before) say('info', `agent: the source "${kind.name}" (${kind.tells}) runs now`);
     } catch (error) {
       const code = error instanceof SculptorError ? error.code : 'unexpected';
       const why = describeError(error).split('\n')[0] ?? code;
       refused.set(kind.name, { code, why });
       if (before?.why !== why)
-        context.say('warn', `agent: without the source "${kind.name}" (${kind.tells}): ${why}`);
+        say('warn', `agent: without the source "${kind.name}" (${kind.tells}): ${why}`);
     }
   };
-  for (const kind of kinds) start(kind);
-  let triedAt = context.clock.monotonicSeconds();
+  const end = (kind: SourceKind): void => {
+    const one = running.get(kind.name);
+    running.delete(kind.name);
+    refused.set(kind.name, notSelected);
+    if (!one) return;
+    losses.keep(one.source);
+    one.source.stop();
+    say(
+      'info',
+      `agent: the source "${kind.name}" (${kind.tells}) is stopped: nothing of it is selected`,
+    );
+  };
+  const isWanted = (kind: SourceKind): boolean =>
+    selection.tellsOf(kind.name) || kind.neededAnyway?.(context) === true;
+  const follow = (): void => {
+    for (const kind of kinds) {
+      const isOut = refused.get(kind.name) === notSelected;
+      if (!isWanted(kind)) {
+        if (!isOut) end(kind);
+      } else if (isOut) start(kind, clock.unixSeconds());
+    }
+  };
+  for (const kind of kinds) {
+    if (isWanted(kind)) start(kind, 0);
+    else refused.set(kind.name, notSelected);
+  }
+
+  let triedAt = clock.monotonicSeconds();
   const tryAgain = (): void => {
-    const now = context.clock.monotonicSeconds();
+    const now = clock.monotonicSeconds();
     if (now - triedAt < context.config.placementIntervalSeconds) return;
     triedAt = now;
-    for (const kind of kinds) if (kind.comesLater && refused.has(kind.name)) start(kind);
-  };
-  const failures = new Map<string, number>();
-  const failed = (name: string, error: unknown, say: Say): void => {
-    const times = (failures.get(name) ?? 0) + 1;
-    failures.set(name, times);
-    // Said now and then, not with each reading.
-    if (times % 50 === 1)
-      say(
-        'error',
-        `agent: source "${name}" failed (${times} times so far): ${describeError(error)}`,
-      );
+    for (const kind of kinds) {
+      const why = refused.get(kind.name);
+      if (kind.comesLater && why && why !== notSelected) start(kind, clock.unixSeconds());
+    }
   };
   const each = (run: (source: Source) => void): void => {
-    for (const source of running) {
+    for (const { source } of running.values()) {
       try {
         run(source);
       } catch (error) {
-        failed(source.name, error, context.say);
+        const times = losses.failed(source.name);
+        // Said now and then, not with each reading.
+        if (times % 50 === 1)
+          say(
+            'error',
+            `agent: source "${source.name}" failed (${times} times so far): ${describeError(error)}`,
+          );
       }
     }
   };
+  const told = (of: (source: Source) => readonly Sample[]): Sample[] =>
+    [...running.values()].flatMap(({ source, since }) =>
+      of(source).map(sample => (sample.start < since ? { ...sample, start: since } : sample)),
+    );
   return {
     read: living => {
+      follow();
       tryAgain();
       each(source => source.read(living));
     },
-    samples: living => running.flatMap(source => source.samples(living)),
+    samples: living => told(source => source.samples(living)),
     host: start => [
-      ...running.flatMap(source => source.host().map(sample => ({ ...sample, start }))),
-      ...availability(running, refused, start),
+      ...told(source => source.host().map(sample => ({ start, ...sample }))),
+      ...availability([...running.keys()], refused, start),
     ],
-    lost: () =>
-      Object.fromEntries(
-        running.flatMap(source => [
-          ...Object.entries(source.lost()).map(([reason, n]) => [`${source.name}_${reason}`, n]),
-          [`${source.name}_failed_reads`, failures.get(source.name) ?? 0],
-        ]),
-      ),
+    lost: () => losses.all([...running.values()].map(({ source }) => source)),
     forget: gone => each(source => source.forget(gone)),
+    follow,
     status: () =>
       Object.fromEntries([
-        ...running.map(({ name }) => [name, 'running']),
+        ...[...running.keys()].map(name => [name, 'running']),
         ...[...refused].map(([name, { why }]) => [name, why]),
       ]),
     stop: () => {
-      for (const source of running) source.stop();
+      for (const { source } of running.values()) source.stop();
+    },
+  };
+}
+
+/** What sources did not count, by reason: none of it falls when a source is stopped and started again. */
+function createLosses() {
+  const failures = new Map<string, number>();
+  const kept = new Map<string, number>();
+  const of = (source: Source): [string, number][] => [
+    ...Object.entries(source.lost()).map(([reason, n]): [string, number] => [
+      `${source.name}_${reason}`,
+      n,
+    ]),
+    [`${source.name}_failed_reads`, 0],
+  ];
+  return {
+    /** Answers how often it failed by now. */
+    failed: (name: string): number => {
+      const times = (failures.get(name) ?? 0) + 1;
+      failures.set(name, times);
+      return times;
+    },
+    /** The last of a source that is stopped. */
+    keep: (source: Source): void => {
+      for (const [reason, n] of of(source)) kept.set(reason, (kept.get(reason) ?? 0) + n);
+    },
+    all: (running: readonly Source[]): Record<string, number> => {
+      const sums = new Map(kept);
+      for (const [reason, n] of running.flatMap(of)) sums.set(reason, (sums.get(reason) ?? 0) + n);
+      for (const [name, n] of failures) sums.set(`${name}_failed_reads`, n);
+      return Object.fromEntries(sums);
     },
   };
 }
 
 function availability(
-  running: readonly Source[],
+  running: readonly string[],
   refused: ReadonlyMap<string, { code: string }>,
   start: number,
 ): Sample[] {
@@ -121,7 +192,7 @@ function availability(
     value,
   });
   return [
-    ...running.map(({ name }) => sample(name, 1)),
+    ...running.map(name => sample(name, 1)),
     ...[...refused].map(([name, { code }]) => sample(name, 0, code)),
   ];
 }

@@ -34,6 +34,8 @@ export type VcpuBook = {
     tgid: number,
     indexes: ReadonlyMap<number, number>,
   ) => void;
+  /** VMs whose vCPUs QEMU itself does not tell: only KVM does. */
+  readonly untold: () => number;
   /** VMs whose vCPUs are not known, by reason. */
   readonly unknown: () => Record<UnknownReason, number>;
 };
@@ -143,6 +145,10 @@ export function createVcpuBook(options: {
           false,
         );
     },
+    untold: () =>
+      [...book.values()].filter(
+        ({ byQemu, threads, why }) => !byQemu && (threads.length > 0 || why !== null),
+      ).length,
     unknown: () => {
       const counts = { no_qemu: 0, no_names_no_qmp: 0, qmp_silent: 0, qmp_foreign: 0 };
       for (const { why } of book.values()) if (why !== null) counts[why] += 1;

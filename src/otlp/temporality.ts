@@ -74,7 +74,8 @@ function taskOfKey(key: string): string | null {
   return /\n(\d+@\d+)$/.exec(key)?.[1] ?? null;
 }
 
-function difference(value: Value, before: Value): Value {
+/** What came between two cumulative values of one series. */
+export function difference(value: Value, before: Value): Value {
   if (typeof value === 'number' || typeof before === 'number')
     return Number(value) - Number(before);
   const common = { count: value.count - before.count, sum: value.sum - before.sum };

@@ -21,7 +21,7 @@ function task(tid: number, runNs: number, startTicks = 1, name = 't') {
 const noVcpus: [] = [];
 
 test('the tasks that grew most are hot, not those that are largest', t => {
-  const hot = createHotTasks(1, 100, 0);
+  const hot = createHotTasks({ hotTasks: 1 }, 100, 0);
   hot.take([task(1, 1000), task(2, 10)], noVcpus);
   t.deepEqual(
     hot.take([task(1, 1001), task(2, 20)], noVcpus).map(each => each.tid),
@@ -32,7 +32,7 @@ test('the tasks that grew most are hot, not those that are largest', t => {
 });
 
 test('a series begins with its task, or with the probe, also when it was not hot meanwhile', t => {
-  const hot = createHotTasks(1, 1000, 900);
+  const hot = createHotTasks({ hotTasks: 1 }, 1000, 900);
   const startOf = (...tasks: ReturnType<typeof task>[]) => hot.take(tasks, noVcpus)[0]?.start;
   t.is(startOf(task(1, 10, 500)), 1000);
   t.is(startOf(task(2, 10, 20_000)), 1100);
@@ -50,7 +50,7 @@ const vcpu = (tid: number, index: number, startTicks = 1) => ({
 });
 
 test('the vCPUs of a VM are told past the K hottest, also those that did nothing', t => {
-  const hot = createHotTasks(1, 0, 0);
+  const hot = createHotTasks({ hotTasks: 1 }, 0, 0);
   const vcpus = [vcpu(2, 0), vcpu(6, 1)];
   const told = (...changed: ReturnType<typeof task>[]) =>
     hot.take(changed, vcpus).map(({ tid, vcpu: index, runNs }) => [tid, index, runNs]);
@@ -67,7 +67,7 @@ test('the vCPUs of a VM are told past the K hottest, also those that did nothing
 });
 
 test('a vCPU thread whose tid was reused begins anew', t => {
-  const hot = createHotTasks(0, 0, 0);
+  const hot = createHotTasks({ hotTasks: 0 }, 0, 0);
   hot.take([task(2, 10)], [vcpu(2, 0)]);
   t.is(hot.take([], [vcpu(2, 0, 500)])[0]?.runNs, 0);
 });

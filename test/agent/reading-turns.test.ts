@@ -13,7 +13,9 @@ const names = (lives: readonly LivingInstance[]) => lives.map(({ instance }) => 
 test('new instances are read at once, those that ran in the turns of the interval, each once', t => {
   const clock = steppedClock();
   const read: LivingInstance[] = [];
-  const turns = createReadingTurns(clock, 10, living => read.push(living));
+  const turns = createReadingTurns(clock, { detailIntervalSeconds: 10 }, living =>
+    read.push(living),
+  );
   const lives = Array.from({ length: 20 }, (_, i) => life(`/${i}`));
   turns.next(lives);
   t.deepEqual(names(read.splice(0)), names(lives));
@@ -32,7 +34,9 @@ test('new instances are read at once, those that ran in the turns of the interva
 test('an instance that does not run is read once a minute', t => {
   const clock = steppedClock();
   const read: LivingInstance[] = [];
-  const turns = createReadingTurns(clock, 10, living => read.push(living));
+  const turns = createReadingTurns(clock, { detailIntervalSeconds: 10 }, living =>
+    read.push(living),
+  );
   const idle = life('/idle');
   for (let i = 0; i < 14; i += 1) {
     turns.next([idle]);
@@ -44,7 +48,9 @@ test('an instance that does not run is read once a minute', t => {
 test('of many new instances at one time some wait for their turn, and none is left out', t => {
   const clock = steppedClock();
   const read: LivingInstance[] = [];
-  const turns = createReadingTurns(clock, 10, living => read.push(living));
+  const turns = createReadingTurns(clock, { detailIntervalSeconds: 10 }, living =>
+    read.push(living),
+  );
   const lives = Array.from({ length: 200 }, (_, i) => life(`/${i}`));
   turns.next(lives);
   t.is(read.length, 50);
@@ -55,7 +61,7 @@ test('of many new instances at one time some wait for their turn, and none is le
 test('what a turn throws is thrown when the next interval begins, once', t => {
   const clock = steppedClock();
   let fail = false;
-  const turns = createReadingTurns(clock, 10, () => {
+  const turns = createReadingTurns(clock, { detailIntervalSeconds: 10 }, () => {
     if (fail) throw new Error('EMFILE');
   });
   const one = life('/a');

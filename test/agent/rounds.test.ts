@@ -3,16 +3,21 @@ import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
 import test, { type ExecutionContext } from 'ava';
 import { emptyTotals } from '../../src/agent/add-change.ts';
 import { createHotTasks } from '../../src/agent/hot-tasks.ts';
+import { createLiveConfig } from '../../src/agent/live-config.ts';
 import type { SchedTotals, TaskTotals } from '../../src/agent/probes/sched-layout.ts';
+import { createProfiles } from '../../src/agent/profiles.ts';
 import { createRounds } from '../../src/agent/rounds.ts';
 import { createSchedSource } from '../../src/agent/sched-source.ts';
 import type { SourceKind } from '../../src/agent/source.ts';
 import { startSources } from '../../src/agent/sources.ts';
 import { createTally } from '../../src/agent/tally.ts';
 import { createVcpuBook } from '../../src/agent/vcpus.ts';
+import type { AgentSettings } from '../../src/contract/agent-settings.ts';
+import { settingsOf } from '../../src/contract/change-settings.ts';
 import { agentConfigSchema } from '../../src/contract/config.ts';
 import { detailAttribute, type OutgoingEvent } from '../../src/contract/events.ts';
 import { type Placement, placementSchema, topologySchema } from '../../src/contract/host.ts';
+import { profileSchema } from '../../src/contract/profile.ts';
 import { readCgroupLayout } from '../../src/linux/cgroups.ts';
 import type { Native } from '../../src/linux/native.ts';
 import { createOutbox } from '../../src/otlp/outbox.ts';
@@ -36,7 +41,8 @@ function stage(
     'sys/devices/system/cpu/present': '0-1',
   });
   const clock = steppedClock();
-  const config = agentConfigSchema.parse(options.config ?? {});
+  const live = createLiveConfig(agentConfigSchema.parse(options.config ?? {}));
+  const { config } = live;
   const totals = new Map<number, SchedTotals>();
   const loads = new Map<number, Load>();
   const forgotten: number[] = [];
@@ -45,7 +51,7 @@ function stage(
   let tasks: TaskTotals[] = [];
   let fails = false;
   const temporal = temporalityFrom(options.temporality);
-  const hot = createHotTasks(config.hotTasks, 0, 0);
+  const hot = createHotTasks(config, 0, 0);
   const vcpus = createVcpuBook({
     roots: tree,
     layout: readCgroupLayout(tree),
@@ -60,8 +66,10 @@ function stage(
     },
     hottest: changed => hot.take(changed, vcpus.all()),
   });
+  const profiles = createProfiles('h', config);
   const rounds = createRounds({
     config,
+    selection: live.selection,
     identity: { hostId: 'h', hostName: 'host' },
     reader: {
       roots: tree,
@@ -116,6 +124,7 @@ function stage(
         say: () => undefined,
       },
       [sched],
+      live.selection,
     ),
     vcpus,
     outbox: createOutbox(
@@ -129,6 +138,8 @@ function stage(
       temporal,
     ),
     temporal,
+    takeDetails: profiles.take,
+    profilesLost: () => ({}),
     emit: event => void events.push(event),
     exportsLost: () => ({}),
     failedReads: () => 0,
@@ -147,6 +158,9 @@ function stage(
     exports,
     forgotten,
     rounds,
+    profiles,
+    change: (settings: Partial<AgentSettings>) =>
+      live.change({ ...settingsOf(config), ...settings }),
     valuesOf,
     setFails: (now: boolean) => {
       fails = now;
@@ -480,7 +494,10 @@ function sourceOfTens(late: Map<number, number>): SourceKind {
 
 test('a source is read once for each export of details, and what it knew at the end of a life is told', async t => {
   const late = new Map<number, number>();
-  const agent = stage(t, { config: { detailIntervalSeconds: 2 }, kinds: [sourceOfTens(late)] });
+  const agent = stage(t, {
+    config: { detailIntervalSeconds: 2, profile: 'full' },
+    kinds: [sourceOfTens(late)],
+  });
   const id = agent.add('/a');
   late.set(id, 25);
   await agent.read(25);
@@ -491,4 +508,68 @@ test('a source is read once for each export of details, and what it knew at the 
   t.is(values().at(-1), 25);
   t.is(agent.rounds.status().lost['tens_full'], 3);
   t.is(agent.valuesOf('sculptor.agent.source.available', 'h')[0]?.value, 1);
+});
+
+test('settings that change hold from the next reading on, and no series falls or begins anew', async t => {
+  const agent = stage(t, { config: { detailIntervalSeconds: 2 } });
+  agent.add('/a', { used: 0.5, wait: 0.01 });
+  await agent.read(21);
+  const migrations = () => agent.valuesOf('sculptor.cpu.migrations', '/a').length;
+  t.is(migrations(), 2);
+  agent.change({ profile: 'minimal', headlineIntervalSeconds: 0.2, detailIntervalSeconds: 1 });
+  const headlines = agent.valuesOf('container.cpu.time', '/a').length;
+  await agent.read(10);
+  t.is(agent.valuesOf('container.cpu.time', '/a').length - headlines, 10);
+  t.is(migrations(), 2, 'not in the minimal profile');
+  t.is(agent.valuesOf('sculptor.runqueue.latency', '/a').length, 4);
+  t.true(agent.valuesOf('sculptor.agent.events', 'h').length === 4, 'nor what it says of itself');
+  agent.change({ profile: 'default', histograms: 'exponential' });
+  await agent.read(10);
+  t.is(migrations(), 4);
+  const points = agent.valuesOf('container.cpu.time', '/a');
+  const values = points.map(({ value }) => Number(value));
+  t.deepEqual(
+    values,
+    [...values].sort((a, b) => a - b),
+  );
+  t.is(new Set(points.map(({ startTime }) => String(startTime))).size, 1);
+  const shapes = agent.valuesOf('sculptor.runqueue.latency', '/a').map(({ value }) => value);
+  t.true('buckets' in Object(shapes[0]) && 'scale' in Object(shapes.at(-1)));
+});
+
+test('a profile has the numbers of the export of the same reading', async t => {
+  const agent = stage(t, { config: { detailIntervalSeconds: 2, profileWindowSeconds: 4 } });
+  agent.add('/a', { used: 0.5, wait: 0.25 });
+  t.is(agent.profiles.of('/a'), null);
+  await agent.read(51);
+  const profile = profileSchema.parse(agent.profiles.of('/a'));
+  t.deepEqual(agent.profiles.all(), [profile]);
+  t.is(profile.windowSeconds.toFixed(3), '4.000');
+  const exported = agent.exports.findLast(({ resources }) =>
+    JSON.stringify(resources).includes('sculptor.runqueue.latency'),
+  );
+  const told = exported?.resources
+    .filter(each => each.resource.attributes['sculptor.instance.id'] === '/a')
+    .flatMap(each => each.scopeMetrics.flatMap(scope => scope.metrics))
+    .flatMap(({ descriptor, dataPoints }) =>
+      dataPoints.map(({ attributes, value }) => [
+        descriptor.name,
+        attributes,
+        typeof value === 'number' ? value : value.count,
+      ]),
+    );
+  t.deepEqual(
+    profile.series.map(series => [
+      series.metric,
+      series.attributes,
+      series.type === 'gauge'
+        ? series.value
+        : series.type === 'counter'
+          ? series.total
+          : series.total.count,
+    ]),
+    told,
+  );
+  const wait = profile.series.find(({ metric }) => metric === 'sculptor.runqueue.wait');
+  t.is(wait?.type === 'counter' && wait.perSecond?.toFixed(6), '0.250000');
 });

@@ -10,7 +10,7 @@ const life = (start: number) => ({ start }) as LivingInstance;
 function context(said: string[], now: () => number = () => 0): SourceContext {
   return {
     config: { placementIntervalSeconds: 60 },
-    clock: { monotonicSeconds: now },
+    clock: { monotonicSeconds: now, unixSeconds: now },
     say: (_level: string, text: string) => void said.push(text),
   } as unknown as SourceContext;
 }
@@ -73,6 +73,62 @@ test('a source of what may come later is tried again once a minute, and not said
   t.deepEqual(sources.status(), { later: 'running' });
   t.deepEqual(said.slice(1), ['agent: the source "later" (exits) runs now']);
   t.is(sources.lost()['later_failed_reads'], 0);
+});
+
+test('a source of which nothing is selected is not started; one that is selected later counts from then', t => {
+  const said: string[] = [];
+  let [now, runs] = [0, 0];
+  const selected = new Set<string>();
+  const start = () => {
+    runs += 1;
+    const stop = () => {
+      runs -= 1;
+    };
+    return { ...quiet, stop };
+  };
+  const sources = startSources(
+    [{ name: 'quiet', tells: 'nothing', start }],
+    context(said, () => now),
+    [],
+    { tellsOf: name => selected.has(name) },
+  );
+  t.is(runs, 0);
+  t.deepEqual(sources.status(), { quiet: 'not selected' });
+  t.deepEqual(sources.host(5)[0]?.attributes, {
+    'sculptor.agent.source': 'quiet',
+    'sculptor.reason': 'not_selected',
+  });
+  now = 100;
+  selected.add('quiet');
+  sources.follow();
+  t.is(runs, 1);
+  t.deepEqual(
+    [life(7), life(120)].flatMap(sources.samples).map(({ start }) => start),
+    [100, 120],
+  );
+  selected.clear();
+  sources.follow();
+  t.is(runs, 0);
+  t.deepEqual(sources.samples(life(7)), []);
+  t.is(sources.lost()['quiet_map_full'], 1);
+  selected.add('quiet');
+  sources.follow();
+  t.is(sources.lost()['quiet_map_full'], 2, 'what was lost before is not forgotten');
+  t.is(said.length, 3);
+});
+
+test('a source that teaches the placements runs while they need it, whatever is selected', t => {
+  let needed = false;
+  const sources = startSources(
+    [{ name: 'quiet', tells: 'nothing', neededAnyway: () => needed, start: () => quiet }],
+    context([]),
+    [],
+    { tellsOf: () => false },
+  );
+  t.is(sources.status()['quiet'], 'not selected');
+  needed = true;
+  sources.read([]);
+  t.is(sources.status()['quiet'], 'running');
 });
 
 test('a source whose reading fails is counted, said now and then, and does not stop the others', t => {

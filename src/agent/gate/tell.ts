@@ -7,12 +7,12 @@ import { temporalityFrom } from '../../otlp/temporality.ts';
 import { hostResource, type Identity } from '../samples.ts';
 import type { Gate } from './gate.ts';
 
-/** Tells what the gate says of itself, every `intervalSeconds`, beside what the agent says. An export that fails is made up for by the next. */
+/** Tells what the gate says of itself, every `intervalSeconds()`, beside what the agent says. An export that fails is made up for by the next. */
 export function startTelling(options: {
   readonly gate: Pick<Gate, 'samples'>;
   readonly endpoint: string;
   readonly host: Identity;
-  readonly intervalSeconds: number;
+  readonly intervalSeconds: () => number;
   readonly clock: Clock;
 }): Running {
   const { gate, clock, host } = options;
@@ -21,12 +21,14 @@ export function startTelling(options: {
   );
   const outbox = createOutbox(createMetricsExporter({ endpoint: options.endpoint }), temporal);
   const start = clock.unixSeconds();
-  const cancel = clock.every(options.intervalSeconds, () => {
+  const tell = (): void => {
     const now = clock.unixSeconds();
     outbox.send(() => [
       resourceMetrics(scopes.agent, hostResource(host), gate.samples(start), now, temporal),
     ]);
-  });
+    cancel = clock.after(options.intervalSeconds(), tell);
+  };
+  let cancel = clock.after(options.intervalSeconds(), tell);
   return {
     stop: async () => {
       cancel();

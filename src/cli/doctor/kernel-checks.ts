@@ -123,7 +123,7 @@ function sourceCheck({ native, roots }: Machine, { name, tells, start }: SourceK
       roots,
       layout,
       runByCpu: () => new Map(),
-      vcpus: { of: () => new Map(), learn: () => undefined },
+      vcpus: { of: () => new Map(), learn: () => undefined, untold: () => 0 },
       clock: realClock,
       say: () => undefined,
     }).stop();

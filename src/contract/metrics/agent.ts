@@ -22,6 +22,12 @@ export const agentMetrics = of('agent', {
     'Exports that were refused or given up, by reason.',
     [attr.reason],
   ),
+  'sculptor.agent.profiles.lost': counter(
+    '{profile}',
+    'self',
+    'Performance Profiles that could not be written to where --profile-to says, by reason.',
+    [attr.reason],
+  ),
   'sculptor.agent.map.entries': gauge(
     '{entry}',
     'self',

@@ -1,0 +1,40 @@
+import type { AgentSettings } from '../contract/agent-settings.ts';
+import type { AgentConfig } from '../contract/config.ts';
+import { metrics } from '../contract/metrics.ts';
+import { selectMetrics } from '../contract/selection.ts';
+import type { Sample } from '../otlp/metric-data.ts';
+
+/** What is told. A user's own metrics are in no profile: they are told as long as their probe is there. */
+export type Selection = {
+  readonly tells: (metric: Sample['metric']) => boolean;
+  /** Whether anything of a source is told. */
+  readonly tellsOf: (source: string) => boolean;
+};
+
+export type LiveConfig = {
+  /** One object for all of the agent, whose settings change in place: what is needed of it is read when it is needed, not kept. */
+  readonly config: AgentConfig;
+  readonly selection: Selection;
+  readonly change: (settings: AgentSettings) => void;
+};
+
+/** The configuration of an agent that runs. */
+export function createLiveConfig(initial: AgentConfig): LiveConfig {
+  const config = { ...initial };
+  let selected = selectMetrics(config);
+  const known: Readonly<Record<string, { source: string }>> = metrics;
+  return {
+    config,
+    selection: {
+      tells: metric => typeof metric !== 'string' || selected.has(metric),
+      tellsOf: source => {
+        const ofIt = Object.keys(known).filter(name => known[name]?.source === source);
+        return ofIt.length === 0 || ofIt.some(name => selected.has(name));
+      },
+    },
+    change: settings => {
+      Object.assign(config, settings);
+      selected = selectMetrics(config);
+    },
+  };
+}
