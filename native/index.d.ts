@@ -53,8 +53,8 @@ export type BpfObject = {
    * have it keep it, so called again with the CPUs that are online it follows them.
    */
   attachSoftwareEvent(program: string, event: number, cpus: Int32Array): void;
-  /** Runs an `iter/…` program once over everything and answers what it wrote. */
-  iterate(program: string): Buffer;
+  /** Runs an `iter/…` program once over everything and answers what it wrote. `map`: of an iterator over the entries of one. */
+  iterate(program: string, map?: string): Buffer;
   /**
    * All entries of a hash: keys and values one after another. A per-CPU value is `cpus` values, each padded to 8 bytes.
    * Reads in batches; an entry that comes or goes meanwhile may or may not be among them.

@@ -191,12 +191,25 @@ void BpfObject::AttachSoftwareEvent(const Napi::CallbackInfo& info) {
   }
 }
 
+namespace {
+
+// `map`: what the iterator goes over, where that is the entries of a map.
+bpf_link* AttachIterator(bpf_program* program, bpf_map* map) {
+  if (!map) return bpf_program__attach_iter(program, nullptr);
+  bpf_iter_link_info over = {};
+  over.map.map_fd = bpf_map__fd(map);
+  LIBBPF_OPTS(bpf_iter_attach_opts, options, .link_info = &over, .link_info_len = sizeof(over));
+  return bpf_program__attach_iter(program, &options);
+}
+
+}  // namespace
+
 Napi::Value BpfObject::Iterate(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   bpf_program* program = Program(info);
   std::string name = bpf_program__name(program);
   Link& link = links_[name];
-  if (!link) link.reset(bpf_program__attach_iter(program, nullptr));
+  if (!link) link.reset(AttachIterator(program, info[1].IsString() ? Map(info, 1) : nullptr));
   if (!link) throw SystemError(env, errno, "attach iterator " + name, TakeLog());
   Fd fd(bpf_iter_create(bpf_link__fd(link.get())));
   if (fd.Get() < 0) throw SystemError(env, errno, "iterator " + name);
@@ -265,8 +278,8 @@ bpf_object* BpfObject::Opened(Napi::Env env) const {
   return object_.get();
 }
 
-bpf_map* BpfObject::Map(const Napi::CallbackInfo& info) const {
-  std::string name = info[0].As<Napi::String>();
+bpf_map* BpfObject::Map(const Napi::CallbackInfo& info, size_t argument) const {
+  std::string name = info[argument].As<Napi::String>();
   bpf_map* map = bpf_object__find_map_by_name(Opened(info.Env()), name.c_str());
   if (!map) throw SystemError(info.Env(), ENOENT, "map " + name);
   return map;

@@ -41,7 +41,7 @@ class BpfObject : public Napi::ObjectWrap<BpfObject> {
   void Close(const Napi::CallbackInfo& info);
 
   bpf_object* Opened(Napi::Env env) const;
-  bpf_map* Map(const Napi::CallbackInfo& info) const;
+  bpf_map* Map(const Napi::CallbackInfo& info, size_t argument = 0) const;
   bpf_program* Program(const Napi::CallbackInfo& info) const;
 
   std::unique_ptr<bpf_object, ObjectCloser> object_;

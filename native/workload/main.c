@@ -26,13 +26,17 @@ void usage_error(const char *message) {
           "       sculpt-workload convoy [--threads 4]\n"
           "       sculpt-workload vfork\n"
           "       sculpt-workload walk [--mb 64] [--node N] [--huge | --file FILE]\n"
+          "       sculpt-workload wire --from NETNS --to NETNS [--delay-us 1000] [--drop-every N]\n"
           "latency: sleeps a period, notes how late it woke, burns; a line \"mark NAME\" on "
           "standard input\n"
           "         answers one JSON line about the samples since the last mark and appends them "
           "to FILE\n"
           "walk: touches each page of so much memory (of memory node N; of huge pages; or of FILE, "
           "which is dropped\n"
-          "      from the page cache before), answers one JSON line with its faults, and stays\n",
+          "      from the page cache before), answers one JSON line with its faults, and stays\n"
+          "wire: carries packets between a device \"wire\" in each of two network namespaces, each "
+          "packet late by the\n"
+          "      delay, and loses every Nth large one that goes from the first to the second\n",
           message);
   exit(2);
 }
@@ -65,10 +69,15 @@ int main(int argc, char **argv) {
                                           {"mb", required_argument, NULL, 'm'},
                                           {"node", required_argument, NULL, 'n'},
                                           {"file", required_argument, NULL, 'f'},
+                                          {"from", required_argument, NULL, 'F'},
+                                          {"to", required_argument, NULL, 'T'},
+                                          {"delay-us", required_argument, NULL, 'd'},
+                                          {"drop-every", required_argument, NULL, 'e'},
                                           {"huge", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
   long period_us = 1000, burn_us = 300, threads = 1, count = 1000, mb = 64, node = -1;
-  const char *raw_path = NULL, *file = NULL;
+  long delay_us = 1000, drop_every = 0;
+  const char *raw_path = NULL, *file = NULL, *from = NULL, *to = NULL;
   bool huge = false;
   int option;
   while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -97,6 +106,18 @@ int main(int argc, char **argv) {
       case 'f':
         file = optarg;
         break;
+      case 'F':
+        from = optarg;
+        break;
+      case 'T':
+        to = optarg;
+        break;
+      case 'd':
+        delay_us = number("delay-us", optarg, 0, 1000000);
+        break;
+      case 'e':
+        drop_every = number("drop-every", optarg, 0, 1000000);
+        break;
       case 'h':
         huge = true;
         break;
@@ -114,5 +135,9 @@ int main(int argc, char **argv) {
   if (strcmp(mode, "convoy") == 0) return run_convoy((int)threads);
   if (strcmp(mode, "vfork") == 0) return run_vfork();
   if (strcmp(mode, "walk") == 0) return run_walk((size_t)mb << 20, (int)node, huge, file);
-  usage_error("wanted the mode latency, spin, threads, convoy, vfork or walk");
+  if (strcmp(mode, "wire") == 0) {
+    if (from == NULL || to == NULL) usage_error("wire: wanted --from and --to");
+    return run_wire(from, to, (uint64_t)delay_us * 1000, (unsigned long)drop_every);
+  }
+  usage_error("wanted the mode latency, spin, threads, convoy, vfork, walk or wire");
 }

@@ -22,5 +22,6 @@ int run_threads(int count);
 int run_convoy(int threads);
 int run_vfork(void);
 int run_walk(size_t bytes, int node, bool huge, const char *path);
+int run_wire(const char *from, const char *to, uint64_t delay_ns, unsigned long drop_every);
 
 #endif

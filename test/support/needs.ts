@@ -13,6 +13,7 @@ const requirements = {
   vsock: () => existsSync('/dev/vsock'),
   // Without it nothing on a machine can reach its own vsock ports.
   vsockLoopback: () => existsSync('/sys/module/vsock_loopback'),
+  namespaces: () => existsSync('/dev/net/tun') && existsSync('/usr/sbin/ip'),
   twoCpus: () => existsSync('/sys/devices/system/cpu/cpu1'),
 } as const;
 

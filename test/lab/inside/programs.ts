@@ -19,6 +19,8 @@ export type Trial = {
 
 const build = fileURLToPath(new URL('../../../build/', import.meta.url));
 const objects = `${build}bpf/`;
+/** Maps whose entries an iterator goes over. */
+const iteratedMaps: Readonly<Record<string, string>> = { charge_sockets: 'sockets' };
 /** @see perf_event_open(2): PERF_COUNT_SW_PAGE_FAULTS_MIN, _MAJ */
 const softwareEvents: Readonly<Record<string, number>> = { minor: 5, major: 6 };
 
@@ -80,7 +82,7 @@ function tryOne(native: Native, file: string, { program, section }: Found): Tria
 }
 
 function attach(object: BpfObject, { program, section }: Found): void {
-  if (section.startsWith('iter/')) object.iterate(program);
+  if (section.startsWith('iter/')) object.iterate(program, iteratedMaps[program]);
   else if (section === 'perf_event') {
     const kind = Object.keys(softwareEvents).find(name => program.includes(name)) ?? program;
     const event = softwareEvents[kind];
@@ -90,12 +92,14 @@ function attach(object: BpfObject, { program, section }: Found): void {
 }
 
 /**
- * Forks, wake-ups, switches, migrations, and on CPU 0 faults of both kinds. For a major one something must run that is in
- * no page cache: a fresh copy where files are on a disk, a file of the checkout where that is on another machine.
+ * Forks, wake-ups, switches, migrations, a connection that is refused, and on CPU 0 faults of both kinds. For a major one
+ * something must run that is in no page cache: a fresh copy where files are on a disk, a file of the checkout where that
+ * is on another machine.
  */
 function load(): void {
   const script = `set -e
 for i in 1 2 3 4 5 6 7 8; do (sleep 0.05; : | cat) & done; wait
+(exec 3<>/dev/tcp/127.0.0.1/9) 2>/dev/null || true
 copy=$(mktemp -p /var/tmp); trap 'rm -f "$copy"' EXIT
 cp /bin/bash "$copy"; chmod +x "$copy"; sync -d "$copy"
 for file in "$copy" "$0"; do dd if="$file" iflag=nocache count=0 status=none; done
