@@ -18,6 +18,8 @@ export type SceneOutcome = {
   readonly changed: string[];
   /** Newest first. */
   readonly actions: Action[];
+  /** What the engine thought of each instance while it was permitted to act. */
+  readonly verdicts: string[];
   /** What differs from before after it was given back. */
   readonly differences: string[];
 };
@@ -108,12 +110,15 @@ async function runScene(
   await watch.firstChange(90, 100);
   await sleep(1000);
   const changed = watch.changed();
+  const verdicts = (await loop.verdicts()).map(
+    ({ instance, state, why }) => `${instance}: ${state}: ${why}`,
+  );
   await meanwhile?.();
   await loop.stamp('observe');
   await watch.untilRestored(40);
   await sleep(1000);
   const actions = (await loop.actions()).filter(({ at }) => at >= since);
-  return { changed, actions, differences: differences(before, readKernelState(tenants)) };
+  return { changed, verdicts, actions, differences: differences(before, readKernelState(tenants)) };
 }
 
 function setOnline(cpu: number, online: boolean): void {
