@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { requestApi } from '../api/client.ts';
 import { actionSchema } from '../contract/action.ts';
+import { agentSettingsSchema } from '../contract/agent-settings.ts';
 import type { Config } from '../contract/config.ts';
 import { ConfigError } from '../contract/errors.ts';
 import { type Mode, modeSchema, policySchema } from '../contract/policy.ts';
@@ -30,6 +31,7 @@ export const agentStatusSchema = z.looseObject({
     lastFailure: z.string().nullable(),
   }),
   sources: z.record(z.string(), z.string()).default({}),
+  customProbes: z.record(z.string(), z.string()).default({}),
   /** Null where nothing listens for guests. */
   gate: z
     .looseObject({ guests: z.array(guestSchema), dropped: counts })
@@ -87,6 +89,13 @@ export function askParts(config: Config, timeoutSeconds = 10) {
     });
   return {
     agentStatus: () => get(agent.apiSocket, '/status', agentStatusSchema, 'sculpt agent'),
+    agentSettings: () => get(agent.apiSocket, '/settings', agentSettingsSchema, 'sculpt agent'),
+    changeAgentSettings: (change: Readonly<Record<string, unknown>>) =>
+      requestApi(agent.apiSocket, 'PUT', '/settings', {
+        body: change,
+        schema: agentSettingsSchema,
+        startedBy: 'sculpt up` or `sculpt agent',
+      }),
     engineStatus: () => get(engine.apiSocket, '/status', engineStatusSchema, 'sculpt engine'),
     sculptorStatus: () =>
       get(sculptor.apiSocket, '/status', sculptorStatusSchema, 'sculpt sculptor'),

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Config } from '../contract/config.ts';
 import { defaultConfigPath, loadConfig } from './config-file.ts';
+import type { ConfigSource } from './follow-config.ts';
 import { inRunDir } from './run-dir.ts';
 
 /** Options that every command has which needs the configuration. */
@@ -21,4 +22,9 @@ export function withCommonOptions(command: Command): Command {
 export function configOf(options: CommonOptions): Config {
   const config = loadConfig(options.config);
   return options.runDir === undefined ? config : inRunDir(config, resolve(options.runDir));
+}
+
+/** Where `configOf` reads, and how to do it again. */
+export function configSourceOf(options: CommonOptions): ConfigSource {
+  return { path: options.config ?? defaultConfigPath, load: () => configOf(options) };
 }

@@ -1,8 +1,10 @@
 import type { KeyObject } from 'node:crypto';
-import { startConnectedAgent } from '../agent/connected-agent.ts';
+import { type ConnectedAgent, startConnectedAgent } from '../agent/connected-agent.ts';
+import { openProfileSink } from '../agent/profile-sink.ts';
 import type { ApiRoute } from '../api/server.ts';
 import { startApi } from '../api/server.ts';
 import type { Config } from '../contract/config.ts';
+import { ConfigError } from '../contract/errors.ts';
 import type { Running, Say } from '../contract/ports.ts';
 import { readHostId } from '../linux/host-id.ts';
 import { loadNative, type Native } from '../linux/native.ts';
@@ -13,6 +15,7 @@ import { startEngine } from '../pae/engine.ts';
 import { startPipeline } from '../pipeline/pipeline.ts';
 import { startSculptor } from '../sculptor/sculptor.ts';
 import { realClock } from './clock.ts';
+import { type ConfigSource, followConfig } from './follow-config.ts';
 import { agentRoutes, engineRoutes, pipelineRoutes, sculptorRoutes } from './routes.ts';
 
 /** What every part is given. */
@@ -21,16 +24,21 @@ export type PartContext = {
   readonly native: Native;
   readonly hostId: string;
   readonly say: Say;
+  /** Where it came from; absent: it is not followed. */
+  readonly source?: ConfigSource;
 };
 
 /** @throws KernelInterfaceError NATIVE_MISSING */
-export function createContext(config: Config, say: Say): PartContext {
-  return { config, native: loadNative(), hostId: readHostId(hostRoots), say };
+export function createContext(config: Config, say: Say, source?: ConfigSource): PartContext {
+  const context = { config, native: loadNative(), hostId: readHostId(hostRoots), say };
+  return source ? { ...context, source } : context;
 }
 
-/** The agent with its gate, and its API. */
-export async function runAgent(context: PartContext): Promise<Running> {
-  const { config, native, hostId, say } = context;
+/** The agent with its gate, its API, and its file of profiles; it follows the configuration file. */
+export async function runAgent(context: PartContext, profileTo?: string): Promise<Running> {
+  const { config, native, hostId, say, source } = context;
+  const profileSink =
+    profileTo === undefined ? undefined : openProfileSink(profileTo, realClock, say);
   const agent = await startConnectedAgent({
     config: config.agent,
     native,
@@ -38,8 +46,41 @@ export async function runAgent(context: PartContext): Promise<Running> {
     hostId,
     clock: realClock,
     say,
+    ...(profileSink ? { profileSink } : {}),
   });
-  return withApi(context, config.agent.apiSocket, agent, agentRoutes(agent));
+  const running = await withApi(context, config.agent.apiSocket, agent, agentRoutes(agent));
+  const apply = (loaded: Config) => reloadAgent(config, loaded, agent, say);
+  const following = source && followConfig({ source, apply, clock: realClock, say });
+  return {
+    stop: async () => {
+      await following?.stop();
+      await running.stop();
+      await profileSink?.stop();
+    },
+  };
+}
+
+/** @throws ConfigError, and everything stays */
+function reloadAgent(
+  running: Config,
+  loaded: Config,
+  agent: Pick<ConnectedAgent, 'reload'>,
+  say: Say,
+): void {
+  const differs = (section: keyof Config) =>
+    JSON.stringify(running[section]) !== JSON.stringify(loaded[section]);
+  if (differs('sockets'))
+    throw new ConfigError(
+      'CONFIG_REFUSED',
+      'sockets cannot change while the agent runs: they hold until it is started again',
+    );
+  agent.reload(loaded.agent);
+  const others = (['pipeline', 'engine', 'sculptor'] as const).filter(differs);
+  if (others.length > 0)
+    say(
+      'info',
+      `agent: what has changed of ${others.join(', ')} holds when they are started again`,
+    );
 }
 
 /** The engine, signing with this key, and its API. */

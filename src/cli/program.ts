@@ -10,6 +10,7 @@ import { addMode } from './commands/mode.ts';
 import { addPolicy } from './commands/policy.ts';
 import { addRecommendations } from './commands/recommendations.ts';
 import { addRestore } from './commands/restore.ts';
+import { addSettings } from './commands/settings.ts';
 import { addStatus } from './commands/status.ts';
 import { addUp } from './commands/up.ts';
 import type { Print } from './print.ts';
@@ -33,6 +34,7 @@ export function createProgram(print: Print): Command {
   addActions(program, print);
   addPolicy(program, print);
   addMode(program, print);
+  addSettings(program, print);
   addRestore(program, print);
   addDoctor(program, print);
   addKeys(program, print);

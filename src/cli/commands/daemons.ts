@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { ConfigError } from '../../contract/errors.ts';
 import type { Running } from '../../contract/ports.ts';
 import { readPrivateKey, readPublicKeys } from '../../otlp/signing.ts';
-import { type CommonOptions, configOf, withCommonOptions } from '../options.ts';
+import { type CommonOptions, configOf, configSourceOf, withCommonOptions } from '../options.ts';
 import type { PartContext } from '../parts.ts';
 import { raisePriority } from '../priority.ts';
 import { requirePrivilege } from '../privilege.ts';
@@ -15,15 +15,28 @@ type Daemon = {
   readonly name: string;
   readonly description: string;
   readonly privileged: boolean;
-  readonly start: (parts: PartsModule, context: PartContext) => Promise<Running>;
+  /** Options of its own. */
+  readonly withOptions?: (command: Command) => Command;
+  readonly start: (
+    parts: PartsModule,
+    context: PartContext,
+    options: DaemonOptions,
+  ) => Promise<Running>;
 };
+
+type DaemonOptions = CommonOptions & { readonly profileTo?: string };
 
 const daemons: readonly Daemon[] = [
   {
     name: 'agent',
     description: 'run the agent alone: observes this host through eBPF',
     privileged: true,
-    start: (parts, context) => parts.runAgent(context),
+    withOptions: command =>
+      command.option(
+        '--profile-to <file>',
+        'append the Performance Profile of each instance to this file as JSON lines; - is standard output',
+      ),
+    start: (parts, context, { profileTo }) => parts.runAgent(context, profileTo),
   },
   {
     name: 'engine',
@@ -44,13 +57,15 @@ const daemons: readonly Daemon[] = [
 export function addDaemons(program: Command): void {
   for (const daemon of daemons) {
     const command = program.command(daemon.name).description(daemon.description);
-    withCommonOptions(command).action(async (options: CommonOptions) => {
+    daemon.withOptions?.(command);
+    withCommonOptions(command).action(async (options: DaemonOptions) => {
       const config = configOf(options);
       if (daemon.privileged) requirePrivilege(daemon.name);
       raisePriority();
       const stopped = untilStopped();
       const parts = await import('../parts.ts');
-      const running = await daemon.start(parts, parts.createContext(config, sayOnStderr));
+      const context = parts.createContext(config, sayOnStderr, configSourceOf(options));
+      const running = await daemon.start(parts, context, options);
       sayOnStderr('info', `${daemon.name}: stopping after ${await stopped}`);
       await running.stop();
     });

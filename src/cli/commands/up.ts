@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { type CommonOptions, configOf, withCommonOptions } from '../options.ts';
+import { type CommonOptions, configOf, configSourceOf, withCommonOptions } from '../options.ts';
 import { raisePriority } from '../priority.ts';
 import { requirePrivilege } from '../privilege.ts';
 import { sayOnStderr, untilStopped } from '../run-until.ts';
@@ -21,7 +21,7 @@ export function addUp(program: Command): void {
         import('../parts.ts'),
         import('../up.ts'),
       ]);
-      const running = await startUp(createContext(config, sayOnStderr));
+      const running = await startUp(createContext(config, sayOnStderr, configSourceOf(options)));
       sayOnStderr('info', `up: mode ${config.pipeline.mode}; \`sculpt mode enforce\` lets it act`);
       sayOnStderr('info', `up: stopping after ${await stopped}: everything is given back first`);
       await running.stop();
