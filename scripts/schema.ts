@@ -6,7 +6,9 @@ import { configSchema } from '../src/contract/config.ts';
 import { errorCodes } from '../src/contract/errors.ts';
 import { events } from '../src/contract/events.ts';
 import { sources } from '../src/contract/metrics/sources.ts';
-import { metrics } from '../src/contract/metrics.ts';
+import { type MetricName, metrics } from '../src/contract/metrics.ts';
+import { profileSchema } from '../src/contract/profile.ts';
+import { toldFrom } from '../src/contract/selection.ts';
 
 type Node = {
   type?: string;
@@ -24,6 +26,7 @@ type Node = {
 const generated = new Map<string, string>();
 for (const [name, { schema }] of Object.entries(events))
   generated.set(`docs/schemas/${name}.json`, jsonSchema(schema, name));
+generated.set('docs/schemas/profile.json', jsonSchema(profileSchema, 'profile'));
 generated.set('docs/schemas/config.json', jsonSchema(configSchema, 'config'));
 generated.set('docs/configuration.md', configurationPage());
 generated.set('docs/errors.md', errorsPage());
@@ -103,15 +106,31 @@ function metricsPage(): string {
     'and every 200 ms for the worst contended instances; the rest every 10 s. Totals of an instance and series of its tasks are',
     'never to be summed.',
     '',
-    '| metric | unit | type | of | headline | attributes | source | what |',
-    '| --- | --- | --- | --- | --- | --- | --- | --- |',
+    '| metric | unit | type | of | headline | profile | attributes | source | what |',
+    '| --- | --- | --- | --- | --- | --- | --- | --- | --- |',
     ...Object.entries(metrics).map(
       ([name, m]) =>
-        `| \`${name}\` | ${m.unit} | ${m.type} | ${m.of} | ${m.headline ? 'yes' : ''} | ${m.attributes.map(key => `\`${key}\``).join(', ')} | ${m.source} | ${m.description} |`,
+        `| \`${name}\` | ${m.unit} | ${m.type} | ${m.of} | ${m.headline ? 'yes' : ''} | ${toldFrom(name as MetricName)} | ${m.attributes.map(key => `\`${key}\``).join(', ')} | ${m.source} | ${m.description} |`,
     ),
     '',
     'Series of tasks also carry `thread.id`, `process.pid`, `sculptor.task.start_ticks`, of hot ones `thread.name`, and of vCPU threads `sculptor.vcpu.index`.',
     'Counters and histograms are monotonic sums and cumulative unless told otherwise; gauges are what was last read.',
+    '',
+    '## Profiles and resolution',
+    '',
+    'The column *profile* says from which `agent.profile` on a metric is told (`minimal`, `default`, `full`); `agent.metrics` includes and excludes single',
+    'ones, but not what is `always` told: the engine and the sculptor stand on the headline series, and what a part says of itself tells what was lost.',
+    'A source of which nothing is told is not started. `sculpt settings`, `PUT /settings` of the agent and its configuration file change all of this live.',
+    'A series that comes back goes on where the kernel counts; one whose source was stopped meanwhile begins anew, with a later start time.',
+    '',
+    '`agent.histograms` only chooses how the same cumulative, exact buckets are merged: a change moves no count and no start time. Prometheus sees the bounds',
+    'that both resolutions share go on, and series of new bounds (`le`) begin with all that was counted so far: a quantile over a range in which the change lies',
+    'is wrong, and right again once the range lies behind it. Between explicit and exponential the data point has another type: for a backend another stream',
+    '(in Prometheus a native histogram beside classic ones that end), with the same start time. Count and sum go on in each case; with delta temporality each',
+    'delta is exact in the resolution it is told in.',
+    '',
+    'A Performance Profile (`sculpt agent --profile-to FILE`, `GET /profiles`, [schemas/profile.json](schemas/profile.json)) has the same numbers as the',
+    'export of the same reading, and what came of them within the window (`agent.profileWindowSeconds`).',
     '',
     '## Sources',
     '',
