@@ -22,7 +22,8 @@ step() { # step "what" command...: says it, runs it, shows its output only when 
 
 # Debian/Ubuntu package → the file that shows it is there.
 wanted='clang:/usr/bin/clang llvm:/usr/bin/llvm-strip libbpf-dev:/usr/include/bpf/libbpf.h pkg-config:/usr/bin/pkg-config
-g++:/usr/bin/g++ clang-format:/usr/bin/clang-format bpftool:/usr/sbin/bpftool'
+g++:/usr/bin/g++ clang-format:/usr/bin/clang-format bpftool:/usr/sbin/bpftool
+bpftrace:/usr/bin/bpftrace libbpf-tools:/usr/sbin/runqlat'
 missing=
 for pair in $wanted; do
   [ -e "${pair#*:}" ] || missing="$missing ${pair%%:*}"

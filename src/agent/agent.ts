@@ -10,13 +10,15 @@ import { readCgroupLayout } from '../linux/cgroups.ts';
 import { findMemoryHierarchy } from '../linux/memory.ts';
 import type { Native } from '../linux/native.ts';
 import { openOwnMasks } from '../linux/own-masks.ts';
-import { readBootTime } from '../linux/procfs.ts';
+import { readBootTime, readCpuTimes } from '../linux/procfs.ts';
 import type { Roots } from '../linux/roots.ts';
 import { readTopology } from '../linux/topology.ts';
 import { createEventsExporter, type EventsExporter } from '../otlp/events-exporter.ts';
 import { createMetricsExporter } from '../otlp/metrics-exporter.ts';
 import { createOutbox } from '../otlp/outbox.ts';
 import { temporalityFrom } from '../otlp/temporality.ts';
+import { runBpftrace } from './bpftrace/run.ts';
+import { type CustomSource, startCustomSource } from './custom/custom-source.ts';
 import { createHotTasks } from './hot-tasks.ts';
 import { createLiveConfig } from './live-config.ts';
 import { startSchedProbe } from './probes/sched.ts';
@@ -59,6 +61,8 @@ export type AgentStatus = {
   };
   /** By name: `running`, or why it is not. */
   readonly sources: Readonly<Record<string, string>>;
+  /** By file: `running`, or why it is not. */
+  readonly customProbes: Readonly<Record<string, string>>;
   readonly collectSeconds: number;
 };
 
@@ -94,9 +98,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const context = { config, native, roots, layout, runByCpu, vcpus, clock, say };
   const sched = createSchedSource({
     probe,
+    cpus: () => readCpuTimes(roots).map(({ cpu }) => cpu),
     hottest: changed => hot.take(changed, vcpus.all()),
   });
-  const sources = startSources(sourceKinds, context, [sched], selection);
+  const custom = startCustomProbes(options, () => config.detailIntervalSeconds / 2);
+  const own = custom ? [sched, custom] : [sched];
+  const sources = startSources(sourceKinds, context, own, selection);
   const profiles = createProfiles(hostId, config);
   const temporal = temporalityFrom(
     process.env['OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE'],
@@ -164,6 +171,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       return {
         ...rounds.status(),
         sources: sources.status(),
+        customProbes: custom?.status() ?? {},
         uptimeSeconds: clock.monotonicSeconds() - began,
         events: seen,
         exports: {
@@ -188,11 +196,23 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       cancel();
       await outbox.stop();
       await events.stop();
+      await custom?.stop();
       masks.close();
       sources.stop();
       probe.stop();
     },
   };
+}
+
+/** Null where the configuration names no folder of them. */
+function startCustomProbes(
+  { config: { customProbes }, roots, clock, say }: AgentOptions,
+  printIntervalSeconds: () => number,
+): CustomSource | null {
+  const { directory } = customProbes;
+  if (directory === undefined) return null;
+  const config = { ...customProbes, directory };
+  return startCustomSource({ config, printIntervalSeconds, run: runBpftrace, roots, clock, say });
 }
 
 function startProbe(

@@ -30,8 +30,8 @@ export type Source = {
    * that has ended (after `forget`), so it must not look at the kernel. Series of tasks have `task`, and are none of its totals.
    */
   readonly samples: (living: LivingInstance) => readonly Sample[];
-  /** What is known of the host as a whole as of the last `read`; `start` of its series is the caller's. */
-  readonly host: () => readonly Omit<Sample, 'start'>[];
+  /** What is known of the host as a whole as of the last `read`; `start` of its series is the caller's unless it says one. */
+  readonly host: () => readonly (Omit<Sample, 'start'> & { readonly start?: number })[];
   /** What was not counted since the source was started, by reason; a reason that never happened is there as 0. */
   readonly lost: () => Readonly<Record<string, number>>;
   /**

@@ -36,6 +36,7 @@ export const attr = {
   switchType: 'process.context_switch.type',
   reason: 'sculptor.reason',
   source: 'sculptor.agent.source',
+  probe: 'sculptor.agent.probe',
   horizon: 'horizon',
   quantile: 'quantile',
   payload: 'sculptor.payload',

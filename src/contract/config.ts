@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { agentSettings } from './agent-settings.ts';
+import { customProbesSchema } from './custom-probes-config.ts';
 import { gateConfigSchema } from './gate-config.ts';
 import { policySchema } from './policy.ts';
 
@@ -57,6 +58,7 @@ export const agentConfigSchema = z.strictObject({
     .max(65_536)
     .default(4096)
     .describe('Entries in the kernel map of instances; more are counted as lost.'),
+  customProbes: customProbesSchema.prefault({}),
   ...agentSettings,
 });
 

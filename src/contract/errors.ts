@@ -18,6 +18,9 @@ export const errorCodes = {
   PROBE_MISSING: 'A BPF object file is not built.',
   PROBE_LOAD: 'The verifier or libbpf refused a BPF program.',
   PROBE_LAYOUT: 'A BPF object and its decoder disagree about a structure.',
+  CUSTOM_PROBE_INVALID:
+    "A custom probe's header is absent or wrong, or its file is not one that only its owner can write.",
+  BPFTRACE_FAILED: 'bpftrace is not there, refused a program, or ended.',
   MODEL_MANIFEST: 'A model manifest is missing or malformed.',
   MODEL_HASH: 'The sha256 of a model differs from its manifest.',
   MODEL_TENSOR: 'The tensors of a model differ from its manifest.',

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import test from 'ava';
 
@@ -13,7 +14,10 @@ const requirements = {
   vsock: () => existsSync('/dev/vsock'),
   // Without it nothing on a machine can reach its own vsock ports.
   vsockLoopback: () => existsSync('/sys/module/vsock_loopback'),
+  loopDevice: () => existsSync('/dev/loop-control'),
   namespaces: () => existsSync('/dev/net/tun') && existsSync('/usr/sbin/ip'),
+  bpftrace: () => existsSync('/usr/bin/bpftrace'),
+  tracefs: mountTracefs,
   twoCpus: () => existsSync('/sys/devices/system/cpu/cpu1'),
 } as const;
 
@@ -25,4 +29,12 @@ export function needs(...wanted: Requirement[]): typeof test.serial {
   if (missing.length === 0) return test.serial;
   console.error(`# skipped: this machine lacks ${missing.join(', ')}`);
   return test.skip as unknown as typeof test.serial;
+}
+
+/** Classic tracepoints and bpftrace need it, a new machine has it not mounted, and the product only says so: tests mount it. */
+function mountTracefs(): boolean {
+  const isMounted = () => existsSync('/sys/kernel/tracing/events');
+  if (!isMounted() && process.getuid?.() === 0)
+    spawnSync('mount', ['-t', 'tracefs', 'tracefs', '/sys/kernel/tracing']);
+  return isMounted();
 }

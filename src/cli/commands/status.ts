@@ -73,7 +73,7 @@ function modeWords(
 }
 
 function agentWords(status: NonNullable<Status['agent']>) {
-  const { instances, contended, events, lost, exports, sources } = status;
+  const { instances, contended, events, lost, exports, sources, customProbes } = status;
   const lostEvents = sum(lost);
   const parts = [
     `${instances} instances, ${contended.length} contended`,
@@ -82,6 +82,8 @@ function agentWords(status: NonNullable<Status['agent']>) {
   ];
   const absent = Object.entries(sources).filter(([, state]) => state !== 'running');
   for (const [name, why] of absent) parts.push(`without ${name}: ${why}`);
+  for (const [file, state] of Object.entries(customProbes))
+    parts.push(`custom probe ${file}: ${state}`);
   if (sum(exports.lost) > 0) parts.push(`exports lost: ${reasons(exports.lost)}`);
   return parts.join('; ');
 }

@@ -50,5 +50,23 @@ export const agentMetrics = of('agent', {
     'By source of metrics: 1 while it runs; 0, with the reason, where this kernel or configuration refused it.',
     [attr.source, attr.reason],
   ),
+  'sculptor.agent.probe.available': gauge(
+    '1',
+    'self',
+    'By custom probe: 1 while it runs; 0, with the code of the error, where it is refused, or has ended and waits to be begun again.',
+    [attr.probe, attr.reason],
+  ),
+  'sculptor.agent.probe.restarts': counter(
+    '{restart}',
+    'self',
+    'By custom probe: how often its bpftrace ended by itself and was begun again.',
+    [attr.probe],
+  ),
+  'sculptor.agent.probe.lost': counter(
+    '{event}',
+    'self',
+    'By custom probe: what was not counted, by reason (docs/custom-probes.md lists them).',
+    [attr.probe, attr.reason],
+  ),
   'sculptor.agent.collect.time': counter('s', 'self', 'Time spent reading the maps and the files.'),
 });

@@ -1,0 +1,91 @@
+import type { Cancel } from '../../contract/ports.ts';
+import type { BpftraceRun, RunLosses, RunOptions, runBpftrace } from './run.ts';
+
+export type LastingRun = {
+  /** Null: it runs; else why not. */
+  readonly trouble: () => string | null;
+  /** How often it was begun again. */
+  readonly restarts: () => number;
+  /** Of all runs. */
+  readonly losses: () => RunLosses;
+  readonly stop: () => Promise<void>;
+};
+
+export type LastingRunOptions = Omit<RunOptions, 'ended'> & {
+  readonly run: typeof runBpftrace;
+  /** One run is over, and what it printed is final; a reason that is new is to be said. */
+  readonly ended: (news: string | null) => void;
+};
+
+/** Pauses before it is begun again: they double, and begin anew after a run that lasted as long as the longest. */
+const [shortestPauseSeconds, longestPauseSeconds] = [1, 60];
+
+/** Runs a program, and runs it again whenever it ends: one that exits, is killed, or is refused (what it lacks may come). */
+export function keepRunning(options: LastingRunOptions): LastingRun {
+  const { clock } = options;
+  let pauseSeconds = shortestPauseSeconds;
+  let restarts = 0;
+  let trouble: string | null = 'it is starting';
+  let said: string | null = null;
+  let before = noLosses;
+  let cancel: Cancel = () => undefined;
+
+  const start = (): BpftraceRun => {
+    const began = clock.monotonicSeconds();
+    const run = options.run({
+      ...options,
+      attached: () => {
+        trouble = null;
+        options.attached();
+      },
+      ended: ({ why }) => {
+        before = addLosses(before, run.losses());
+        trouble = why;
+        if (clock.monotonicSeconds() - began >= longestPauseSeconds)
+          pauseSeconds = shortestPauseSeconds;
+        options.ended(why === said ? null : why);
+        said = why;
+        cancel = clock.after(pauseSeconds, () => {
+          restarts += 1;
+          current = start();
+        });
+        pauseSeconds = Math.min(pauseSeconds * 2, longestPauseSeconds);
+        current = null;
+      },
+    });
+    return run;
+  };
+  let current: BpftraceRun | null = start();
+
+  return {
+    trouble: () => trouble,
+    restarts: () => restarts,
+    losses: () => (current ? addLosses(before, current.losses()) : before),
+    stop: async () => {
+      cancel();
+      await current?.stop();
+    },
+  };
+}
+
+const noLosses: RunLosses = {
+  lost_events: 0,
+  map_full: 0,
+  helper_failed: 0,
+  text_lines: 0,
+  malformed_lines: 0,
+  line_too_long: 0,
+  flooded_seconds: 0,
+};
+
+function addLosses(a: RunLosses, b: RunLosses): RunLosses {
+  return {
+    lost_events: a.lost_events + b.lost_events,
+    map_full: a.map_full + b.map_full,
+    helper_failed: a.helper_failed + b.helper_failed,
+    text_lines: a.text_lines + b.text_lines,
+    malformed_lines: a.malformed_lines + b.malformed_lines,
+    line_too_long: a.line_too_long + b.line_too_long,
+    flooded_seconds: a.flooded_seconds + b.flooded_seconds,
+  };
+}

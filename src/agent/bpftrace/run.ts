@@ -1,0 +1,166 @@
+import { existsSync } from 'node:fs';
+import { type ExecaError, execa, type Options } from 'execa';
+import type { Clock } from '../../contract/ports.ts';
+import type { Roots } from '../../linux/roots.ts';
+import { createLineReader } from './lines.ts';
+import { type BpftraceRecord, parseLine } from './output.ts';
+
+/** How one run of bpftrace ended. */
+export type RunEnd = {
+  /** It had attached its probes, and so counted. */
+  readonly attached: boolean;
+  /** For a person: bpftrace's own message, or how it ended. */
+  readonly why: string;
+};
+
+export type RunLosses = {
+  /** Events that bpftrace could not take in time. */
+  readonly lost_events: number;
+  /** Keys that did not fit into a map. */
+  readonly map_full: number;
+  /** Other helpers of BPF that failed. */
+  readonly helper_failed: number;
+  /** Lines that the script printed by itself. */
+  readonly text_lines: number;
+  readonly line_too_long: number;
+  readonly malformed_lines: number;
+  /** Seconds in which the script printed more than is read, and was held up. */
+  readonly flooded_seconds: number;
+};
+
+export type BpftraceRun = {
+  readonly losses: () => RunLosses;
+  /** Ends it at once. Resolves when it is gone; what it counted since its last print is lost. */
+  readonly stop: () => Promise<void>;
+};
+
+export type RunOptions = {
+  /** The program's text; messages name it `file`. */
+  readonly program: string;
+  readonly file: string;
+  readonly maxBytesPerSecond: number;
+  /** Entries of each of its maps: more are counted as `map_full`. */
+  readonly maxKeys: number;
+  readonly roots: Roots;
+  readonly clock: Clock;
+  readonly record: (record: Extract<BpftraceRecord, { type: 'map' }>) => void;
+  readonly attached: () => void;
+  /** Once, when it is gone by itself; never after `stop`. */
+  readonly ended: (end: RunEnd) => void;
+};
+
+/** 4096 keys of 65 buckets each are 10 MB; what is usual is some KB. */
+const maxLineBytes = 8_388_608;
+/** Of what it says when it fails. */
+const maxMessageBytes = 16_384;
+/** E2BIG: map_update_elem of a hash map that is full. */
+const mapFull = 7;
+
+/**
+ * Runs one program under bpftrace, without `--unsafe`, so that system() and the like are refused. It ends with this process,
+ * however that ends: the kernel kills it (pdeathsig); and where that came too early to be seen, at its next print.
+ */
+export function runBpftrace(options: RunOptions): BpftraceRun {
+  const { file, clock, roots } = options;
+  const losses = {
+    lost_events: 0,
+    map_full: 0,
+    helper_failed: 0,
+    text_lines: 0,
+    malformed_lines: 0,
+  };
+  let attached = false;
+  let stopped = false;
+  const take = (line: string): void => {
+    const record = parseLine(line);
+    if (record === null) losses.malformed_lines += 1;
+    else if (record.type === 'text') losses.text_lines += 1;
+    else if (record.type === 'lost') losses.lost_events += record.events;
+    else if (record.type === 'helper')
+      losses[record.errno === mapFull ? 'map_full' : 'helper_failed'] += 1;
+    else if (record.type === 'map') options.record(record);
+    else if (!attached) {
+      attached = true;
+      options.attached();
+    }
+  };
+  const limits = { maxLineBytes, maxBytesPerSecond: options.maxBytesPerSecond };
+  const reader = createLineReader(limits, take);
+
+  const child = execa('setpriv', commandLine, settings(options));
+  child.stdout.on('data', (chunk: Buffer) => {
+    // What was printed before the end is read to its end, or the end would never be seen.
+    if (!stopped && !reader.take(chunk)) child.stdout.pause();
+  });
+  const cancel = clock.every(1, () => {
+    reader.nextSecond();
+    child.stdout.resume();
+  });
+  let message = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    if (message.length < maxMessageBytes) message += chunk.toString('utf8');
+  });
+  const gone = child.then(
+    () => 'it ended by itself',
+    (error: ExecaError) => error.shortMessage,
+  );
+  const finished = gone.then(how => {
+    cancel();
+    if (stopped) return;
+    const said = explain(message, file);
+    const why = said === '' ? how : said;
+    const hint =
+      !attached && !existsSync(`${roots.sys}/kernel/tracing/events`)
+        ? ' (tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing)'
+        : '';
+    options.ended({ attached, why: `${why}${hint}` });
+  });
+
+  return {
+    losses: () => ({
+      ...losses,
+      line_too_long: reader.tooLong(),
+      flooded_seconds: reader.fullSeconds(),
+    }),
+    stop: () => {
+      stopped = true;
+      cancel();
+      child.kill('SIGKILL');
+      child.stdout.resume();
+      return finished;
+    },
+  };
+}
+
+/** `-k`: failures of helpers are told, such as a map that is full. */
+const commandLine = [
+  '--pdeathsig',
+  'KILL',
+  'bpftrace',
+  '-k',
+  '-f',
+  'json',
+  '-B',
+  'line',
+  '-',
+] as const;
+
+function settings({ program, maxKeys }: RunOptions) {
+  return {
+    input: program,
+    buffer: false,
+    encoding: 'buffer',
+    reject: true,
+    env: { BPFTRACE_MAP_KEYS_MAX: String(maxKeys) },
+  } as const satisfies Options;
+}
+
+/** What bpftrace said, by the file's own name, without what it says each time. */
+function explain(message: string, file: string): string {
+  return message
+    .split('\n')
+    .filter(line => line !== '' && !line.includes("couldn't set RLIMIT_MEMLOCK"))
+    .slice(0, 6)
+    .map(line => line.replace(/^stdin:/, `${file}:`).slice(0, 400))
+    .join('\n');
+}

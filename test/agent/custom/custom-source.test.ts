@@ -1,0 +1,155 @@
+import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import test from 'ava';
+import type { RunLosses, RunOptions } from '../../../src/agent/bpftrace/run.ts';
+import { startCustomSource } from '../../../src/agent/custom/custom-source.ts';
+import { customProbesSchema } from '../../../src/contract/custom-probes-config.ts';
+import { steppedClock } from '../../support/stepped-clock.ts';
+
+const noLosses: RunLosses = {
+  lost_events: 0,
+  map_full: 0,
+  helper_failed: 0,
+  text_lines: 0,
+  malformed_lines: 0,
+  line_too_long: 0,
+  flooded_seconds: 0,
+};
+
+/** A folder of scripts, and a bpftrace that a test moves. */
+function scene(settings: object = {}) {
+  const folder = mkdtempSync(`${tmpdir()}/sculptor-custom-`);
+  const clock = steppedClock(1000);
+  const runs: (RunOptions & { stopped: boolean })[] = [];
+  const said: string[] = [];
+  const source = startCustomSource({
+    config: { ...customProbesSchema.parse(settings), directory: folder },
+    printIntervalSeconds: () => 5,
+    run: options => {
+      const run = { ...options, stopped: false };
+      runs.push(run);
+      return {
+        losses: () => ({ ...noLosses, text_lines: 1 }),
+        stop: async () => {
+          run.stopped = true;
+        },
+      };
+    },
+    roots: { proc: '/', sys: '/', cgroup: '/' },
+    clock,
+    say: (_level, message) => said.push(message),
+  });
+  let changes = 0;
+  const write = (file: string, body: string, header = `name: my.${file}`): void => {
+    const text = `// sculptor: ${header}, unit: "1", type: counter\n${body}`;
+    writeFileSync(`${folder}/${file}.bt`, text);
+    // Two writes within the clock of the file system's stamps are two.
+    changes += 1;
+    utimesSync(`${folder}/${file}.bt`, 1, changes);
+  };
+  const value = (name: string) =>
+    source.host().find(({ metric }) => typeof metric !== 'string' && metric.name === name);
+  return {
+    folder,
+    clock,
+    runs,
+    said,
+    source,
+    write,
+    value,
+    end: () => rmSync(folder, { recursive: true }),
+  };
+}
+
+test('a script runs from the second look that found it the same; changed, it begins anew; removed, it ends', async t => {
+  const { folder, clock, runs, source, write, value, end } = scene();
+  write('a', 'BEGIN { @ = 1; }');
+  clock.step(1);
+  t.is(runs.length, 0);
+  clock.step(1);
+  t.is(runs.length, 1);
+  t.deepEqual(Object.keys(source.status()), ['a.bt']);
+  t.not(source.status()['a.bt'], 'running');
+  runs[0]?.attached();
+  t.is(source.status()['a.bt'], 'running');
+  runs[0]?.record({ type: 'map', name: '', entries: [[null, 3]] });
+  t.like(value('my.a'), { value: 3, start: 1002 });
+
+  write('a', 'BEGIN { @ = 2; }');
+  clock.step(2);
+  t.true(runs[0]?.stopped);
+  t.is(runs.length, 2);
+  runs[1]?.record({ type: 'map', name: '', entries: [[null, 1]] });
+  t.like(value('my.a'), { value: 1, start: 1004 });
+  t.is(source.lost()['text_lines'], 2);
+
+  rmSync(`${folder}/a.bt`);
+  clock.step(1);
+  t.true(runs[1]?.stopped);
+  t.deepEqual(source.status(), {});
+  t.is(value('my.a'), undefined);
+  await source.stop();
+  end();
+});
+
+test('a run that ends is begun again after pauses that double up to a minute; the reason is said when it is new', async t => {
+  const { clock, runs, said, source, write, end } = scene();
+  write('a', '');
+  clock.step(2);
+  const endRun = (why: string) => runs.at(-1)?.ended({ attached: true, why });
+  for (const pauseSeconds of [1, 2, 4, 8, 16, 32, 60, 60]) {
+    const before = runs.length;
+    endRun('it ended');
+    clock.step(pauseSeconds - 0.5);
+    t.is(runs.length, before);
+    clock.step(0.5);
+    t.is(runs.length, before + 1);
+  }
+  t.is(said.filter(line => line.includes('it ended')).length, 1);
+  clock.step(61);
+  const before = runs.length;
+  endRun('another');
+  clock.step(1);
+  t.is(runs.length, before + 1);
+  t.is(said.filter(line => line.includes('another')).length, 1);
+  await source.stop();
+  t.true(runs.at(-1)?.stopped);
+  end();
+});
+
+test('a name that another script tells is refused until that is gone; so is one probe too many', async t => {
+  const { folder, clock, runs, source, write, end } = scene({ maxProbes: 2 });
+  write('a', '', 'name: my.metric');
+  clock.step(2);
+  write('b', '', 'name: my.metric');
+  write('c', '');
+  clock.step(2);
+  write('d', '');
+  clock.step(2);
+  t.is(runs.length, 2);
+  t.regex(
+    source.status()['b.bt'] ?? '',
+    /b\.bt:1: got name "my\.metric", wanted one other than those of a\.bt/,
+  );
+  t.regex(source.status()['d.bt'] ?? '', /wanted at most 2/);
+  rmSync(`${folder}/a.bt`);
+  rmSync(`${folder}/c.bt`);
+  clock.step(2);
+  t.is(runs.length, 4);
+  await source.stop();
+  end();
+});
+
+test('a folder that is not there is said once, and taken up when it comes', async t => {
+  const { folder, clock, runs, said, source, write, end } = scene();
+  end();
+  clock.step(5);
+  t.is(said.filter(line => line.includes('cannot be read')).length, 1);
+  t.true((source.lost()['failed_looks'] ?? 0) >= 5);
+  mkdirSync(folder);
+  write('a', '');
+  clock.step(2);
+  t.is(runs.length, 1);
+  await source.stop();
+  end();
+});

@@ -1,0 +1,79 @@
+import test from 'ava';
+import { parseHeaders } from '../../../src/agent/custom/header.ts';
+import { bucketsOf, programOf } from '../../../src/agent/custom/program.ts';
+
+test('a header tells name, unit, type, labels and map', t => {
+  t.deepEqual(
+    parseHeaders(
+      '#!/usr/bin/env bpftrace\n// sculptor: name: my.metric, unit: s, type: histogram,\n//   labels: [comm, cgroup], map: usecs, scale: 1e-6\nBEGIN {}\n',
+      'a.bt',
+    ),
+    [
+      {
+        name: 'my.metric',
+        unit: 's',
+        type: 'histogram',
+        labels: ['comm', 'cgroup'],
+        map: 'usecs',
+        scale: 1e-6,
+        line: 2,
+      },
+    ],
+  );
+});
+
+const wrong: [header: string, said: RegExp][] = [
+  [
+    'name: my.metric, unit: s, type: counter, labls: [a]',
+    /a\.bt:1: labls: unknown key; did you mean "labels"\?/,
+  ],
+  ['name: my.metric, unit: s', /type: got nothing, wanted one of counter, gauge, histogram/],
+  ['name: metric, unit: s, type: counter', /name: got "metric", wanted lower-case words/],
+  ['name: container.cpu.time, unit: s, type: counter', /a name that is not of this product itself/],
+  ['name: container.cpu.time.forecast, unit: s, type: counter', /not of this product/],
+  ['name: sculptor.mine, unit: s, type: counter', /not of this product/],
+  ['name: my.metric, unit: s, type: counter, labels: [a, a]', /wanted each label once/],
+  ['name: my.metric, unit: s, type: counter, scale: 0', /scale: got 0, wanted more than 0/],
+  ['name: my.metric, unit: "a b", type: counter', /UCUM/],
+  ['name: my.metric, labels: [a', /a\.bt:1: got /],
+];
+for (const [header, said] of wrong)
+  test(`refused with file, line, got and wanted: ${header}`, t => {
+    t.throws(() => parseHeaders(`// sculptor: ${header}\n`, 'a.bt'), {
+      code: 'CUSTOM_PROBE_INVALID',
+      message: said,
+    });
+  });
+
+test('refused: no header, and two of one name or one map', t => {
+  t.throws(() => parseHeaders('BEGIN {}', 'a.bt'), { message: /a\.bt:1: got no header/ });
+  const line = (name: string, map: string) =>
+    `// sculptor: name: ${name}, unit: s, type: counter, map: ${map}\n`;
+  t.throws(() => parseHeaders(line('a.b', 'x') + line('a.b', 'y'), 'a.bt'), {
+    message: /a\.bt:2: got name "a\.b" again/,
+  });
+  t.throws(() => parseHeaders(line('a.b', 'x') + line('a.c', 'x'), 'a.bt'), {
+    message: /a\.bt:2: got map "x" again/,
+  });
+});
+
+test('the script is run as written, with a probe below it that prints its maps', t => {
+  const script = '// sculptor: name: a.b, unit: s, type: counter\nBEGIN { @ = 1; } // end';
+  t.is(
+    programOf(script, parseHeaders(script, 'a.bt'), 5),
+    `${script}\ninterval:ms:5000 { print(@); }\n`,
+  );
+});
+
+test('bounds of lhist() follow from the script; those of hist() are its own', t => {
+  t.deepEqual(
+    bucketsOf('BEGIN { @x[pid, "a"] = lhist(f(1, 2), 0, 100, 50); }', 'x')?.bounds,
+    [-1, 49, 99],
+  );
+  t.deepEqual(bucketsOf('BEGIN { @x = hist(1); }', 'x')?.bounds.slice(0, 5), [-1, 0, 1, 3, 7]);
+  t.is(bucketsOf('// @x = lhist(1, 0, 2, 1);\nBEGIN { @x = hist(1); }', 'x')?.kind, 'hist');
+  t.is(bucketsOf('BEGIN { @xy = lhist(1, 0, 2, 1); @x = hist(1); }', 'x')?.kind, 'hist');
+  t.is(bucketsOf('BEGIN { @ = lhist(1, 0, 2, 1); }', '')?.kind, 'lhist');
+  t.is(bucketsOf('BEGIN { @x = lhist(1, 0, 1000, 1); }', 'x'), null);
+  t.is(bucketsOf('BEGIN { @x = lhist(1, MIN, 10, 1); }', 'x'), null);
+});

@@ -1,0 +1,234 @@
+import { spawn } from 'node:child_process';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import test from 'ava';
+import { runBpftrace } from '../../src/agent/bpftrace/run.ts';
+import { type CustomSource, startCustomSource } from '../../src/agent/custom/custom-source.ts';
+import type { LivingInstance } from '../../src/agent/instances.ts';
+import { realClock } from '../../src/cli/clock.ts';
+import { customProbesSchema } from '../../src/contract/custom-probes-config.ts';
+import { instanceAt } from '../../src/linux/instance-at.ts';
+import { hostRoots } from '../../src/linux/roots.ts';
+import { makeCgroupBox } from '../support/cgroup-box.ts';
+import { needs } from '../support/needs.ts';
+import { eventually } from '../support/scene.ts';
+
+const kernelTest = needs('root', 'btf', 'bpftrace', 'tracefs');
+const v1Test = needs('root', 'btf', 'bpftrace', 'tracefs', 'cgroupV1Cpu');
+
+let folder = '';
+let source: CustomSource | null = null;
+let said: string[] = [];
+
+test.beforeEach(() => {
+  folder = mkdtempSync(`${tmpdir()}/sculptor-probes-`);
+  said = [];
+});
+test.afterEach.always(async () => {
+  await source?.stop();
+  source = null;
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** Runs the probes of the test's folder, which prints every half second. */
+function begin(settings: object = {}): CustomSource {
+  source = startCustomSource({
+    config: { ...customProbesSchema.parse(settings), directory: folder },
+    printIntervalSeconds: () => 0.5,
+    run: runBpftrace,
+    roots: hostRoots,
+    clock: realClock,
+    say: (_level, message) => said.push(message),
+  });
+  return source;
+}
+
+function write(file: string, script: string): void {
+  writeFileSync(`${folder}/${file}`, script);
+}
+
+const counter = (name: string, labels = '') =>
+  `// sculptor: name: ${name}, unit: "1", type: counter, labels: [${labels}]\n`;
+
+/** Values of one metric by the values of their attributes. */
+function told(samples: ReturnType<CustomSource['host']>, name: string): Record<string, unknown> {
+  return Object.fromEntries(
+    samples
+      .filter(({ metric }) => (typeof metric === 'string' ? metric : metric.name) === name)
+      .map(({ attributes, value }) => [Object.values(attributes ?? {}).join(' '), value]),
+  );
+}
+
+const host = (name: string) => told(source?.host() ?? [], name);
+const runs = (file: string) =>
+  eventually(`${file} runs`, 15, () => (source?.status()[file] === 'running' ? true : null));
+
+function instanceOf(id: number, path: string): LivingInstance {
+  return {
+    instance: instanceAt(path),
+    path,
+    members: new Map([[id, path]]),
+    start: Date.now() / 1000,
+    totals: { runNs: 0, waitNs: 0, throttledNs: 0 },
+    window: { usedCores: 0, waitCores: 0, throttledCores: 0 },
+  };
+}
+
+v1Test(
+  'the example of the documentation: 20 programs started in a cgroup are 20 of its instance',
+  async t => {
+    const page = readFileSync(new URL('../../docs/custom-probes.md', import.meta.url), 'utf8');
+    const example = /```c\n([\s\S]*?)```/.exec(page)?.[1] ?? '';
+    const box = makeCgroupBox('/sys/fs/cgroup/cpu');
+    try {
+      const living = instanceOf(box.id, '/a');
+      begin();
+      source?.read([living]);
+      write('execs.bt', example);
+      await runs('execs.bt');
+      box.spawn('sh', '-c', 'for i in $(seq 20); do /bin/true; done; sleep 60');
+      const found = await eventually('20 are told', 5, () => {
+        const execs = told(source?.samples(living) ?? [], 'my.process.execs');
+        return execs['true'] === 20 ? execs : null;
+      });
+      t.is(found['sleep'], 1);
+      t.deepEqual(host('my.process.execs'), {});
+      rmSync(`${folder}/execs.bt`);
+      await eventually('it is stopped', 5, () =>
+        Object.keys(source?.status() ?? {}).length === 0 ? true : null,
+      );
+      t.deepEqual(source?.samples(living), []);
+    } finally {
+      await box.end();
+    }
+  },
+);
+
+kernelTest('a broken script: bpftrace’s own words with file and line; mended, it runs', async t => {
+  begin();
+  write('a.bt', `${counter('my.ticks')}interval:ms:100 { @ = count() }}`);
+  const status = await eventually('it is said', 10, () => {
+    const text = source?.status()['a.bt'] ?? '';
+    return /ERROR/.test(text) ? text : null;
+  });
+  t.regex(status, /^a\.bt:2:\d+-\d+: ERROR: syntax error/);
+  t.true(said.some(line => line.includes(status)));
+  t.deepEqual(host('sculptor.agent.probe.available'), { 'a.bt BPFTRACE_FAILED': 0 });
+  write('a.bt', `${counter('my.ticks')}interval:ms:100 { @ = count(); }`);
+  await runs('a.bt');
+  t.deepEqual(host('sculptor.agent.probe.available'), { 'a.bt': 1 });
+  await eventually('it counts', 5, () => (Number(host('my.ticks')['']) > 2 ? true : null));
+});
+
+kernelTest('a script that floods is held up, and counted; nothing else is hurt', async t => {
+  begin({ maxBytesPerSecond: 65_536 });
+  write('calm.bt', `${counter('my.calm')}interval:ms:100 { @ = count(); }`);
+  write(
+    'flood.bt',
+    `${counter('my.flood')}interval:us:100 { printf("%s %d ${'x'.repeat(60)}\\n", comm, nsecs); @ = count(); }`,
+  );
+  await runs('flood.bt');
+  const lost = await eventually('it is held up', 10, () => {
+    const now = host('sculptor.agent.probe.lost');
+    return Number(now['flood.bt flooded_seconds']) >= 3 ? now : null;
+  });
+  // A line of it is about 120 bytes as JSON.
+  t.true(Number(lost['flood.bt text_lines']) < 5 * 1000, `${lost['flood.bt text_lines']} lines`);
+  const before = Number(host('my.calm')['']);
+  await eventually('the other goes on', 5, () =>
+    Number(host('my.calm')['']) > before ? true : null,
+  );
+});
+
+kernelTest('a script that exits is begun again after a pause, and its counter goes on', async t => {
+  begin();
+  write('a.bt', `${counter('my.lives')}BEGIN { @ = count(); exit(); }`);
+  await eventually('three lives', 15, () => (host('my.lives')[''] === 3 ? true : null));
+  t.true(Number(host('sculptor.agent.probe.restarts')['a.bt']) >= 2);
+  t.is(said.filter(line => line.includes('ended')).length, 1);
+});
+
+kernelTest(
+  'keys with commas, quotes, newlines and colons are told right, or refused and counted',
+  async t => {
+    begin();
+    write(
+      'two.bt',
+      `${counter('my.two', 'a, b')}BEGIN { @["x,y", "z"] = count(); @["\\"q", "n\\n:"] = count(); }`,
+    );
+    write('one.bt', `${counter('my.one', 'a')}BEGIN { @["x,y:\\"\\n"] = count(); }`);
+    await eventually('both are told', 10, () =>
+      host('my.two')['"q n\n:'] === 1 && host('my.one')['x,y:"\n'] === 1 ? true : null,
+    );
+    t.deepEqual(Object.keys(host('my.two')), ['"q n\n:']);
+    t.is(host('sculptor.agent.probe.lost')['two.bt ambiguous_key'], 1);
+  },
+);
+
+kernelTest('too many keys: a full map and series past their number are counted', async t => {
+  begin({ maxKeys: 16, maxSeries: 10 });
+  write('a.bt', `${counter('my.keys', 'a')}interval:ms:20 { @[nsecs] = count(); }`);
+  const lost = await eventually('both are full', 10, () => {
+    const now = host('sculptor.agent.probe.lost');
+    return Number(now['a.bt map_full']) > 5 && Number(now['a.bt series_full']) > 0 ? now : null;
+  });
+  t.is(lost['a.bt series_full'], 6);
+  t.is(Object.keys(host('my.keys')).length, 10);
+});
+
+kernelTest(
+  'refused: a metric of this product, one of another script, system(), and a file that others may write',
+  async t => {
+    begin();
+    write('a.bt', `${counter('my.a')}BEGIN { @ = 1; }`);
+    await runs('a.bt');
+    write('b.bt', `\n${counter('my.a')}BEGIN { @ = 1; }`);
+    write('ours.bt', `${counter('container.cpu.time')}BEGIN { @ = 1; }`);
+    write('system.bt', `${counter('my.s')}BEGIN { @ = 1; system("id"); }`);
+    write('open.bt', `${counter('my.o')}BEGIN { @ = 1; }`);
+    chmodSync(`${folder}/open.bt`, 0o666);
+    const status = await eventually('all are said', 10, () => {
+      const now = source?.status() ?? {};
+      return /unsafe/.test(now['system.bt'] ?? '') ? now : null;
+    });
+    t.regex(
+      status['b.bt'] ?? '',
+      /b\.bt:2: got name "my\.a", wanted one other than those of a\.bt/,
+    );
+    t.regex(status['ours.bt'] ?? '', /ours\.bt:1: name: got "container\.cpu\.time", wanted/);
+    t.regex(
+      status['system.bt'] ?? '',
+      /system\.bt:2:\d+-\d+: ERROR: system\(\) is an unsafe function/,
+    );
+    t.regex(status['open.bt'] ?? '', /mode 666; wanted/);
+  },
+);
+
+kernelTest('bpftrace ends with the agent, also when that is killed', async t => {
+  write('a.bt', `${counter('my.a')}interval:ms:100 { @ = count(); }`);
+  const program = `
+    import { runBpftrace } from './src/agent/bpftrace/run.ts';
+    import { realClock } from './src/cli/clock.ts';
+    runBpftrace({
+      program: 'interval:s:1 { print(@); @ = count(); }', file: 'a.bt', maxBytesPerSecond: 1e6, maxKeys: 16,
+      roots: { proc: '/proc', sys: '/sys', cgroup: '/sys/fs/cgroup' }, clock: realClock,
+      record: () => {}, ended: () => {}, attached: () => console.log('attached'),
+    });`;
+  const agent = spawn(process.execPath, ['--input-type=module-typescript', '-e', program], {
+    cwd: new URL('../../', import.meta.url).pathname,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  await new Promise(resolve => agent.stdout.once('data', resolve));
+  const children = readFileSync(`/proc/${agent.pid}/task/${agent.pid}/children`, 'utf8');
+  const [bpftrace] = children.trim().split(' ');
+  t.is(readFileSync(`/proc/${bpftrace}/comm`, 'utf8'), 'bpftrace\n');
+  agent.kill('SIGKILL');
+  await eventually('it is gone', 2, () => {
+    try {
+      return readFileSync(`/proc/${bpftrace}/comm`, 'utf8') === 'bpftrace\n' ? null : true;
+    } catch {
+      return true;
+    }
+  });
+  t.pass();
+});
