@@ -47,7 +47,8 @@ static __always_inline __u64 throttled_part(struct task_struct *task, struct tas
 static __always_inline void charge_wait(struct task_struct *task, struct task_state *state,
 					struct instance_totals *totals, __u64 slice_ns, bool held)
 {
-	__u64 throttled = slice_ns;
+	__u64 throttled = slice_ns, *of_cpu;
+	__u32 cpu = cpu_of(task);
 
 	if (held)
 		state->throttled_base_ns += slice_ns;
@@ -62,6 +63,9 @@ static __always_inline void charge_wait(struct task_struct *task, struct task_st
 	__sync_fetch_and_add(&state->wait_ns, slice_ns - throttled);
 	if (totals)
 		__sync_fetch_and_add(&totals->wait_ns, slice_ns - throttled);
+	of_cpu = bpf_map_lookup_elem(&wait_by_cpu, &cpu);
+	if (of_cpu)
+		__sync_fetch_and_add(of_cpu, slice_ns - throttled);
 }
 
 static __always_inline void charge_run(struct task_state *state, struct instance_totals *totals, __u64 slice_ns)

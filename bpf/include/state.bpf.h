@@ -84,6 +84,14 @@ struct {
 	__type(value, struct probe_stats);
 } stats SEC(".maps");
 
+/* How long tasks waited for each CPU, whichever CPU charges it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MOST_CPUS);
+	__type(key, __u32);
+	__type(value, __u64);
+} wait_by_cpu SEC(".maps");
+
 static const struct instance_totals no_totals;
 
 /* The memory node of each CPU. */

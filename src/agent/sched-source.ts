@@ -1,3 +1,4 @@
+import { attr } from '../contract/metrics.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import type { Counters } from './counters.ts';
 import type { HotTask } from './hot-tasks.ts';
@@ -11,19 +12,22 @@ import { createTally } from './tally.ts';
 
 /** What the scheduler's probe knows beside the totals: details of the instances, and the hottest tasks. */
 export function createSchedSource(options: {
-  readonly probe: Pick<SchedProbe, 'readDetails' | 'detailsOf' | 'readPairs'>;
+  readonly probe: Pick<SchedProbe, 'readDetails' | 'detailsOf' | 'readPairs' | 'readWaitByCpu'>;
+  /** Those that are online now. */
+  readonly cpus: () => readonly number[];
   /** Of the tasks that have changed, those that get series of their own. */
   readonly hottest: (
     changed: readonly TaskTotals[],
     lives: ReadonlyMap<number, LivingInstance>,
   ) => readonly HotTask[];
 }): Source {
-  const { probe, hottest } = options;
+  const { probe, hottest, cpus } = options;
   const tally = createTally(counterWords);
   const modes = new WeakMap<LivingInstance, Modes>();
   const preemptors = createPreemptors();
   let lives = new Map<number, LivingInstance>();
   let tasks = new Map<LivingInstance, Sample[]>();
+  let byCpu: Omit<Sample, 'start'>[] = [];
 
   const take = (living: LivingInstance): void => {
     modes.set(living, nextModes(modes.get(living) ?? noModes, tally.of(living)));
@@ -43,6 +47,7 @@ export function createSchedSource(options: {
         take(one);
       }
       preemptors.take(details.pairs, lives);
+      byCpu = waitSamples(probe.readWaitByCpu, cpus());
       tasks = new Map();
       for (const task of hottest(details.tasks, lives)) {
         const one = lives.get(task.cgroupId);
@@ -54,7 +59,7 @@ export function createSchedSource(options: {
       ...preemptorSamples(preemptors.of(living, word(tally.of(living), 'waitNs')), living.start),
       ...(tasks.get(living) ?? []),
     ],
-    host: () => [],
+    host: () => byCpu,
     lost: () => ({}),
     forget: gone => {
       preemptors.take(probe.readPairs(), { get: id => gone.get(id) ?? lives.get(id) });
@@ -70,6 +75,17 @@ export function createSchedSource(options: {
     },
     stop: () => undefined,
   };
+}
+
+function waitSamples(
+  read: SchedProbe['readWaitByCpu'],
+  cpus: readonly number[],
+): Omit<Sample, 'start'>[] {
+  return read(cpus).map((ns, nth) => ({
+    metric: 'sculptor.cpu.runqueue.wait',
+    attributes: { [attr.cpu]: cpus[nth] ?? 0 },
+    value: ns / 1e9,
+  }));
 }
 
 /** Of one life: how far it was divided, and into what. */

@@ -63,7 +63,9 @@ function stage(
       readDetails: () => ({ instances: new Map(), pairs: [], tasks }),
       detailsOf: () => null,
       readPairs: () => [],
+      readWaitByCpu: cpus => cpus.map(() => 2e9),
     },
+    cpus: () => [0, 1],
     hottest: changed => hot.take(changed, vcpus.all()),
   });
   const profiles = createProfiles('h', config);

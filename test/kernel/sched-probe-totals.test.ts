@@ -108,6 +108,29 @@ function isStopped(child: ChildProcess): boolean {
   return /\) T /.test(readFileSync(`/proc/${child.pid}/stat`, 'latin1'));
 }
 
+kernelTest('waits by CPU are those of all instances, and lie where they were waited', async t => {
+  const probe = startProbe();
+  const box = makeBox();
+  const cpus = Array.from({ length: navigator.hardwareConcurrency }, (_, cpu) => cpu);
+  const last = cpus.length - 1;
+  for (let i = 0; i < 3; i += 1) await startPinned(box, last, ...spin);
+  const take = () => {
+    const waits = [...probe.readTotals().values()].map(({ waitNs }) => waitNs);
+    const all = waits.reduce((sum, ns) => sum + ns, 0);
+    return { all, box: read(probe, box).totals.waitNs, byCpu: probe.readWaitByCpu(cpus) };
+  };
+  const before = take();
+  await pause(1000);
+  const after = take();
+  const grown = after.byCpu.map((ns, cpu) => ns - (before.byCpu[cpu] ?? 0));
+  const sum = grown.reduce((total, ns) => total + ns, 0);
+  // Readings of all, of the box and of the CPUs are not of one instant.
+  near(t, sum / 1e9, (after.all - before.all) / 1e9, 0.05, 'seconds waited');
+  const ofBox = after.box - before.box;
+  t.true(ofBox > 1.5e9, `two of three always wait: ${ofBox} ns`);
+  t.true((grown[last] ?? 0) > ofBox - 5e7, `${grown} ns by CPU, of the box ${ofBox}`);
+});
+
 kernelTest('the histogram agrees with its count and its sum', async t => {
   const probe = startProbe();
   const box = makeBox();

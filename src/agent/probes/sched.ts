@@ -52,6 +52,8 @@ export type SchedProbe = {
   readonly detailsOf: (cgroupId: number) => Counters | null;
   /** ns that each cgroup has run on each CPU: cgroup id → `[cpu]`. */
   readonly readRunByCpu: () => Map<number, Float64Array>;
+  /** ns that tasks have waited for each of these CPUs since the probe was started. */
+  readonly readWaitByCpu: (cpus: readonly number[]) => number[];
   /** Drops the totals of cgroups that have ended. */
   readonly forget: (cgroupIds: readonly number[]) => void;
   readonly counters: () => ProbeCounters;
@@ -121,6 +123,13 @@ export function startSchedProbe(options: {
       return values && sumOfCpus(viewOf(values), 0, values.length / layout.totals.bytes);
     },
     readRunByCpu: () => decodeRunByCpu(object.readMap('instances')),
+    readWaitByCpu: cpus =>
+      cpus.map(cpu => {
+        const key = Buffer.alloc(4);
+        key.writeUInt32LE(cpu);
+        const value = object.lookup('wait_by_cpu', key);
+        return value ? uint64(viewOf(value), 0) : 0;
+      }),
     forget: ids => {
       const keys = Buffer.alloc(ids.length * 8);
       for (const [i, id] of ids.entries()) keys.writeBigUInt64LE(BigInt(id), i * 8);

@@ -57,6 +57,12 @@ export const schedMetrics = of('sched', {
     'instance',
     'Those of its migrations that went to a CPU of another memory node.',
   ),
+  'sculptor.cpu.runqueue.wait': counter(
+    's',
+    'host',
+    'Time that tasks waited for each logical CPU, without bandwidth throttling. Within a guest: for its vCPU, whether the guest or its host kept them.',
+    [attr.cpu],
+  ),
   'sculptor.task.cpu.time': counter(
     's',
     'task',
