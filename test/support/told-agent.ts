@@ -17,6 +17,8 @@ import { ownUid, realTime } from './sockets.ts';
 export async function startTold(config: Partial<AgentConfig> = {}): Promise<{
   agent: Agent;
   pointsOf: (metric: string, instance: string) => MetricPoint[];
+  /** All that it told of an instance, in the order of arrival. */
+  allPointsOf: (instance: string) => MetricPoint[];
   placementsOf: (instance: string) => Placement[];
   topologies: () => number;
   stop: () => Promise<void>;
@@ -53,14 +55,14 @@ export async function startTold(config: Partial<AgentConfig> = {}): Promise<{
     clock: realTime,
     say: () => undefined,
   });
+  const allPointsOf = (instance: string) =>
+    received.flatMap(({ resource, points }) =>
+      resource['sculptor.instance.id'] === instance ? points : [],
+    );
   return {
     agent,
-    pointsOf: (metric, instance) =>
-      received.flatMap(({ resource, points }) =>
-        resource['sculptor.instance.id'] === instance
-          ? points.filter(point => point.metric === metric)
-          : [],
-      ),
+    pointsOf: (metric, instance) => allPointsOf(instance).filter(point => point.metric === metric),
+    allPointsOf,
     placementsOf: instance =>
       events.flatMap(event => {
         if (event.eventName !== 'sculptor.placement') return [];
