@@ -7,14 +7,18 @@ import type { LivingInstance } from './instances.ts';
 import { kvmSource } from './kvm-source.ts';
 import type { Selection } from './live-config.ts';
 import { memorySource } from './memory-source.ts';
+import { netSource } from './net-source.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
 import { stealSource } from './steal-source.ts';
+import { tapSource } from './tap-source.ts';
 
 /** Every source beside the scheduler's, which the agent cannot do without. */
 export const sourceKinds: readonly SourceKind[] = [
   faultSource,
   memorySource,
   blockSource,
+  netSource,
+  tapSource,
   kvmSource,
   stealSource,
 ];

@@ -3,6 +3,7 @@ import { blockMetrics } from './metrics/block.ts';
 import { gateMetrics, intakeMetrics } from './metrics/gate.ts';
 import { kvmMetrics, stealMetrics } from './metrics/kvm.ts';
 import { faultsMetrics, memoryMetrics } from './metrics/memory.ts';
+import { netMetrics, tapMetrics } from './metrics/net.ts';
 import { schedMetrics } from './metrics/sched.ts';
 
 export { attr } from './attributes.ts';
@@ -13,6 +14,8 @@ export const metrics = {
   ...memoryMetrics,
   ...faultsMetrics,
   ...blockMetrics,
+  ...netMetrics,
+  ...tapMetrics,
   ...kvmMetrics,
   ...stealMetrics,
   ...hostMetrics,

@@ -1,0 +1,128 @@
+import { attr } from '../contract/metrics.ts';
+import { readTaskStat } from '../linux/procfs.ts';
+import { readTapCounters, readTaps, type TapCounters, type Taps } from '../linux/taps.ts';
+import { findQemu } from '../linux/vcpus.ts';
+import type { Sample } from '../otlp/metric-data.ts';
+import type { LivingInstance } from './instances.ts';
+import { createReadingTurns } from './reading-turns.ts';
+import type { Source, SourceContext, SourceKind } from './source.ts';
+
+/** What VMs send and receive, from the host's side of their interfaces; it sees also what vhost carries. */
+export const tapSource: SourceKind = {
+  name: 'taps',
+  tells: 'bytes, packets and drops of the interfaces of VMs',
+  start: startTapSource,
+};
+
+/** One interface of a life: counted from when it was first seen, and on when it was made anew under its name. */
+type Tap = { readonly since: number; last: TapCounters; sum: TapCounters };
+
+type Machine = {
+  /** Of its QEMU; null: it is not known which taps it has. */
+  held: { readonly tgid: number; readonly taps: Taps } | null;
+  lookedAt: number;
+  readonly taps: Map<string, Tap>;
+};
+
+/** Interfaces of one VM that are told; a machine has a few. */
+const mostTaps = 32;
+
+function startTapSource(context: SourceContext): Source {
+  const { roots, layout, clock, config, say } = context;
+  const machines = new WeakMap<LivingInstance, Machine>();
+  const lost = { descriptors_refused: 0, too_many: 0 };
+
+  const look = (living: LivingInstance, machine: Machine): void => {
+    machine.lookedAt = clock.monotonicSeconds();
+    const tgid = findQemu(roots, layout, living.members.values(), living.instance.id);
+    const taps = tgid === null ? null : readTaps(roots, tgid);
+    machine.held = tgid === null || taps === null ? null : { tgid, taps };
+    // One that has ended has no descriptors either.
+    if (tgid === null || taps !== null || readTaskStat(roots, tgid) === null) return;
+    lost.descriptors_refused += 1;
+    if (lost.descriptors_refused % 50 === 1)
+      say(
+        'warn',
+        `agent: ${living.instance.name}: its interfaces are not told: the descriptors of its QEMU (${tgid}) may not be read (CAP_SYS_PTRACE is wanted), and its command line names none`,
+      );
+  };
+
+  const take = (living: LivingInstance): void => {
+    if (living.instance.kind !== 'vm') return;
+    const machine = machines.get(living) ?? newMachine();
+    machines.set(living, machine);
+    if (clock.monotonicSeconds() - machine.lookedAt >= config.placementIntervalSeconds)
+      look(living, machine);
+    if (machine.held === null) return;
+    const { tgid, taps } = machine.held;
+    for (const [name, counters] of readTapCounters(roots, tgid, taps)) {
+      const tap = machine.taps.get(name);
+      if (tap) advance(tap, counters);
+      else if (machine.taps.size < mostTaps)
+        machine.taps.set(name, { since: clock.unixSeconds(), last: counters, sum: zeros });
+      else lost.too_many += 1;
+    }
+  };
+  const turns = createReadingTurns(clock, config, take);
+
+  return {
+    name: 'taps',
+    read: living => turns.next(living.filter(({ instance }) => instance.kind === 'vm')),
+    samples: living =>
+      [...(machines.get(living)?.taps ?? [])].flatMap(([name, tap]) => tapSamples(name, tap)),
+    host: () => [],
+    lost: () => lost,
+    forget: () => undefined,
+    stop: turns.stop,
+  };
+}
+
+const zeros: TapCounters = {
+  receivedBytes: 0,
+  sentBytes: 0,
+  receivedPackets: 0,
+  sentPackets: 0,
+  receivedDropped: 0,
+  sentDropped: 0,
+};
+
+function newMachine(): Machine {
+  return { held: null, lookedAt: Number.NEGATIVE_INFINITY, taps: new Map() };
+}
+
+/** Bytes that fell: the interface was made anew, and all that it counted is new. */
+function advance(tap: Tap, next: TapCounters): void {
+  const anew = next.receivedBytes < tap.last.receivedBytes || next.sentBytes < tap.last.sentBytes;
+  const from = anew ? zeros : tap.last;
+  const grown = (key: keyof TapCounters): number =>
+    tap.sum[key] + Math.max(0, next[key] - from[key]);
+  tap.sum = {
+    receivedBytes: grown('receivedBytes'),
+    sentBytes: grown('sentBytes'),
+    receivedPackets: grown('receivedPackets'),
+    sentPackets: grown('sentPackets'),
+    receivedDropped: grown('receivedDropped'),
+    sentDropped: grown('sentDropped'),
+  };
+  tap.last = next;
+}
+
+function tapSamples(name: string, { since, sum }: Tap): Sample[] {
+  const both = (metric: Sample['metric'], received: number, sent: number): Sample[] =>
+    (
+      [
+        ['receive', received],
+        ['transmit', sent],
+      ] as const
+    ).map(([direction, value]) => ({
+      metric,
+      attributes: { [attr.networkDirection]: direction, [attr.networkInterface]: name },
+      start: since,
+      value,
+    }));
+  return [
+    ...both('container.network.io', sum.receivedBytes, sum.sentBytes),
+    ...both('sculptor.network.interface.packets', sum.receivedPackets, sum.sentPackets),
+    ...both('sculptor.network.interface.dropped', sum.receivedDropped, sum.sentDropped),
+  ];
+}

@@ -1,0 +1,50 @@
+import { attr } from '../attributes.ts';
+import { counter, histogram, of } from './spec.ts';
+
+export const netMetrics = of('net', {
+  'sculptor.network.io': counter(
+    'By',
+    'instance',
+    'Payload that its sockets sent and received, by transport (tcp). Each byte once: what was sent again is in the retransmits.',
+    [attr.networkDirection, attr.networkTransport],
+  ),
+  'sculptor.network.packets': counter(
+    '{packet}',
+    'instance',
+    'Segments that its sockets sent and received, also those that only acknowledge.',
+    [attr.networkDirection, attr.networkTransport],
+  ),
+  'sculptor.network.retransmits': counter(
+    '{packet}',
+    'instance',
+    'Segments that its sockets sent again.',
+    [attr.networkTransport],
+  ),
+  'sculptor.network.rtt': histogram(
+    's',
+    'instance',
+    'Smoothed round-trip time of its connections: of each once a second, while something is acknowledged, and at its end.',
+    [attr.networkTransport],
+  ),
+});
+
+export const tapMetrics = of('taps', {
+  'container.network.io': counter(
+    'By',
+    'instance',
+    'Of a VM: bytes of the frames that its interfaces sent and received (as the VM sees it), by tap. Since the tap was first seen.',
+    [attr.networkDirection, attr.networkInterface],
+  ),
+  'sculptor.network.interface.packets': counter(
+    '{packet}',
+    'instance',
+    'Of a VM: frames that its interfaces sent and received, by tap. One frame of offloaded segments is one.',
+    [attr.networkDirection, attr.networkInterface],
+  ),
+  'sculptor.network.interface.dropped': counter(
+    '{packet}',
+    'instance',
+    'Of a VM: frames that were dropped on their way out of it (transmit) or into it (receive: it takes them too slowly), by tap.',
+    [attr.networkDirection, attr.networkInterface],
+  ),
+});

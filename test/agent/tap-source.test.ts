@@ -1,0 +1,174 @@
+import test, { type ExecutionContext } from 'ava';
+import type { LivingInstance } from '../../src/agent/instances.ts';
+import type { SourceContext } from '../../src/agent/source.ts';
+import { tapSource } from '../../src/agent/tap-source.ts';
+import { readCgroupLayout } from '../../src/linux/cgroups.ts';
+import { makeTree, mounts, type Tree, taskFiles } from '../linux/tree.ts';
+import { steppedClock } from '../support/stepped-clock.ts';
+
+const uuid = '1b671a64-40d5-491e-99b0-da01ff1f3341';
+
+/** A VM in /vm whose QEMU is process 50. */
+function host(t: ExecutionContext, files: Record<string, string>, args: string[] = []): Tree {
+  return makeTree(t, {
+    'proc/self/mountinfo': mounts.v2,
+    'cgroup/cgroup.controllers': 'cpu',
+    'cgroup/vm/cgroup.procs': '50',
+    ...taskFiles(50, { cmdline: ['qemu-system-x86_64', '-uuid', uuid, ...args] }),
+    ...files,
+  });
+}
+
+/** What the host counts of an interface: what it receives is what the VM sends. */
+const tap = (name: string, received: number, sent: number): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries({
+      rx_bytes: received * 100,
+      rx_packets: received,
+      rx_dropped: 0,
+      tx_bytes: sent * 100,
+      tx_packets: sent,
+      tx_dropped: 1,
+    }).map(([counter, n]) => [`sys/class/net/${name}/statistics/${counter}`, `${n}`]),
+  );
+
+const tun = (name: string) => `pos:\t0\nflags:\t0104002\nmnt_id:\t10\niff:\t${name}`;
+
+function start(t: ExecutionContext, tree: Tree) {
+  const clock = steppedClock(1000);
+  const said: string[] = [];
+  const source = tapSource.start({
+    config: { detailIntervalSeconds: 10, placementIntervalSeconds: 60 },
+    roots: tree,
+    layout: readCgroupLayout(tree),
+    clock,
+    say: (_level: string, message: string) => void said.push(message),
+  } as unknown as SourceContext);
+  t.teardown(source.stop);
+  const living = {
+    instance: { id: uuid, kind: 'vm', name: 'web' },
+    path: '/vm',
+    start: 990,
+    members: new Map([[7, '/vm']]),
+    totals: { runNs: 0 },
+  } as unknown as LivingInstance;
+  const read = () => {
+    living.totals.runNs += 1;
+    source.read([living]);
+    clock.step(10);
+  };
+  const told = () =>
+    Object.fromEntries(
+      source
+        .samples(living)
+        .map(({ metric, attributes, value }) => [
+          [metric, ...Object.values(attributes ?? {})].join(' '),
+          value,
+        ]),
+    );
+  return { clock, source, living, read, told, said };
+}
+
+test("a VM's traffic is its tap's the other way round, from when the tap was first seen", t => {
+  const tree = host(t, { 'proc/50/fdinfo/20': tun('vnet3'), ...tap('vnet3', 10, 20) });
+  const { source, living, read, told } = start(t, tree);
+  read();
+  tree.write(tap('vnet3', 15, 120));
+  read();
+  t.deepEqual(told(), {
+    'container.network.io receive vnet3': 10_000,
+    'container.network.io transmit vnet3': 500,
+    'sculptor.network.interface.packets receive vnet3': 100,
+    'sculptor.network.interface.packets transmit vnet3': 5,
+    'sculptor.network.interface.dropped receive vnet3': 0,
+    'sculptor.network.interface.dropped transmit vnet3': 0,
+  });
+  t.is(source.samples(living)[0]?.start, 1000);
+});
+
+test('queues of one tap are one, and other files of QEMU are none', t => {
+  const tree = host(t, {
+    'proc/50/fdinfo/3': 'pos:\t0\nflags:\t02',
+    'proc/50/fdinfo/20': tun('vnet3'),
+    'proc/50/fdinfo/21': tun('vnet3'),
+    'proc/50/fdinfo/22': tun('vnet4'),
+    ...tap('vnet3', 1, 1),
+    ...tap('vnet4', 1, 1),
+  });
+  const { read, told } = start(t, tree);
+  read();
+  t.is(Object.keys(told()).filter(name => name.startsWith('container.network.io')).length, 4);
+});
+
+test('a tap that was made anew under its name counts on, and a new one is found within a minute', t => {
+  const tree = host(t, { 'proc/50/fdinfo/20': tun('vnet3'), ...tap('vnet3', 50, 0) });
+  const { read, told } = start(t, tree);
+  read();
+  tree.write({ ...tap('vnet3', 7, 0), 'proc/50/fdinfo/21': tun('vnet9'), ...tap('vnet9', 3, 0) });
+  read();
+  t.is(told()['container.network.io transmit vnet3'], 700);
+  t.is(told()['container.network.io transmit vnet9'], undefined);
+  for (let i = 0; i < 6; i += 1) read();
+  tree.write(tap('vnet9', 4, 0));
+  read();
+  t.is(told()['container.network.io transmit vnet9'], 100);
+});
+
+test('where the descriptors may not be read the command line names the tap, plain or as JSON', t => {
+  const args = [
+    '-netdev',
+    'tap,id=n0,ifname=vnet3,script=no',
+    '-netdev',
+    '{"type":"tap","ifname":"vnet4","id":"n1"}',
+  ];
+  const tree = host(t, { ...tap('vnet3', 1, 1), ...tap('vnet4', 1, 1) }, args);
+  const { source, read, told, said } = start(t, tree);
+  read();
+  t.true('container.network.io receive vnet3' in told());
+  t.true('container.network.io receive vnet4' in told());
+  t.deepEqual([source.lost(), said], [{ descriptors_refused: 0, too_many: 0 }, []]);
+});
+
+test('where nothing tells its taps that is counted and said; a QEMU that has ended is no such case', t => {
+  const tree = host(t, {});
+  const { source, read, told, said } = start(t, tree);
+  read();
+  t.deepEqual(told(), {});
+  t.is(source.lost()['descriptors_refused'], 1);
+  t.regex(said[0] ?? '', /web: its interfaces are not told/);
+  tree.remove('proc/50');
+  for (let i = 0; i < 8; i += 1) read();
+  t.is(source.lost()['descriptors_refused'], 1);
+});
+
+test("a tap in another network namespace is read as that one's process sees it", t => {
+  const tree = host(t, {
+    'proc/50/fdinfo/20': tun('tap0'),
+    'proc/50/ns/net': 'theirs',
+    'proc/self/ns/net': 'ours',
+    'proc/50/net/dev':
+      'Inter-|   Receive\n face |bytes\n  tap0: 100 1 0 0 0 0 0 0 200 2 0 0 0 0 0 0',
+    // Of the same name, and another.
+    ...tap('tap0', 99, 99),
+  });
+  const { read, told } = start(t, tree);
+  read();
+  tree.write({ 'proc/50/net/dev': '  tap0: 150 2 0 0 0 0 0 0 1200 12 0 3 0 0 0 0' });
+  read();
+  t.is(told()['container.network.io receive tap0'], 1000);
+  t.is(told()['container.network.io transmit tap0'], 50);
+  t.is(told()['sculptor.network.interface.packets receive tap0'], 10);
+  t.is(told()['sculptor.network.interface.dropped receive tap0'], 3);
+});
+
+test('more taps than a machine has are counted, not told', t => {
+  const names = Array.from({ length: 33 }, (_, i) => `t${i}`);
+  const files = names.flatMap((name, i) => [
+    [`proc/50/fdinfo/${i}`, tun(name)],
+    ...Object.entries(tap(name, 1, 1)),
+  ]);
+  const { source, read, told } = start(t, host(t, Object.fromEntries(files)));
+  read();
+  t.is(Object.keys(told()).length, 32 * 6);
+  t.is(source.lost()['too_many'], 1);
+});
