@@ -26,6 +26,7 @@ import type { ProfileSink } from './profile-sink.ts';
 import { createProfiles, type Profiles } from './profiles.ts';
 import { createRounds } from './rounds.ts';
 import { createSchedSource } from './sched-source.ts';
+import type { SourceContext } from './source.ts';
 import { sourceKinds, startSources } from './sources.ts';
 import { createVcpuBook } from './vcpus.ts';
 
@@ -35,6 +36,8 @@ export type AgentOptions = {
   readonly native: Native;
   readonly roots: Roots;
   readonly hostId: string;
+  /** Absent: nothing listens for guests. */
+  readonly guests?: SourceContext['guests'];
   readonly clock: Clock;
   readonly say: Say;
   /** Where profiles are written to: of every instance with each export of details. */
@@ -94,8 +97,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     intervalSeconds: config.placementIntervalSeconds,
     say,
   });
+  const guests = options.guests ?? (() => null);
   const runByCpu = probe.readRunByCpu;
-  const context = { config, native, roots, layout, runByCpu, vcpus, clock, say };
+  const context = { config, native, roots, layout, runByCpu, vcpus, guests, clock, say };
   const sched = createSchedSource({
     probe,
     cpus: () => readCpuTimes(roots).map(({ cpu }) => cpu),

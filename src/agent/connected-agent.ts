@@ -43,7 +43,7 @@ export async function startConnectedAgent(options: AgentOptions): Promise<Connec
       ? await startGate({ config: config.gate, endpoint, host, native, roots, clock, say })
       : null;
     if (gate) started.push(gate);
-    const agent = await startAgent({ ...options, config });
+    const agent = await startAgent({ ...options, config, ...(gate ? { guests: gate.view } : {}) });
     started.push(agent);
     const intervalSeconds = () => agent.settings().detailIntervalSeconds;
     if (gate) started.push(startTelling({ gate, endpoint, host, intervalSeconds, clock }));

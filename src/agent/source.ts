@@ -4,6 +4,7 @@ import type { CgroupLayout } from '../linux/cgroups.ts';
 import type { Native } from '../linux/native.ts';
 import type { Roots } from '../linux/roots.ts';
 import type { Sample } from '../otlp/metric-data.ts';
+import type { GuestView } from './gate/guest-view.ts';
 import type { LivingInstance } from './instances.ts';
 import type { RunByCpu } from './locality.ts';
 import type { VcpuBook } from './vcpus.ts';
@@ -53,6 +54,8 @@ export type SourceContext = {
   /** ns that each cgroup has run on each CPU, read now. */
   readonly runByCpu: () => RunByCpu;
   readonly vcpus: Pick<VcpuBook, 'of' | 'learn' | 'untold'>;
+  /** What a VM's own agent said through the gate; null where it has said nothing. */
+  readonly guests: (instanceId: string) => GuestView | null;
   readonly clock: Clock;
   readonly say: Say;
 };

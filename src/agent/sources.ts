@@ -3,6 +3,7 @@ import { attr } from '../contract/metrics.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import { blockSource } from './block-source.ts';
 import { faultSource } from './fault-source.ts';
+import { guestSource } from './guest-source.ts';
 import type { LivingInstance } from './instances.ts';
 import { kvmSource } from './kvm-source.ts';
 import type { Selection } from './live-config.ts';
@@ -20,6 +21,7 @@ export const sourceKinds: readonly SourceKind[] = [
   netSource,
   tapSource,
   kvmSource,
+  guestSource,
   stealSource,
 ];
 

@@ -1,7 +1,7 @@
 import { agentMetrics, hostMetrics } from './metrics/agent.ts';
 import { blockMetrics } from './metrics/block.ts';
 import { gateMetrics, intakeMetrics } from './metrics/gate.ts';
-import { kvmMetrics, stealMetrics } from './metrics/kvm.ts';
+import { guestsMetrics, kvmMetrics, stealMetrics } from './metrics/kvm.ts';
 import { faultsMetrics, memoryMetrics } from './metrics/memory.ts';
 import { netMetrics, tapMetrics } from './metrics/net.ts';
 import { schedMetrics } from './metrics/sched.ts';
@@ -17,6 +17,7 @@ export const metrics = {
   ...netMetrics,
   ...tapMetrics,
   ...kvmMetrics,
+  ...guestsMetrics,
   ...stealMetrics,
   ...hostMetrics,
   ...agentMetrics,

@@ -122,6 +122,7 @@ function stage(
         layout: readCgroupLayout(tree),
         runByCpu: () => new Map(),
         vcpus,
+        guests: () => null,
         clock,
         say: () => undefined,
       },

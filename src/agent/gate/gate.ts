@@ -12,6 +12,7 @@ import { createSayLimit } from '../say-limit.ts';
 import { createDrops, type DropReason } from './drops.ts';
 import { createForward } from './forward.ts';
 import { createGuest, type Guest, type GuestStatus } from './guest.ts';
+import type { GuestView } from './guest-view.ts';
 import { listenForGuests } from './listen.ts';
 
 export type GateOptions = {
@@ -34,6 +35,8 @@ export type GateStatus = {
 
 export type Gate = Running & {
   readonly status: () => GateStatus;
+  /** What the guest of this identity says of its vCPUs; null where none is known. */
+  readonly view: (instanceId: string) => GuestView | null;
   /** What the gate says of itself; `start` is when it began, in seconds since the epoch. */
   readonly samples: (start: number) => Sample[];
 };
@@ -124,6 +127,7 @@ export async function startGate(options: GateOptions): Promise<Gate> {
       records,
       dropped: dropped(),
     }),
+    view: instanceId => guests.get(instanceId)?.view() ?? null,
     samples: start => [
       { metric: 'sculptor.gate.records', start, value: records },
       ...Object.entries({ event_forbidden: 0, connection_unknown: 0, ...dropped() }).map(

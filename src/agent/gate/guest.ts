@@ -4,13 +4,14 @@ import type { GateConfig } from '../../contract/gate-config.ts';
 import type { Instance } from '../../contract/instance.ts';
 import type { Clock } from '../../contract/ports.ts';
 import type { SendResult } from '../../otlp/export-client.ts';
-import { type RewriteRules, type Rewritten, rewriteRequest } from '../../otlp/rewrite-request.ts';
+import { type RewriteRules, rewriteRequest } from '../../otlp/rewrite-request.ts';
 import { createReceiver, type Outcome, type ServerCount } from '../../otlp/server.ts';
 import type { Signal } from '../../otlp/services.ts';
 import type { Identity } from '../samples.ts';
 import { createBudget } from './budget.ts';
 import { createDrops, type DropReason, type Drops } from './drops.ts';
 import type { Forward } from './forward.ts';
+import { createGuestViewer, type GuestView } from './guest-view.ts';
 import { guestAttributes, isForbiddenEvent, isIdentity } from './identity.ts';
 
 export type GuestOptions = {
@@ -42,6 +43,7 @@ export type Guest = {
   /** Serves a connection, or ends it when the guest has too many. */
   readonly accept: (connection: Socket, via: string) => void;
   readonly status: () => GuestStatus;
+  readonly view: () => GuestView;
   readonly stop: () => void;
 };
 
@@ -77,6 +79,7 @@ export function createGuest(options: GuestOptions): Guest {
     maxResources: config.maxResources,
     maxRecords: config.maxRecords,
   };
+  const viewer = createGuestViewer();
   let via = '';
   let records = 0;
   let lastFailure: string | null = null;
@@ -96,7 +99,9 @@ export function createGuest(options: GuestOptions): Guest {
       return { kind: 'unavailable', retryAfterSeconds: wait };
     }
     budget.spend(request.byteLength / bytesPerRecord);
-    const rewritten = rewriteCounted(signal, request, rules, refuse);
+    const rewritten = counted(() => rewriteRequest(signal, request, rules), refuse);
+    if (signal === 'metrics')
+      counted(() => viewer.look(request, options.clock.unixSeconds()), refuse);
     budget.spend(rewritten.records);
     const { forbiddenEvents } = rewritten;
     if (forbiddenEvents > 0) drops.add('event_forbidden', forbiddenEvents);
@@ -157,6 +162,7 @@ export function createGuest(options: GuestOptions): Guest {
       dropped: drops.read(),
       lastFailure,
     }),
+    view: viewer.view,
     stop: () => {
       receiver.stop();
       for (const connection of connections) connection.destroy();
@@ -165,14 +171,9 @@ export function createGuest(options: GuestOptions): Guest {
 }
 
 /** @throws ProtocolError OTLP_MALFORMED, OTLP_TOO_MANY, which are counted */
-function rewriteCounted(
-  signal: Signal,
-  request: Buffer,
-  rules: RewriteRules,
-  refuse: (reason: DropReason) => void,
-): Rewritten {
+function counted<T>(read: () => T, refuse: (reason: DropReason) => void): T {
   try {
-    return rewriteRequest(signal, request, rules);
+    return read();
   } catch (error) {
     // Whatever else it is, the receiver counts.
     if (error instanceof ProtocolError) refuse(reasonOf(error));

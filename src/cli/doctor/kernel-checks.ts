@@ -124,6 +124,7 @@ function sourceCheck({ native, roots }: Machine, { name, tells, start }: SourceK
       layout,
       runByCpu: () => new Map(),
       vcpus: { of: () => new Map(), learn: () => undefined, untold: () => 0 },
+      guests: () => null,
       clock: realClock,
       say: () => undefined,
     }).stop();

@@ -48,3 +48,18 @@ export const stealMetrics = of('steal', {
     [attr.vcpuIndex],
   ),
 });
+
+export const guestsMetrics = of('guests', {
+  'sculptor.vcpu.guest.runqueue.wait': counter(
+    's',
+    'instance',
+    "By what the agent in a VM says: time that its tasks waited for this vCPU, be it for another of its tasks or for the host. What of it was the host's is at most the wait of the thread that runs the vCPU: sculptor.task.runqueue.wait with the same index.",
+    [attr.vcpuIndex],
+  ),
+  'sculptor.vcpu.guest.steal': counter(
+    's',
+    'instance',
+    'By what the agent in a VM says: time that the host kept this vCPU from running. Where the hypervisor tells its guest, the same as the wait of the thread that runs it.',
+    [attr.vcpuIndex],
+  ),
+});

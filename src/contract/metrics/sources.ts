@@ -28,6 +28,10 @@ export const sources = {
     hook: 'tp_btf: kvm_entry, kvm_exit, kvm_vcpu_wakeup (where KVM is loaded)',
     cost: 'not measured: KVM runs guests only in the emulated laboratory',
   },
+  guests: {
+    hook: 'what the agents in guests send through the gate',
+    cost: 'a search in each request; those of details are decoded',
+  },
   steal: { hook: '/proc/stat, within a guest', cost: 'one file every 10 s' },
   host: { hook: '/proc/stat', cost: 'one file every second' },
   agent: { hook: 'the agent itself', cost: 'none of its own' },

@@ -1,0 +1,71 @@
+import { attr } from '../../contract/metrics.ts';
+import type { MetricPoint } from '../../contract/telemetry.ts';
+import { decodeMetrics } from '../../otlp/decode-metrics.ts';
+
+/** What a guest's own agent says of one of its vCPUs: seconds since the gate first heard of it, never falling. */
+export type VcpuView = {
+  /** When that was, in seconds since the epoch by the host's clock. */
+  readonly start: number;
+  /** When it was last heard of. */
+  readonly at: number;
+  /** Its tasks waited for that vCPU, be it for another task of the guest or for the host. */
+  readonly waitSeconds: number;
+  /** The guest's account of what its host kept from that vCPU. */
+  readonly stealSeconds: number;
+};
+
+/** By index of the vCPU. */
+export type GuestView = ReadonlyMap<number, VcpuView>;
+
+export type GuestViewer = {
+  /**
+   * Looks into a request of metrics for what is of vCPUs; most have nothing of it, and are not decoded. A counter that began
+   * anew goes on from what it was. Deltas are not looked at.
+   * @throws ProtocolError OTLP_MALFORMED
+   */
+  readonly look: (request: Buffer, now: number) => void;
+  readonly view: () => GuestView;
+};
+
+const fields = {
+  'sculptor.cpu.runqueue.wait': { field: 'waitSeconds', index: attr.cpu },
+  'sculptor.vcpu.steal': { field: 'stealSeconds', index: attr.vcpuIndex },
+} as const;
+
+/** KVM's own limit is 4,096; a guest that claims more is not believed. */
+const mostVcpus = 4096;
+
+export function createGuestViewer(): GuestViewer {
+  const view = new Map<number, VcpuView>();
+  const last = new Map<string, number>();
+
+  const take = (point: MetricPoint, now: number): void => {
+    const known = fields[point.metric as keyof typeof fields];
+    if (!known || point.temporality !== 'cumulative' || !isCount(point.value)) return;
+    const index = point.attributes[known.index];
+    if (!isIndex(index)) return;
+    const vcpu = view.get(index) ?? { start: now, at: now, waitSeconds: 0, stealSeconds: 0 };
+    const key = `${known.field} ${index}`;
+    const before = last.get(key) ?? point.value;
+    // Below what it was: it began anew, and has counted since.
+    const grown = point.value < before ? point.value : point.value - before;
+    last.set(key, point.value);
+    view.set(index, { ...vcpu, at: now, [known.field]: vcpu[known.field] + grown });
+  };
+
+  return {
+    look: (request, now) => {
+      if (!Object.keys(fields).some(name => request.includes(name))) return;
+      for (const { points } of decodeMetrics(request)) for (const point of points) take(point, now);
+    },
+    view: () => view,
+  };
+}
+
+function isCount(value: MetricPoint['value']): value is number {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0;
+}
+
+function isIndex(value: unknown): value is number {
+  return Number.isInteger(value) && Number(value) >= 0 && Number(value) < mostVcpus;
+}

@@ -1,0 +1,40 @@
+import { attr } from '../contract/metrics.ts';
+import type { Sample } from '../otlp/metric-data.ts';
+import type { GuestView } from './gate/guest-view.ts';
+import type { SourceKind } from './source.ts';
+
+/**
+ * A VM's delays from both sides: what its own agent says of each vCPU, told by the host beside the wait of the thread that
+ * runs it (`sculptor.task.runqueue.wait`), of one instance, at one time. What of a wait in the guest was the host's is then
+ * seen by the eye: at most the host's wait of that vCPU.
+ */
+export const guestSource: SourceKind = {
+  name: 'guests',
+  tells: "what guests' own agents say of their vCPUs, beside what the host says of them",
+  start: ({ guests, clock }) => ({
+    name: 'guests',
+    read: () => undefined,
+    samples: ({ instance }) =>
+      instance.kind === 'vm' ? viewSamples(guests(instance.id), clock.unixSeconds()) : [],
+    host: () => [],
+    lost: () => ({}),
+    forget: () => undefined,
+    stop: () => undefined,
+  }),
+};
+
+/** A guest that has said nothing for so long has a gap, not a rest. */
+const silentSeconds = 60;
+
+function viewSamples(view: GuestView | null, now: number): Sample[] {
+  return [...(view ?? [])].flatMap(
+    ([index, { start, at, waitSeconds, stealSeconds }]): Sample[] => {
+      if (now - at > silentSeconds) return [];
+      const attributes = { [attr.vcpuIndex]: index };
+      return [
+        { metric: 'sculptor.vcpu.guest.runqueue.wait', attributes, start, value: waitSeconds },
+        { metric: 'sculptor.vcpu.guest.steal', attributes, start, value: stealSeconds },
+      ];
+    },
+  );
+}

@@ -1,0 +1,46 @@
+import test from 'ava';
+import { createGuestViewer } from '../../../src/agent/gate/guest-view.ts';
+import { counter, resourceMetrics, serialize } from '../../otlp/support.ts';
+
+const waited = (seconds: number, cpu: unknown = 0) =>
+  counter('sculptor.cpu.runqueue.wait', seconds, { 'cpu.logical_number': cpu as number });
+const stolen = (seconds: number, index = 0) =>
+  counter('sculptor.vcpu.steal', seconds, { 'sculptor.vcpu.index': index });
+const request = (...metrics: ReturnType<typeof counter>[]) =>
+  Buffer.from(serialize(resourceMetrics({ 'host.id': 'guest' }, metrics)));
+
+test('what a guest says of its vCPUs counts from when it was first heard of', t => {
+  const viewer = createGuestViewer();
+  viewer.look(request(waited(100), stolen(50), waited(7, 1)), 1000);
+  t.deepEqual(viewer.view().get(0), { start: 1000, at: 1000, waitSeconds: 0, stealSeconds: 0 });
+  viewer.look(request(waited(103), stolen(52)), 1010);
+  t.deepEqual(viewer.view().get(0), { start: 1000, at: 1010, waitSeconds: 3, stealSeconds: 2 });
+  t.deepEqual(viewer.view().get(1), { start: 1000, at: 1000, waitSeconds: 0, stealSeconds: 0 });
+});
+
+test('an agent in a guest that began anew makes no counter fall', t => {
+  const viewer = createGuestViewer();
+  for (const [seconds, now] of [
+    [100, 0],
+    [103, 10],
+    [1, 20],
+    [2, 30],
+  ] as const)
+    viewer.look(request(waited(seconds)), now);
+  t.is(viewer.view().get(0)?.waitSeconds, 5);
+});
+
+test('what cannot be a vCPU, or a count, is not believed', t => {
+  const viewer = createGuestViewer();
+  const lies = [waited(1, 4096), waited(1, -1), waited(1, 'x'), waited(1, 0.5), waited(Number.NaN)];
+  viewer.look(request(...lies, waited(Number.POSITIVE_INFINITY), waited(-3)), 0);
+  t.is(viewer.view().size, 0);
+});
+
+test('a request that has nothing of vCPUs is not even decoded', t => {
+  const viewer = createGuestViewer();
+  t.notThrows(() => viewer.look(Buffer.from('not OTLP at all'), 0));
+  t.throws(() => viewer.look(Buffer.from('not OTLP: sculptor.vcpu.steal'), 0), {
+    code: 'OTLP_MALFORMED',
+  });
+});
