@@ -1,6 +1,6 @@
 import { attr } from '../contract/metrics.ts';
 import type { Sample } from '../otlp/metric-data.ts';
-import type { GuestView } from './gate/guest-view.ts';
+import { type GuestView, silentSeconds } from './gate/guest-view.ts';
 import type { SourceKind } from './source.ts';
 
 /**
@@ -22,9 +22,6 @@ export const guestSource: SourceKind = {
     stop: () => undefined,
   }),
 };
-
-/** A guest that has said nothing for so long has a gap, not a rest. */
-const silentSeconds = 60;
 
 function viewSamples(view: GuestView | null, now: number): Sample[] {
   return [...(view ?? [])].flatMap(

@@ -1,5 +1,5 @@
 import { attr } from '../../contract/metrics.ts';
-import type { MetricPoint } from '../../contract/telemetry.ts';
+import type { MetricPoint, ResourcePoints } from '../../contract/telemetry.ts';
 import { decodeMetrics } from '../../otlp/decode-metrics.ts';
 
 /** What a guest's own agent says of one of its vCPUs: seconds since the gate first heard of it, never falling. */
@@ -14,13 +14,17 @@ export type VcpuView = {
   readonly stealSeconds: number;
 };
 
+/** One that has said nothing for so long has a gap, not a rest. */
+export const silentSeconds = 60;
+
 /** By index of the vCPU. */
 export type GuestView = ReadonlyMap<number, VcpuView>;
 
 export type GuestViewer = {
   /**
    * Looks into a request of metrics for what is of vCPUs; most have nothing of it, and are not decoded. A counter that began
-   * anew goes on from what it was. Deltas are not looked at.
+   * anew goes on from what it was. Deltas are not looked at. Where several agents of one guest tell, the first is listened
+   * to until it is silent: their counters are not one.
    * @throws ProtocolError OTLP_MALFORMED
    */
   readonly look: (request: Buffer, now: number) => void;
@@ -38,6 +42,8 @@ const mostVcpus = 4096;
 export function createGuestViewer(): GuestViewer {
   const view = new Map<number, VcpuView>();
   const last = new Map<string, number>();
+  let teller: unknown;
+  let heardAt = Number.NEGATIVE_INFINITY;
 
   const take = (point: MetricPoint, now: number): void => {
     const known = fields[point.metric as keyof typeof fields];
@@ -53,10 +59,23 @@ export function createGuestViewer(): GuestViewer {
     view.set(index, { ...vcpu, at: now, [known.field]: vcpu[known.field] + grown });
   };
 
+  const listen = ({ resource, points }: ResourcePoints, now: number): void => {
+    const ofVcpus = points.filter(({ metric }) => metric in fields);
+    if (ofVcpus.length === 0) return;
+    const id = resource[attr.serviceInstanceId];
+    if (id !== teller) {
+      if (now - heardAt <= silentSeconds) return;
+      teller = id;
+      last.clear();
+    }
+    heardAt = now;
+    for (const point of ofVcpus) take(point, now);
+  };
+
   return {
     look: (request, now) => {
       if (!Object.keys(fields).some(name => request.includes(name))) return;
-      for (const { points } of decodeMetrics(request)) for (const point of points) take(point, now);
+      for (const resource of decodeMetrics(request)) listen(resource, now);
     },
     view: () => view,
   };

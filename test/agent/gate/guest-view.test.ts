@@ -6,8 +6,9 @@ const waited = (seconds: number, cpu: unknown = 0) =>
   counter('sculptor.cpu.runqueue.wait', seconds, { 'cpu.logical_number': cpu as number });
 const stolen = (seconds: number, index = 0) =>
   counter('sculptor.vcpu.steal', seconds, { 'sculptor.vcpu.index': index });
-const request = (...metrics: ReturnType<typeof counter>[]) =>
-  Buffer.from(serialize(resourceMetrics({ 'host.id': 'guest' }, metrics)));
+const said = (by: string, ...metrics: ReturnType<typeof counter>[]) =>
+  Buffer.from(serialize(resourceMetrics({ 'service.instance.id': by }, metrics)));
+const request = (...metrics: ReturnType<typeof counter>[]) => said('agent', ...metrics);
 
 test('what a guest says of its vCPUs counts from when it was first heard of', t => {
   const viewer = createGuestViewer();
@@ -28,6 +29,20 @@ test('an agent in a guest that began anew makes no counter fall', t => {
   ] as const)
     viewer.look(request(waited(seconds)), now);
   t.is(viewer.view().get(0)?.waitSeconds, 5);
+});
+
+test('of two agents in one guest the first is listened to, until it is silent', t => {
+  const viewer = createGuestViewer();
+  for (const [by, seconds, now] of [
+    ['first', 100, 0],
+    ['second', 7, 1],
+    ['first', 102, 2],
+    ['second', 9, 3],
+    ['second', 50, 63],
+    ['second', 51, 64],
+  ] as const)
+    viewer.look(said(by, waited(seconds)), now);
+  t.is(viewer.view().get(0)?.waitSeconds, 3);
 });
 
 test('what cannot be a vCPU, or a count, is not believed', t => {

@@ -23,6 +23,8 @@ export type GateOutcome = {
   readonly ofHost: Record<string, unknown>[];
   /** Names of metrics that came from the guest's own agent. */
   readonly guestMetrics: string[];
+  /** Series of the guest's VM by the host's own agent: seconds by metric and index of the vCPU, as last told. */
+  readonly vcpus: Record<string, Record<string, number>>;
   /** Names of all events that left the host's agent, with the host.id of their resource. */
   readonly events: { name: string; hostId: unknown }[];
   /** The gate's own account. */
@@ -69,6 +71,11 @@ try {
       .map(({ resource }) => resource['sculptor.guest.host.id']);
     return new Set(tellers).size === ways.length ? true : null;
   });
+  await eventually('what the guest says of its vCPUs, told by the host', 120, () =>
+    Object.values(ofVcpus()['sculptor.vcpu.guest.runqueue.wait'] ?? {}).some(s => s > 0)
+      ? true
+      : null,
+  );
   const gate = await askGate();
   const [, up] = await screen.waitFor(/^GUEST tick (\S+)/, 60);
   const ofGuest = resources.filter(({ resource }) => 'sculptor.origin' in resource);
@@ -82,6 +89,7 @@ try {
         .map(({ resource }) => resource),
     ),
     guestMetrics: [...new Set(ofGuest.flatMap(({ points }) => points.map(({ metric }) => metric)))],
+    vcpus: ofVcpus(),
     events: distinct(
       records.map(({ eventName, resource }) => ({ name: eventName, hostId: resource['host.id'] })),
     ),
@@ -94,6 +102,19 @@ try {
 } finally {
   for (const child of children) child.kill('SIGKILL');
   await sink.stop();
+}
+
+function ofVcpus(): GateOutcome['vcpus'] {
+  const told: Record<string, Record<string, number>> = {};
+  for (const { resource, points } of resources) {
+    if ('sculptor.origin' in resource || resource['sculptor.instance.id'] !== uuid) continue;
+    for (const { metric, attributes, value } of points) {
+      const index = attributes['sculptor.vcpu.index'];
+      if (typeof index !== 'number' || typeof value !== 'number') continue;
+      told[metric] = { ...told[metric], [index]: value };
+    }
+  }
+  return told;
 }
 
 /** vsock, KVM, and a network of two: the host is 10.99.0.1, the guest 10.99.0.2. */

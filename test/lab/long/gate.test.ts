@@ -28,6 +28,12 @@ needsLab()(
       t.true(outcome.ofHost.some(resource => resource['sculptor.instance.id'] === uuid));
       t.true(outcome.guestMetrics.includes('sculptor.runqueue.wait'));
 
+      // Both sides of a delay, of one instance, by the same indexes.
+      for (const metric of ['guest.runqueue.wait', 'guest.steal'])
+        t.deepEqual(Object.keys(outcome.vcpus[`sculptor.vcpu.${metric}`] ?? {}), ['0', '1']);
+      t.deepEqual(Object.keys(outcome.vcpus['sculptor.task.runqueue.wait'] ?? {}), ['0', '1']);
+      t.log('by vCPU', JSON.stringify(outcome.vcpus));
+
       for (const [way, answers] of Object.entries(outcome.forged)) {
         t.is(answers.metrics.kind, 'ok', way);
         for (const name of ['recommendation', 'heartbeat'] as const)
