@@ -5,6 +5,13 @@ import test from 'ava';
 import { latenciesOf } from '../../src/agent/probes/sched-layout.ts';
 import { readText } from '../../src/linux/read-file.ts';
 import { needs } from '../support/needs.ts';
+import {
+  countOf,
+  type Octaves,
+  parseOctaves,
+  quantileOctave,
+  toOctaves,
+} from '../support/octaves.ts';
 import { eventually } from '../support/scene.ts';
 import {
   endAll,
@@ -21,39 +28,9 @@ if (!existsSync(runqlat)) console.error(`# skipped: ${runqlat} is not there (lib
 const parityTest = existsSync(runqlat) ? needs('root', 'btf', 'addon', 'cgroupV1Cpu') : test.skip;
 test.afterEach.always(endAll);
 
-/** Counts by octave of µs: `octaves[n]` counts 2^n to 2^(n+1) − 1 µs, and 0 µs is in the first. */
-type Octaves = number[];
-
 /** The histogram of one process in what `runqlat -P` prints, which has a block for each. */
 function octavesOf(printed: string, tgid: number): Octaves {
-  const block = printed.split(/^pid = /m).find(each => each.startsWith(`${tgid} `)) ?? '';
-  const octaves: Octaves = [];
-  for (const [, from, count] of block.matchAll(/^\s+(\d+) -> \d+\s+: (\d+)/gm))
-    octaves[Math.floor(Math.log2(Math.max(1, Number(from))))] = Number(count);
-  return octaves;
-}
-
-/** Octave in which the quantile lies. */
-function quantileOctave(octaves: Octaves, ratio: number): number {
-  const all = sum(octaves);
-  let seen = 0;
-  return octaves.findIndex(count => {
-    seen += count ?? 0;
-    return seen >= ratio * all;
-  });
-}
-
-const sum = (octaves: Octaves) => octaves.reduce((total, count) => total + (count ?? 0), 0);
-
-/** The probe's slots of a quarter of an octave each, from 2^−30 s on, as octaves of µs. */
-function toOctaves(slots: Float64Array): Octaves {
-  const octaves: Octaves = [];
-  for (const [slot, count] of slots.entries()) {
-    const middleUs = 2 ** ((slot + 0.5) / 4 - 30) * 1e6;
-    const octave = Math.max(0, Math.floor(Math.log2(middleUs)));
-    octaves[octave] = (octaves[octave] ?? 0) + count;
-  }
-  return octaves;
+  return parseOctaves(printed.split(/^pid = /m).find(each => each.startsWith(`${tgid} `)) ?? '');
 }
 
 parityTest(
@@ -82,8 +59,8 @@ parityTest(
 
     const ours = toOctaves(latenciesOf(probe.detailsOf(box.id) ?? new Float64Array()).slots);
     const theirs = octavesOf(printed, child.pid ?? 0);
-    t.true(sum(theirs) > 1000, `${sum(theirs)} latencies by runqlat`);
-    near(t, sum(ours) / sum(theirs), 1, 0.02, 'counts');
+    t.true(countOf(theirs) > 1000, `${countOf(theirs)} latencies by runqlat`);
+    near(t, countOf(ours) / countOf(theirs), 1, 0.02, 'counts');
     for (const ratio of [0.5, 0.99])
       near(t, quantileOctave(ours, ratio), quantileOctave(theirs, ratio), 1, `p${ratio * 100}`);
   },

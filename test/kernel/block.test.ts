@@ -1,0 +1,175 @@
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
+import { basename } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import {
+  type BlockProbe,
+  blockWords,
+  type DiskDirection,
+  startBlockProbe,
+} from '../../src/agent/probes/block.ts';
+import { latencySlots } from '../../src/agent/probes/latency.ts';
+import { loadNative } from '../../src/linux/native.ts';
+import { type CgroupBox, makeCgroupBox } from '../support/cgroup-box.ts';
+import { deviceOf, type LoopDisk, makeLoopDisk } from '../support/loop-disk.ts';
+import { needs } from '../support/needs.ts';
+import { eventually } from '../support/scene.ts';
+import { startTold } from '../support/told-agent.ts';
+
+/** Of the root of every hierarchy. */
+const rootId = 1;
+
+const diskTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'loopDevice');
+
+function start(t: ExecutionContext, scheduler: 'none' | 'mq-deadline') {
+  const disk = makeLoopDisk(32, scheduler);
+  t.teardown(disk.end);
+  const box = makeCgroupBox('/sys/fs/cgroup/cpu');
+  t.teardown(box.end);
+  const probe = startBlockProbe({ native: loadNative(), cgroupV1: true, maxInstances: 1024 });
+  t.teardown(probe.stop);
+  return { probe, box, disk };
+}
+
+/** Runs a command in the box to its end. */
+async function run(box: CgroupBox, ...command: string[]): Promise<void> {
+  const [code] = await once(box.spawn(...command), 'exit');
+  if (code !== 0) throw new Error(`${command.join(' ')}: exit code ${code}`);
+}
+
+/** One operation after another, past the page cache. */
+const dd = (...args: string[]) => ['dd', 'status=none', ...args];
+
+/** What a cgroup did on the disk. */
+function told(probe: BlockProbe, cgroupId: number, disk: LoopDisk, direction: DiskDirection) {
+  const device = deviceOf(disk);
+  const words = probe
+    .read()
+    .find(
+      ({ key }) =>
+        key.cgroupId === cgroupId && key.device === device && key.direction === direction,
+    )?.words;
+  const word = (at: number): number => words?.[at] ?? 0;
+  const slots = (from: number) => words?.subarray(from, from + latencySlots) ?? new Float64Array();
+  const count = (from: number): number => slots(from).reduce((sum, n) => sum + n, 0);
+  return {
+    operations: word(blockWords.operations),
+    bytes: word(blockWords.bytes),
+    queueSumNs: word(blockWords.queueSumNs),
+    deviceSumNs: word(blockWords.deviceSumNs),
+    queueCount: count(blockWords.queueSlots),
+    deviceCount: count(blockWords.deviceSlots),
+    atOnce: slots(blockWords.queueSlots)[0] ?? 0,
+  };
+}
+
+for (const scheduler of ['mq-deadline', 'none'] as const)
+  diskTest(
+    `with ${scheduler}, each operation of a known number is counted, to the byte`,
+    async t => {
+      const { probe, box, disk } = start(t, scheduler);
+      const began = performance.now();
+      await run(
+        box,
+        ...dd('if=/dev/zero', `of=${disk.path}`, 'bs=16k', 'count=300', 'oflag=direct'),
+      );
+      await run(
+        box,
+        ...dd(`if=${disk.path}`, 'of=/dev/null', 'bs=8k', 'count=200', 'iflag=direct'),
+      );
+      const tookNs = (performance.now() - began) * 1e6;
+      const write = told(probe, box.id, disk, 'write');
+      const read = told(probe, box.id, disk, 'read');
+      t.log(JSON.stringify({ write, read, tookNs }));
+      for (const [what, { operations, bytes }] of [
+        [write, { operations: 300, bytes: 300 * 16_384 }],
+        [read, { operations: 200, bytes: 200 * 8192 }],
+      ] as const) {
+        t.is(what.operations, operations);
+        t.is(what.bytes, bytes);
+        t.is(what.queueCount, operations);
+        t.is(what.deviceCount, operations);
+        t.true(what.deviceSumNs > operations * 1000);
+      }
+      // One after another: what they waited and took is a part of the time that went by.
+      const sumNs = [write, read].reduce((ns, one) => ns + one.queueSumNs + one.deviceSumNs, 0);
+      t.true(sumNs < tookNs, `${sumNs} of ${tookNs} ns`);
+      const atOnce = [write, read].reduce((n, one) => n + one.atOnce, 0);
+      t.is(atOnce, scheduler === 'none' ? 500 : 0, 'queue times of 0');
+      const { requests_full, map_full, memory, recursion } = probe.stats().lost;
+      t.deepEqual([requests_full, map_full, memory, recursion], [0, 0, 0, 0]);
+    },
+  );
+
+diskTest("a discard is its own direction; a flush is the root's, whoever asked for it", async t => {
+  const { probe, box, disk } = start(t, 'mq-deadline');
+  const flushesBefore = told(probe, rootId, disk, 'flush').operations;
+  await run(box, 'blkdiscard', '--length', '1048576', disk.path);
+  t.is(told(probe, box.id, disk, 'discard').bytes, 1_048_576);
+  // Buffered, and written by the process itself when it asks for the flush.
+  await run(box, ...dd('if=/dev/zero', `of=${disk.path}`, 'bs=64k', 'count=16', 'conv=fdatasync'));
+  t.is(told(probe, box.id, disk, 'write').bytes, 1_048_576);
+  t.is(told(probe, box.id, disk, 'flush').operations, 0);
+  t.true(told(probe, rootId, disk, 'flush').operations > flushesBefore);
+});
+
+diskTest('on cgroup v1 buffered writes are those of who writes them back', async t => {
+  const { probe, box, disk } = start(t, 'mq-deadline');
+  // Held open: the last to close it writes back what is left.
+  const held = openSync(disk.path, 'r');
+  try {
+    await run(box, ...dd('if=/dev/zero', `of=${disk.path}`, 'bs=64k', 'count=16'));
+    t.is(told(probe, box.id, disk, 'write').operations, 0);
+    execFileSync('sync', [disk.path]);
+  } finally {
+    closeSync(held);
+  }
+  t.is(told(probe, box.id, disk, 'write').operations, 0);
+  const written = probe
+    .read()
+    .filter(({ key }) => key.device === deviceOf(disk) && key.direction === 'write')
+    .reduce((bytes, { words }) => bytes + (words[blockWords.bytes] ?? 0), 0);
+  t.is(written, 1_048_576);
+});
+
+diskTest('what is forgotten is answered a last time, and its key is free', async t => {
+  const { probe, box, disk } = start(t, 'none');
+  await run(box, ...dd(`if=${disk.path}`, 'of=/dev/null', 'bs=4k', 'count=10', 'iflag=direct'));
+  const key = { cgroupId: box.id, device: deviceOf(disk), direction: 'read' } as const;
+  const [last, ...more] = probe.forget([key, { ...key, direction: 'discard' }]);
+  t.deepEqual(last?.key, key);
+  t.is(last?.words[blockWords.operations], 10);
+  t.deepEqual(more, []);
+  t.is(told(probe, box.id, disk, 'read').operations, 0);
+});
+
+diskTest('a running agent exports them by the name of the device', async t => {
+  t.timeout(60_000);
+  const agent = await startTold();
+  t.teardown(agent.stop);
+  const disk = makeLoopDisk(32, 'mq-deadline');
+  t.teardown(disk.end);
+  const box = makeCgroupBox('/sys/fs/cgroup/cpu');
+  t.teardown(box.end);
+  // It stays for a while: a cgroup that was gone at once might never get a name.
+  const load = `dd if=/dev/zero of=${disk.path} bs=4k count=250 oflag=direct status=none; sleep 20`;
+  box.spawn('sh', '-c', load);
+  const path = `/${basename(box.folder)}`;
+  const last = (metric: string, ...wanted: string[]) =>
+    agent
+      .pointsOf(metric, path)
+      .filter(({ attributes }) =>
+        [disk.name, 'write', ...wanted].every(value => Object.values(attributes).includes(value)),
+      )
+      .at(-1)?.value;
+  await eventually('250 operations', 20, () =>
+    last('sculptor.disk.operations') === 250 ? true : null,
+  );
+  t.is(last('container.disk.io'), 250 * 4096);
+  for (const phase of ['queue', 'device']) {
+    const latency = last('sculptor.disk.latency', phase);
+    t.is(typeof latency === 'object' ? latency.count : latency, 250, phase);
+  }
+  t.is(agent.agent.status().sources['block'], 'running');
+});
