@@ -9,11 +9,11 @@ export async function runMainJob(
   options: Partial<MachineOptions>,
   afterwards?: (run: (script: string) => Promise<string>) => Promise<void>,
 ): Promise<void> {
-  t.timeout(700_000);
-  await withLab({ ...options, deadlineSeconds: 600 }, async lab => {
+  t.timeout(1_000_000);
+  await withLab({ ...options, deadlineSeconds: 900 }, async lab => {
     const script =
       'cd /checkout && node --disable-warning=ExperimentalWarning test/lab/inside/main-job.ts';
-    const job = JSON.parse(await lab.run(script, { timeoutSeconds: 480 })) as MainJob;
+    const job = JSON.parse(await lab.run(script, { timeoutSeconds: 800 })) as MainJob;
     t.is(job.cgroupVersion, 2);
     const { tenants, stalePinning } = job;
     const told = JSON.stringify({ tenants, stalePinning, log: job.log.split('\n') }, null, 1);
