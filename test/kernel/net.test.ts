@@ -13,6 +13,7 @@ import {
   send,
   serve,
 } from '../support/talkers.ts';
+import { startTold } from '../support/told-agent.ts';
 
 const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'namespaces');
 
@@ -143,6 +144,29 @@ kernelTest('what is forgotten is answered a last time, and its key is free', asy
   t.deepEqual([...last.keys()], [client.id]);
   t.is(last.get(client.id)?.sentBytes, 1234);
   t.false(probe.readTotals().has(client.id));
+});
+
+kernelTest('a running agent exports them, as series of the instance', async t => {
+  t.timeout(60_000);
+  const told = await startTold();
+  t.teardown(told.stop);
+  const [namespace, client, server] = [makeNet(t), makeBox(t), makeBox(t)];
+  const at = { namespace, host: '127.0.0.1', port: 4000 };
+  await Promise.all([serve(server, at, 1000), send(client, at, 1_000_000)].map(ended));
+  const path = client.folder.slice('/sys/fs/cgroup/cpu'.length);
+  const last = (metric: string, direction?: string) =>
+    told
+      .pointsOf(metric, path)
+      .filter(({ attributes }) => attributes['network.transport'] === 'tcp')
+      .findLast(({ attributes }) => attributes['network.io.direction'] === direction)?.value;
+  await eventually('the payload', 10, () => last('sculptor.network.io', 'transmit'));
+  t.is(last('sculptor.network.io', 'transmit'), 1_000_000);
+  t.is(last('sculptor.network.io', 'receive'), 1000);
+  t.true(Number(last('sculptor.network.packets', 'transmit')) > 10);
+  t.is(typeof last('sculptor.network.retransmits'), 'number');
+  const rtt = last('sculptor.network.rtt');
+  t.true(typeof rtt === 'object' && rtt.count >= 1);
+  t.is(told.agent.status().sources['net'], 'running');
 });
 
 /** Waits until no packet comes for a moment. */

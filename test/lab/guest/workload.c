@@ -1,11 +1,17 @@
 /* What a guest of the lab does: `guest-workload KIND[,ARGUMENT…][+KIND…]`. Prints READY when all of it has begun. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <netpacket/packet.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -91,11 +97,31 @@ static void steal(int ready, long period_ms) {
   }
 }
 
+/* echo: sends each frame that comes in on eth0 back to where it came from. */
+static void echo(int ready) {
+  struct ifreq link = {.ifr_name = "eth0", .ifr_flags = IFF_UP};
+  int frames = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL));
+  if (frames < 0 || ioctl(frames, SIOCSIFFLAGS, &link) != 0) _exit(1);
+  begun(ready);
+  for (;;) {
+    unsigned char frame[ETH_FRAME_LEN], sender[ETH_ALEN];
+    struct sockaddr_ll from;
+    socklen_t size = sizeof(from);
+    ssize_t bytes = recvfrom(frames, frame, sizeof(frame), 0, (struct sockaddr *)&from, &size);
+    if (bytes < ETH_HLEN || from.sll_pkttype == PACKET_OUTGOING) continue;
+    memcpy(sender, frame + ETH_ALEN, ETH_ALEN);
+    memcpy(frame + ETH_ALEN, frame, ETH_ALEN);
+    memcpy(frame, sender, ETH_ALEN);
+    if (sendto(frames, frame, (size_t)bytes, 0, (struct sockaddr *)&from, sizeof(from)) < 0) _exit(1);
+  }
+}
+
 static bool run(char *one, int ready) {
   const char *kind = strtok(one, ",");
   const char *first = strtok(NULL, ","), *second = strtok(NULL, ",");
   if (!kind) return false;
   if (!strcmp(kind, "busy")) busy(ready);
+  if (!strcmp(kind, "echo")) echo(ready);
   if (!strcmp(kind, "ticking") && first) ticking(ready, atol(first));
   if (!strcmp(kind, "steal") && first) steal(ready, atol(first));
   if (!strcmp(kind, "dirtying") && first && second) dirtying(ready, atol(first), atol(second));

@@ -1,0 +1,93 @@
+import { execFileSync } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import ava from 'ava';
+import { withGuest } from '../lab/guest/guest.ts';
+import { needsLab } from '../lab/needs-lab.ts';
+import { makeCgroupBox } from '../support/cgroup-box.ts';
+import { needs } from '../support/needs.ts';
+import { eventually } from '../support/scene.ts';
+import { startTold } from '../support/told-agent.ts';
+
+const onThisMachine = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'namespaces');
+const test = onThisMachine === ava.serial ? needsLab() : onThisMachine;
+
+const mac = '52:54:00:12:34:56';
+
+/** A tap of the test's own with a neighbour on it; `end` removes it. */
+function makeTap() {
+  const name = `sculpt${process.pid % 1_000_000}`;
+  const ip = (...args: string[]): void => void execFileSync('ip', args);
+  ip('tuntap', 'add', 'dev', name, 'mode', 'tap');
+  try {
+    // Nobody speaks on it unasked: no IPv6.
+    ip('link', 'set', name, 'addrgenmode', 'none');
+    ip('addr', 'add', '10.98.0.1/24', 'dev', name);
+    ip('link', 'set', name, 'up');
+    ip('neigh', 'add', '10.98.0.2', 'lladdr', mac, 'dev', name);
+  } catch (error) {
+    ip('link', 'del', name);
+    throw error;
+  }
+  return { name, end: () => ip('link', 'del', name) };
+}
+
+/** Datagrams to the neighbour, a few at a time: an emulated guest is slow. */
+async function sendDatagrams(count: number, bytes: number): Promise<void> {
+  const socket = createSocket('udp4');
+  for (let sent = 0; sent < count; sent += 1) {
+    await new Promise(resolve => socket.send(Buffer.alloc(bytes), 9, '10.98.0.2', resolve));
+    if (sent % 10 === 9) await new Promise(resolve => setTimeout(resolve, 20));
+  }
+  socket.close();
+}
+
+test('what a guest receives and sends through its tap is told frame by frame, as the guest sees it', async t => {
+  t.timeout(150_000);
+  const box = makeCgroupBox('/sys/fs/cgroup/cpu');
+  const tap = makeTap();
+  const told = await startTold();
+  try {
+    const guest = {
+      name: 'echo',
+      workload: 'echo',
+      modules: ['virtio_pci', 'virtio_net'],
+      cpus: 1,
+      cgroups: [box.folder],
+      qemu: [
+        '-netdev',
+        `tap,id=n0,ifname=${tap.name},script=no,downscript=no`,
+        '-device',
+        `virtio-net-pci,netdev=n0,mac=${mac},romfile=`,
+      ],
+    };
+    await withGuest(guest, async ({ uuid }) => {
+      const last = (metric: string, direction: string): number | null => {
+        const point = told
+          .pointsOf(metric, uuid)
+          .filter(({ attributes }) => attributes['network.io.direction'] === direction)
+          .findLast(({ attributes }) => attributes['network.interface.name'] === tap.name);
+        return point === undefined ? null : Number(point.value);
+      };
+      await eventually('its interface', 20, () => last('container.network.io', 'transmit'));
+      const before = {
+        receive: Number(last('container.network.io', 'receive')),
+        transmit: Number(last('container.network.io', 'transmit')),
+      };
+      t.deepEqual(before, { receive: 0, transmit: 0 });
+      await sendDatagrams(200, 1000);
+      await eventually('200 frames, and their echo', 20, () =>
+        last('sculptor.network.interface.packets', 'transmit') === 200 ? true : null,
+      );
+      // Headers of Ethernet, IP and UDP: 42 bytes.
+      t.is(last('container.network.io', 'receive'), 200 * 1042);
+      t.is(last('container.network.io', 'transmit'), 200 * 1042);
+      t.is(last('sculptor.network.interface.packets', 'receive'), 200);
+      t.is(last('sculptor.network.interface.dropped', 'receive'), 0);
+    });
+    t.is(told.agent.status().sources['taps'], 'running');
+  } finally {
+    await told.stop();
+    tap.end();
+    await box.end();
+  }
+});
