@@ -18,26 +18,31 @@ uint64_t now_ns(void) {
 }
 
 void usage_error(const char *message) {
-  fprintf(stderr,
-          "sculpt-workload: %s\n"
-          "usage: sculpt-workload latency [--period-us 1000] [--burn-us 300] [--raw FILE]\n"
-          "       sculpt-workload spin [--threads 1]\n"
-          "       sculpt-workload threads [--count 1000]\n"
-          "       sculpt-workload convoy [--threads 4]\n"
-          "       sculpt-workload vfork\n"
-          "       sculpt-workload walk [--mb 64] [--node N] [--huge | --file FILE]\n"
-          "       sculpt-workload wire --from NETNS --to NETNS [--delay-us 1000] [--drop-every N]\n"
-          "latency: sleeps a period, notes how late it woke, burns; a line \"mark NAME\" on "
-          "standard input\n"
-          "         answers one JSON line about the samples since the last mark and appends them "
-          "to FILE\n"
-          "walk: touches each page of so much memory (of memory node N; of huge pages; or of FILE, "
-          "which is dropped\n"
-          "      from the page cache before), answers one JSON line with its faults, and stays\n"
-          "wire: carries packets between a device \"wire\" in each of two network namespaces, each "
-          "packet late by the\n"
-          "      delay, and loses every Nth large one that goes from the first to the second\n",
-          message);
+  fprintf(
+      stderr,
+      "sculpt-workload: %s\n"
+      "usage: sculpt-workload latency [--period-us 1000] [--burn-us 300] [--raw FILE]\n"
+      "       sculpt-workload spin [--threads 1]\n"
+      "       sculpt-workload threads [--count 1000]\n"
+      "       sculpt-workload convoy [--threads 4]\n"
+      "       sculpt-workload vfork\n"
+      "       sculpt-workload walk [--mb 64] [--node N] [--huge | --file FILE]\n"
+      "       sculpt-workload merge --file DEVICE [--count 1000]\n"
+      "       sculpt-workload wire --from NETNS --to NETNS [--delay-us 1000] [--drop-every N]\n"
+      "latency: sleeps a period, notes how late it woke, burns; a line \"mark NAME\" on "
+      "standard input\n"
+      "         answers one JSON line about the samples since the last mark and appends them "
+      "to FILE\n"
+      "walk: touches each page of so much memory (of memory node N; of huge pages; or of FILE, "
+      "which is dropped\n"
+      "      from the page cache before), answers one JSON line with its faults, and stays\n"
+      "merge: writes so many times 12 KB to DEVICE, past the page cache, in three operations that "
+      "an I/O scheduler\n"
+      "      makes one request of, and ends\n"
+      "wire: carries packets between a device \"wire\" in each of two network namespaces, each "
+      "packet late by the\n"
+      "      delay, and loses every Nth large one that goes from the first to the second\n",
+      message);
   exit(2);
 }
 
@@ -135,9 +140,13 @@ int main(int argc, char **argv) {
   if (strcmp(mode, "convoy") == 0) return run_convoy((int)threads);
   if (strcmp(mode, "vfork") == 0) return run_vfork();
   if (strcmp(mode, "walk") == 0) return run_walk((size_t)mb << 20, (int)node, huge, file);
+  if (strcmp(mode, "merge") == 0) {
+    if (file == NULL) usage_error("merge: wanted --file");
+    return run_merge(file, (int)count);
+  }
   if (strcmp(mode, "wire") == 0) {
     if (from == NULL || to == NULL) usage_error("wire: wanted --from and --to");
     return run_wire(from, to, (uint64_t)delay_us * 1000, (unsigned long)drop_every);
   }
-  usage_error("wanted the mode latency, spin, threads, convoy, vfork, walk or wire");
+  usage_error("wanted the mode latency, spin, threads, convoy, vfork, walk, merge or wire");
 }

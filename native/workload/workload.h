@@ -15,13 +15,14 @@ void usage_error(const char *message) __attribute__((noreturn));
 // Starts so many threads with small stacks; 0, or 1 and a message.
 int start_threads(int count, void *(*run)(void *));
 
-// Each mode runs until it is killed; what it returns is the exit code.
+// Each mode but merge runs until it is killed; what it returns is the exit code.
 int run_latency(uint64_t period_ns, uint64_t burn_ns, const char *raw_path);
 int run_spin(int threads);
 int run_threads(int count);
 int run_convoy(int threads);
 int run_vfork(void);
 int run_walk(size_t bytes, int node, bool huge, const char *path);
+int run_merge(const char *path, int count);
 int run_wire(const char *from, const char *to, uint64_t delay_ns, unsigned long drop_every);
 
 #endif

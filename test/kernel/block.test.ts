@@ -20,6 +20,8 @@ import { startTold } from '../support/told-agent.ts';
 /** Of the root of every hierarchy. */
 const rootId = 1;
 
+const workload = new URL('../../build/sculpt-workload', import.meta.url).pathname;
+
 const diskTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'loopDevice');
 
 function start(t: ExecutionContext, scheduler: 'none' | 'mq-deadline') {
@@ -112,6 +114,17 @@ diskTest("a discard is its own direction; a flush is the root's, whoever asked f
   t.is(told(probe, box.id, disk, 'write').bytes, 1_048_576);
   t.is(told(probe, box.id, disk, 'flush').operations, 0);
   t.true(told(probe, rootId, disk, 'flush').operations > flushesBefore);
+});
+
+diskTest('requests that the scheduler merges are one operation of all their bytes', async t => {
+  const { probe, box, disk } = start(t, 'mq-deadline');
+  const mergedBefore = probe.stats().irregular.merged;
+  await run(box, workload, 'merge', '--file', disk.path, '--count', '100');
+  const write = told(probe, box.id, disk, 'write');
+  t.is(write.operations, 100);
+  t.is(write.bytes, 100 * 3 * 4096);
+  t.true(probe.stats().irregular.merged - mergedBefore >= 100);
+  t.is(probe.stats().lost.unfinished, 0);
 });
 
 diskTest('on cgroup v1 buffered writes are those of who writes them back', async t => {

@@ -94,7 +94,7 @@ function attach(object: BpfObject, { program, section }: Found): void {
 /**
  * Forks, wake-ups, switches, migrations, a connection that is refused, and on CPU 0 faults of both kinds. For a major one
  * something must run that is in no page cache: a fresh copy where files are on a disk, a file of the checkout where that
- * is on another machine.
+ * is on another machine. And reads, writes and merges of a disk with an I/O scheduler.
  */
 function load(): void {
   const script = `set -e
@@ -104,7 +104,11 @@ copy=$(mktemp -p /var/tmp); trap 'rm -f "$copy"' EXIT
 cp /bin/bash "$copy"; chmod +x "$copy"; sync -d "$copy"
 for file in "$copy" "$0"; do dd if="$file" iflag=nocache count=0 status=none; done
 taskset -c 0 "$copy" -c :; taskset -c 0 "$0" >/dev/null 2>&1 || true
-taskset -c 0 sleep 60 & sleep 0.2; taskset -cp 1 $! >/dev/null; kill $!; wait $! || true`;
+taskset -c 0 sleep 60 & sleep 0.2; taskset -cp 1 $! >/dev/null; kill $!; wait $! || true
+modprobe -q loop || true; image=$(mktemp); truncate -s 4M "$image"
+disk=$(losetup --find --show "$image"); trap 'losetup --detach "$disk"; rm -f "$copy" "$image"' EXIT
+echo mq-deadline >"/sys/block/\${disk##*/}/queue/scheduler"
+dd if="$disk" of=/dev/null iflag=direct bs=4k count=8 status=none; "$0" merge --file "$disk" --count 8`;
   const { status, stderr } = spawnSync('bash', ['-c', script, `${build}sculpt-workload`], {
     encoding: 'utf8',
   });
