@@ -12,6 +12,7 @@ import { netSource } from './net-source.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
 import { stealSource } from './steal-source.ts';
 import { tapSource } from './tap-source.ts';
+import { vdiskSource } from './vdisk-source.ts';
 
 /** Every source beside the scheduler's, which the agent cannot do without. */
 export const sourceKinds: readonly SourceKind[] = [
@@ -23,6 +24,7 @@ export const sourceKinds: readonly SourceKind[] = [
   kvmSource,
   guestSource,
   stealSource,
+  vdiskSource,
 ];
 
 export type Sources = {

@@ -1,5 +1,5 @@
 import { agentMetrics, hostMetrics } from './metrics/agent.ts';
-import { blockMetrics } from './metrics/block.ts';
+import { blockMetrics, vdiskMetrics } from './metrics/block.ts';
 import { gateMetrics, intakeMetrics } from './metrics/gate.ts';
 import { guestsMetrics, kvmMetrics, stealMetrics } from './metrics/kvm.ts';
 import { faultsMetrics, memoryMetrics } from './metrics/memory.ts';
@@ -14,6 +14,7 @@ export const metrics = {
   ...memoryMetrics,
   ...faultsMetrics,
   ...blockMetrics,
+  ...vdiskMetrics,
   ...netMetrics,
   ...tapMetrics,
   ...kvmMetrics,

@@ -44,6 +44,12 @@ export const agentMetrics = of('agent', {
     'VMs of which it is not known which threads run their vCPUs, by reason.',
     [attr.reason],
   ),
+  'sculptor.agent.vdisks.unknown': gauge(
+    '{instance}',
+    'self',
+    'VMs of which it is not known what their drives did, by reason: no_qemu, no_qmp (no socket to ask at), qmp_silent (it did not answer).',
+    [attr.reason],
+  ),
   'sculptor.agent.source.available': gauge(
     '1',
     'self',

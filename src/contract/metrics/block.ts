@@ -27,3 +27,24 @@ export const blockMetrics = of('block', {
     [attr.reason],
   ),
 });
+
+export const vdiskMetrics = of('vdisks', {
+  'sculptor.vdisk.io': counter(
+    'By',
+    'instance',
+    "Bytes that a VM's guest read from and wrote to its drives, as QEMU counts them. The device is the drive's name. Overlaps with container.disk.io, which is what of it came to the host's disks.",
+    [attr.device, attr.diskDirection],
+  ),
+  'sculptor.vdisk.operations': counter(
+    '{operation}',
+    'instance',
+    "Operations of a VM's guest on its drives that QEMU has done, by direction (read, write, flush, discard).",
+    [attr.device, attr.diskDirection],
+  ),
+  'sculptor.vdisk.time': counter(
+    's',
+    'instance',
+    'Time that those operations took, each from when QEMU was asked until it had done it. By operations: the mean latency that the guest saw.',
+    [attr.device, attr.diskDirection],
+  ),
+});

@@ -24,6 +24,10 @@ export const sources = {
     hook: '/sys/class/net/TAP/statistics; which taps a VM has: fdinfo of its QEMU every minute',
     cost: '0.1 ms a tap every 10 s; 0.5 ms a QEMU every minute',
   },
+  vdisks: {
+    hook: "query-blockstats of QEMU's monitor (QMP)",
+    cost: 'one question every 10 s and VM, on a timer of its own',
+  },
   kvm: {
     hook: 'tp_btf: kvm_entry, kvm_exit, kvm_vcpu_wakeup (where KVM is loaded)',
     cost: 'not measured: KVM runs guests only in the emulated laboratory',
