@@ -99,7 +99,25 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   });
   const guests = options.guests ?? (() => null);
   const runByCpu = probe.readRunByCpu;
-  const context = { config, native, roots, layout, runByCpu, vcpus, guests, clock, say };
+  const events = createEventsExporter({
+    endpoint: config.endpoint,
+    scope: scopes.agent,
+    resource: { [attr.serviceName]: 'sculptor-agent', [attr.hostId]: hostId },
+    clock,
+  });
+  const context: SourceContext = {
+    config,
+    native,
+    roots,
+    layout,
+    runByCpu,
+    vcpus,
+    guests,
+    hostId,
+    emit: events.emit,
+    clock,
+    say,
+  };
   const sched = createSchedSource({
     probe,
     cpus: () => readCpuTimes(roots).map(({ cpu }) => cpu),
@@ -112,12 +130,6 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const temporal = temporalityFrom(
     process.env['OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE'],
   );
-  const events = createEventsExporter({
-    endpoint: config.endpoint,
-    scope: scopes.agent,
-    resource: { [attr.serviceName]: 'sculptor-agent', [attr.hostId]: hostId },
-    clock,
-  });
   const outbox = createOutbox(createMetricsExporter({ endpoint: config.endpoint }), temporal);
   let failedReads = 0;
   const exportsLost = () => eventsLost(events);

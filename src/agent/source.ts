@@ -1,4 +1,5 @@
 import type { AgentConfig } from '../contract/config.ts';
+import type { OutgoingEvent } from '../contract/events.ts';
 import type { Clock, Say } from '../contract/ports.ts';
 import type { CgroupLayout } from '../linux/cgroups.ts';
 import type { Native } from '../linux/native.ts';
@@ -57,6 +58,9 @@ export type SourceContext = {
   /** What a VM's own agent said through the gate; null where it has said nothing. */
   readonly guests: (instanceId: string) => GuestView | null;
   readonly clock: Clock;
+  readonly hostId: string;
+  /** To the pipeline, by the bounded queue of all events. */
+  readonly emit: (event: OutgoingEvent) => void;
   readonly say: Say;
 };
 

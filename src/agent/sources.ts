@@ -9,6 +9,7 @@ import { kvmSource } from './kvm-source.ts';
 import type { Selection } from './live-config.ts';
 import { memorySource } from './memory-source.ts';
 import { netSource } from './net-source.ts';
+import { outlierSource } from './outlier-source.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
 import { stealSource } from './steal-source.ts';
 import { tapSource } from './tap-source.ts';
@@ -25,6 +26,7 @@ export const sourceKinds: readonly SourceKind[] = [
   guestSource,
   stealSource,
   vdiskSource,
+  outlierSource,
 ];
 
 export type Sources = {

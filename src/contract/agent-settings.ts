@@ -47,6 +47,25 @@ export const agentSettings = {
       'Which metrics are told: what engine and sculptor stand on, what shows the common bottlenecks, or all. A source of which nothing is told is not started.',
     ),
   metrics: metricSelectionSchema.prefault({}),
+  outliers: z
+    .strictObject({
+      aboveSeconds: z
+        .number()
+        .min(0.000_1)
+        .max(60)
+        .nullable()
+        .default(null)
+        .describe(
+          'Waits in the run queue from this on are told one by one, as events sculptor.outlier; null: none are, and nothing is attached for it.',
+        ),
+      perInstancePerSecond: z
+        .int()
+        .min(1)
+        .max(1000)
+        .default(10)
+        .describe('What an instance may tell of them in a second; the kernel counts the others.'),
+    })
+    .prefault({}),
   profileWindowSeconds: z
     .number()
     .min(1)

@@ -3,6 +3,7 @@ import { actionSchema } from './action.ts';
 import { ProtocolError } from './errors.ts';
 import { placementSchema, topologySchema } from './host.ts';
 import { attr } from './metrics.ts';
+import { outlierSchema } from './outlier.ts';
 import { modeSchema, policySchema } from './policy.ts';
 import { heartbeatSchema, recommendationSchema, withdrawalSchema } from './recommendation.ts';
 import type { AttributeValue, LogEvent } from './telemetry.ts';
@@ -23,6 +24,7 @@ export const events = {
   'sculptor.withdrawal': { schema: withdrawalSchema, signed: true },
   'sculptor.heartbeat': { schema: heartbeatSchema, signed: true },
   'sculptor.action': { schema: actionSchema, signed: false },
+  'sculptor.outlier': { schema: outlierSchema, signed: false },
   'sculptor.policy': { schema: policyEventSchema, signed: false },
 } as const;
 

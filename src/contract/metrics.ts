@@ -1,4 +1,4 @@
-import { agentMetrics, hostMetrics } from './metrics/agent.ts';
+import { agentMetrics, hostMetrics, outliersMetrics } from './metrics/agent.ts';
 import { blockMetrics, vdiskMetrics } from './metrics/block.ts';
 import { gateMetrics, intakeMetrics } from './metrics/gate.ts';
 import { guestsMetrics, kvmMetrics, stealMetrics } from './metrics/kvm.ts';
@@ -21,6 +21,7 @@ export const metrics = {
   ...guestsMetrics,
   ...stealMetrics,
   ...hostMetrics,
+  ...outliersMetrics,
   ...agentMetrics,
   ...gateMetrics,
   ...intakeMetrics,

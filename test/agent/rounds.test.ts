@@ -123,6 +123,8 @@ function stage(
         runByCpu: () => new Map(),
         vcpus,
         guests: () => null,
+        hostId: 'h',
+        emit: () => undefined,
         clock,
         say: () => undefined,
       },

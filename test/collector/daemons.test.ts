@@ -6,9 +6,9 @@ import type { ExecutionContext } from 'ava';
 import { z } from 'zod';
 import { needs } from '../support/needs.ts';
 import { endChild, eventually, type Scene, stageScene } from '../support/scene.ts';
+import { buildCollector, freePort, startCollector } from './support/collector.ts';
 
 const sculpt = new URL('../../bin/sculpt', import.meta.url).pathname;
-const root = new URL('../..', import.meta.url).pathname;
 
 /** What stands between the daemons: switches the mode, and ends. `engineOut`: the socket that takes what the engine says. */
 type Middle = { setMode: (mode: string) => void; child: ChildProcess };
@@ -29,7 +29,7 @@ collectorTest(
   loop,
   {
     engineOut: 'engine-out.sock',
-    start: startCollector,
+    start: startRealCollector,
   },
 );
 
@@ -134,37 +134,17 @@ async function startPipelineProcess(run: string): Promise<Middle> {
   return { child, setMode: mode => child.stdin?.write(`${mode}\n`) };
 }
 
-async function startCollector(run: string): Promise<Middle> {
-  const file = join(run, 'collector.yaml');
-  const shipped = readFileSync(join(root, 'otel-collector/sculptor.yaml'), 'utf8');
-  const withMode = (mode: string) =>
+async function startRealCollector(run: string): Promise<Middle> {
+  const withMode = (mode: string) => (shipped: string) =>
     shipped.replace('key: sculptor.mode, value: observe', `key: sculptor.mode, value: ${mode}`);
-  writeFileSync(file, withMode('observe'));
-  const log = openSync(join(run, 'middle.log'), 'a');
-  const child = spawn(String(collector.binary), ['--config', file], {
-    stdio: ['ignore', log, log],
-    env: { ...process.env, SCULPTOR_RUN: run, SCULPTOR_PROMETHEUS_PORT: '19464' },
+  const { child, rewrite } = await startCollector({
+    binary: String(collector.binary),
+    run,
+    prometheusPort: await freePort(),
+    edit: withMode('observe'),
+    listens: 'engine-out.sock',
   });
-  await eventually('the collector listens', 20, () =>
-    existsSync(join(run, 'engine-out.sock')) ? true : null,
-  );
-  return {
-    child,
-    setMode: mode => {
-      writeFileSync(file, withMode(mode));
-      child.kill('SIGHUP');
-    },
-  };
-}
-
-function buildCollector(): { binary: string | null; why: string } {
-  const { status, stdout, stderr } = spawnSync('sh', [join(root, 'scripts/build-collector.sh')], {
-    encoding: 'utf8',
-  });
-  // 3: no Go, or too old. Anything else that fails is a failure of ours and must not pass as a skip.
-  if (status === 0) return { binary: stdout.trim(), why: '' };
-  if (status === 3) return { binary: null, why: stderr.trim() };
-  throw new Error(`scripts/build-collector.sh failed: ${stderr.slice(-2000)}`);
+  return { child, setMode: mode => rewrite(withMode(mode)) };
 }
 
 const actionsSchema = z.array(

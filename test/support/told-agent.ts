@@ -5,6 +5,7 @@ import { type Agent, startAgent } from '../../src/agent/agent.ts';
 import { type AgentConfig, agentConfigSchema } from '../../src/contract/config.ts';
 import { parseEvent } from '../../src/contract/events.ts';
 import type { Placement } from '../../src/contract/host.ts';
+import type { Outlier } from '../../src/contract/outlier.ts';
 import type { LogEvent, MetricPoint, ResourcePoints } from '../../src/contract/telemetry.ts';
 import { loadNative } from '../../src/linux/native.ts';
 import { hostRoots } from '../../src/linux/roots.ts';
@@ -21,6 +22,7 @@ export async function startTold(config: Partial<AgentConfig> = {}): Promise<{
   allPointsOf: (instance: string) => MetricPoint[];
   placementsOf: (instance: string) => Placement[];
   topologies: () => number;
+  outliers: () => Outlier[];
   stop: () => Promise<void>;
 }> {
   const run = mkdtempSync(join(tmpdir(), 'sculptor-agent-'));
@@ -69,6 +71,10 @@ export async function startTold(config: Partial<AgentConfig> = {}): Promise<{
         const placement = parseEvent('sculptor.placement', event);
         return placement.instance.id === instance ? [placement] : [];
       }),
+    outliers: () =>
+      events
+        .filter(event => event.eventName === 'sculptor.outlier')
+        .map(event => parseEvent('sculptor.outlier', event)),
     topologies: () => events.filter(event => event.eventName === 'sculptor.topology').length,
     stop: async () => {
       await agent.stop();

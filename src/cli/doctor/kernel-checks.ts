@@ -125,6 +125,8 @@ function sourceCheck({ native, roots }: Machine, { name, tells, start }: SourceK
       runByCpu: () => new Map(),
       vcpus: { of: () => new Map(), learn: () => undefined, untold: () => 0 },
       guests: () => null,
+      hostId: 'doctor',
+      emit: () => undefined,
       clock: realClock,
       say: () => undefined,
     }).stop();

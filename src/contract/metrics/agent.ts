@@ -76,3 +76,12 @@ export const agentMetrics = of('agent', {
   ),
   'sculptor.agent.collect.time': counter('s', 'self', 'Time spent reading the maps and the files.'),
 });
+
+export const outliersMetrics = of('outliers', {
+  'sculptor.agent.outliers': counter(
+    '{outlier}',
+    'self',
+    'Waits past agent.outliers.aboveSeconds by what became of them: told as events, limited (past what an instance may tell), or lost (full, memory).',
+    [attr.reason],
+  ),
+});

@@ -38,6 +38,10 @@ export const sources = {
   },
   steal: { hook: '/proc/stat, within a guest', cost: 'one file every 10 s' },
   host: { hook: '/proc/stat', cost: 'one file every second' },
+  outliers: {
+    hook: 'tp_btf: sched_switch, sched_wakeup, sched_wakeup_new; only where agent.outliers asks',
+    cost: 'nothing while nobody asks',
+  },
   agent: { hook: 'the agent itself', cost: 'none of its own' },
   gate: { hook: 'the gate for guests', cost: 'none of its own' },
   intake: { hook: 'the intake of engine and sculptor', cost: 'none of its own' },

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * Waits in the run queue that were longer than asked for, one by one: who woke the task, who had the CPU, and where.
+ * Attached only where somebody asks. What an instance may tell is limited here, so that a storm costs a counter.
+ */
+#include "include/instance.bpf.h"
+#include "outliers.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+const volatile __u64 threshold_ns = 10000000;
+const volatile __u64 most_per_second = 10;
+
+#define SECOND_NS 1000000000ULL
+
+struct wait {
+	/* When it began; 0: it does not wait. */
+	__u64 since_ns;
+	struct party waker;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct wait);
+} waits SEC(".maps");
+
+struct budget {
+	__u64 second;
+	__u64 told;
+};
+
+/* Instances that had an outlier lately; one that falls out begins a new second. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct budget);
+} budgets SEC(".maps");
+
+/* Those that were not read yet, by a number of their own. User space reads and deletes them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct outlier);
+} outliers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
+	__uint(max_entries, 1024);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, STACK_FRAMES * sizeof(__u64));
+} stacks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct outlier_stats);
+} stats SEC(".maps");
+
+__u64 next_number;
+
+#define count(field)                                                                                                   \
+	do {                                                                                                           \
+		__u32 zero = 0;                                                                                        \
+		struct outlier_stats *here = bpf_map_lookup_elem(&stats, &zero);                                       \
+                                                                                                                       \
+		if (here)                                                                                              \
+			here->field += 1;                                                                              \
+	} while (0)
+
+static __always_inline void describe(struct party *party, struct task_struct *task)
+{
+	party->cgroup_id = cgroup_of(task);
+	party->tid = task->pid;
+	party->tgid = task->tgid;
+	bpf_probe_read_kernel_str(party->comm, sizeof(party->comm), task->comm);
+}
+
+static __always_inline int woken(struct task_struct *task)
+{
+	struct wait *wait = bpf_task_storage_get(&waits, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct task_struct *waker;
+
+	if (!wait) {
+		count(memory);
+		return 0;
+	}
+	/* Already waiting: a wake-up of one that had not gone to sleep. */
+	if (wait->since_ns)
+		return 0;
+	wait->since_ns = bpf_ktime_get_ns();
+	waker = bpf_get_current_task_btf();
+	if (waker)
+		describe(&wait->waker, waker);
+	return 0;
+}
+
+SEC("tp_btf/sched_wakeup")
+int BPF_PROG(outlier_wakeup, struct task_struct *task)
+{
+	return woken(task);
+}
+
+SEC("tp_btf/sched_wakeup_new")
+int BPF_PROG(outlier_wakeup_new, struct task_struct *task)
+{
+	return woken(task);
+}
+
+/* Whether the instance may tell one more in this second. */
+static __always_inline bool may_tell(__u64 cgroup_id, __u64 now)
+{
+	struct budget fresh = {.second = now / SECOND_NS, .told = 1};
+	struct budget *budget = bpf_map_lookup_elem(&budgets, &cgroup_id);
+
+	if (!budget) {
+		if (bpf_map_update_elem(&budgets, &cgroup_id, &fresh, BPF_ANY) != 0)
+			count(memory);
+		return most_per_second > 0;
+	}
+	if (budget->second != fresh.second) {
+		budget->second = fresh.second;
+		budget->told = 0;
+	}
+	return __sync_fetch_and_add(&budget->told, 1) < most_per_second;
+}
+
+static __always_inline void tell(void *ctx, struct task_struct *prev, struct task_struct *next, struct wait *wait,
+				 __u64 now)
+{
+	struct outlier outlier = {};
+	__u64 number;
+
+	describe(&outlier.waiter, next);
+	if (!may_tell(outlier.waiter.cgroup_id, now)) {
+		count(limited);
+		return;
+	}
+	outlier.ended_ns = now;
+	outlier.latency_ns = now - wait->since_ns;
+	outlier.start_boottime_ns = next->start_boottime;
+	outlier.waker = wait->waker;
+	if (prev->pid)
+		describe(&outlier.preemptor, prev);
+	outlier.cpu = bpf_get_smp_processor_id();
+	outlier.stack_id = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
+	number = __sync_fetch_and_add(&next_number, 1);
+	if (bpf_map_update_elem(&outliers, &number, &outlier, BPF_NOEXIST) != 0)
+		count(full);
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(outlier_switch, bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct wait *wait;
+
+	if (prev->pid && (preempt || prev_state == 0)) {
+		wait = bpf_task_storage_get(&waits, prev, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (wait) {
+			wait->since_ns = now;
+			wait->waker.tid = 0;
+			wait->waker.cgroup_id = 0;
+		} else {
+			count(memory);
+		}
+	}
+	wait = next->pid ? bpf_task_storage_get(&waits, next, 0, 0) : NULL;
+	if (!wait || !wait->since_ns)
+		return 0;
+	if (now > wait->since_ns && now - wait->since_ns >= threshold_ns) {
+		count(found);
+		tell(ctx, prev, next, wait, now);
+	}
+	wait->since_ns = 0;
+	return 0;
+}

@@ -1,0 +1,160 @@
+import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
+import { nsPerTick } from '../../linux/own-masks.ts';
+import { uint64 } from './latency.ts';
+
+export type Party = {
+  readonly cgroupId: number;
+  readonly tid: number;
+  readonly tgid: number;
+  readonly name: string;
+};
+
+/** One wait, as bpf/outliers.bpf.c tells it. */
+export type RawOutlier = {
+  /** CLOCK_MONOTONIC, ns. */
+  readonly endedNs: number;
+  readonly latencyNs: number;
+  readonly startTicks: number;
+  readonly waiter: Party;
+  /** Else it was preempted. */
+  readonly woken: boolean;
+  /** Null where it was not woken, or by an interrupt of an idle CPU. */
+  readonly waker: Party | null;
+  readonly preemptor: Party | null;
+  readonly cpu: number;
+  readonly stackId: number | null;
+};
+
+/** Since the probe was started. `found` is all of them, whatever became of them. */
+export type OutlierCounts = Readonly<Record<'found' | 'limited' | 'full' | 'memory', number>>;
+
+export type OutlierProbe = {
+  /** Those since the last call, oldest first. */
+  readonly take: () => RawOutlier[];
+  /** Addresses, innermost first; null when the kernel has dropped it for another. */
+  readonly stack: (id: number) => bigint[] | null;
+  readonly counts: () => OutlierCounts;
+  readonly stop: () => void;
+};
+
+/** Offsets and sizes of the structures in bpf/outliers.h; a test holds them against its BTF. */
+export const layout = {
+  party: { cgroupId: 0, tid: 8, tgid: 12, comm: 16, bytes: 32 },
+  outlier: {
+    endedNs: 0,
+    latencyNs: 8,
+    startBoottimeNs: 16,
+    waiter: 24,
+    waker: 56,
+    preemptor: 88,
+    cpu: 120,
+    stackId: 124,
+    bytes: 128,
+  },
+  stats: { found: 0, limited: 8, full: 16, memory: 24, bytes: 32 },
+} as const;
+
+/** The switch last: a wait that it does not end would be told as one that never ended. */
+const programs = ['outlier_wakeup', 'outlier_wakeup_new', 'outlier_switch'] as const;
+
+/**
+ * Loads and attaches bpf/outliers.bpf.c.
+ * @throws ProbeError, KernelInterfaceError as `loadProbe`
+ */
+export function startOutlierProbe(options: {
+  readonly native: Native;
+  readonly cgroupV1: boolean;
+  readonly aboveSeconds: number;
+  readonly perInstancePerSecond: number;
+}): OutlierProbe {
+  const object = loadProbe(options.native, 'outliers', {
+    constants: {
+      cgroup_v1: options.cgroupV1,
+      threshold_ns: BigInt(Math.round(options.aboveSeconds * 1e9)),
+      most_per_second: BigInt(options.perInstancePerSecond),
+    },
+  });
+  attachOrClose(object, 'outliers', () => {
+    for (const program of programs) object.attach(program);
+  });
+  return {
+    take: () => {
+      const { count, keys, values } = object.readMap('outliers');
+      if (count > 0) object.deleteKeys('outliers', keys);
+      return decodeOutliers(values).sort((a, b) => a.endedNs - b.endedNs);
+    },
+    stack: id => readStack(object, id),
+    counts: () => readCounts(object),
+    stop: () => object.close(),
+  };
+}
+
+export function decodeOutliers(values: Buffer): RawOutlier[] {
+  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
+  const { outlier } = layout;
+  const decoded: RawOutlier[] = [];
+  for (let at = 0; at + outlier.bytes <= values.length; at += outlier.bytes) {
+    const waiter = partyAt(values, view, at + outlier.waiter);
+    const stackId = view.getInt32(at + outlier.stackId, true);
+    if (waiter === null) continue;
+    decoded.push({
+      endedNs: uint64(view, at + outlier.endedNs),
+      latencyNs: uint64(view, at + outlier.latencyNs),
+      startTicks: Math.floor(uint64(view, at + outlier.startBoottimeNs) / nsPerTick),
+      waiter,
+      woken: uint64(view, at + outlier.waker + layout.party.cgroupId) > 0,
+      waker: partyAt(values, view, at + outlier.waker),
+      preemptor: partyAt(values, view, at + outlier.preemptor),
+      cpu: view.getUint32(at + outlier.cpu, true),
+      stackId: stackId < 0 ? null : stackId,
+    });
+  }
+  return decoded;
+}
+
+/** Null: nobody. */
+function partyAt(values: Buffer, view: DataView, at: number): Party | null {
+  const { party } = layout;
+  const tid = view.getUint32(at + party.tid, true);
+  if (tid === 0) return null;
+  const comm = values.subarray(at + party.comm, at + party.bytes);
+  const end = comm.indexOf(0);
+  return {
+    cgroupId: uint64(view, at + party.cgroupId),
+    tid,
+    tgid: view.getUint32(at + party.tgid, true),
+    name: comm.toString('utf8', 0, end < 0 ? comm.length : end),
+  };
+}
+
+function readStack(object: BpfObject, id: number): bigint[] | null {
+  const key = Buffer.alloc(4);
+  key.writeUInt32LE(id);
+  const value = object.lookup('stacks', key);
+  if (value === null) return null;
+  const frames: bigint[] = [];
+  for (let at = 0; at + 8 <= value.length; at += 8) {
+    const address = value.readBigUInt64LE(at);
+    if (address === 0n) break;
+    frames.push(address);
+  }
+  return frames;
+}
+
+function readCounts(object: BpfObject): OutlierCounts {
+  const { stats } = layout;
+  // One entry of an array, key 0: the values of all CPUs.
+  const values = object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0);
+  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
+  const sum = (field: number): number => {
+    let total = 0;
+    for (let at = field; at < values.length; at += stats.bytes) total += uint64(view, at);
+    return total;
+  };
+  return {
+    found: sum(stats.found),
+    limited: sum(stats.limited),
+    full: sum(stats.full),
+    memory: sum(stats.memory),
+  };
+}
