@@ -1,218 +1,13 @@
-import { statSync } from 'node:fs';
-import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
-import test, { type ExecutionContext } from 'ava';
-import { emptyTotals } from '../../src/agent/add-change.ts';
-import { createHotTasks } from '../../src/agent/hot-tasks.ts';
-import { createLiveConfig } from '../../src/agent/live-config.ts';
-import type { SchedTotals, TaskTotals } from '../../src/agent/probes/sched-layout.ts';
-import { createProfiles } from '../../src/agent/profiles.ts';
-import { createRounds } from '../../src/agent/rounds.ts';
-import { createSchedSource } from '../../src/agent/sched-source.ts';
+import test from 'ava';
 import type { SourceKind } from '../../src/agent/source.ts';
-import { startSources } from '../../src/agent/sources.ts';
 import { createTally } from '../../src/agent/tally.ts';
-import { createVcpuBook } from '../../src/agent/vcpus.ts';
-import type { AgentSettings } from '../../src/contract/agent-settings.ts';
-import { settingsOf } from '../../src/contract/change-settings.ts';
-import { agentConfigSchema } from '../../src/contract/config.ts';
-import { detailAttribute, type OutgoingEvent } from '../../src/contract/events.ts';
-import { type Placement, placementSchema, topologySchema } from '../../src/contract/host.ts';
 import { profileSchema } from '../../src/contract/profile.ts';
-import { readCgroupLayout } from '../../src/linux/cgroups.ts';
-import type { Native } from '../../src/linux/native.ts';
-import { createOutbox } from '../../src/otlp/outbox.ts';
-import { temporalityFrom } from '../../src/otlp/temporality.ts';
-import { makeTree, mounts, taskFiles } from '../linux/tree.ts';
-import { steppedClock } from '../support/stepped-clock.ts';
+import { taskFiles } from '../linux/tree.ts';
 
-type Load = { used: number; wait: number };
-
-/** An agent without a kernel: cgroups are folders, the probe says what the test wants, time is stepped. */
-function stage(
-  t: ExecutionContext,
-  options: { temporality?: string; config?: object; kinds?: SourceKind[] } = {},
-) {
-  const tree = makeTree(t, {
-    'proc/self/mountinfo': mounts.v2,
-    'proc/stat': 'cpu0 1 1 1 500 0 0 0 50\nbtime 1600000000',
-    'cgroup/cgroup.controllers': 'cpu cpuset',
-    'cgroup/cpuset.cpus.effective': '0-1',
-    'sys/devices/system/cpu/online': '0-1',
-    'sys/devices/system/cpu/present': '0-1',
-  });
-  const clock = steppedClock();
-  const live = createLiveConfig(agentConfigSchema.parse(options.config ?? {}));
-  const { config } = live;
-  const totals = new Map<number, SchedTotals>();
-  const loads = new Map<number, Load>();
-  const forgotten: number[] = [];
-  const events: OutgoingEvent[] = [];
-  const exports: { at: number; resources: ResourceMetrics[] }[] = [];
-  let tasks: TaskTotals[] = [];
-  let fails = false;
-  const temporal = temporalityFrom(options.temporality);
-  const hot = createHotTasks(config, 0, 0);
-  const vcpus = createVcpuBook({
-    roots: tree,
-    layout: readCgroupLayout(tree),
-    intervalSeconds: 60,
-    say: () => undefined,
-  });
-  const sched = createSchedSource({
-    probe: {
-      readDetails: () => ({ instances: new Map(), pairs: [], tasks }),
-      detailsOf: () => null,
-      readPairs: () => [],
-      readWaitByCpu: cpus => cpus.map(() => 2e9),
-    },
-    cpus: () => [0, 1],
-    hottest: changed => hot.take(changed, vcpus.all()),
-  });
-  const profiles = createProfiles('h', config);
-  const rounds = createRounds({
-    config,
-    selection: live.selection,
-    identity: { hostId: 'h', hostName: 'host' },
-    reader: {
-      roots: tree,
-      layout: readCgroupLayout(tree),
-      hostId: 'h',
-      systemd: false,
-      ownMasks: () => new Map(),
-    },
-    probe: {
-      readTotals: () => {
-        for (const [id, { used, wait }] of loads) {
-          const last = totals.get(id) ?? emptyTotals();
-          const ns = 1e9 * config.readIntervalSeconds;
-          totals.set(id, {
-            ...last,
-            runNs: last.runNs + used * ns,
-            waitNs: last.waitNs + wait * ns,
-          });
-        }
-        return new Map(totals);
-      },
-      forget: ids => {
-        forgotten.push(...ids);
-        for (const id of ids) totals.delete(id);
-      },
-      counters: () => ({
-        events: 42,
-        lost: {
-          task_storage: 0,
-          instance_map_full: 3,
-          instance_memory: 0,
-          pair: 0,
-          unseen_switch: 0,
-          recursion: 0,
-          sched_failed_reads: 0,
-        },
-        entries: totals.size,
-        memoryBytes: 1,
-      }),
-    },
-    hot,
-    sources: startSources(
-      options.kinds ?? [],
-      {
-        config,
-        native: {} as Native,
-        roots: tree,
-        layout: readCgroupLayout(tree),
-        runByCpu: () => new Map(),
-        vcpus,
-        guests: () => null,
-        hostId: 'h',
-        emit: () => undefined,
-        clock,
-        say: () => undefined,
-      },
-      [sched],
-      live.selection,
-    ),
-    vcpus,
-    outbox: createOutbox(
-      {
-        export: async resources => {
-          exports.push({ at: clock.monotonicSeconds(), resources: [...resources] });
-          return fails ? { ok: false, reason: 'down' } : { ok: true };
-        },
-        stop: async () => undefined,
-      },
-      temporal,
-    ),
-    temporal,
-    takeDetails: profiles.take,
-    profilesLost: () => ({}),
-    emit: event => void events.push(event),
-    exportsLost: () => ({}),
-    failedReads: () => 0,
-    clock,
-  });
-  const valuesOf = (metric: string, instance: string) =>
-    exports.flatMap(({ at, resources }) =>
-      resources
-        .filter(each => each.resource.attributes['sculptor.instance.id'] === instance)
-        .flatMap(each => each.scopeMetrics.flatMap(scope => scope.metrics))
-        .filter(each => each.descriptor.name === metric)
-        .flatMap(each => each.dataPoints.map(point => ({ at, ...point }))),
-    );
-  return {
-    tree,
-    exports,
-    forgotten,
-    rounds,
-    profiles,
-    change: (settings: Partial<AgentSettings>) =>
-      live.change({ ...settingsOf(config), ...settings }),
-    valuesOf,
-    setFails: (now: boolean) => {
-      fails = now;
-    },
-    setTasks: (now: TaskTotals[]) => {
-      tasks = now;
-    },
-    /** A cgroup with one task, which is loaded from now on. */
-    add: (
-      path: string,
-      load: Load = { used: 0.1, wait: 0 },
-      files: Record<string, string> = {},
-    ) => {
-      tree.write({ [`cgroup${path}/cpu.weight`]: '100', ...files });
-      const id = statSync(`${tree.cgroup}${path}`).ino;
-      loads.set(id, load);
-      return id;
-    },
-    remove: (path: string) => {
-      loads.delete(statSync(`${tree.cgroup}${path}`).ino);
-      tree.remove(`cgroup${path}`);
-    },
-    /** So many readings of 0.2 s, each export having ended before the next. */
-    read: async (times: number) => {
-      for (let i = 0; i < times; i += 1) {
-        rounds.tick();
-        clock.step(config.readIntervalSeconds);
-        await new Promise(resolve => setImmediate(resolve));
-      }
-    },
-    placements: (instance: string): Placement[] =>
-      events.flatMap(event => {
-        if (event.eventName !== 'sculptor.placement') return [];
-        const placement = placementSchema.parse(event.attributes[detailAttribute]);
-        return placement.instance.id === instance ? [placement] : [];
-      }),
-    topologies: () =>
-      events.flatMap(event =>
-        event.eventName === 'sculptor.topology'
-          ? [topologySchema.parse(event.attributes[detailAttribute])]
-          : [],
-      ),
-  };
-}
+import { stageRounds } from './support/rounds-stage.ts';
 
 test('headline series every second, those of the contended with every reading, the rest every ten', async t => {
-  const agent = stage(t);
+  const agent = stageRounds(t);
   agent.add('/calm', { used: 0.5, wait: 0.01 });
   agent.add('/hot', { used: 0.5, wait: 0.5 });
   await agent.read(100);
@@ -228,7 +23,7 @@ test('headline series every second, those of the contended with every reading, t
 });
 
 test('of 25 contended instances 20 go out at the read interval; the 5 others are counted', async t => {
-  const agent = stage(t);
+  const agent = stageRounds(t);
   for (let i = 0; i < 25; i += 1) agent.add(`/i${i}`, { used: 0.1, wait: 1 + i / 100 });
   await agent.read(50);
   await agent.read(1);
@@ -239,7 +34,7 @@ test('of 25 contended instances 20 go out at the read interval; the 5 others are
 });
 
 test('200 instances are 200 resources, each with an identity of its own', async t => {
-  const agent = stage(t);
+  const agent = stageRounds(t);
   for (let i = 0; i < 200; i += 1) agent.add(`/pool/i${i}`);
   await agent.read(6);
   const resources = agent.exports.at(-1)?.resources ?? [];
@@ -257,7 +52,7 @@ test('200 instances are 200 resources, each with an identity of its own', async 
 });
 
 test('a placement leaves with the first reading that knows of the instance, and its first totals too', async t => {
-  const agent = stage(t);
+  const agent = stageRounds(t);
   await agent.read(7);
   agent.add('/new', { used: 0.5, wait: 0 }, { 'cgroup/new/cgroup.threads': '5', ...taskFiles(5) });
   await agent.read(1);
@@ -267,7 +62,7 @@ test('a placement leaves with the first reading that knows of the instance, and 
 });
 
 test('many new instances are placed fifty at a time, none left out', async t => {
-  const agent = stage(t);
+  const agent = stageRounds(t);
   for (let i = 0; i < 120; i += 1) agent.add(`/i${i}`);
   await agent.read(1);
   const placed = () =>
@@ -278,7 +73,7 @@ test('many new instances are placed fifty at a time, none left out', async t => 
 });
 
 test('a change of what a contended or busy instance is given is told within a second, and only then', async t => {
-  const agent = stage(t);
+  const agent = stageRounds(t);
   const files = { 'cgroup/hot/cgroup.threads': '5', ...taskFiles(5) };
   agent.add('/hot', { used: 0.5, wait: 0.5 }, files);
   await agent.read(50);
@@ -299,7 +94,7 @@ test('a change of what a contended or busy instance is given is told within a se
 });
 
 test('all is told again once a minute', async t => {
-  const agent = stage(t);
+  const agent = stageRounds(t);
   agent.add('/a', { used: 0, wait: 0 });
   await agent.read(310);
   t.is(agent.placements('/a').length, 2);
@@ -308,7 +103,7 @@ test('all is told again once a minute', async t => {
 });
 
 test('a CPU that goes offline is told within a second', async t => {
-  const agent = stage(t);
+  const agent = stageRounds(t);
   await agent.read(5);
   agent.tree.write({ 'sys/devices/system/cpu/online': '0' });
   await agent.read(6);
@@ -319,7 +114,7 @@ test('a CPU that goes offline is told within a second', async t => {
 });
 
 test('a cgroup that is removed: its last totals, its end, and its key are told; nothing comes after', async t => {
-  const agent = stage(t);
+  const agent = stageRounds(t);
   const id = agent.add('/a', { used: 1, wait: 0 });
   await agent.read(8);
   agent.remove('/a');
@@ -339,7 +134,7 @@ test('a cgroup that is removed: its last totals, its end, and its key are told; 
 });
 
 test('a cgroup made anew under its name begins a new life of the series', async t => {
-  const agent = stage(t);
+  const agent = stageRounds(t);
   agent.add('/a', { used: 1, wait: 0 });
   await agent.read(8);
   agent.remove('/a');
@@ -354,7 +149,7 @@ test('a cgroup made anew under its name begins a new life of the series', async 
 });
 
 test('delta: what is added up is the total, also when exports fail', async t => {
-  const agent = stage(t, { temporality: 'delta' });
+  const agent = stageRounds(t, { temporality: 'delta' });
   agent.add('/a', { used: 0.5, wait: 0 });
   await agent.read(11);
   agent.setFails(true);
@@ -371,7 +166,7 @@ test('delta: what is added up is the total, also when exports fail', async t => 
 
 test('QEMU makes its cgroups one instance: the VM, by its uuid, with its vCPUs', async t => {
   const uuid = '1b671a64-40d5-491e-99b0-da01ff1f3341';
-  const agent = stage(t);
+  const agent = stageRounds(t);
   const qemu = { cmdline: ['qemu-system-x86_64', '-uuid', uuid, '-name', 'web'] };
   agent.add(
     '/vm',
@@ -424,7 +219,7 @@ test('QEMU makes its cgroups one instance: the VM, by its uuid, with its vCPUs',
 
 test('a QEMU that enters a known cgroup is found when its threads are seen', async t => {
   const uuid = '1b671a64-40d5-491e-99b0-da01ff1f3341';
-  const agent = stage(t);
+  const agent = stageRounds(t);
   agent.add('/vm', { used: 0.5, wait: 0 });
   await agent.read(3);
   agent.tree.write({
@@ -442,7 +237,7 @@ test('a QEMU that enters a known cgroup is found when its threads are seen', asy
 });
 
 test('what was lost is told by reason, with zeros for what never happened', async t => {
-  const agent = stage(t);
+  const agent = stageRounds(t);
   await agent.read(60);
   const byReason = Object.fromEntries(
     agent
@@ -499,7 +294,7 @@ function sourceOfTens(late: Map<number, number>): SourceKind {
 
 test('a source is read once for each export of details, and what it knew at the end of a life is told', async t => {
   const late = new Map<number, number>();
-  const agent = stage(t, {
+  const agent = stageRounds(t, {
     config: { detailIntervalSeconds: 2, profile: 'full' },
     kinds: [sourceOfTens(late)],
   });
@@ -516,7 +311,7 @@ test('a source is read once for each export of details, and what it knew at the 
 });
 
 test('settings that change hold from the next reading on, and no series falls or begins anew', async t => {
-  const agent = stage(t, { config: { detailIntervalSeconds: 2 } });
+  const agent = stageRounds(t, { config: { detailIntervalSeconds: 2 } });
   agent.add('/a', { used: 0.5, wait: 0.01 });
   await agent.read(21);
   const migrations = () => agent.valuesOf('sculptor.cpu.migrations', '/a').length;
@@ -543,7 +338,7 @@ test('settings that change hold from the next reading on, and no series falls or
 });
 
 test('a profile has the numbers of the export of the same reading', async t => {
-  const agent = stage(t, { config: { detailIntervalSeconds: 2, profileWindowSeconds: 4 } });
+  const agent = stageRounds(t, { config: { detailIntervalSeconds: 2, profileWindowSeconds: 4 } });
   agent.add('/a', { used: 0.5, wait: 0.25 });
   t.is(agent.profiles.of('/a'), null);
   await agent.read(51);

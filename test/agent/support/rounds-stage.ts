@@ -1,0 +1,219 @@
+import { statSync } from 'node:fs';
+import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
+import type { ExecutionContext } from 'ava';
+import { emptyTotals } from '../../../src/agent/add-change.ts';
+import { createHotTasks } from '../../../src/agent/hot-tasks.ts';
+import { createLiveConfig } from '../../../src/agent/live-config.ts';
+import type { SchedTotals, TaskTotals } from '../../../src/agent/probes/sched-layout.ts';
+import { createProfiles } from '../../../src/agent/profiles.ts';
+import { createRounds } from '../../../src/agent/rounds.ts';
+import { createSchedSource } from '../../../src/agent/sched-source.ts';
+import type { SourceKind } from '../../../src/agent/source.ts';
+import { startSources } from '../../../src/agent/sources.ts';
+import { createVcpuBook } from '../../../src/agent/vcpus.ts';
+import type { AgentSettings } from '../../../src/contract/agent-settings.ts';
+import { settingsOf } from '../../../src/contract/change-settings.ts';
+import { agentConfigSchema } from '../../../src/contract/config.ts';
+import { detailAttribute, type OutgoingEvent } from '../../../src/contract/events.ts';
+import { type Placement, placementSchema, topologySchema } from '../../../src/contract/host.ts';
+import { readCgroupLayout } from '../../../src/linux/cgroups.ts';
+import type { Native } from '../../../src/linux/native.ts';
+import { createOutbox } from '../../../src/otlp/outbox.ts';
+import { temporalityFrom } from '../../../src/otlp/temporality.ts';
+import { makeTree, mounts } from '../../linux/tree.ts';
+import { steppedClock } from '../../support/stepped-clock.ts';
+
+type Load = { used: number; wait: number };
+
+/** An agent without a kernel: cgroups are folders, the probe says what the test wants, time is stepped. */
+export function stageRounds(
+  t: ExecutionContext,
+  options: { temporality?: string; config?: object; kinds?: SourceKind[] } = {},
+) {
+  const tree = makeTree(t, {
+    'proc/self/mountinfo': mounts.v2,
+    'proc/stat': 'cpu0 1 1 1 500 0 0 0 50\nbtime 1600000000',
+    'cgroup/cgroup.controllers': 'cpu cpuset',
+    'cgroup/cpuset.cpus.effective': '0-1',
+    'sys/devices/system/cpu/online': '0-1',
+    'sys/devices/system/cpu/present': '0-1',
+  });
+  const clock = steppedClock();
+  const live = createLiveConfig(agentConfigSchema.parse(options.config ?? {}));
+  const { config } = live;
+  const totals = new Map<number, SchedTotals>();
+  const loads = new Map<number, Load>();
+  const forgotten: number[] = [];
+  const events: OutgoingEvent[] = [];
+  const exports: { at: number; resources: ResourceMetrics[] }[] = [];
+  let tasks: TaskTotals[] = [];
+  let fails = false;
+  let listener: (event: OutgoingEvent) => void = () => undefined;
+  const temporal = temporalityFrom(options.temporality);
+  const hot = createHotTasks(config, 0, 0);
+  const vcpus = createVcpuBook({
+    roots: tree,
+    layout: readCgroupLayout(tree),
+    intervalSeconds: 60,
+    say: () => undefined,
+  });
+  const sched = createSchedSource({
+    probe: {
+      readDetails: () => ({ instances: new Map(), pairs: [], tasks }),
+      detailsOf: () => null,
+      readPairs: () => [],
+      readWaitByCpu: cpus => cpus.map(() => 2e9),
+    },
+    cpus: () => [0, 1],
+    hottest: changed => hot.take(changed, vcpus.all()),
+  });
+  const profiles = createProfiles('h', config);
+  const rounds = createRounds({
+    config,
+    selection: live.selection,
+    identity: { hostId: 'h', hostName: 'host' },
+    reader: {
+      roots: tree,
+      layout: readCgroupLayout(tree),
+      hostId: 'h',
+      systemd: false,
+      ownMasks: () => new Map(),
+    },
+    probe: {
+      readTotals: () => {
+        for (const [id, { used, wait }] of loads) {
+          const last = totals.get(id) ?? emptyTotals();
+          const ns = 1e9 * config.readIntervalSeconds;
+          totals.set(id, {
+            ...last,
+            runNs: last.runNs + used * ns,
+            waitNs: last.waitNs + wait * ns,
+          });
+        }
+        return new Map(totals);
+      },
+      forget: ids => {
+        forgotten.push(...ids);
+        for (const id of ids) totals.delete(id);
+      },
+      counters: () => ({
+        events: 42,
+        lost: {
+          task_storage: 0,
+          instance_map_full: 3,
+          instance_memory: 0,
+          pair: 0,
+          unseen_switch: 0,
+          recursion: 0,
+          sched_failed_reads: 0,
+        },
+        entries: totals.size,
+        memoryBytes: 1,
+      }),
+    },
+    hot,
+    sources: startSources(
+      options.kinds ?? [],
+      {
+        config,
+        native: {} as Native,
+        roots: tree,
+        layout: readCgroupLayout(tree),
+        runByCpu: () => new Map(),
+        vcpus,
+        guests: () => null,
+        hostId: 'h',
+        emit: () => undefined,
+        clock,
+        say: () => undefined,
+      },
+      [sched],
+      live.selection,
+    ),
+    vcpus,
+    outbox: createOutbox(
+      {
+        export: async resources => {
+          exports.push({ at: clock.monotonicSeconds(), resources: [...resources] });
+          return fails ? { ok: false, reason: 'down' } : { ok: true };
+        },
+        stop: async () => undefined,
+      },
+      temporal,
+    ),
+    temporal,
+    takeDetails: profiles.take,
+    profilesLost: () => ({}),
+    emit: event => {
+      events.push(event);
+      listener(event);
+    },
+    exportsLost: () => ({}),
+    failedReads: () => 0,
+    clock,
+  });
+  const valuesOf = (metric: string, instance: string) =>
+    exports.flatMap(({ at, resources }) =>
+      resources
+        .filter(each => each.resource.attributes['sculptor.instance.id'] === instance)
+        .flatMap(each => each.scopeMetrics.flatMap(scope => scope.metrics))
+        .filter(each => each.descriptor.name === metric)
+        .flatMap(each => each.dataPoints.map(point => ({ at, ...point }))),
+    );
+  return {
+    tree,
+    clock,
+    /** Each event is also given to it. */
+    listen: (to: (event: OutgoingEvent) => void) => {
+      listener = to;
+    },
+    exports,
+    forgotten,
+    rounds,
+    profiles,
+    change: (settings: Partial<AgentSettings>) =>
+      live.change({ ...settingsOf(config), ...settings }),
+    valuesOf,
+    setFails: (now: boolean) => {
+      fails = now;
+    },
+    setTasks: (now: TaskTotals[]) => {
+      tasks = now;
+    },
+    /** A cgroup with one task, which is loaded from now on. */
+    add: (
+      path: string,
+      load: Load = { used: 0.1, wait: 0 },
+      files: Record<string, string> = {},
+    ) => {
+      tree.write({ [`cgroup${path}/cpu.weight`]: '100', ...files });
+      const id = statSync(`${tree.cgroup}${path}`).ino;
+      loads.set(id, load);
+      return id;
+    },
+    remove: (path: string) => {
+      loads.delete(statSync(`${tree.cgroup}${path}`).ino);
+      tree.remove(`cgroup${path}`);
+    },
+    /** So many readings of 0.2 s, each export having ended before the next. */
+    read: async (times: number) => {
+      for (let i = 0; i < times; i += 1) {
+        rounds.tick();
+        clock.step(config.readIntervalSeconds);
+        await new Promise(resolve => setImmediate(resolve));
+      }
+    },
+    placements: (instance: string): Placement[] =>
+      events.flatMap(event => {
+        if (event.eventName !== 'sculptor.placement') return [];
+        const placement = placementSchema.parse(event.attributes[detailAttribute]);
+        return placement.instance.id === instance ? [placement] : [];
+      }),
+    topologies: () =>
+      events.flatMap(event =>
+        event.eventName === 'sculptor.topology'
+          ? [topologySchema.parse(event.attributes[detailAttribute])]
+          : [],
+      ),
+  };
+}
