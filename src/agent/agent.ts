@@ -9,10 +9,8 @@ import type { Clock, Running, Say } from '../contract/ports.ts';
 import { readCgroupLayout } from '../linux/cgroups.ts';
 import { findMemoryHierarchy } from '../linux/memory.ts';
 import type { Native } from '../linux/native.ts';
-import { openOwnMasks } from '../linux/own-masks.ts';
-import { readBootTime, readCpuTimes } from '../linux/procfs.ts';
+import { readBootTime } from '../linux/procfs.ts';
 import type { Roots } from '../linux/roots.ts';
-import { readTopology } from '../linux/topology.ts';
 import { createEventsExporter, type EventsExporter } from '../otlp/events-exporter.ts';
 import { createMetricsExporter } from '../otlp/metrics-exporter.ts';
 import { createOutbox } from '../otlp/outbox.ts';
@@ -21,11 +19,10 @@ import { runBpftrace } from './bpftrace/run.ts';
 import { type CustomSource, startCustomSource } from './custom/custom-source.ts';
 import { createHotTasks } from './hot-tasks.ts';
 import { createLiveConfig } from './live-config.ts';
-import { startSchedProbe } from './probes/sched.ts';
 import type { ProfileSink } from './profile-sink.ts';
 import { createProfiles, type Profiles } from './profiles.ts';
 import { createRounds } from './rounds.ts';
-import { createSchedSource } from './sched-source.ts';
+import { atItsPace, startScheduler } from './scheduler.ts';
 import type { SourceContext } from './source.ts';
 import { sourceKinds, startSources } from './sources.ts';
 import { createVcpuBook } from './vcpus.ts';
@@ -81,15 +78,16 @@ export type Agent = Running & {
 /**
  * Reads the probes and tells what they say: headline series, details, placements, topology. It stops at nothing that
  * happens to the host or to the pipeline; only what it needs to begin is fatal.
- * @throws ProbeError, KernelInterfaceError as `startSchedProbe` and `readCgroupLayout`
+ * @throws ProbeError, KernelInterfaceError as `startScheduler` and `readCgroupLayout`
  */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { native, roots, hostId, clock, say, profileSink } = options;
-  const { config, selection, change } = createLiveConfig(options.config);
+  const { driver } = options.config;
+  const { config, selection, change } = createLiveConfig(atItsPace(driver, options.config));
   const began = clock.monotonicSeconds();
   const layout = readCgroupLayout(roots);
-  const masks = openOwnMasks(native);
-  const probe = startProbe(options, layout.version === 1, masks.close);
+  const scheduler = await startScheduler({ ...options, layout });
+  const { probe, runByCpu } = scheduler;
   const hot = createHotTasks(config, clock.unixSeconds(), readBootTime(roots) ?? 0);
   const vcpus = createVcpuBook({
     roots,
@@ -98,7 +96,6 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     say,
   });
   const guests = options.guests ?? (() => null);
-  const runByCpu = probe.readRunByCpu;
   const events = createEventsExporter({
     endpoint: config.endpoint,
     scope: scopes.agent,
@@ -118,11 +115,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     clock,
     say,
   };
-  const sched = createSchedSource({
-    probe,
-    cpus: () => readCpuTimes(roots).map(({ cpu }) => cpu),
-    hottest: changed => hot.take(changed, vcpus.all()),
-  });
+  const sched = scheduler.source(changed => hot.take(changed, vcpus.all()));
   const custom = startCustomProbes(options, () => config.detailIntervalSeconds / 2);
   const own = custom ? [sched, custom] : [sched];
   const sources = startSources(sourceKinds, context, own, selection);
@@ -135,7 +128,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const exportsLost = () => eventsLost(events);
   const rounds = createRounds({
     config,
-    selection,
+    selection: {
+      ...selection,
+      tells: metric => !scheduler.untold.has(metric) && selection.tells(metric),
+    },
     identity: { hostId, hostName: hostname() },
     reader: {
       roots,
@@ -143,7 +139,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       hostId,
       systemd: existsSync('/run/systemd/system'),
       memory: findMemoryHierarchy(roots),
-      ownMasks: masks.read,
+      ownMasks: scheduler.ownMasks,
     },
     probe,
     hot,
@@ -201,7 +197,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     settings: () => settingsOf(config),
     change: settings => {
       const every = config.readIntervalSeconds;
-      change(settings);
+      change(atItsPace(driver, settings));
       sources.follow();
       if (every === config.readIntervalSeconds) return;
       cancel();
@@ -213,9 +209,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       await outbox.stop();
       await events.stop();
       await custom?.stop();
-      masks.close();
       sources.stop();
-      probe.stop();
+      await scheduler.stop();
     },
   };
 }
@@ -229,21 +224,6 @@ function startCustomProbes(
   if (directory === undefined) return null;
   const config = { ...customProbes, directory };
   return startCustomSource({ config, printIntervalSeconds, run: runBpftrace, roots, clock, say });
-}
-
-function startProbe(
-  { native, config, roots, hostId }: AgentOptions,
-  cgroupV1: boolean,
-  closeMasks: () => void,
-): ReturnType<typeof startSchedProbe> {
-  try {
-    const nodeOfCpu: number[] = [];
-    for (const { id, node } of readTopology(roots, hostId).cpus) nodeOfCpu[id] = node;
-    return startSchedProbe({ native, cgroupV1, maxInstances: config.maxInstances, nodeOfCpu });
-  } catch (error) {
-    closeMasks();
-    throw error;
-  }
 }
 
 /** Events that were given up, by reason. */

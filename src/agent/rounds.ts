@@ -15,7 +15,7 @@ import type { HotTasks } from './hot-tasks.ts';
 import { contended, createInstanceBook, type LivingInstance } from './instances.ts';
 import type { Selection } from './live-config.ts';
 import { createPlacements } from './placements.ts';
-import type { SchedProbe } from './probes/sched.ts';
+import type { TotalsReader } from './probes/sched.ts';
 import type { DetailReading } from './profiles.ts';
 import {
   cpuSamples,
@@ -34,7 +34,7 @@ export type RoundsOptions = {
   readonly selection: Pick<Selection, 'tells'>;
   readonly identity: Identity;
   readonly reader: PlacementReader;
-  readonly probe: Pick<SchedProbe, 'readTotals' | 'forget' | 'counters'>;
+  readonly probe: TotalsReader;
   readonly hot: Pick<HotTasks, 'of'>;
   readonly sources: Sources;
   readonly vcpus: VcpuBook;

@@ -58,6 +58,12 @@ export const agentConfigSchema = z.strictObject({
     .max(65_536)
     .default(4096)
     .describe('Entries in the kernel map of instances; more are counted as lost.'),
+  driver: z
+    .enum(['libbpf', 'bpftrace'])
+    .default('libbpf')
+    .describe(
+      'How the scheduler is asked. bpftrace tells run time, wait and run-queue latency of instances, and no more (docs/decisions/0010-bpftrace.md says what that lacks and costs).',
+    ),
   customProbes: customProbesSchema.prefault({}),
   ...agentSettings,
 });

@@ -38,6 +38,8 @@ export type RunOptions = {
   /** The program's text; messages name it `file`. */
   readonly program: string;
   readonly file: string;
+  /** `$1`, `$2` … of the program. */
+  readonly parameters?: readonly string[];
   readonly maxBytesPerSecond: number;
   /** Entries of each of its maps: more are counted as `map_full`. */
   readonly maxKeys: number;
@@ -87,7 +89,11 @@ export function runBpftrace(options: RunOptions): BpftraceRun {
   const limits = { maxLineBytes, maxBytesPerSecond: options.maxBytesPerSecond };
   const reader = createLineReader(limits, take);
 
-  const child = execa('setpriv', commandLine, settings(options));
+  const child = execa(
+    'setpriv',
+    [...commandLine, ...(options.parameters ?? [])],
+    settings(options),
+  );
   child.stdout.on('data', (chunk: Buffer) => {
     // What was printed before the end is read to its end, or the end would never be seen.
     if (!stopped && !reader.take(chunk)) child.stdout.pause();

@@ -60,6 +60,13 @@ export type SchedProbe = {
   readonly stop: () => void;
 };
 
+/** The totals of the instances, by whichever driver. */
+export type TotalsReader = Pick<SchedProbe, 'readTotals' | 'forget'> & {
+  readonly counters: () => Omit<ProbeCounters, 'lost'> & {
+    readonly lost: Readonly<Record<string, number>>;
+  };
+};
+
 /** `node_of_cpu` of bpf/include/state.bpf.h. */
 function nodesOf(nodeOfCpu: readonly number[]): Buffer {
   return Buffer.from(Uint16Array.from(nodeOfCpu.slice(0, mostCpus)).buffer);

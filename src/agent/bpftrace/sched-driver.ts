@@ -1,0 +1,205 @@
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { ProbeError } from '../../contract/errors.ts';
+import type { Clock, Say } from '../../contract/ports.ts';
+import type { ExponentialHistogram } from '../../contract/telemetry.ts';
+import type { Roots } from '../../linux/roots.ts';
+import { emptyTotals } from '../add-change.ts';
+import type { Counters } from '../counters.ts';
+import type { LivingInstance } from '../instances.ts';
+import type { TotalsReader } from '../probes/sched.ts';
+import type { SchedTotals } from '../probes/sched-layout.ts';
+import type { Source } from '../source.ts';
+import { createTally } from '../tally.ts';
+import { keepRunning } from './lasting-run.ts';
+import type { BpftraceRecord, Bucket } from './output.ts';
+import type { runBpftrace } from './run.ts';
+
+/** The scheduler as bpf/runqlat.bt tells it: fewer questions than the libbpf probe answers, in the same shape. */
+export type SchedDriver = {
+  readonly probe: TotalsReader;
+  readonly source: Source;
+  /** Resolves when no bpftrace is left. */
+  readonly stop: () => Promise<void>;
+};
+
+export type SchedDriverOptions = {
+  readonly run: typeof runBpftrace;
+  readonly cgroupV1: boolean;
+  /** How often the histograms are printed. */
+  readonly latencyIntervalSeconds: number;
+  readonly roots: Roots;
+  readonly clock: Clock;
+  readonly say: Say;
+};
+
+/** A cgroup, or a task that runs or waits, is a key of a map. */
+const maxKeys = 65_536;
+const maxBytesPerSecond = 8_388_608;
+/** bpftrace compiles the program with LLVM: 0.2-0.6 s on an idle machine. */
+const attachSeconds = 30;
+const file = 'bpf/runqlat.bt';
+const path = fileURLToPath(new URL('../../../bpf/runqlat.bt', import.meta.url));
+
+/** Totals are printed so often that a reading each second is a fifth off at most. */
+const prints = (latencyIntervalSeconds: number): string => `
+interval:ms:200 { print(@run); print(@wait); }
+interval:ms:${Math.max(100, Math.round(latencyIntervalSeconds * 1000))} { print(@latency); }
+`;
+
+/**
+ * Starts bpf/runqlat.bt, and again whenever it ends.
+ * @throws ProbeError BPFTRACE_FAILED, when it does not attach
+ */
+export async function startSchedDriver(options: SchedDriverOptions): Promise<SchedDriver> {
+  const { clock, say } = options;
+  const reading = createReading();
+  let settle: (trouble: string | null) => void = () => undefined;
+  const attached = new Promise<string | null>(resolve => {
+    settle = resolve;
+  });
+  const run = keepRunning({
+    ...options,
+    program: `${readFileSync(path, 'utf8')}${prints(options.latencyIntervalSeconds)}`,
+    file,
+    parameters: options.cgroupV1 ? ['1'] : [],
+    maxBytesPerSecond,
+    maxKeys,
+    record: reading.take,
+    attached: () => settle(null),
+    ended: news => {
+      settle(news ?? 'it ended');
+      if (news !== null) say('error', `agent: ${file} ended, and is begun again: ${news}`);
+    },
+  });
+  const cancel = clock.after(attachSeconds, () => settle(`not attached within ${attachSeconds} s`));
+  const trouble = await attached;
+  cancel();
+  if (trouble !== null) {
+    await run.stop();
+    throw new ProbeError('BPFTRACE_FAILED', `${file}: ${trouble}`, { program: file });
+  }
+  return {
+    probe: {
+      readTotals: reading.totals,
+      forget: reading.forget,
+      counters: () => ({
+        // It is asked for times, and counts no events.
+        events: 0,
+        lost: { ...run.losses() },
+        entries: reading.totals().size,
+        memoryBytes: 0,
+      }),
+    },
+    source: createLatencySource(reading.latencies),
+    stop: run.stop,
+  };
+}
+
+/** What the maps printed last, by cgroup; 0 is a task of an autogroup, which is the root's. */
+function createReading() {
+  let run = new Map<number, number>();
+  let wait = new Map<number, number>();
+  let latencies = new Map<number, Counters>();
+  /** bpftrace keeps its keys: of a cgroup that is gone for good, nothing is told while its time stands still. */
+  const forgotten = new Map<number, number>();
+  return {
+    take: ({ name, entries }: Extract<BpftraceRecord, { type: 'map' }>): void => {
+      if (name === 'run') run = sumsOf(entries);
+      else if (name === 'wait') wait = sumsOf(entries);
+      else if (name === 'latency') latencies = histogramsOf(entries);
+    },
+    totals: (): Map<number, SchedTotals> => {
+      const totals = new Map<number, SchedTotals>();
+      for (const [id, runNs] of run) {
+        if (forgotten.get(id) === runNs) continue;
+        forgotten.delete(id);
+        totals.set(id, { ...emptyTotals(), runNs, waitNs: wait.get(id) ?? 0 });
+      }
+      return totals;
+    },
+    forget: (ids: readonly number[]): void => {
+      for (const id of ids) forgotten.set(id, run.get(id) ?? 0);
+    },
+    latencies: () => ({ latencies, wait }),
+  };
+}
+
+type Entries = Extract<BpftraceRecord, { type: 'map' }>['entries'];
+
+const idOf = (key: string | null): number => Number(key) || 1;
+
+function sumsOf(entries: Entries): Map<number, number> {
+  const sums = new Map<number, number>();
+  for (const [key, value] of entries)
+    if (typeof value === 'number') sums.set(idOf(key), (sums.get(idOf(key)) ?? 0) + value);
+  return sums;
+}
+
+/** Octaves of 2^−30 s that are counted: up to 2^34 s. */
+const octaves = 64;
+
+function histogramsOf(entries: Entries): Map<number, Counters> {
+  const all = new Map<number, Counters>();
+  for (const [key, value] of entries) {
+    if (!Array.isArray(value)) continue;
+    const counts = all.get(idOf(key)) ?? new Float64Array(octaves + 1);
+    for (const { min = 0, count } of value as readonly Bucket[])
+      counts[octaveOf(min)] = (counts[octaveOf(min)] ?? 0) + count;
+    all.set(idOf(key), counts);
+  }
+  return all;
+}
+
+/** 0: below one unit; else one more than its power of two. */
+function octaveOf(min: number): number {
+  return min < 1 ? 0 : Math.min(octaves, Math.round(Math.log2(min)) + 1);
+}
+
+function createLatencySource(
+  latest: () => { latencies: ReadonlyMap<number, Counters>; wait: ReadonlyMap<number, number> },
+): Source {
+  /** The buckets, and the sum in ns behind them. */
+  const tally = createTally(octaves + 2);
+  const take = (living: LivingInstance, ids: Iterable<number>): void => {
+    const { latencies, wait } = latest();
+    for (const id of ids) {
+      const counts = latencies.get(id);
+      if (counts) tally.add(living, id, Float64Array.of(...counts, wait.get(id) ?? 0));
+    }
+  };
+  return {
+    name: 'sched',
+    read: living => {
+      for (const one of living) take(one, one.members.keys());
+    },
+    samples: living => [
+      {
+        metric: 'sculptor.runqueue.latency',
+        start: living.start,
+        value: latencyOf(tally.of(living)),
+      },
+    ],
+    host: () => [],
+    lost: () => ({}),
+    forget: gone => {
+      for (const [id, living] of gone) if (living) take(living, [id]);
+      tally.forget(gone.keys());
+    },
+    stop: () => undefined,
+  };
+}
+
+function latencyOf(counters: Counters): ExponentialHistogram {
+  const counts = Array.from(counters.subarray(1, octaves + 1));
+  const zeroCount = counters[0] ?? 0;
+  return {
+    kind: 'exponential',
+    count: counts.reduce((sum, count) => sum + count, zeroCount),
+    sum: (counters[octaves + 1] ?? 0) / 1e9,
+    scale: 0,
+    zeroCount,
+    offset: -30,
+    counts,
+  };
+}

@@ -1,0 +1,110 @@
+import type { AgentConfig } from '../contract/config.ts';
+import type { Clock, Say } from '../contract/ports.ts';
+import type { CgroupLayout } from '../linux/cgroups.ts';
+import type { Native } from '../linux/native.ts';
+import { type OwnMask, openOwnMasks } from '../linux/own-masks.ts';
+import { readCpuTimes } from '../linux/procfs.ts';
+import type { Roots } from '../linux/roots.ts';
+import { readTopology } from '../linux/topology.ts';
+import type { Sample } from '../otlp/metric-data.ts';
+import { runBpftrace } from './bpftrace/run.ts';
+import { startSchedDriver } from './bpftrace/sched-driver.ts';
+import type { HotTask } from './hot-tasks.ts';
+import type { RunByCpu } from './locality.ts';
+import { type SchedProbe, startSchedProbe, type TotalsReader } from './probes/sched.ts';
+import type { TaskTotals } from './probes/sched-layout.ts';
+import { createSchedSource } from './sched-source.ts';
+import type { Source } from './source.ts';
+
+/** The scheduler as one driver tells it. */
+export type Scheduler = {
+  readonly probe: TotalsReader;
+  /** What it knows beside the totals. `hottest`: of the tasks that have changed, those that get series of their own. */
+  readonly source: (hottest: (changed: readonly TaskTotals[]) => readonly HotTask[]) => Source;
+  /** Empty where the driver does not tell it. */
+  readonly runByCpu: () => RunByCpu;
+  readonly ownMasks: () => ReadonlyMap<number, OwnMask>;
+  /** Metrics of the totals that it cannot tell. */
+  readonly untold: ReadonlySet<Sample['metric']>;
+  /** Resolves when nothing of it is left. */
+  readonly stop: () => Promise<void>;
+};
+
+export type SchedulerOptions = {
+  readonly config: Pick<AgentConfig, 'driver' | 'maxInstances' | 'detailIntervalSeconds'>;
+  readonly native: Native;
+  readonly roots: Roots;
+  readonly layout: CgroupLayout;
+  readonly hostId: string;
+  readonly clock: Clock;
+  readonly say: Say;
+};
+
+/**
+ * Begins to ask the scheduler by the driver that is configured.
+ * @throws ProbeError, KernelInterfaceError as `startSchedProbe` and `startSchedDriver`
+ */
+export async function startScheduler(options: SchedulerOptions): Promise<Scheduler> {
+  return options.config.driver === 'bpftrace' ? startByBpftrace(options) : startByLibbpf(options);
+}
+
+/** bpftrace prints its totals five times a second: read more often, they would stand and jump. */
+export function atItsPace<Settings extends { readonly readIntervalSeconds: number }>(
+  driver: AgentConfig['driver'],
+  settings: Settings,
+): Settings {
+  return driver === 'bpftrace'
+    ? { ...settings, readIntervalSeconds: Math.max(1, settings.readIntervalSeconds) }
+    : settings;
+}
+
+function startByLibbpf(options: SchedulerOptions): Scheduler {
+  const { native, roots, layout, hostId, config } = options;
+  const masks = openOwnMasks(native);
+  let probe: SchedProbe;
+  try {
+    const nodeOfCpu: number[] = [];
+    for (const { id, node } of readTopology(roots, hostId).cpus) nodeOfCpu[id] = node;
+    const { maxInstances } = config;
+    probe = startSchedProbe({ native, cgroupV1: layout.version === 1, maxInstances, nodeOfCpu });
+  } catch (error) {
+    masks.close();
+    throw error;
+  }
+  return {
+    probe,
+    source: hottest =>
+      createSchedSource({
+        probe,
+        cpus: () => readCpuTimes(roots).map(({ cpu }) => cpu),
+        hottest,
+      }),
+    runByCpu: probe.readRunByCpu,
+    ownMasks: masks.read,
+    untold: new Set(),
+    stop: async () => {
+      masks.close();
+      probe.stop();
+    },
+  };
+}
+
+async function startByBpftrace(options: SchedulerOptions): Promise<Scheduler> {
+  const { config, layout, roots, clock, say } = options;
+  const driver = await startSchedDriver({
+    run: runBpftrace,
+    cgroupV1: layout.version === 1,
+    latencyIntervalSeconds: config.detailIntervalSeconds / 2,
+    roots,
+    clock,
+    say,
+  });
+  return {
+    probe: driver.probe,
+    source: () => driver.source,
+    runByCpu: () => new Map(),
+    ownMasks: () => new Map(),
+    untold: new Set(['sculptor.cpu.throttled.time']),
+    stop: driver.stop,
+  };
+}
