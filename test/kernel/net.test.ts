@@ -1,7 +1,9 @@
 import { writeFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { type NetProbe, type NetTotals, startNetProbe } from '../../src/agent/probes/net.ts';
+import { findHierarchies } from '../../src/linux/cgroups.ts';
 import { loadNative } from '../../src/linux/native.ts';
+import { hostRoots } from '../../src/linux/roots.ts';
 import { type CgroupBox, makeCgroupBox } from '../support/cgroup-box.ts';
 import { needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
@@ -19,14 +21,14 @@ const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'namespaces');
 
 const nothingLost = { socket_storage: 0, map_full: 0, memory: 0, owner: 0, recursion: 0 };
 
-function start(t: ExecutionContext): NetProbe {
-  const probe = startNetProbe({ native: loadNative(), cgroupV1: true, maxInstances: 1024 });
+function start(t: ExecutionContext, cgroupV1 = true): NetProbe {
+  const probe = startNetProbe({ native: loadNative(), cgroupV1, maxInstances: 1024 });
   t.teardown(probe.stop);
   return probe;
 }
 
-function makeBox(t: ExecutionContext): CgroupBox {
-  const box = makeCgroupBox('/sys/fs/cgroup/cpu');
+function makeBox(t: ExecutionContext, hierarchy = '/sys/fs/cgroup/cpu'): CgroupBox {
+  const box = makeCgroupBox(hierarchy);
   t.teardown(box.end);
   return box;
 }
@@ -134,6 +136,47 @@ kernelTest(
     t.is(totalsOf(t, probe, second).sentBytes, 500_000);
   },
 );
+
+kernelTest(
+  'what a service accepts is its own, though another opened the socket and keeps it',
+  async t => {
+    const probe = start(t);
+    const [namespace, opener, service, client] = [makeNet(t), makeBox(t), makeBox(t), makeBox(t)];
+    const script = `use IO::Socket;
+    my $s = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1', LocalPort => 4000) or die;
+    if (!fork) {
+      open my $f, '>', "$ARGV[0]/cgroup.procs"; print $f $$; close $f;
+      my $c = $s->accept; while (sysread $c, my $b, 65536) {}
+      exit;
+    }
+    wait`;
+    // `ip netns exec` would mount a /sys without cgroups.
+    const enter = ['nsenter', `--net=/run/netns/${namespace.name}`];
+    const listening = opener.spawn(...enter, 'perl', '-e', script, service.folder);
+    await eventually('the service in its cgroup', 10, () =>
+      service.read('cgroup.procs') === '' ? null : true,
+    );
+    probe.own();
+    const sending = send(client, { namespace, host: '127.0.0.1', port: 4000 }, 1_000_000);
+    await Promise.all([listening, sending].map(ended));
+    t.is(totalsOf(t, probe, service).receivedBytes, 1_000_000);
+    t.is(totalsOf(t, probe, opener).receivedBytes, 0);
+  },
+);
+
+kernelTest('by cgroup v2 it is the same', async t => {
+  const { v2 } = findHierarchies(hostRoots);
+  if (v2 === null) {
+    t.pass('there is no cgroup v2 here');
+    return;
+  }
+  const probe = start(t, false);
+  const [namespace, client, server] = [makeNet(t), makeBox(t, v2), makeBox(t, v2)];
+  const at = { namespace, host: '127.0.0.1', port: 4000 };
+  await Promise.all([serve(server, at, 1000), send(client, at, 1_000_000)].map(ended));
+  t.like(totalsOf(t, probe, client), { sentBytes: 1_000_000, receivedBytes: 1000 });
+  t.like(totalsOf(t, probe, server), { sentBytes: 1000, receivedBytes: 1_000_000 });
+});
 
 kernelTest('what is forgotten is answered a last time, and its key is free', async t => {
   const probe = start(t);
