@@ -16,6 +16,7 @@ export function checkHost(machine: Machine): Check[] {
     vsockCheck(machine),
     socketCheck(machine, 'libvirt', libvirtSockets, 'VMs are moved as plain processes'),
     socketCheck(machine, 'container runtime', runtimeSockets, 'containers are seen as cgroups'),
+    bpftraceCheck(machine),
     nodeCheck(machine),
   ];
 }
@@ -139,6 +140,24 @@ function vsockCheck({ exists }: Machine): Check {
         lost: 'guests reach the gate over TCP or a unix socket only',
         how: 'modprobe vhost_vsock (on the host), vmw_vsock_virtio_transport (in a guest)',
       });
+}
+
+function bpftraceCheck({ exists, roots, searchPath }: Machine): Check {
+  const lost = 'custom probes, and agent.driver: bpftrace';
+  const path = searchPath.map(folder => `${folder}/bpftrace`).find(exists);
+  if (path === undefined)
+    return missing('bpftrace', false, {
+      found: 'not on the search path',
+      lost,
+      how: 'apt-get install bpftrace',
+    });
+  if (!exists(`${roots.sys}/kernel/tracing/events`))
+    return missing('bpftrace', false, {
+      found: `${path}; tracefs is not mounted`,
+      lost,
+      how: 'mount -t tracefs tracefs /sys/kernel/tracing',
+    });
+  return unknown('bpftrace', { found: `${path}: present, tracefs is mounted; not tried` });
 }
 
 const libvirtSockets = [

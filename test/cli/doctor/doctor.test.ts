@@ -83,6 +83,20 @@ test('vsock is found on a host and in a guest, and what is lost without it is to
   t.like(foundOn({}), { state: 'missing', needed: false });
 });
 
+test('bpftrace is told apart from the tracefs that it needs', t => {
+  const foundOn = (files: Record<string, string>) => {
+    const { machine, remove } = machineWith(files);
+    t.teardown(remove);
+    return checkHost({ ...machine, searchPath: ['/usr/bin'] }).find(
+      check => check.name === 'bpftrace',
+    );
+  };
+  const bpftrace = { '/usr/bin/bpftrace': '' };
+  t.like(foundOn({}), { state: 'missing', how: 'apt-get install bpftrace' });
+  t.regex(foundOn(bpftrace)?.how ?? '', /^mount -t tracefs/);
+  t.is(foundOn({ ...bpftrace, 'sys/kernel/tracing/events': '' })?.state, 'unknown');
+});
+
 test('capabilities are decoded by bit, and those that include others count for them', t => {
   t.deepEqual(decodeCapabilities('000001ffffffffff').absent, []);
   const names = (capEff: string) => decodeCapabilities(capEff).absent.map(c => c.name);
