@@ -11,7 +11,8 @@ import { instanceAt } from '../../src/linux/instance-at.ts';
 import { hostRoots } from '../../src/linux/roots.ts';
 import { makeCgroupBox } from '../support/cgroup-box.ts';
 import { needs } from '../support/needs.ts';
-import { eventually } from '../support/scene.ts';
+import { eventually, stageScene } from '../support/scene.ts';
+import { startTold } from '../support/told-agent.ts';
 
 const kernelTest = needs('root', 'btf', 'bpftrace', 'tracefs');
 const v1Test = needs('root', 'btf', 'bpftrace', 'tracefs', 'cgroupV1Cpu');
@@ -103,6 +104,43 @@ v1Test(
     }
   },
 );
+
+v1Test('an agent exports them as OTLP, on the instance’s resource and on the host’s', async t => {
+  t.timeout(60_000);
+  write(
+    'mine.bt',
+    `// sculptor: name: my.turns, unit: "{turn}", type: counter, labels: [cgroup], map: turns
+// sculptor: name: my.priority, unit: "1", type: histogram, map: priority, description: of all
+tracepoint:sched:sched_switch {
+  $group = (struct kernfs_node *)curtask->sched_task_group->css.cgroup->kn;
+  @turns[$group->id] = count();
+  @priority = lhist(args->prev_prio, 0, 140, 20);
+}`,
+  );
+  const customProbes = customProbesSchema.parse({ directory: folder });
+  const told = await startTold({ customProbes });
+  const scene = stageScene('sculptor-custom');
+  const id = scene.id('one');
+  try {
+    scene.spawn('one', 'latency', '--period-us', '1000', '--burn-us', '10');
+    const points = await eventually('two exports of the instance', 20, () => {
+      const found = told.pointsOf('my.turns', id);
+      return found.length >= 2 ? found : null;
+    });
+    t.like(points[0], { unit: '{turn}', type: 'sum', monotonic: true, temporality: 'cumulative' });
+    t.deepEqual(points[0]?.attributes, {});
+    const [first, last] = [points[0], points.at(-1)];
+    const perSecond =
+      (Number(last?.value) - Number(first?.value)) / ((last?.time ?? 0) - (first?.time ?? 0));
+    t.true(perSecond > 400 && perSecond < 2500, `${perSecond} turns each second`);
+    const value = told.pointsOf('my.priority', 'test-host').at(-1)?.value;
+    t.like(value, { kind: 'explicit', bounds: [-1, 19, 39, 59, 79, 99, 119, 139] });
+    t.is(told.agent.status().customProbes['mine.bt'], 'running');
+  } finally {
+    await scene.end();
+    await told.stop();
+  }
+});
 
 kernelTest('a broken script: bpftrace’s own words with file and line; mended, it runs', async t => {
   begin();
