@@ -87,11 +87,15 @@ kernelTest(
     t.true(sender.retransmits >= 5);
     t.is(sender.retransmits, near.tcp('RetransSegs'));
     t.is(receiver.retransmits, far.tcp('RetransSegs'));
-    // Slot i ends at 2^((i+1)/4 - 30) s: 200 ms is in slot 110, up to 210 ms; the one after it is for a machine that is busy.
+    // Slot i ends at 2^((i+1)/4 - 30) s: 200 ms is in slot 110, up to 210 ms. None is shorter than the wire; on a machine that
+    // is busy both ends and the wire itself come later.
     const { latencyCount, slots } = sender.rtt;
-    t.log(`round trips: ${[...slots.entries()].filter(([, n]) => n > 0)}`);
+    const found = [...slots.entries()].filter(([, count]) => count > 0);
+    t.log(`round trips by slot: ${found.map(([slot, count]) => `${count} in ${slot}`).join(', ')}`);
     t.true(latencyCount >= 3);
-    t.is((slots[110] ?? 0) + (slots[111] ?? 0), latencyCount);
+    t.is(found[0]?.[0], 110);
+    t.true((slots[110] ?? 0) >= latencyCount / 4);
+    t.true((found.at(-1)?.[0] ?? 0) <= 114);
     t.deepEqual(probe.lost(), nothingLost);
   },
 );
