@@ -1,4 +1,5 @@
 import { attr } from '../contract/metrics.ts';
+import { bpfCapabilities } from '../linux/capabilities.ts';
 import { deviceNumbers, readDiskName } from '../linux/disks.ts';
 import type { Roots } from '../linux/roots.ts';
 import type { Sample } from '../otlp/metric-data.ts';
@@ -23,6 +24,7 @@ type Lives = { readonly get: (cgroupId: number) => LivingInstance | null | undef
 export const blockSource: SourceKind = {
   name: 'block',
   tells: 'latency, bytes and operations of block devices',
+  needs: bpfCapabilities,
   start: ({ native, layout, roots, config }) => {
     const probe = startBlockProbe({
       native,

@@ -1,4 +1,5 @@
 import { attr } from '../contract/metrics.ts';
+import { bpfCapabilities } from '../linux/capabilities.ts';
 import { readCpuIds } from '../linux/topology.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import type { Counters } from './counters.ts';
@@ -16,6 +17,7 @@ const width = 2 + latencySlots;
 export const faultSource: SourceKind = {
   name: 'faults',
   tells: 'the latency of page faults',
+  needs: bpfCapabilities,
   start: ({ native, layout, roots, config }) => {
     const online = () => readCpuIds(roots).online;
     const probe = startFaultsProbe({

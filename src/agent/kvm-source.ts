@@ -1,4 +1,5 @@
 import { attr } from '../contract/metrics.ts';
+import { bpfCapabilities } from '../linux/capabilities.ts';
 import { readBootTime } from '../linux/procfs.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import type { LivingInstance } from './instances.ts';
@@ -10,6 +11,7 @@ import type { SourceKind } from './source.ts';
 export const kvmSource: SourceKind = {
   name: 'kvm',
   tells: 'exits, halts and wake-up delays of vCPUs under KVM',
+  needs: bpfCapabilities,
   comesLater: true,
   neededAnyway: ({ vcpus }) => vcpus.untold() > 0,
   start: ({ native, roots, layout, vcpus, clock }) => {

@@ -1,4 +1,5 @@
 import { attr } from '../contract/metrics.ts';
+import { bpfCapabilities } from '../linux/capabilities.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import type { Counters } from './counters.ts';
 import type { LivingInstance } from './instances.ts';
@@ -20,6 +21,7 @@ const width = rttAt + 2 + latencySlots;
 export const netSource: SourceKind = {
   name: 'net',
   tells: 'bytes, packets, retransmits and round-trip times of TCP',
+  needs: bpfCapabilities,
   start: context => {
     const { native, layout, config } = context;
     const probe = startNetProbe({

@@ -1,6 +1,7 @@
 import type { OutgoingEvent } from '../contract/events.ts';
 import { attr } from '../contract/metrics.ts';
 import type { Outlier } from '../contract/outlier.ts';
+import { bpfCapabilities } from '../linux/capabilities.ts';
 import { type KernelSymbols, readKernelSymbols } from '../linux/kernel-symbols.ts';
 import { plainEvent } from '../otlp/plain-event.ts';
 import {
@@ -20,6 +21,9 @@ const none: OutlierCounts = { found: 0, limited: 0, full: 0, memory: 0 };
 export const outlierSource: SourceKind = {
   name: 'outliers',
   tells: 'long waits one by one, where agent.outliers asks for them',
+  needs: bpfCapabilities,
+  // The addresses in /proc/kallsyms, or no function of a stack has a name.
+  gains: ({ outliers }) => (outliers.aboveSeconds === null ? [] : ['CAP_SYSLOG']),
   start: context => {
     const { clock, config } = context;
     const names = new Map<number, string>();

@@ -1,6 +1,7 @@
 import type { AgentConfig } from '../contract/config.ts';
 import type { OutgoingEvent } from '../contract/events.ts';
 import type { Clock, Say } from '../contract/ports.ts';
+import type { Capability } from '../linux/capabilities.ts';
 import type { CgroupLayout } from '../linux/cgroups.ts';
 import type { Native } from '../linux/native.ts';
 import type { Roots } from '../linux/roots.ts';
@@ -57,10 +58,10 @@ export type SourceContext = {
   readonly vcpus: Pick<VcpuBook, 'of' | 'learn' | 'untold'>;
   /** What a VM's own agent said through the gate; null where it has said nothing. */
   readonly guests: (instanceId: string) => GuestView | null;
-  readonly clock: Clock;
   readonly hostId: string;
   /** To the pipeline, by the bounded queue of all events. */
   readonly emit: (event: OutgoingEvent) => void;
+  readonly clock: Clock;
   readonly say: Say;
 };
 
@@ -69,6 +70,10 @@ export type SourceKind = {
   readonly name: string;
   /** What is not told without it, for a person: `sculpt doctor` says so. */
   readonly tells: string;
+  /** Capabilities without which it is refused; absent: none. docs/privileges.md has them as they were measured. */
+  readonly needs?: readonly Capability[];
+  /** Those with which it tells more, as configured. */
+  readonly gains?: (config: AgentConfig) => readonly Capability[];
   /** Runs though nothing of it is told, while this holds: what it teaches others, the placements stand on. */
   readonly neededAnyway?: (context: SourceContext) => boolean;
   /** What it lacks may come while the agent runs, such as a module of the kernel: it is tried again now and then. */

@@ -1,5 +1,6 @@
-import { describeError, SculptorError } from '../contract/errors.ts';
+import { describeError, KernelInterfaceError, SculptorError } from '../contract/errors.ts';
 import { attr } from '../contract/metrics.ts';
+import { ownLacking } from '../linux/capabilities.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import { blockSource } from './block-source.ts';
 import { faultSource } from './fault-source.ts';
@@ -67,7 +68,7 @@ export function startSources(
   const start = (kind: SourceKind, since: number): void => {
     const before = refused.get(kind.name);
     try {
-      running.set(kind.name, { source: kind.start(context), since });
+      running.set(kind.name, { source: startSource(kind, context), since });
       refused.delete(kind.name);
       if (before) say('info', `agent: the source "${kind.name}" (${kind.tells}) runs now`);
     } catch (error) {
@@ -157,6 +158,20 @@ export function startSources(
       for (const { source } of running.values()) source.stop();
     },
   };
+}
+
+/**
+ * Starts one where this process has the capabilities it needs.
+ * @throws KernelInterfaceError KERNEL_PRIVILEGE which names those that it lacks, and what the source throws
+ */
+export function startSource(kind: SourceKind, context: SourceContext): Source {
+  const absent = ownLacking(context.roots, kind.needs ?? []);
+  if (absent.length === 0) return kind.start(context);
+  throw new KernelInterfaceError(
+    'KERNEL_PRIVILEGE',
+    `this process has no ${absent.join(' and no ')}, which it needs`,
+    { source: kind.name, absent },
+  );
 }
 
 /** What sources did not count, by reason: none of it falls when a source is stopped and started again. */

@@ -11,6 +11,7 @@ import type { Source, SourceContext, SourceKind } from './source.ts';
 export const tapSource: SourceKind = {
   name: 'taps',
   tells: 'bytes, packets and drops of the interfaces of VMs',
+  needs: ['CAP_SYS_PTRACE'],
   start: startTapSource,
 };
 

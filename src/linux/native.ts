@@ -3,6 +3,8 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import type { BpfLoadOptions, BpfObject, Native } from '../../native/index.d.ts';
 import { describeError, KernelInterfaceError, ProbeError } from '../contract/errors.ts';
+import { bpfCapabilities, ownLacking } from './capabilities.ts';
+import { hostRoots } from './roots.ts';
 
 export type { BpfObject, Native } from '../../native/index.d.ts';
 
@@ -66,6 +68,13 @@ export function attachOrClose(object: BpfObject, probe: string, attach: () => vo
   }
 }
 
+function explainLack(): string {
+  const absent = ownLacking(hostRoots, bpfCapabilities);
+  return absent.length > 0
+    ? `this process has no ${absent.join(' and no ')}; root, or CAP_BPF and CAP_PERFMON, is wanted`
+    : 'though this process has CAP_BPF and CAP_PERFMON; a security module, a container or lockdown keeps it from that';
+}
+
 function explainRefusal(probe: string, cause: unknown): Error {
   const { code, log } = cause as { code?: string; log?: string };
   // The verifier says EACCES too, but not without its log. libbpf's own hint on EPERM is about "ulimit -l", which has meant
@@ -74,8 +83,8 @@ function explainRefusal(probe: string, cause: unknown): Error {
   if (code === 'EPERM' || (code === 'EACCES' && !verified)) {
     return new KernelInterfaceError(
       'KERNEL_PRIVILEGE',
-      `the kernel refused ${probe}.bpf.o (${code}): root, or CAP_BPF and CAP_PERFMON, is wanted. The engine, status and doctor work without.`,
-      { program: probe, errno: code },
+      `the kernel refused ${probe}.bpf.o (${code}): ${explainLack()}. The engine, status and doctor work without.`,
+      { program: probe, errno: code, absent: ownLacking(hostRoots, bpfCapabilities) },
       cause,
     );
   }

@@ -1,7 +1,9 @@
+import { statSync } from 'node:fs';
 import { connect } from 'node:net';
 import { z } from 'zod';
 import { describeError, KernelInterfaceError } from '../contract/errors.ts';
 import { readCommandLine } from './procfs.ts';
+import { readText } from './read-file.ts';
 import type { Roots } from './roots.ts';
 
 export type QmpOptions = {
@@ -106,7 +108,25 @@ export function parseCpus(answer: unknown): Map<number, number> {
 export function qmpSocketOf(roots: Roots, tgid: number): string | null {
   const path = parseQmpSocket(readCommandLine(roots, tgid));
   if (path === null) return null;
-  return `${roots.proc}/${tgid}/${path.startsWith('/') ? `root${path}` : `cwd/${path}`}`;
+  const isAbsolute = path.startsWith('/');
+  if (isAbsolute && !mayLookInto(roots, tgid) && seesWhatInitSees(roots, tgid)) return path;
+  return `${roots.proc}/${tgid}/${isAbsolute ? `root${path}` : `cwd/${path}`}`;
+}
+
+/** The root folder of another user's process is for who has CAP_SYS_PTRACE. */
+function mayLookInto(roots: Roots, tgid: number): boolean {
+  try {
+    statSync(`${roots.proc}/${tgid}/root/`);
+    return true;
+  } catch (error) {
+    return !['EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '');
+  }
+}
+
+/** Mount ids are the host's own: a process of the same table has the same root, and a path means the same to it. */
+function seesWhatInitSees(roots: Roots, tgid: number): boolean {
+  const theirs = readText(`${roots.proc}/${tgid}/mountinfo`);
+  return theirs !== null && theirs === readText(`${roots.proc}/1/mountinfo`);
 }
 
 export function parseQmpSocket(args: readonly string[]): string | null {

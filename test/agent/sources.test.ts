@@ -1,9 +1,12 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import test from 'ava';
 import type { LivingInstance } from '../../src/agent/instances.ts';
-import type { Source, SourceContext } from '../../src/agent/source.ts';
+import type { Source, SourceContext, SourceKind } from '../../src/agent/source.ts';
 import { startSources } from '../../src/agent/sources.ts';
 import { createTally } from '../../src/agent/tally.ts';
 import { KernelInterfaceError } from '../../src/contract/errors.ts';
+import type { Capability } from '../../src/linux/capabilities.ts';
 
 const life = (start: number) => ({ start }) as LivingInstance;
 
@@ -50,6 +53,31 @@ test('a source that the kernel refuses is said and told as unavailable, and the 
     ],
   );
   t.is(sources.samples(life(1)).length, 1);
+});
+
+test('a source that lacks a capability is not started, and which one is said and told', t => {
+  const root = mkdtempSync(`${tmpdir()}/sources-`);
+  t.teardown(() => rmSync(root, { recursive: true }));
+  mkdirSync(`${root}/self`);
+  writeFileSync(`${root}/self/status`, 'CapEff:\t000000c000000000\n');
+  const roots = { proc: root, sys: root, cgroup: root };
+  const said: string[] = [];
+  const started: string[] = [];
+  const kind = (name: string, needs: readonly Capability[]): SourceKind => {
+    const start = () => {
+      started.push(name);
+      return { ...quiet, name };
+    };
+    return { name, tells: 'something', needs, start };
+  };
+  const sources = startSources(
+    [kind('taps', ['CAP_BPF', 'CAP_SYS_PTRACE']), kind('block', ['CAP_BPF', 'CAP_PERFMON'])],
+    { ...context(said), roots },
+  );
+  t.deepEqual(started, ['block']);
+  t.regex(said.join(), /without the source "taps".*: this process has no CAP_SYS_PTRACE, which/);
+  const told = sources.host(5).find(({ value }) => value === 0);
+  t.deepEqual(Object.values(told?.attributes ?? {}), ['taps', 'KERNEL_PRIVILEGE']);
 });
 
 test('a source of what may come later is tried again once a minute, and not said again', t => {

@@ -185,7 +185,7 @@ kernelTest('without capabilities the error says which are wanted and what works 
   const error = JSON.parse(stdout) as KernelInterfaceError;
   t.is(error.name, KernelInterfaceError.name);
   t.is(error.code, 'KERNEL_PRIVILEGE');
-  t.regex(error.message, /root, or CAP_BPF and CAP_PERFMON, is wanted/);
+  t.regex(error.message, /this process has no CAP_BPF and no CAP_PERFMON; root, or CAP_BPF/);
   t.notRegex(error.message, /ulimit/);
   // libbpf prints nothing by itself.
   t.is(stderr, '');

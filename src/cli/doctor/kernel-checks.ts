@@ -1,5 +1,5 @@
 import type { SourceKind } from '../../agent/source.ts';
-import { sourceKinds } from '../../agent/sources.ts';
+import { sourceKinds, startSource } from '../../agent/sources.ts';
 import { agentConfigSchema } from '../../contract/config.ts';
 import { describeError, SculptorError } from '../../contract/errors.ts';
 import { readCgroupLayout } from '../../linux/cgroups.ts';
@@ -113,11 +113,11 @@ function iteratorCheck({ native }: Machine): Check {
 }
 
 /** Started for real, and stopped: whether the kernel lets it. */
-function sourceCheck({ native, roots }: Machine, { name, tells, start }: SourceKind): Check {
-  const check = loads(`source ${name}`, tells, () => {
+function sourceCheck({ native, roots }: Machine, kind: SourceKind): Check {
+  const check = loads(`source ${kind.name}`, kind.tells, () => {
     const layout = readCgroupLayout(roots);
     const config = agentConfigSchema.parse({});
-    start({
+    startSource(kind, {
       config,
       native: native(),
       roots,

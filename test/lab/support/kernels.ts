@@ -60,8 +60,8 @@ export function renderMatrix(columns: readonly Column[]): string {
 }
 
 /** A column of the page as it stands: program → cell. Empty when the page has no such kernel. */
-export function readColumn(kernel: string): Map<string, string> {
-  const rows = readFileSync(page, 'utf8')
+export function readColumn(kernel: string, path = page): Map<string, string> {
+  const rows = readFileSync(path, 'utf8')
     .split('\n')
     .filter(line => line.startsWith('| '))
     .map(line => line.split('|').map(cell => cell.trim()));

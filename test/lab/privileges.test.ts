@@ -1,0 +1,48 @@
+import { sourceKinds } from '../../src/agent/sources.ts';
+import { agentConfigSchema } from '../../src/contract/config.ts';
+import { bpfCapabilities } from '../../src/linux/capabilities.ts';
+import { needs } from '../support/needs.ts';
+import { labKernels, needsLab } from './needs-lab.ts';
+import { thisKernel } from './support/kernels.ts';
+import { columnOf, measureHere, measureInLab, writtenColumn } from './support/privileges.ts';
+
+/** What is asked of the kernel by those that are asked only now and then, too. */
+const config = agentConfigSchema.parse({ outliers: { aboveSeconds: 1 } });
+
+for (const kernel of labKernels) {
+  needsLab(kernel)(
+    `on Debian's ${kernel} every source needs what docs/privileges.md says`,
+    async t => {
+      t.timeout(400_000);
+      const found = columnOf(`Debian ${kernel}`, await measureInLab(kernel));
+      t.deepEqual(found, writtenColumn(`Debian ${kernel}`));
+    },
+  );
+}
+
+needs(
+  'root',
+  'btf',
+  'addon',
+  'namespaces',
+  'loopDevice',
+)(
+  'on this machine every source needs what docs/privileges.md says, and what the agent believes',
+  t => {
+    t.timeout(150_000);
+    const measured = measureHere();
+    const written = writtenColumn(thisKernel());
+    if (written.cells.size > 0) {
+      // KVM's depends on what is loaded here, which is not the test's.
+      const isOurs = ([name]: [string, string]) => name !== 'kvm';
+      const found = [...columnOf(thisKernel(), measured).cells].filter(isOurs);
+      t.deepEqual(new Map(found.sort()), new Map([...written.cells].filter(isOurs).sort()));
+    }
+    const sched = { name: 'sched', needs: bpfCapabilities, gains: () => [] };
+    for (const { name, needs: declared = [], gains } of [sched, ...sourceKinds]) {
+      const need = measured[name];
+      if (need && 'needs' in need)
+        t.deepEqual(need.needs, [...declared, ...(gains?.(config) ?? [])].sort(), name);
+    }
+  },
+);
