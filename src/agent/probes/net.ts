@@ -23,7 +23,10 @@ export type LostTraffic =
   | 'map_full'
   /** No memory for one more cgroup. */
   | 'memory'
-  /** A connection ended whose owner was not known, had gone, or could not be counted for. */
+  /**
+   * A connection ended whose owner was not known (such as one that nobody held any more when the probe was loaded), had
+   * gone, or could not be counted for.
+   */
   | 'owner'
   /** The program was interrupted by an event of its own kind. */
   | 'recursion';
