@@ -1,6 +1,7 @@
 /* What a guest of the lab does: `guest-workload KIND[,ARGUMENT…][+KIND…]`. Prints READY when all of it has begun. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <netpacket/packet.h>
@@ -116,6 +117,21 @@ static void echo(int ready) {
   }
 }
 
+/* writing,COUNT,KB: writes so many blocks of the disk, one after another past the page cache, flushes it, and says so. */
+static void writing(int ready, long blocks, size_t kilobytes) {
+  int disk = open("/dev/vda", O_WRONLY | O_DIRECT);
+  size_t bytes = kilobytes << 10;
+  void *block = aligned_alloc(PAGE_BYTES, bytes);
+  if (disk < 0 || !block) _exit(1);
+  memset(block, 1, bytes);
+  begun(ready);
+  for (long i = 0; i < blocks; i++)
+    if (pwrite(disk, block, bytes, (off_t)(i * bytes)) != (ssize_t)bytes) _exit(1);
+  if (fdatasync(disk) != 0) _exit(1);
+  printf("WROTE %ld blocks at %.3f\n", blocks, seconds());
+  pause();
+}
+
 static bool run(char *one, int ready) {
   const char *kind = strtok(one, ",");
   const char *first = strtok(NULL, ","), *second = strtok(NULL, ",");
@@ -124,6 +140,7 @@ static bool run(char *one, int ready) {
   if (!strcmp(kind, "echo")) echo(ready);
   if (!strcmp(kind, "ticking") && first) ticking(ready, atol(first));
   if (!strcmp(kind, "steal") && first) steal(ready, atol(first));
+  if (!strcmp(kind, "writing") && first && second) writing(ready, atol(first), atol(second));
   if (!strcmp(kind, "dirtying") && first && second) dirtying(ready, atol(first), atol(second));
   return false;
 }
