@@ -1,19 +1,21 @@
 import { KernelInterfaceError } from '../contract/errors.ts';
-import { readText } from '../linux/read-file.ts';
+import { type Capability, ownLacking } from '../linux/capabilities.ts';
 import { hostRoots } from '../linux/roots.ts';
-import { decodeCapabilities } from './doctor/capabilities.ts';
+import { ofAllParts } from './doctor/capabilities.ts';
 
 /**
  * Says at once that this user cannot do it, and what would still work, before anything is started.
  * @throws KernelInterfaceError KERNEL_PRIVILEGE
  */
-export function requirePrivilege(command: string): void {
-  const status = readText(`${hostRoots.proc}/self/status`) ?? '';
-  const { absent } = decodeCapabilities(/^CapEff:\s*(\w+)$/m.exec(status)?.[1] ?? '0');
+export function requirePrivilege(
+  command: string,
+  capabilities: readonly Capability[] = ofAllParts,
+): void {
+  const absent = ownLacking(hostRoots, capabilities);
   if (absent.length === 0) return;
   throw new KernelInterfaceError(
     'KERNEL_PRIVILEGE',
-    `"sculpt ${command}" needs root (or ${absent.map(c => c.name).join(', ')}), and this user has neither; sculpt engine, status and doctor work without`,
-    { absent: absent.map(c => c.name) },
+    `"sculpt ${command}" needs root (or ${absent.join(', ')}), and this process has neither; sculpt engine, status and doctor work without`,
+    { absent },
   );
 }

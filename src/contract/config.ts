@@ -65,6 +65,12 @@ export const agentConfigSchema = z.strictObject({
       'How the scheduler is asked. bpftrace tells run time, wait and run-queue latency of instances, and no more (docs/decisions/0010-bpftrace.md says what that lacks and costs).',
     ),
   customProbes: customProbesSchema.prefault({}),
+  user: z
+    .union([z.string().regex(/^[\w.][\w.-]*\$?$/, 'wanted the name of a user'), z.int().min(0)])
+    .optional()
+    .describe(
+      'User (name or uid) that `sculpt agent` becomes, with the groups of that user; absent: it stays who it is. Either way it keeps only the capabilities it needs (docs/privileges.md).',
+    ),
   ...agentSettings,
 });
 

@@ -47,6 +47,16 @@ export function lacking(set: bigint, capabilities: readonly Capability[]): Capab
   });
 }
 
+/** Those of a set that give these, each by itself or else by one that includes it. */
+export function granted(set: bigint, capabilities: readonly Capability[]): Capability[] {
+  const found = capabilities.flatMap(one => {
+    const wider = including[one];
+    if (has(set, one)) return [one];
+    return wider && has(set, wider) ? [wider] : [];
+  });
+  return [...new Set(found)];
+}
+
 /** What this process may do, as the kernel tells it. */
 export type OwnPrivileges = {
   readonly effective: bigint;

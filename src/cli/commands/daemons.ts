@@ -1,7 +1,11 @@
 import type { Command } from 'commander';
+import type { Config } from '../../contract/config.ts';
 import { ConfigError } from '../../contract/errors.ts';
 import type { Running } from '../../contract/ports.ts';
+import { bpfCapabilities } from '../../linux/capabilities.ts';
 import { readPrivateKey, readPublicKeys } from '../../otlp/signing.ts';
+import { accountOf } from '../account.ts';
+import { keepOnly } from '../least-privilege.ts';
 import { type CommonOptions, configOf, configSourceOf, withCommonOptions } from '../options.ts';
 import type { PartContext } from '../parts.ts';
 import { raisePriority } from '../priority.ts';
@@ -14,7 +18,8 @@ type PartsModule = typeof import('../parts.ts');
 type Daemon = {
   readonly name: string;
   readonly description: string;
-  readonly privileged: boolean;
+  /** Says at once what it cannot do without, and gives up what it does not need. */
+  readonly prepare?: (config: Config, options: DaemonOptions) => Promise<void> | void;
   /** Options of its own. */
   readonly withOptions?: (command: Command) => Command;
   readonly start: (
@@ -24,30 +29,31 @@ type Daemon = {
   ) => Promise<Running>;
 };
 
-type DaemonOptions = CommonOptions & { readonly profileTo?: string };
+type DaemonOptions = CommonOptions & { readonly profileTo?: string; readonly user?: string };
 
 const daemons: readonly Daemon[] = [
   {
     name: 'agent',
     description: 'run the agent alone: observes this host through eBPF',
-    privileged: true,
+    prepare: prepareAgent,
     withOptions: command =>
-      command.option(
-        '--profile-to <file>',
-        'append the Performance Profile of each instance to this file as JSON lines; - is standard output',
-      ),
+      command
+        .option(
+          '--profile-to <file>',
+          'append the Performance Profile of each instance to this file as JSON lines; - is standard output',
+        )
+        .option('--user <user>', 'become this user (name or uid), instead of agent.user'),
     start: (parts, context, { profileTo }) => parts.runAgent(context, profileTo),
   },
   {
     name: 'engine',
     description: 'run the engine alone: forecasts and recommends; needs no privileges',
-    privileged: false,
     start: startSigningEngine,
   },
   {
     name: 'sculptor',
     description: 'run the sculptor alone: applies, verifies, gives back',
-    privileged: true,
+    prepare: () => requirePrivilege('sculptor'),
     start: (parts, context) =>
       parts.runSculptor(context, readPublicKeys(context.config.sculptor.trustedEngines)),
   },
@@ -60,7 +66,7 @@ export function addDaemons(program: Command): void {
     daemon.withOptions?.(command);
     withCommonOptions(command).action(async (options: DaemonOptions) => {
       const config = configOf(options);
-      if (daemon.privileged) requirePrivilege(daemon.name);
+      await daemon.prepare?.(config, options);
       raisePriority();
       const stopped = untilStopped();
       const parts = await import('../parts.ts');
@@ -70,6 +76,29 @@ export function addDaemons(program: Command): void {
       await running.stop();
     });
   }
+}
+
+/** @throws ConfigError, KernelInterfaceError KERNEL_PRIVILEGE */
+async function prepareAgent({ agent }: Config, options: DaemonOptions): Promise<void> {
+  const { capabilitiesOf, usesBpftrace } = await import('../../agent/capabilities.ts');
+  requirePrivilege('agent', bpfCapabilities);
+  const user = options.user ?? agent.user;
+  const underBpftrace = usesBpftrace(agent);
+  if (underBpftrace && user !== undefined)
+    throw new ConfigError(
+      'CONFIG_INVALID',
+      `agent.user: got ${JSON.stringify(user)}, wanted none with agent.driver: bpftrace or agent.customProbes: bpftrace runs as root only`,
+    );
+  if (underBpftrace) {
+    sayOnStderr('info', 'agent: keeps all its capabilities: bpftrace runs as root only');
+    return;
+  }
+  // Afterwards it may not; what becomes of this process inherits it.
+  raisePriority();
+  const account = user === undefined ? null : accountOf(user);
+  keepOnly({ capabilities: capabilitiesOf(agent), account }, (level, text) =>
+    sayOnStderr(level, `agent: ${text}`),
+  );
 }
 
 function startSigningEngine(parts: PartsModule, context: PartContext): Promise<Running> {

@@ -14,6 +14,11 @@ export function addUp(program: Command): void {
     async (options: CommonOptions & { untilStdinEnds?: boolean }) => {
       const config = configOf(options);
       requirePrivilege('up');
+      if (config.agent.user !== undefined)
+        sayOnStderr(
+          'warn',
+          'up: agent.user holds for `sculpt agent` only: all parts are one process',
+        );
       raisePriority();
       const stopped = untilStopped({ stdinEnd: options.untilStdinEnds === true });
       // Loaded here: the commands that only ask need neither gRPC nor ONNX.

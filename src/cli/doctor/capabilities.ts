@@ -9,6 +9,9 @@ const used: readonly { readonly name: Capability; readonly forWhat: string }[] =
   { name: 'CAP_DAC_READ_SEARCH', forWhat: "reading other users' /proc" },
 ];
 
+/** All parts together. */
+export const ofAllParts: readonly Capability[] = used.map(({ name }) => name);
+
 export type UsedCapability = (typeof used)[number];
 
 /** Those of the capabilities that matter here, by whether the effective set (CapEff, hexadecimal) has them. */
