@@ -248,7 +248,7 @@ kernelTest('bpftrace ends with the agent, also when that is killed', async t => 
     import { runBpftrace } from './src/agent/bpftrace/run.ts';
     import { realClock } from './src/cli/clock.ts';
     runBpftrace({
-      program: 'interval:s:1 { print(@); @ = count(); }', file: 'a.bt', maxBytesPerSecond: 1e6, maxKeys: 16,
+      program: 'interval:s:1 { printf(""); @ = count(); }', file: 'a.bt', maxBytesPerSecond: 1e6, maxKeys: 16,
       roots: { proc: '/proc', sys: '/sys', cgroup: '/sys/fs/cgroup' }, clock: realClock,
       record: () => {}, ended: () => {}, attached: () => console.log('attached'),
     });`;

@@ -16,8 +16,10 @@ export type MapValue = number | readonly Bucket[] | z.infer<typeof statsSchema> 
 
 /** One line of `bpftrace -f json`. */
 export type BpftraceRecord =
-  /** Everything is attached: from here on it counts. */
-  | { readonly type: 'attached' }
+  /** The program is compiled, and about to be attached. */
+  | { readonly type: 'attaching' }
+  /** An empty `printf("")`, as we append it: all is attached, since bpftrace prints nothing before. */
+  | { readonly type: 'beat' }
   /** A map as it was printed; the key is null where the map has none, and has its parts joined by commas. */
   | {
       readonly type: 'map';
@@ -41,7 +43,8 @@ const lineSchema = z.discriminatedUnion('type', [
   }),
   z.object({ type: z.literal('lost_events'), data: z.object({ events: z.number() }) }),
   z.object({ type: z.literal('helper_error'), helper: z.string(), retcode: z.number() }),
-  z.object({ type: z.enum(['printf', 'cat', 'join', 'time', 'value', 'syscall', 'strftime']) }),
+  z.object({ type: z.literal('printf'), data: z.string() }),
+  z.object({ type: z.enum(['cat', 'join', 'time', 'value', 'syscall', 'strftime']) }),
 ]);
 
 /**
@@ -54,7 +57,9 @@ export function parseLine(line: string): BpftraceRecord | null {
   const { data: record } = parsed;
   switch (record.type) {
     case 'attached_probes':
-      return { type: 'attached' };
+      return { type: 'attaching' };
+    case 'printf':
+      return { type: record.data === '' ? 'beat' : 'text' };
     case 'lost_events':
       return { type: 'lost', events: record.data.events };
     case 'helper_error':

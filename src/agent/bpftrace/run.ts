@@ -46,10 +46,14 @@ export type RunOptions = {
   readonly roots: Roots;
   readonly clock: Clock;
   readonly record: (record: Extract<BpftraceRecord, { type: 'map' }>) => void;
+  /** Once, when it has attached its probes and counts: `beat` must be in the program. */
   readonly attached: () => void;
   /** Once, when it is gone by itself; never after `stop`. */
   readonly ended: (end: RunEnd) => void;
 };
+
+/** What a program is to print every so often, so that it is known to have attached. */
+export const beat = 'printf("");';
 
 /** 4096 keys of 65 buckets each are 10 MB; what is usual is some KB. */
 const maxLineBytes = 8_388_608;
@@ -81,7 +85,7 @@ export function runBpftrace(options: RunOptions): BpftraceRun {
     else if (record.type === 'helper')
       losses[record.errno === mapFull ? 'map_full' : 'helper_failed'] += 1;
     else if (record.type === 'map') options.record(record);
-    else if (!attached) {
+    else if (record.type === 'beat' && !attached) {
       attached = true;
       options.attached();
     }

@@ -13,7 +13,7 @@ import type { Source } from '../source.ts';
 import { createTally } from '../tally.ts';
 import { keepRunning } from './lasting-run.ts';
 import type { BpftraceRecord, Bucket } from './output.ts';
-import type { runBpftrace } from './run.ts';
+import { beat, type runBpftrace } from './run.ts';
 
 /** The scheduler as bpf/runqlat.bt tells it: fewer questions than the libbpf probe answers, in the same shape. */
 export type SchedDriver = {
@@ -43,7 +43,7 @@ const path = fileURLToPath(new URL('../../../bpf/runqlat.bt', import.meta.url));
 
 /** Totals are printed so often that a reading each second is a fifth off at most. */
 const prints = (latencyIntervalSeconds: number): string => `
-interval:ms:200 { print(@run); print(@wait); }
+interval:ms:200 { print(@run); print(@wait); ${beat} }
 interval:ms:${Math.max(100, Math.round(latencyIntervalSeconds * 1000))} { print(@latency); }
 `;
 

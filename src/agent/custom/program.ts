@@ -1,3 +1,4 @@
+import { beat } from '../bpftrace/run.ts';
 import type { CustomHeader } from './header.ts';
 
 /** The script as it is run: as the user wrote it (so that lines keep their numbers), and a probe that prints the maps. */
@@ -9,7 +10,7 @@ export function programOf(
   const prints = headers.map(({ map }) => `print(@${map});`).join(' ');
   const milliseconds = Math.max(1, Math.round(printIntervalSeconds * 1000));
   // Its exit prints every map as well, and so does `exit()`.
-  return `${script}\ninterval:ms:${milliseconds} { ${prints} }\n`;
+  return `${script}\ninterval:ms:${milliseconds} { ${prints} }\ninterval:s:1 { ${beat} }\n`;
 }
 
 /** Buckets of hist() that are told: up to 2^40 of the script's own unit, as seven minutes in ns are 2^39; the rest is above. */

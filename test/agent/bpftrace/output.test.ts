@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import { parseLine } from '../../../src/agent/bpftrace/output.ts';
 
 const lines: [title: string, line: string, record: unknown][] = [
-  ['attached', '{"type": "attached_probes", "data": {"probes": 1}}', { type: 'attached' }],
+  ['attached', '{"type": "attached_probes", "data": {"probes": 1}}', { type: 'attaching' }],
+  ['an empty text', '{"type": "printf", "data": ""}', { type: 'beat' }],
   [
     'a scalar',
     '{"type": "map", "data": {"@x": -1}}',

@@ -61,7 +61,7 @@ test('the script is run as written, with a probe below it that prints its maps',
   const script = '// sculptor: name: a.b, unit: s, type: counter\nBEGIN { @ = 1; } // end';
   t.is(
     programOf(script, parseHeaders(script, 'a.bt'), 5),
-    `${script}\ninterval:ms:5000 { print(@); }\n`,
+    `${script}\ninterval:ms:5000 { print(@); }\ninterval:s:1 { printf(""); }\n`,
   );
 });
 

@@ -1,0 +1,140 @@
+import { existsSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import test from 'ava';
+import { runBpftrace } from '../../src/agent/bpftrace/run.ts';
+import { type SchedDriver, startSchedDriver } from '../../src/agent/bpftrace/sched-driver.ts';
+import type { LivingInstance } from '../../src/agent/instances.ts';
+import { latenciesOf } from '../../src/agent/probes/sched-layout.ts';
+import { realClock } from '../../src/cli/clock.ts';
+import type { ExponentialHistogram } from '../../src/contract/telemetry.ts';
+import { instanceAt } from '../../src/linux/instance-at.ts';
+import { hostRoots } from '../../src/linux/roots.ts';
+import type { CgroupBox } from '../support/cgroup-box.ts';
+import { needs } from '../support/needs.ts';
+import { countOf, type Octaves, quantileOctave, toOctaves } from '../support/octaves.ts';
+import { findOracle, type Oracle, startOracle } from '../support/oracle.ts';
+import { endChild, eventually } from '../support/scene.ts';
+import {
+  endAll,
+  makeBox,
+  near,
+  schedstat,
+  spin,
+  startPinned,
+  startProbe,
+  workload,
+} from '../support/sched-scene.ts';
+
+const runqlat = findOracle('runqlat');
+
+let driver: SchedDriver | null = null;
+let oracle: Oracle | null = null;
+test.afterEach.always(async () => {
+  oracle?.kill();
+  await driver?.stop();
+  [driver, oracle] = [null, null];
+  await endAll();
+});
+
+const unifiedRoot = existsSync('/sys/fs/cgroup/cgroup.controllers')
+  ? '/sys/fs/cgroup'
+  : '/sys/fs/cgroup/unified';
+const unifiedTest = existsSync(`${unifiedRoot}/cgroup.procs`)
+  ? needs('root', 'btf', 'bpftrace', 'tracefs')
+  : test.skip;
+const parityTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'bpftrace', 'tracefs');
+
+/** bpf/runqlat.bt, attached. */
+async function startDriver(cgroupV1 = true): Promise<SchedDriver> {
+  driver = await startSchedDriver({
+    run: runBpftrace,
+    cgroupV1,
+    latencyIntervalSeconds: 0.2,
+    roots: hostRoots,
+    clock: realClock,
+    say: () => undefined,
+  });
+  return driver;
+}
+
+/** A task that wants its CPU a thousand times a second, beside one that always does; it ends before this resolves. */
+async function load(): Promise<{ box: CgroupBox; tgid: number }> {
+  const [box, other] = [makeBox('usual'), makeBox('usual')];
+  await startPinned(other, 0, ...spin);
+  const often = ['latency', '--period-us', '1000', '--burn-us', '300'];
+  const child = await startPinned(box, 0, workload, ...often);
+  await pause(4000);
+  await endChild(child);
+  return { box, tgid: child.pid ?? 0 };
+}
+
+/** The run time (ns) of a cgroup in which nothing runs any more, once bpftrace has come to print all of it. */
+async function settled({ probe }: SchedDriver, box: CgroupBox): Promise<number> {
+  let last = -1;
+  return eventually('bpftrace has printed what it counted', 15, async () => {
+    const before = last;
+    await pause(1000);
+    last = probe.readTotals().get(box.id)?.runNs ?? 0;
+    return last === before ? last : null;
+  });
+}
+
+/** The driver's octaves are of 2^−30 s: each is put where the libbpf probe has its middle. */
+function octavesByBpftrace({ source }: SchedDriver, box: CgroupBox): Octaves {
+  const living: LivingInstance = {
+    instance: instanceAt('/a'),
+    path: '/a',
+    members: new Map([[box.id, '/a']]),
+    start: 0,
+    totals: { runNs: 0, waitNs: 0, throttledNs: 0 },
+    window: { usedCores: 0, waitCores: 0, throttledCores: 0 },
+  };
+  source.read([living]);
+  const value: unknown = source.samples(living)[0]?.value;
+  const { offset, counts } = value as ExponentialHistogram;
+  const slots = new Float64Array(160);
+  for (const [i, count] of counts.entries()) slots[(offset + i + 30) * 4 + 2] = count;
+  return toOctaves(slots);
+}
+
+(runqlat ? parityTest : test.skip)(
+  'run-queue latency by libbpf, bpftrace and runqlat: counts within 2 %, p50 and p99 within one bucket; run time and wait within 2 %',
+  async t => {
+    t.timeout(90_000);
+    const probe = startProbe();
+    const asked = await startDriver();
+    oracle = await startOracle(runqlat ?? '', 3);
+    // The load begins and ends while all look: no moment of it is one's alone.
+    const { box, tgid } = await load();
+    const theirs = await oracle.end(tgid);
+    await settled(asked, box);
+
+    t.true(countOf(theirs) > 1000, `${countOf(theirs)} latencies by runqlat`);
+    const both = {
+      libbpf: toOctaves(latenciesOf(probe.detailsOf(box.id) ?? new Float64Array()).slots),
+      bpftrace: octavesByBpftrace(asked, box),
+    };
+    for (const [name, ours] of Object.entries(both)) {
+      near(t, countOf(ours) / countOf(theirs), 1, 0.02, `counts by ${name}`);
+      for (const ratio of [0.5, 0.99]) {
+        const [got, wanted] = [quantileOctave(ours, ratio), quantileOctave(theirs, ratio)];
+        near(t, got, wanted, 1, `p${ratio * 100} by ${name}`);
+      }
+    }
+    const [libbpf, bpftrace] = [probe, asked.probe].map(one => one.readTotals().get(box.id));
+    near(t, (bpftrace?.runNs ?? 0) / (libbpf?.runNs ?? 1), 1, 0.02, 'run time');
+    near(t, (bpftrace?.waitNs ?? 0) / (libbpf?.waitNs ?? 1), 1, 0.02, 'wait');
+  },
+);
+
+unifiedTest('on cgroup v2 bpftrace charges the cgroup of the one hierarchy', async t => {
+  const asked = await startDriver(false);
+  const box = makeBox('usual', unifiedRoot);
+  const child = await startPinned(box, 0, ...spin);
+  await pause(1000);
+  const kernelSays = schedstat(child);
+  await endChild(child);
+  const runNs = await settled(asked, box);
+  // Before it was in the cgroup it was a shell for some ms; after the look at it, it ran until it was killed.
+  near(t, runNs / 1e9, kernelSays.runNs / 1e9, 0.05, 'run time');
+});
