@@ -9,6 +9,8 @@ import { checkout, type MachineOptions, startQemu } from './support/qemu.ts';
 export type LabOptions = Partial<MachineOptions> & {
   /** The whole lab is ended after this; 300 s unless told. */
   readonly deadlineSeconds?: number;
+  /** Called when another lab has to end first. */
+  readonly waits?: () => void;
 };
 
 export type Output = { readonly code: number; readonly out: string; readonly err: string };
@@ -70,8 +72,10 @@ export async function withLab<T>(options: LabOptions, use: (lab: Lab) => Promise
   const deadlineSeconds = options.deadlineSeconds ?? 300;
   let deadline: NodeJS.Timeout | undefined;
   try {
-    // Another lab may have to end first.
-    await Promise.race([screen.waitFor(/^lab: begins$/, longestWaitSeconds), ended]);
+    const waiting = options.waits && setTimeout(options.waits, 2000);
+    await Promise.race([screen.waitFor(/^lab: begins$/, longestWaitSeconds), ended]).finally(() =>
+      clearTimeout(waiting),
+    );
     const began = performance.now();
     const tooLate = new Promise<never>((_, reject) => {
       const error = new Error(`the lab did not end within its ${deadlineSeconds} s`);

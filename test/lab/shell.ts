@@ -14,7 +14,9 @@ if (!process.stdin.isTTY) {
 console.error(
   `lab: starting Linux ${kernel} (${init === 'plain' ? 'a shell' : 'systemd'} as process 1); about 15 s…`,
 );
-await withLab({ kernel, init, shell: true, deadlineSeconds: 24 * 3600 }, async lab => {
+const waits = () =>
+  console.error('lab: another lab runs on this machine; waiting until it has ended');
+await withLab({ kernel, init, shell: true, deadlineSeconds: 24 * 3600, waits }, async lab => {
   console.error(
     `lab: up after ${lab.bootSeconds.toFixed(0)} s: 4 CPUs, 2 nodes, cgroup v2; the checkout is /checkout, and nothing that you write stays.
 lab: leave with "exit" or Ctrl-D; Ctrl-] ends the machine at once.`,
