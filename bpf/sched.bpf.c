@@ -9,6 +9,7 @@
  * for a task that never switches or starves. The hooks of one task never meet (its run queue's lock orders them); only
  * the iterator comes in between.
  */
+#include "include/awake.bpf.h"
 #include "include/blocked.bpf.h"
 #include "include/charging.bpf.h"
 #include "include/preemptors.bpf.h"
@@ -37,6 +38,8 @@ static __always_inline int runnable(struct task_struct *task)
 	}
 	begin_wait(task, state, now);
 	__sync_lock_test_and_set(&state->stamp, now | WAITING);
+	if (!only_latency)
+		mark_awake(task->pid);
 	return 0;
 }
 
@@ -112,8 +115,11 @@ static __always_inline void enter_cpu(struct task_struct *task, struct cpu_slice
 	totals = totals_by_id(cgroup_id);
 	if (!only_latency)
 		end_sleep(state, totals, is_wait(stamp), now);
-	if (!is_wait(stamp))
+	if (!is_wait(stamp)) {
+		if (!only_latency)
+			mark_awake(task->pid);
 		return;
+	}
 	if (cpu)
 		end_preemption(state, cpu, cgroup_id, now);
 	if (!only_latency)

@@ -40,6 +40,14 @@ struct instance_totals {
 	__u64 slots[LATENCY_SLOTS];
 };
 
+/* The first of them over all CPUs, as the `sum_totals` iterator writes it. */
+struct totals_record {
+	__u64 id;
+	__u64 run_ns;
+	__u64 wait_ns;
+	__u64 throttled_ns;
+};
+
 /* Key of what tasks of one cgroup waited while those of another ran. */
 struct pair {
 	__u64 waiter;

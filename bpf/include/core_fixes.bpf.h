@@ -90,6 +90,16 @@ static __always_inline __u32 cpu_of(struct task_struct *task)
 	return task->thread_info.cpu;
 }
 
+/* From 6.2 on (3f0e6f2b41d3, "bpf: Add bpf_task_from_pid() kfunc"). */
+extern struct task_struct *bpf_task_from_pid(__s32 pid) __ksym __weak;
+extern void bpf_task_release(struct task_struct *task) __ksym __weak;
+
+/* Whether a task can be found by its tid. */
+static __always_inline bool can_find_tasks(void)
+{
+	return bpf_task_from_pid != 0;
+}
+
 #define FUTEX_WAIT     0
 #define FUTEX_LOCK_PI  6
 #define FUTEX_LOCK_PI2 13

@@ -21,6 +21,8 @@
 /* Into so many parts the rest is divided. */
 #define DRAWS  4
 #define NOBODY 0ULL
+/* An id of no cgroup, which a double holds: for whom there is no room is somebody. */
+#define SOMEBODY ((1ULL << 53) - 1)
 
 struct slice {
 	__u64 began_ns;
@@ -83,6 +85,12 @@ static __always_inline void begin_slice(struct cpu_slices *cpu, __u64 cgroup_id,
 	slice->cgroup_id = cgroup_id;
 }
 
+static __noinline __u64 *new_pair(struct pair *pair)
+{
+	bpf_map_update_elem(&pairs, pair, &no_time, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&pairs, pair);
+}
+
 static __always_inline void charge_pair(__u64 waiter, __u64 preemptor, __u64 ns)
 {
 	struct pair pair = {.waiter = waiter, .preemptor = preemptor};
@@ -91,10 +99,14 @@ static __always_inline void charge_pair(__u64 waiter, __u64 preemptor, __u64 ns)
 	if (preemptor == NOBODY)
 		return;
 	total = bpf_map_lookup_elem(&pairs, &pair);
+	if (!total)
+		total = new_pair(&pair);
 	if (!total) {
-		bpf_map_update_elem(&pairs, &pair, &no_time, BPF_NOEXIST);
+		pair.preemptor = SOMEBODY;
 		total = bpf_map_lookup_elem(&pairs, &pair);
 	}
+	if (!total)
+		total = new_pair(&pair);
 	if (total)
 		__sync_fetch_and_add(total, ns);
 	else

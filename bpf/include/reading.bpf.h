@@ -3,6 +3,7 @@
 #ifndef SCULPTOR_READING_BPF_H
 #define SCULPTOR_READING_BPF_H
 
+#include "awake.bpf.h"
 #include "blocked.bpf.h"
 #include "charging.bpf.h"
 #include "preemptors.bpf.h"
@@ -31,45 +32,134 @@ static __always_inline void close_stale(struct task_struct *task, struct task_st
  * met that runs no program while a thread of process 1 is current), and a stamp that they should have ended is not a
  * time that somebody ran.
  */
-SEC("iter/task")
-int flush(struct bpf_iter__task *ctx)
+static __always_inline void charge_open(struct task_struct *task)
 {
-	struct task_struct *task = ctx->task;
 	struct task_state *state;
 	__u64 now, stamp;
 
-	if (!task || !task->pid)
-		return 0;
-	/* Of thousands of tasks most sleep: they cost five looks a second, and no more. */
+	/* Of thousands of tasks most sleep: they cost a look, and no more. */
 	if (is_asleep(task)) {
 		if (task->tgid == WITHHOLDING_PROCESS)
 			close_stale(task, bpf_task_storage_get(&tasks, task, 0, 0));
-		return 0;
+		return;
 	}
+	mark_awake(task->pid);
 	state = state_of(task);
 	if (!state)
-		return 0;
+		return;
 	/* The stamp first: a time, or a look at the task, from before it would not belong to it. */
 	stamp = *(volatile __u64 *)&state->stamp;
 	now = bpf_ktime_get_ns();
 	if (!stamp) {
 		adopt(task, state, now);
-		return 0;
+		return;
 	}
 	/* It runs, and no hook has said so: a switch comes before on_cpu, and leaves it behind for a moment only. */
 	if (is_wait(stamp) && task->on_cpu && now > stamp + SETTLED_NS) {
 		if (__sync_val_compare_and_swap(&state->stamp, stamp, now & ~WAITING) == stamp)
 			count(lost_switch);
-		return 0;
+		return;
 	}
 	now = (now & ~WAITING) | (stamp & WAITING);
 	/* A hook is about to speak, or was not heard. */
 	if (stamp == NOTHING_OPEN || is_run(stamp) != (task->on_cpu != 0) || now <= stamp)
-		return 0;
+		return;
 	if (__sync_val_compare_and_swap(&state->stamp, stamp, now) == stamp)
 		charge(task, state, totals_of(task), stamp, now & ~WAITING, is_wait(stamp) && is_throttled(task));
 	if (with_preemptors && is_wait(stamp))
 		continue_preemption(task, state, false);
+}
+
+SEC("iter/task")
+int flush(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+
+	if (task && task->pid)
+		charge_open(task);
+	return 0;
+}
+
+/* These are verified one by one, so that loops around them stay small. */
+__noinline int flush_tid(__u32 tid)
+{
+	struct task_struct *task = bpf_task_from_pid(tid);
+
+	if (!task)
+		return 0;
+	charge_open(task);
+	bpf_task_release(task);
+	return 0;
+}
+
+__noinline int flush_word(__u32 first_tid, __u64 bits)
+{
+	for (__u32 i = 0; i < 64; i++)
+		if (bits & (1ULL << i))
+			flush_tid(first_tid + i);
+	return 0;
+}
+
+static long flush_block(__u32 key, void *unused)
+{
+	struct awake_block *block = bpf_map_lookup_elem(&awake, &key);
+
+	if (!block)
+		return 1;
+	if (!*(volatile __u64 *)&block->any)
+		return 0;
+	__sync_lock_test_and_set(&block->any, 0);
+	for (__u32 i = 0; i < BLOCK_WORDS; i++)
+		if (*(volatile __u64 *)&block->words[i])
+			flush_word(key * BLOCK_TIDS + i * 64, __sync_lock_test_and_set(&block->words[i], 0));
+	return 0;
+}
+
+/*
+ * The same of those that have woken since the last time, and of no other; runs once, as an iterator over the one entry
+ * of a map. Writes a byte where the kernel has what it takes, else nothing.
+ */
+SEC("iter/bpf_map_elem")
+int flush_awake(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u8 done = 1;
+
+	if (!ctx->key || !can_find_tasks())
+		return 0;
+	bpf_loop(MOST_TIDS / BLOCK_TIDS, flush_block, NULL, 0);
+	bpf_seq_write(ctx->meta->seq, &done, sizeof(done));
+	return 0;
+}
+
+static __noinline void write_totals(struct seq_file *out, const struct totals_record *record)
+{
+	bpf_seq_write(out, record, sizeof(*record));
+}
+
+static long add_cpu(__u32 cpu, struct totals_record *sum)
+{
+	struct instance_totals *totals = bpf_map_lookup_percpu_elem(&instances, &sum->id, cpu);
+
+	if (!totals)
+		return 1;
+	sum->run_ns += totals->run_ns;
+	sum->wait_ns += totals->wait_ns;
+	sum->throttled_ns += totals->throttled_ns;
+	return 0;
+}
+
+/* What is read of each instance every time, summed over the CPUs: the histograms beside it are many times as large. */
+SEC("iter/bpf_map_elem")
+int sum_totals(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct totals_record sum = {};
+	__u64 *id = ctx->key;
+
+	if (!id)
+		return 0;
+	sum.id = *id;
+	bpf_loop(MOST_CPUS, add_cpu, &sum, 0);
+	write_totals(ctx->meta->seq, &sum);
 	return 0;
 }
 

@@ -62,6 +62,7 @@ export const layout = {
     comm: 112,
     bytes: 128,
   },
+  sums: { id: 0, runNs: 8, waitNs: 16, throttledNs: 24, bytes: 32 },
   pair: { waiter: 0, preemptor: 8, bytes: 16 },
   stats: {
     events: 0,
@@ -98,22 +99,21 @@ export function latenciesOf(counters: Counters): Latencies {
 
 type WholeMap = ReturnType<BpfObject['readMap']>;
 
-/** Sums the values of all CPUs, of each cgroup. */
-export function decodeTotals(map: WholeMap): Map<number, SchedTotals> {
-  const { runNs, waitNs, throttledNs } = layout.totals;
-  const { cpus, valueSize } = map;
-  return decodeEntries(map, (view, from) => {
-    const sum: SchedTotals = { runNs: 0, waitNs: 0, throttledNs: 0 };
-    for (let at = from; at < from + cpus * valueSize; at += valueSize) {
-      sum.runNs += uint64(view, at + runNs);
-      sum.waitNs += uint64(view, at + waitNs);
-      sum.throttledNs += uint64(view, at + throttledNs);
-    }
-    return sum;
-  });
+/** What `sum_totals` wrote: of each cgroup, over all CPUs. */
+export function decodeTotals(records: Buffer): Map<number, SchedTotals> {
+  const view = viewOf(records);
+  const { id, runNs, waitNs, throttledNs, bytes } = layout.sums;
+  const totals = new Map<number, SchedTotals>();
+  for (let at = 0; at + bytes <= records.length; at += bytes)
+    totals.set(uint64(view, at + id), {
+      runNs: uint64(view, at + runNs),
+      waitNs: uint64(view, at + waitNs),
+      throttledNs: uint64(view, at + throttledNs),
+    });
+  return totals;
 }
 
-/** The same of all that is counted. */
+/** Sums all that is counted over all CPUs, of each cgroup. */
 export function decodeCounters(map: WholeMap): Map<number, Counters> {
   return decodeEntries(map, (view, from) => sumOfCpus(view, from, map.cpus));
 }

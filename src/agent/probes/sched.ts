@@ -109,11 +109,15 @@ export function startSchedProbe(options: {
     object.iterate('dump');
   });
   let entries = 0;
+  // Those that have woken, which is quick; where the kernel cannot, all.
+  const chargeOpen = () => {
+    if (object.iterate('flush_awake', 'stats').length === 0) object.iterate('flush');
+  };
   const readPairs = () => decodePairs(object.readMap('pairs'));
   return {
     readTotals: () => {
-      object.iterate('flush');
-      const totals = decodeTotals(object.readMap('instances'));
+      chargeOpen();
+      const totals = decodeTotals(object.iterate('sum_totals', 'instances'));
       entries = totals.size;
       return totals;
     },

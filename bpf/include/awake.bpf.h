@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Which tasks have woken of late: a bit for each tid. A read of the totals looks at these alone, since a sleeper has
+ * nothing open, and of thousands of tasks most sleep. Bits are set by who finds a task awake and taken by the read,
+ * which sets them again where the task is awake still; so a task that wakes often costs its hook one look.
+ */
+#ifndef SCULPTOR_AWAKE_BPF_H
+#define SCULPTOR_AWAKE_BPF_H
+
+#include "kernel.bpf.h"
+
+/* PID_MAX_LIMIT of 64-bit kernels. */
+#define MOST_TIDS   (4 << 20)
+#define BLOCK_WORDS 64
+#define BLOCK_TIDS  (BLOCK_WORDS * 64)
+
+struct awake_block {
+	/* Whether a bit was set since the read was here. */
+	__u64 any;
+	__u64 words[BLOCK_WORDS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MOST_TIDS / BLOCK_TIDS);
+	__type(key, __u32);
+	__type(value, struct awake_block);
+} awake SEC(".maps");
+
+/* To be called after an atomic operation that follows the wake-up: the read clears before it looks at the task. */
+static __always_inline void mark_awake(__u32 tid)
+{
+	__u32 key = tid / BLOCK_TIDS;
+	struct awake_block *block = bpf_map_lookup_elem(&awake, &key);
+	__u64 bit = 1ULL << (tid % 64), *word;
+
+	if (!block)
+		return;
+	word = &block->words[tid / 64 % BLOCK_WORDS];
+	if (*(volatile __u64 *)word & bit)
+		return;
+	__sync_fetch_and_or(word, bit);
+	*(volatile __u64 *)&block->any = 1;
+}
+
+#endif
