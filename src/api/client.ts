@@ -65,6 +65,8 @@ function exchange(to: Outgoing): Promise<Answer> {
         path: to.path,
         headers: text === undefined ? {} : jsonHeaders(text),
         signal: AbortSignal.timeout(timeoutSeconds * 1000),
+        // A connection that was kept may be closed by the part just when it is used again.
+        agent: false,
       },
       response => {
         readAll(response).then(
