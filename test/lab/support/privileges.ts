@@ -12,10 +12,10 @@ const script = 'test/lab/inside/privileges.ts';
 
 /** Measures it in the lab. */
 export async function measureInLab(kernel: string): Promise<Needs> {
-  return await withLab({ kernel, deadlineSeconds: 390 }, async lab => {
+  return await withLab({ kernel, deadlineSeconds: 600 }, async lab => {
     await lab.run('modprobe kvm_amd');
     const command = `cd /checkout && node ${script}`;
-    return JSON.parse(await lab.run(command, { timeoutSeconds: 330 })) as Needs;
+    return JSON.parse(await lab.run(command, { timeoutSeconds: 540 })) as Needs;
   });
 }
 
