@@ -1,12 +1,14 @@
 // `npm run bench -- NAME [--json]`: measures, prints the figures beside their targets, and where the raw samples are.
 import { formatFailure } from '../src/cli/failure.ts';
 import { formatTable } from '../src/cli/table.ts';
+import { benchAgentFootprint } from './agent-footprint.ts';
 import type { Bench, BenchResult } from './bench.ts';
 import { benchBenefit } from './benefit.ts';
 import { benchBpfOverhead } from './bpf-overhead.ts';
 import { benchTimeToAct } from './time-to-act.ts';
 
 const benches: Readonly<Record<string, Bench>> = {
+  'agent-footprint': benchAgentFootprint,
   benefit: benchBenefit,
   'bpf-overhead': benchBpfOverhead,
   'time-to-act': benchTimeToAct,

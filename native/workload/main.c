@@ -24,6 +24,10 @@ void usage_error(const char *message) {
       "usage: sculpt-workload latency [--period-us 1000] [--burn-us 300] [--raw FILE]\n"
       "       sculpt-workload spin [--threads 1]\n"
       "       sculpt-workload threads [--count 1000]\n"
+      "       sculpt-workload crowd [--count 1000] [--wakers 0] [--rank 1] [--groups 1] [--rate "
+      "1000] "
+      "[--burn-us 300]\n"
+      "       sculpt-workload churn [--count 1000] [--rate 1000]\n"
       "       sculpt-workload convoy [--threads 4]\n"
       "       sculpt-workload vfork\n"
       "       sculpt-workload walk [--mb 64] [--node N] [--huge | --file FILE]\n"
@@ -33,6 +37,13 @@ void usage_error(const char *message) {
       "standard input\n"
       "         answers one JSON line about the samples since the last mark and appends them "
       "to FILE\n"
+      "crowd: one of so many groups; after a line \"go\" on standard input its wakers wake, all "
+      "groups' "
+      "together at\n"
+      "       the rate, by Zipf with s = 1.5: a group's nth has the rank --rank + n * groups; "
+      "until a "
+      "line \"rest\"\n"
+      "churn: so many threads, of which so many end, and others begin, each second\n"
       "walk: touches each page of so much memory (of memory node N; of huge pages; or of FILE, "
       "which is dropped\n"
       "      from the page cache before), answers one JSON line with its faults, and stays\n"
@@ -71,6 +82,10 @@ int main(int argc, char **argv) {
                                           {"raw", required_argument, NULL, 'r'},
                                           {"threads", required_argument, NULL, 't'},
                                           {"count", required_argument, NULL, 'c'},
+                                          {"wakers", required_argument, NULL, 'w'},
+                                          {"rank", required_argument, NULL, 'k'},
+                                          {"groups", required_argument, NULL, 'g'},
+                                          {"rate", required_argument, NULL, 's'},
                                           {"mb", required_argument, NULL, 'm'},
                                           {"node", required_argument, NULL, 'n'},
                                           {"file", required_argument, NULL, 'f'},
@@ -81,6 +96,7 @@ int main(int argc, char **argv) {
                                           {"huge", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
   long period_us = 1000, burn_us = 300, threads = 1, count = 1000, mb = 64, node = -1;
+  long wakers = 0, rank = 1, groups = 1, rate = 1000;
   long delay_us = 1000, drop_every = 0;
   const char *raw_path = NULL, *file = NULL, *from = NULL, *to = NULL;
   bool huge = false;
@@ -101,6 +117,18 @@ int main(int argc, char **argv) {
         break;
       case 'c':
         count = number("count", optarg, 1, 65536);
+        break;
+      case 'w':
+        wakers = number("wakers", optarg, 0, MOST_WAKERS);
+        break;
+      case 'k':
+        rank = number("rank", optarg, 1, 65536);
+        break;
+      case 'g':
+        groups = number("groups", optarg, 1, 65536);
+        break;
+      case 's':
+        rate = number("rate", optarg, 1, 1000000);
         break;
       case 'm':
         mb = number("mb", optarg, 1, 1 << 20);
@@ -137,6 +165,14 @@ int main(int argc, char **argv) {
     return run_latency((uint64_t)period_us * 1000, (uint64_t)burn_us * 1000, raw_path);
   if (strcmp(mode, "spin") == 0) return run_spin((int)threads);
   if (strcmp(mode, "threads") == 0) return run_threads((int)count);
+  if (strcmp(mode, "crowd") == 0)
+    return run_crowd(&(struct crowd){.count = (int)count,
+                                     .wakers = (int)wakers,
+                                     .rank = (int)rank,
+                                     .groups = (int)groups,
+                                     .rate = (double)rate,
+                                     .burn_ns = (uint64_t)burn_us * 1000});
+  if (strcmp(mode, "churn") == 0) return run_churn((int)count, (int)rate);
   if (strcmp(mode, "convoy") == 0) return run_convoy((int)threads);
   if (strcmp(mode, "vfork") == 0) return run_vfork();
   if (strcmp(mode, "walk") == 0) return run_walk((size_t)mb << 20, (int)node, huge, file);
@@ -148,5 +184,6 @@ int main(int argc, char **argv) {
     if (from == NULL || to == NULL) usage_error("wire: wanted --from and --to");
     return run_wire(from, to, (uint64_t)delay_us * 1000, (unsigned long)drop_every);
   }
-  usage_error("wanted the mode latency, spin, threads, convoy, vfork, walk, merge or wire");
+  usage_error(
+      "wanted the mode latency, spin, threads, crowd, churn, convoy, vfork, walk, merge or wire");
 }

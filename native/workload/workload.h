@@ -15,10 +15,25 @@ void usage_error(const char *message) __attribute__((noreturn));
 // Starts so many threads with small stacks; 0, or 1 and a message.
 int start_threads(int count, void *(*run)(void *));
 
+#define MOST_WAKERS 256
+
+// One group of a crowd whose threads wake at Zipf's rates: `rate` is that of all groups together,
+// in 1/s.
+struct crowd {
+  int count;
+  int wakers;
+  int rank;
+  int groups;
+  double rate;
+  uint64_t burn_ns;
+};
+
 // Each mode but merge runs until it is killed; what it returns is the exit code.
 int run_latency(uint64_t period_ns, uint64_t burn_ns, const char *raw_path);
 int run_spin(int threads);
 int run_threads(int count);
+int run_crowd(const struct crowd *crowd);
+int run_churn(int count, int rate);
 int run_convoy(int threads);
 int run_vfork(void);
 int run_walk(size_t bytes, int node, bool huge, const char *path);

@@ -1,0 +1,310 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { layout } from '../src/agent/probes/sched-layout.ts';
+import { openStage, type Stage, type StagedInstance } from '../src/cli/demo/stage.ts';
+import { metrics } from '../src/contract/metrics.ts';
+import { selectMetrics } from '../src/contract/selection.ts';
+import { listThreads } from '../src/linux/procfs.ts';
+import { readText } from '../src/linux/read-file.ts';
+import { hostRoots } from '../src/linux/roots.ts';
+import {
+  type AgentProcess,
+  type ProcessReading,
+  readProcess,
+  readPrograms,
+  startAgentProcess,
+} from './agent-process.ts';
+import { type BenchResult, rawFolder, type Tell, writeRaw } from './bench.ts';
+import type { SinkReading } from './sink.ts';
+
+const instances = 200;
+const threadsEach = 50;
+const wakersEach = 10;
+/** Wake-ups a second of all of them; each is two switches where the CPU idles in between. */
+const wakeupsPerSecond = 13_000;
+const burnUs = 20;
+/** One whole interval of placements. */
+const shippedSeconds = 60;
+const rollupSeconds = 6;
+const slowSeconds = 20;
+const statsSeconds = 5;
+const statsSwitch = '/proc/sys/kernel/bpf_stats_enabled';
+/** A task's storage: struct task_state with its element's head (kmalloc-512), and what lists the elements of a task. */
+const taskStorageBytes = 512 + 256;
+
+const targets = {
+  total_bytes: '≤ 100 MB',
+  cpu_cores: '≤ 0.02',
+  cpu_cores_slow: '≤ 0.01',
+  switches_per_s: '≥ 20000',
+  points_per_second: '≤ 2500',
+  lost_events: '0',
+  rollup_error: '≤ 0.001',
+  not_told: 'what this host has not',
+};
+
+/**
+ * What the agent costs as a process of its own, with the default profile and the shipped rates, beside 10,000 threads in 200
+ * instances of which 2,000 wake at Zipf's rates; and whether its totals are those of the threads.
+ */
+export async function benchAgentFootprint(tell: Tell): Promise<BenchResult> {
+  const folder = rawFolder('agent-footprint');
+  const stage = openStage(`sculptor-bench-${process.pid}`);
+  let agent: AgentProcess | null = null;
+  try {
+    await stageCrowd(stage);
+    tell(`${instances} instances with ${threadsEach} threads each`);
+    agent = await startAgentProcess(folder);
+    const measured = await measure(stage, agent, tell);
+    writeRaw(folder, 'windows.jsonl', [...Object.values(measured.windows), measured.programs]);
+    return { figures: figuresOf(measured), targets, overrides: {}, raw: folder };
+  } finally {
+    await agent?.stop();
+    await stage.clear();
+  }
+}
+
+async function stageCrowd(stage: Stage): Promise<void> {
+  const ready = Array.from({ length: instances }, (_, i) => {
+    const { stdout } = stage.run(
+      stage.make(`crowd${i}`),
+      'crowd',
+      ...['--count', String(threadsEach), '--wakers', String(wakersEach)],
+      ...['--rank', String(i + 1), '--groups', String(instances)],
+      ...['--rate', String(wakeupsPerSecond), '--burn-us', String(burnUs)],
+    );
+    if (stdout === null) throw new TypeError('the workload needs piped stdio');
+    return new Promise(resolve => createInterface({ input: stdout }).once('line', resolve));
+  });
+  await Promise.all(ready);
+}
+
+/**
+ * Of all threads of an instance, by /proc/TID: context switches, and seconds by schedstat. The switches are exact. The seconds
+ * are not the same thing: when a wake-up preempts, the kernel leaves the clock of the run queue as it was at the wake-up, and
+ * so counts what it takes to the switch (some 5 µs) as run time.
+ */
+type Threads = { readonly switches: number; readonly run: number; readonly wait: number };
+
+type Instant = {
+  readonly process: ProcessReading;
+  readonly sink: SinkReading;
+  readonly switches: number;
+  /** By instance id. */
+  readonly threads: ReadonlyMap<string, Threads>;
+};
+
+/** How far the agent's totals are off those of the threads. `worst`: switches of one instance with at least 1000. */
+type Rollup = Readonly<Record<keyof Threads | 'worst', number>>;
+
+type Window = {
+  readonly name: string;
+  readonly seconds: number;
+  readonly userCores: number;
+  readonly kernelCores: number;
+  readonly switchesPerSecond: number;
+  readonly pointsPerSecond: number;
+  readonly bytesPerSecond: number;
+  readonly rollup: Rollup;
+  readonly end: ProcessReading;
+};
+
+type Measured = {
+  readonly windows: Readonly<Record<'shipped' | 'k10' | 'k1000' | 'slow', Window>>;
+  readonly programs: Readonly<Record<string, { runsPerSecond: number; cores: number }>>;
+  readonly last: SinkReading;
+};
+
+async function measure(stage: Stage, agent: AgentProcess, tell: Tell): Promise<Measured> {
+  const window = async (name: string, seconds: number, settings: object): Promise<Window> => {
+    await agent.ask.changeAgentSettings({ ...settings });
+    const from = await quiet(stage, agent);
+    const cpuFrom = await run(stage, 'go', agent);
+    await sleep(seconds * 1000);
+    const cpuTo = await run(stage, 'rest', agent);
+    const to = await quiet(stage, agent);
+    const one = windowOf(name, [cpuFrom, cpuTo], rollupOf(from, to));
+    tell(JSON.stringify(one));
+    return one;
+  };
+  // Its start is no part of what it costs from then on.
+  await sleep(3000);
+  const shipped = await window('shipped', shippedSeconds, {});
+  const k10 = await window('K = 10', rollupSeconds, { hotTasks: 10 });
+  const k1000 = await window('K = 1000', rollupSeconds, { hotTasks: 1000 });
+  const slow = await window('slow', slowSeconds, { hotTasks: 100, headlineIntervalSeconds: 10 });
+  await run(stage, 'go', agent);
+  const programs = await programCosts(agent.pid);
+  return { windows: { shipped, k10, k1000, slow }, programs, last: await agent.received() };
+}
+
+/** Nothing of the crowd runs, and the agent has told all that did. */
+async function quiet(stage: Stage, agent: AgentProcess): Promise<Instant> {
+  const { detailIntervalSeconds } = await agent.ask.agentSettings();
+  await agent.ask.changeAgentSettings({ detailIntervalSeconds: 1 });
+  await sleep(500);
+  const told = async () => (await agent.received()).metrics['sculptor.cpu.context_switches'] ?? 0;
+  // Two kinds of switches of each; the first export that comes may have been read before.
+  const wanted = (await told()) + 3 * 2 * instances;
+  for (let waited = 0; waited < 20 && (await told()) < wanted; waited += 1) await sleep(500);
+  const now = { ...(await instant(agent)), threads: readThreads(stage.instances) };
+  await agent.ask.changeAgentSettings({ detailIntervalSeconds });
+  return now;
+}
+
+type Bare = Omit<Instant, 'threads'>;
+
+async function run(stage: Stage, word: 'go' | 'rest', agent: AgentProcess): Promise<Bare> {
+  const before = await instant(agent);
+  for (const { processes } of stage.instances) processes[0]?.stdin?.write(`${word}\n`);
+  return before;
+}
+
+async function instant({ pid, received }: AgentProcess): Promise<Bare> {
+  return { process: readProcess(pid), sink: await received(), switches: readSwitches() };
+}
+
+function readSwitches(): number {
+  return Number(/^ctxt (\d+)$/m.exec(readFileSync('/proc/stat', 'latin1'))?.[1]);
+}
+
+function readThreads(staged: readonly StagedInstance[]): Map<string, Threads> {
+  return new Map(staged.map(({ id, folders }) => [id, threadsOf(`${folders[0]}/cgroup.procs`)]));
+}
+
+function threadsOf(procs: string): Threads {
+  let [switches, run, wait] = [0, 0, 0];
+  for (const tgid of readFileSync(procs, 'latin1').split('\n').filter(Boolean))
+    for (const tid of listThreads(hostRoots, Number(tgid))) {
+      const status = readText(`/proc/${tid}/status`) ?? '';
+      for (const [, count] of status.matchAll(/voluntary_ctxt_switches:\s+(\d+)/g))
+        switches += Number(count);
+      const [ran, waited] = (readText(`/proc/${tid}/schedstat`) ?? '').split(' ');
+      run += Number(ran) / 1e9;
+      wait += Number(waited) / 1e9;
+    }
+  return { switches, run, wait };
+}
+
+function toldOf({ totals }: SinkReading, id: string): Threads {
+  const told = (series: string) => totals[id]?.[series] ?? 0;
+  return {
+    switches:
+      told('sculptor.cpu.context_switches voluntary') +
+      told('sculptor.cpu.context_switches involuntary'),
+    run: told('container.cpu.time'),
+    wait: told('sculptor.runqueue.wait'),
+  };
+}
+
+const noThreads: Threads = { switches: 0, run: 0, wait: 0 };
+
+function rollupOf(from: Instant, to: Instant): Rollup {
+  const ids = [...to.threads.keys()];
+  const grown = (of: (instant: Instant) => Threads, what: keyof Threads) =>
+    of(to)[what] - of(from)[what];
+  const told = (id: string) => (instant: Instant) => toldOf(instant.sink, id);
+  const threads = (id: string) => (instant: Instant) => instant.threads.get(id) ?? noThreads;
+  const off = (some: readonly string[], what: keyof Threads) => {
+    const sum = (of: (id: string) => number) => some.reduce((all, id) => all + of(id), 0);
+    const wanted = sum(id => grown(threads(id), what));
+    return Math.abs(sum(id => grown(told(id), what)) / wanted - 1);
+  };
+  const busy = ids.filter(id => grown(threads(id), 'switches') >= 1000);
+  return {
+    switches: off(ids, 'switches'),
+    run: off(ids, 'run'),
+    wait: off(ids, 'wait'),
+    worst: Math.max(0, ...busy.map(id => off([id], 'switches'))),
+  };
+}
+
+function windowOf(name: string, [from, to]: readonly [Bare, Bare], rollup: Rollup): Window {
+  const seconds = to.process.at - from.process.at;
+  const rate = (of: (instant: Bare) => number) => (of(to) - of(from)) / seconds;
+  return {
+    name,
+    seconds,
+    userCores: rate(({ process }) => process.userSeconds),
+    kernelCores: rate(({ process }) => process.kernelSeconds),
+    switchesPerSecond: rate(({ switches }) => switches),
+    pointsPerSecond: rate(({ sink }) => sink.points),
+    bytesPerSecond: rate(({ sink }) => sink.bytes),
+    rollup,
+    end: to.process,
+  };
+}
+
+/** The kernel's own account of the agent's programs; apart, since keeping it costs something by itself. */
+async function programCosts(pid: number): Promise<Measured['programs']> {
+  const switchBefore = readFileSync(statsSwitch, 'utf8');
+  writeFileSync(statsSwitch, '1');
+  try {
+    const before = readPrograms(pid);
+    await sleep(statsSeconds * 1000);
+    const costs = [...readPrograms(pid)].map(([name, { runs, runNs }]) => {
+      const { runs: runs0, runNs: runNs0 } = before.get(name) ?? { runs: 0, runNs: 0 };
+      const cost = {
+        runsPerSecond: (runs - runs0) / statsSeconds,
+        cores: (runNs - runNs0) / 1e9 / statsSeconds,
+      };
+      return [name.split(' ')[0] ?? name, cost] as const;
+    });
+    return Object.fromEntries(costs.filter(([, { runsPerSecond }]) => runsPerSecond > 0));
+  } finally {
+    writeFileSync(statsSwitch, switchBefore);
+  }
+}
+
+/** Run within the agent's own system calls, and so in its kernel time already. */
+const iterators = new Set([
+  'flush',
+  'flush_awake',
+  'sum_totals',
+  'dump',
+  'own_masks',
+  'charge_sockets',
+  'own_sockets',
+]);
+
+function figuresOf({ windows, programs, last }: Measured) {
+  const { shipped, k10, k1000, slow } = windows;
+  const { rssBytes, bpfMapBytes, bpfProgramBytes } = shipped.end;
+  const threads = instances * threadsEach;
+  const bpfBytes = bpfMapBytes + bpfProgramBytes + threads * taskStorageBytes;
+  const cores = ({ userCores, kernelCores }: Window) => userCores + kernelCores;
+  const rollups = [shipped, k10, k1000].map(({ rollup }) => rollup);
+  const coresOf = (names: (name: string) => boolean) =>
+    Object.entries(programs).reduce((sum, [name, cost]) => sum + (names(name) ? cost.cores : 0), 0);
+  return {
+    total_bytes: rssBytes + bpfBytes,
+    rss_bytes: rssBytes,
+    bpf_memory_bytes: bpfBytes,
+    bpf_maps_bytes: bpfMapBytes,
+    cpu_cores: cores(shipped),
+    cpu_cores_kernel: shipped.kernelCores,
+    cpu_cores_slow: cores(slow),
+    bpf_cores: coresOf(name => !iterators.has(name)),
+    bpf_cores_iterators: coresOf(name => iterators.has(name)),
+    threads,
+    instances,
+    switches_per_s: shipped.switchesPerSecond,
+    points_per_second: shipped.pointsPerSecond,
+    bytes_per_second: shipped.bytesPerSecond,
+    lost_events: Object.values(last.lost).reduce((sum, n) => sum + n, 0),
+    lost_by_reason: Object.fromEntries(Object.entries(last.lost).filter(([, n]) => n > 0)),
+    rollup_error: Math.max(...rollups.map(({ switches }) => switches)),
+    rollup_error_worst_instance: Math.max(...rollups.map(({ worst }) => worst)),
+    run_against_schedstat: Math.max(...rollups.map(({ run }) => run)),
+    wait_against_schedstat: Math.max(...rollups.map(({ wait }) => wait)),
+    instance_totals_bytes_per_cpu: layout.totals.bytes,
+    not_told: notTold(last),
+  };
+}
+
+/** Metrics of the default profile of which nothing came. */
+function notTold({ metrics: told }: SinkReading): string[] {
+  const wanted = selectMetrics({ profile: 'default', metrics: { include: [], exclude: [] } });
+  return Object.keys(metrics).filter(name => wanted.has(name) && told[name] === undefined);
+}

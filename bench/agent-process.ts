@@ -1,0 +1,147 @@
+import { type ChildProcess, execFileSync, fork, spawn } from 'node:child_process';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { askParts, type Parts } from '../src/cli/ask.ts';
+import { configSchema } from '../src/contract/config.ts';
+import { SculptorError } from '../src/contract/errors.ts';
+import { readText } from '../src/linux/read-file.ts';
+import type { SinkReading } from './sink.ts';
+
+/** The compiled agent as a process, telling a sink in another one. */
+export type AgentProcess = {
+  readonly pid: number;
+  readonly ask: Parts;
+  /** What the sink has got. */
+  readonly received: () => Promise<SinkReading>;
+  readonly stop: () => Promise<void>;
+};
+
+const sculpt = fileURLToPath(new URL('../bin/sculpt', import.meta.url));
+const sinkFile = fileURLToPath(new URL('./sink.ts', import.meta.url));
+
+/** Starts both, as they are shipped, with their sockets and the agent's log in a folder; `environment`: of its process. */
+export async function startAgentProcess(
+  folder: string,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<AgentProcess> {
+  const config = configSchema.parse({
+    agent: { endpoint: `unix://${folder}/sink.sock`, apiSocket: `${folder}/agent-api.sock` },
+  });
+  const { endpoint, apiSocket } = config.agent;
+  const file = join(folder, 'config.json');
+  writeFileSync(file, JSON.stringify({ agent: { endpoint, apiSocket } }));
+  const sink = fork(sinkFile, [`${folder}/sink.sock`]);
+  await nextMessage(sink);
+  const log = openSync(join(folder, 'agent.log'), 'w');
+  const agent = spawn(sculpt, ['agent', '--config', file], {
+    stdio: ['ignore', log, log],
+    env: { ...process.env, ...environment },
+  });
+  closeSync(log);
+  const stop = async () => {
+    await ended(agent, () => agent.kill('SIGTERM'));
+    await ended(sink, () => sink.disconnect());
+  };
+  try {
+    for (let attempt = 0; !existsSync(apiSocket); attempt += 1) {
+      if (attempt === 200 || agent.exitCode !== null)
+        throw new SculptorError('DEMO_FAILED', `the agent did not start: ${folder}/agent.log`);
+      await sleep(50);
+    }
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return {
+    pid: agent.pid ?? 0,
+    ask: askParts(config),
+    received: async () => {
+      const answer = nextMessage(sink);
+      sink.send('read');
+      return (await answer) as SinkReading;
+    },
+    stop,
+  };
+}
+
+/** Whatever it says next; rejects when it ends. */
+function nextMessage(child: ChildProcess): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const end = (code: number | null) => reject(new Error(`the sink has ended (${code})`));
+    child.once('exit', end);
+    child.once('message', message => {
+      child.off('exit', end);
+      resolve(message);
+    });
+  });
+}
+
+async function ended(child: ChildProcess, end: () => void): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exit = new Promise(resolve => child.once('exit', resolve));
+  end();
+  await exit;
+}
+
+/** Of a process, from outside. `bpfMapBytes`: of its maps, as their descriptors tell it; not what tasks carry. */
+export type ProcessReading = {
+  readonly at: number;
+  readonly userSeconds: number;
+  readonly kernelSeconds: number;
+  readonly rssBytes: number;
+  readonly bpfMapBytes: number;
+  readonly bpfProgramBytes: number;
+};
+
+const ticksPerSecond = 100;
+
+export function readProcess(pid: number): ProcessReading {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const rss = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
+  return {
+    at: performance.now() / 1000,
+    userSeconds: Number(fields[11]) / ticksPerSecond,
+    kernelSeconds: Number(fields[12]) / ticksPerSecond,
+    rssBytes: Number(rss) * 1024,
+    bpfMapBytes: sum(bpfOf(pid, 'map').values()),
+    bpfProgramBytes: sum(bpfOf(pid, 'prog').values()),
+  };
+}
+
+/** Bytes of the BPF objects that a process holds, by id. */
+function bpfOf(pid: number, kind: 'map' | 'prog'): Map<number, number> {
+  const folder = `/proc/${pid}/fdinfo`;
+  const bytes = new Map<number, number>();
+  for (const fd of readdirSync(folder)) {
+    const text = readText(`${folder}/${fd}`) ?? '';
+    const id = new RegExp(`^${kind}_id:\\s+(\\d+)$`, 'm').exec(text)?.[1];
+    const size = /^memlock:\s+(\d+)$/m.exec(text)?.[1];
+    if (id !== undefined && size !== undefined) bytes.set(Number(id), Number(size));
+  }
+  return bytes;
+}
+
+type ShownProgram = { id: number; name?: string; run_cnt?: number; run_time_ns?: number };
+
+/** ns and runs of each BPF program of a process since bpf_stats was turned on first. */
+export function readPrograms(pid: number): Map<string, { runs: number; runNs: number }> {
+  const held = bpfOf(pid, 'prog');
+  const shown = JSON.parse(
+    execFileSync('/usr/sbin/bpftool', ['prog', 'show', '-j'], { encoding: 'utf8' }),
+  ) as ShownProgram[];
+  return new Map(
+    shown
+      .filter(({ id }) => held.has(id))
+      .map(({ id, name, run_cnt, run_time_ns }) => [
+        `${name} ${id}`,
+        { runs: run_cnt ?? 0, runNs: run_time_ns ?? 0 },
+      ]),
+  );
+}
+
+function sum(values: Iterable<number>): number {
+  return [...values].reduce((total, value) => total + value, 0);
+}
