@@ -20,7 +20,11 @@ export type Trial = {
 const build = fileURLToPath(new URL('../../../build/', import.meta.url));
 const objects = `${build}bpf/`;
 /** Maps whose entries an iterator goes over. */
-const iteratedMaps: Readonly<Record<string, string>> = { charge_sockets: 'sockets' };
+const iteratedMaps: Readonly<Record<string, string>> = {
+  charge_sockets: 'sockets',
+  flush_awake: 'stats',
+  sum_totals: 'instances',
+};
 /** @see perf_event_open(2): PERF_COUNT_SW_PAGE_FAULTS_MIN, _MAJ */
 const softwareEvents: Readonly<Record<string, number>> = { minor: 5, major: 6 };
 
