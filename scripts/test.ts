@@ -41,6 +41,8 @@ const groups: Group[] = [
     flags: ['--serial', '--concurrency', '1'],
     long: true,
   },
+  // What goes on for minutes.
+  { name: 'long', folders: ['long'], flags: ['--serial', '--concurrency', '1'], long: true },
   { name: 'collector', folders: ['collector'], flags: ['--serial', '--concurrency', '1'] },
 ];
 

@@ -1,0 +1,11 @@
+import { churn } from '../support/churn.ts';
+import { needs } from '../support/needs.ts';
+
+const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu');
+
+test('a thousand threads that come and go in twenty cgroups that do', async t => {
+  await churn(t, {
+    ...{ cgroups: 20, threads: 1000, threadsPerSecond: 400, cgroupsPerSecond: 2 },
+    ...{ settleSeconds: 5, seconds: 8 },
+  });
+});

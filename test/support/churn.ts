@@ -1,0 +1,146 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { ExecutionContext } from 'ava';
+import { z } from 'zod';
+import { type AgentProcess, readProcess, startAgentProcess } from '../../bench/agent-process.ts';
+import { openStage, type Stage, type StagedInstance } from '../../src/cli/demo/stage.ts';
+import { eventually } from './scene.ts';
+import { near } from './sched-scene.ts';
+
+export type Churn = {
+  readonly cgroups: number;
+  readonly threads: number;
+  /** Threads that end, and others that begin, each second. */
+  readonly threadsPerSecond: number;
+  /** Cgroups that are removed and made anew under their names, each second. */
+  readonly cgroupsPerSecond: number;
+  readonly settleSeconds: number;
+  readonly seconds: number;
+};
+
+const statusSchema = z.looseObject({
+  instances: z.number(),
+  lost: z.record(z.string(), z.number()),
+  map: z.object({ entries: z.number(), memoryBytes: z.number() }),
+});
+
+/**
+ * The agent as a process beside threads and cgroups that come and go: it does not grow, loses nothing that it does not
+ * count, and tells of nobody who is gone.
+ */
+export async function churn(t: ExecutionContext, wanted: Churn): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'sculptor-churn-'));
+  const stage = openStage(`sculptor-churn-${process.pid}`);
+  let agent: AgentProcess | null = null;
+  try {
+    agent = await startWatched(folder);
+    const idle = await look(agent, folder);
+    for (let i = 0; i < wanted.cgroups; i += 1) startOne(stage, wanted, `c${i}`);
+    await stage.ready();
+    await turnOver(stage, wanted, wanted.settleSeconds);
+    const from = await look(agent, folder);
+    const [still] = [stage.instances.slice(0, stage.instances.length / 2)];
+    const usedBefore = await used(agent, still);
+    await turnOver(stage, wanted, wanted.seconds);
+    const usedAfter = await used(agent, still);
+    const to = await look(agent, folder);
+
+    t.true(usedAfter.threads - usedBefore.threads > 0.1, 'the threads ran');
+    const [told, ran] = [usedAfter.told - usedBefore.told, usedAfter.threads - usedBefore.threads];
+    near(t, told, ran, ran * 0.02 + still.length * 0.01, 'seconds that those ran which stayed');
+    t.deepEqual(boundsMet(to.lost), {}, 'no bound was met');
+    const mb = (bytes: number) => bytes / 1e6;
+    t.true(mb(to.heapBytes - from.heapBytes) < 3, `heap: ${from.heapBytes} to ${to.heapBytes}`);
+    t.true(mb(to.rssBytes - from.rssBytes) < 20, `RSS: ${from.rssBytes} to ${to.rssBytes}`);
+    t.true(Math.abs(to.entries - from.entries) <= 20, `entries: ${from.entries} to ${to.entries}`);
+    t.is(to.instances - idle.instances, from.instances - idle.instances);
+    await allGone(stage, agent, idle.entries);
+  } finally {
+    await agent?.stop();
+    await stage.clear();
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function startOne(stage: Stage, wanted: Churn, name: string): void {
+  const [count, rate] = [wanted.threads, wanted.threadsPerSecond].map(n =>
+    String(Math.round(n / wanted.cgroups)),
+  );
+  stage.run(stage.make(name), 'churn', '--count', String(count), '--rate', String(rate));
+}
+
+/** Removes cgroups of the later half of all, and makes them anew, for so long. */
+async function turnOver(stage: Stage, wanted: Churn, seconds: number): Promise<void> {
+  const end = performance.now() + seconds * 1000;
+  const prefix = `sculptor-churn-${process.pid}-`;
+  while (performance.now() < end) {
+    const next = performance.now() + 1000 / wanted.cgroupsPerSecond;
+    const oldest = stage.instances[Math.ceil(wanted.cgroups / 2)];
+    if (oldest) {
+      await stage.remove(oldest);
+      startOne(stage, wanted, oldest.name.slice(prefix.length));
+    }
+    await pause(Math.max(0, Math.min(next, end) - performance.now()));
+  }
+  await stage.ready();
+}
+
+function startWatched(folder: string): Promise<AgentProcess> {
+  const teller = new URL('./heap-teller.mjs', import.meta.url).pathname;
+  return startAgentProcess(folder, {
+    NODE_OPTIONS: `--import=${teller}`,
+    HEAP_TELLER_FILE: `${folder}/heap.json`,
+  });
+}
+
+async function look(agent: AgentProcess, folder: string) {
+  const file = `${folder}/heap.json`;
+  rmSync(file, { force: true });
+  process.kill(agent.pid, 'SIGUSR2');
+  await eventually('the heap is told', 5, () => (existsSync(file) ? true : null));
+  const heap = z.record(z.string(), z.number()).parse(JSON.parse(readFileSync(file, 'utf8')));
+  const { lost, map, instances } = statusSchema.parse(await agent.ask.agentStatus());
+  const { rssBytes } = readProcess(agent.pid);
+  const heapBytes = Object.values(heap).reduce((sum, bytes) => sum + bytes, 0);
+  return { heapBytes, rssBytes, entries: map.entries, mapBytes: map.memoryBytes, lost, instances };
+}
+
+/** Seconds that some instances ran, by the agent and by the kernel's account of their processes, ended threads and all. */
+async function used(agent: AgentProcess, instances: readonly StagedInstance[]) {
+  const threads = instances.reduce((sum, { processes }) => {
+    const { userSeconds, kernelSeconds } = readProcess(processes[0]?.pid ?? 0);
+    return sum + userSeconds + kernelSeconds;
+  }, 0);
+  const { totals } = await agent.received();
+  const told = instances.reduce(
+    (sum, { id }) => sum + (totals[id]?.['container.cpu.time'] ?? 0),
+    0,
+  );
+  return { threads, told };
+}
+
+/** When all have ended, the agent knows of none, and tells of none any more. */
+async function allGone(stage: Stage, agent: AgentProcess, entries: number): Promise<void> {
+  const names = stage.instances.map(({ id }) => id);
+  await stage.clear();
+  await eventually('what has ended is forgotten', 10, async () => {
+    const { map } = statusSchema.parse(await agent.ask.agentStatus());
+    return map.entries <= entries + 5 ? true : null;
+  });
+  const { requests } = await agent.received();
+  await pause(2500);
+  const { toldAt, requests: more } = await agent.received();
+  if (more === requests) throw new Error('nothing was told any more');
+  const stale = names.filter(name => (toldAt[name] ?? 0) > Date.now() / 1000 - 2);
+  if (stale.length > 0) throw new Error(`told after their end: ${stale.join(' ')}`);
+}
+
+/** Losses that a bound of the agent makes; others are made by this machine (a switch that the kernel withholds). */
+function boundsMet(lost: Readonly<Record<string, number>>): Record<string, number> {
+  const bounds = /(_full|_storage|recursion|^instance_memory|failed_reads)$/;
+  return Object.fromEntries(
+    Object.entries(lost).filter(([reason, n]) => n > 0 && bounds.test(reason)),
+  );
+}
