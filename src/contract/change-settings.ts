@@ -6,7 +6,7 @@ import { explainIssue } from './explain-issue.ts';
 const restart = 'cannot change while the agent runs: the old value holds until it is started again';
 
 /**
- * The settings with some of them changed; of `metrics` only what is given.
+ * The settings with some of them changed; also of a group of settings (`metrics`, `outliers`) only what is given.
  * @throws ConfigError CONFIG_REFUSED for what holds from the start, CONFIG_INVALID, which names the key, what came and what was wanted
  */
 export function changeSettings(
@@ -15,12 +15,12 @@ export function changeSettings(
 ): AgentSettings {
   const fixed = Object.keys(change).filter(isFixed);
   if (fixed.length > 0) throw refused(fixed);
-  const selection = change['metrics'];
-  const metrics =
-    typeof selection === 'object' && !Array.isArray(selection)
-      ? { ...current.metrics, ...selection }
-      : (selection ?? current.metrics);
-  const wanted = { ...current, ...change, metrics };
+  const held: Readonly<Record<string, unknown>> = current;
+  const merged = Object.entries(change).map(([key, value]) => {
+    const before = held[key];
+    return [key, isGroup(before) && isGroup(value) ? { ...before, ...value } : value];
+  });
+  const wanted = { ...held, ...Object.fromEntries(merged) };
   const result = agentSettingsSchema.safeParse(wanted);
   if (result.success) return result.data;
   const sentences = result.error.issues.flatMap(issue =>
@@ -45,6 +45,10 @@ export function settingsOfReload(running: AgentConfig, loaded: AgentConfig): Age
 export function settingsOf(config: AgentConfig): AgentSettings {
   const entries = Object.entries(config).filter(([key]) => !isFixed(key));
   return agentSettingsSchema.parse(Object.fromEntries(entries));
+}
+
+function isGroup(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function isFixed(key: string): boolean {

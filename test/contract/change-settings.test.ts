@@ -22,6 +22,16 @@ test('what is not given stays, within the selection too', t => {
   });
 });
 
+test('of every group of settings, what is not given stays', t => {
+  const told = changeSettings(settings, { outliers: { aboveSeconds: 0.02 } });
+  const fewer = changeSettings(told, { outliers: { perInstancePerSecond: 5 } });
+  t.deepEqual(fewer.outliers, { aboveSeconds: 0.02, perInstancePerSecond: 5 });
+  const later = changeSettings(fewer, { outliers: { aboveSeconds: 0.5 } });
+  t.deepEqual(later, { ...settings, outliers: { aboveSeconds: 0.5, perInstancePerSecond: 5 } });
+  const off = changeSettings(later, { outliers: { aboveSeconds: null } });
+  t.is(off.outliers.aboveSeconds, null);
+});
+
 const refused = test.macro((t, change: object, code: string, why: RegExp) => {
   const error = t.throws(() => changeSettings(settings, { ...change }), {
     instanceOf: ConfigError,
@@ -72,6 +82,15 @@ test(
   'CONFIG_INVALID',
   /object/,
 );
+
+for (const group of ['metrics', 'outliers'])
+  test(
+    `null is no ${group}`,
+    refused,
+    { [group]: null },
+    'CONFIG_INVALID',
+    new RegExp(`^agent\\.${group}: got null, wanted an object$`),
+  );
 
 test('a file that was changed in what holds from the start is refused whole', t => {
   const loaded = { ...config, hotTasks: 3 };
