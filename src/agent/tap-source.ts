@@ -44,7 +44,7 @@ function startTapSource(context: SourceContext): Source {
     if (lost.descriptors_refused % 50 === 1)
       say(
         'warn',
-        `agent: ${living.instance.name}: its interfaces are not told: the descriptors of its QEMU (${tgid}) may not be read (CAP_SYS_PTRACE is wanted), and its command line names none`,
+        `agent: ${living.instance.name}: its interfaces are not told: the descriptors of its QEMU (${tgid}) may not be read (CAP_SYS_PTRACE is wanted)`,
       );
   };
 

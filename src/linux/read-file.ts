@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 
 const goneCodes = new Set([
   'ENOENT',
@@ -38,6 +38,16 @@ export function listFolder(path: string): string[] {
     return readdirSync(path);
   } catch (error) {
     if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return [];
+    throw error;
+  }
+}
+
+/** Number of the inode that a path leads to; null as `readText`. */
+export function readInode(path: string): number | null {
+  try {
+    return statSync(path).ino;
+  } catch (error) {
+    if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return null;
     throw error;
   }
 }

@@ -1,6 +1,4 @@
-import { statSync } from 'node:fs';
-import { readCommandLine } from './procfs.ts';
-import { listFolder, readNumber, readText } from './read-file.ts';
+import { listFolder, readInode, readNumber, readText } from './read-file.ts';
 import type { Roots } from './roots.ts';
 
 /** Interfaces through which a process carries packets itself, and where they are. */
@@ -24,38 +22,29 @@ export type TapCounters = {
 /** Descriptors of a process that are looked at: QEMU has some 50, and a few for each device and queue. */
 const mostDescriptors = 2048;
 
+/** What the kernel takes for a name: it becomes part of a path. */
+const interfaceName = /^(?!\.{1,2}$)[^/\s]{1,15}$/;
+
 /**
- * The taps that a process holds open, whoever opened them; a queue each is one tap. Where its descriptors may not be read
- * (CAP_SYS_PTRACE is wanted for those of another user), what its command line names. Null when neither is to be had.
+ * The taps that a process holds open, whoever opened them; a queue each is one tap. Null where its descriptors may not be
+ * read: CAP_SYS_PTRACE is wanted for those of another user. Its command line is not asked: anybody may write one.
  */
 export function readTaps(roots: Roots, tgid: number): Taps | null {
   const folder = `${roots.proc}/${tgid}/fdinfo`;
   const descriptors = listFolder(folder).slice(0, mostDescriptors);
-  if (descriptors.length === 0) return tapsOfArguments(readCommandLine(roots, tgid));
+  if (descriptors.length === 0) return null;
   const names = new Set<string>();
   for (const descriptor of descriptors) {
     const name = /^iff:\s*(\S+)$/m.exec(readText(`${folder}/${descriptor}`) ?? '')?.[1];
-    if (name !== undefined) names.add(name);
+    if (name !== undefined && interfaceName.test(name)) names.add(name);
   }
   const ours = namespaceOf(roots, 'self');
   const theirs = names.size > 0 ? namespaceOf(roots, tgid) : ours;
   return { names: [...names], elsewhere: theirs !== ours };
 }
 
-/** `-netdev tap,ifname=NAME,…`, or the same as JSON. */
-function tapsOfArguments(args: readonly string[]): Taps | null {
-  const names = args.flatMap(argument => {
-    const plain = /^tap,(?:.*,)?ifname=([^,]+)/.exec(argument)?.[1];
-    const json = /^\{.*"type":\s*"tap"/.test(argument)
-      ? /"ifname":\s*"([^"]+)"/.exec(argument)?.[1]
-      : undefined;
-    return plain ?? json ?? [];
-  });
-  return names.length === 0 ? null : { names, elsewhere: false };
-}
-
 function namespaceOf(roots: Roots, process: number | 'self'): number | null {
-  return statSync(`${roots.proc}/${process}/ns/net`, { throwIfNoEntry: false })?.ino ?? null;
+  return readInode(`${roots.proc}/${process}/ns/net`);
 }
 
 /** Counters of taps by name; one that has gone is left out. */
