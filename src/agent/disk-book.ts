@@ -3,7 +3,10 @@ import { blockWords, type DiskDirection } from './probes/block.ts';
 
 /** So many devices of an instance have series of their own; the rest is `other`. */
 const mostNamed = 4;
-/** Devices of one instance whose sums are kept, so that one that is named again goes on where it was. */
+/**
+ * Devices of one instance that are known. One that was ever named stays for the life, so that it goes on where it was when it
+ * is named again; where all of them were, another is `other` for good.
+ */
 const mostKept = 32;
 
 /** What one instance did on one device, or on `other`: never falls. */
@@ -71,11 +74,12 @@ function rank(book: Book, changes: readonly DiskChange[]): void {
     book.kept.set(device, disk);
   }
   const ranked = [...book.kept].sort(([, a], [, b]) => b.recent - a.recent);
-  book.kept = new Map(ranked.slice(0, mostKept));
-  book.named = new Set(ranked.slice(0, mostNamed).map(([device]) => device));
-  // What was told of a device that is no longer kept is told as `other` from here on: the sum stays.
-  for (const [, { sums }] of ranked.slice(mostKept))
-    for (const [direction, words] of sums) addTo(book.other, direction, words);
+  const untold = ranked.filter(([, { sums }]) => sums.size === 0);
+  const room = mostKept - (ranked.length - untold.length);
+  const dropped = new Set(untold.slice(room).map(([device]) => device));
+  const kept = ranked.filter(([device]) => !dropped.has(device));
+  book.kept = new Map(kept);
+  book.named = new Set(kept.slice(0, mostNamed).map(([device]) => device));
 }
 
 function addTo(disk: Disk | undefined, direction: DiskDirection, words: Float64Array): void {
