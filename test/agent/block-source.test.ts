@@ -216,3 +216,19 @@ withProbe('irregular requests are told of the host, and each loss has its reason
     unnamed: 0,
   });
 });
+
+withProbe('losses never fall, also while one that was not followed has yet to end', t => {
+  const kernel = fakeKernel();
+  const { lostFull, lostUnseen } = layout.stats;
+  const set = (full: number, unseen: number) => {
+    kernel.stats.writeBigUInt64LE(BigInt(full), lostFull);
+    kernel.stats.writeBigUInt64LE(BigInt(unseen), lostUnseen);
+    source.read([]);
+    return source.lost()['unseen'];
+  };
+  const source = start(t, kernel.object);
+  t.is(set(0, 5), 5);
+  t.is(set(3, 5), 5);
+  t.is(set(3, 8), 5);
+  t.is(set(3, 9), 6);
+});
