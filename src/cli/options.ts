@@ -24,7 +24,8 @@ export function configOf(options: CommonOptions): Config {
   return options.runDir === undefined ? config : inRunDir(config, resolve(options.runDir));
 }
 
-/** Where `configOf` reads, and how to do it again. */
+/** Where `configOf` reads, and how to do it again. By then a file that is not there, also the default one, is an error: it holds no defaults. */
 export function configSourceOf(options: CommonOptions): ConfigSource {
-  return { path: options.config ?? defaultConfigPath, load: () => configOf(options) };
+  const path = options.config ?? defaultConfigPath;
+  return { path, load: () => configOf({ ...options, config: path }) };
 }
