@@ -63,7 +63,7 @@ export const netSource: SourceKind = {
 
 type Looks = {
   /**
-   * One more look, before a reading.
+   * One more look, before a reading, where one is due.
    * @throws what a look of the timer threw
    */
   readonly last: () => void;
@@ -84,9 +84,12 @@ function startLooks(probe: NetProbe, { clock, config }: SourceContext): Looks {
     probe.look();
     dueAt = now + (clock.monotonicSeconds() - now) / mostOfTime;
   };
+  const lookIfDue = (): void => {
+    if (clock.monotonicSeconds() >= dueAt) look();
+  };
   const stop = clock.every(lookSeconds, () => {
     try {
-      if (clock.monotonicSeconds() >= dueAt) look();
+      lookIfDue();
     } catch (error) {
       failure = { error };
     }
@@ -96,7 +99,7 @@ function startLooks(probe: NetProbe, { clock, config }: SourceContext): Looks {
       const failed = failure;
       failure = null;
       if (failed) throw failed.error;
-      look();
+      lookIfDue();
     },
     stop,
   };
