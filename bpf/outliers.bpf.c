@@ -48,13 +48,6 @@ struct {
 } outliers SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
-	__uint(max_entries, 1024);
-	__uint(key_size, sizeof(__u32));
-	__uint(value_size, STACK_FRAMES * sizeof(__u64));
-} stacks SEC(".maps");
-
-struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
@@ -147,10 +140,31 @@ static __always_inline void tell(void *ctx, struct task_struct *prev, struct tas
 	if (prev->pid)
 		describe(&outlier.preemptor, prev);
 	outlier.cpu = bpf_get_smp_processor_id();
-	outlier.stack_id = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
+	outlier.stack_bytes = bpf_get_stack(ctx, outlier.stack, sizeof(outlier.stack), 0);
 	number = __sync_fetch_and_add(&next_number, 1);
 	if (bpf_map_update_elem(&outliers, &number, &outlier, BPF_NOEXIST) != 0)
 		count(full);
+}
+
+/*
+ * A preempted one waits from here on; any other begins its wait with the next wake-up, whatever was noted of it: a
+ * wake-up of one that had not gone to sleep yet, or one from before this program was attached.
+ */
+static __always_inline void leave(struct task_struct *task, bool still_runnable, __u64 now)
+{
+	struct wait *wait;
+
+	if (!task->pid)
+		return;
+	wait = bpf_task_storage_get(&waits, task, 0, still_runnable ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	if (!wait) {
+		if (still_runnable)
+			count(memory);
+		return;
+	}
+	wait->since_ns = still_runnable ? now : 0;
+	wait->waker.tid = 0;
+	wait->waker.cgroup_id = 0;
 }
 
 SEC("tp_btf/sched_switch")
@@ -159,16 +173,7 @@ int BPF_PROG(outlier_switch, bool preempt, struct task_struct *prev, struct task
 	__u64 now = bpf_ktime_get_ns();
 	struct wait *wait;
 
-	if (prev->pid && (preempt || prev_state == 0)) {
-		wait = bpf_task_storage_get(&waits, prev, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-		if (wait) {
-			wait->since_ns = now;
-			wait->waker.tid = 0;
-			wait->waker.cgroup_id = 0;
-		} else {
-			count(memory);
-		}
-	}
+	leave(prev, preempt || prev_state == 0, now);
 	wait = next->pid ? bpf_task_storage_get(&waits, next, 0, 0) : NULL;
 	if (!wait || !wait->since_ns)
 		return 0;

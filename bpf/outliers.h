@@ -6,6 +6,8 @@
 
 #include <linux/types.h>
 
+#define STACK_FRAMES 16
+
 /* A thread as it was then; tid 0: nobody. */
 struct party {
 	__u64 cgroup_id;
@@ -27,11 +29,11 @@ struct outlier {
 	/* Who left the CPU that the waiter then got; nobody: it was idle. */
 	struct party preemptor;
 	__u32 cpu;
-	/* Of the kernel stack on which the preemptor left; negative: it could not be had. */
-	__s32 stack_id;
+	/* Of what follows; negative: it could not be had. */
+	__s32 stack_bytes;
+	/* The kernel stack on which the preemptor left, innermost first. */
+	__u64 stack[STACK_FRAMES];
 };
-
-#define STACK_FRAMES 32
 
 /* Since the probe was loaded, on one CPU. */
 struct outlier_stats {

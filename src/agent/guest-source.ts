@@ -11,11 +11,14 @@ import type { SourceKind } from './source.ts';
 export const guestSource: SourceKind = {
   name: 'guests',
   tells: "what guests' own agents say of their vCPUs, beside what the host says of them",
-  start: ({ guests, clock }) => ({
+  start: ({ guests, vcpus, clock }) => ({
     name: 'guests',
     read: () => undefined,
-    samples: ({ instance }) =>
-      instance.kind === 'vm' ? viewSamples(guests(instance.id), clock.unixSeconds()) : [],
+    samples: living => {
+      const view = living.instance.kind === 'vm' ? guests(living.instance.id) : null;
+      // What the host does not know for a vCPU of it, a guest cannot make series of.
+      return view ? viewSamples(view, new Set(vcpus.of(living).values()), clock.unixSeconds()) : [];
+    },
     host: () => [],
     lost: () => ({}),
     forget: () => undefined,
@@ -23,15 +26,13 @@ export const guestSource: SourceKind = {
   }),
 };
 
-function viewSamples(view: GuestView | null, now: number): Sample[] {
-  return [...(view ?? [])].flatMap(
-    ([index, { start, at, waitSeconds, stealSeconds }]): Sample[] => {
-      if (now - at > silentSeconds) return [];
-      const attributes = { [attr.vcpuIndex]: index };
-      return [
-        { metric: 'sculptor.vcpu.guest.runqueue.wait', attributes, start, value: waitSeconds },
-        { metric: 'sculptor.vcpu.guest.steal', attributes, start, value: stealSeconds },
-      ];
-    },
-  );
+function viewSamples(view: GuestView, known: ReadonlySet<number>, now: number): Sample[] {
+  return [...view].flatMap(([index, { start, at, waitSeconds, stealSeconds }]): Sample[] => {
+    if (!known.has(index) || now - at > silentSeconds) return [];
+    const attributes = { [attr.vcpuIndex]: index };
+    return [
+      { metric: 'sculptor.vcpu.guest.runqueue.wait', attributes, start, value: waitSeconds },
+      { metric: 'sculptor.vcpu.guest.steal', attributes, start, value: stealSeconds },
+    ];
+  });
 }

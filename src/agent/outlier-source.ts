@@ -2,7 +2,7 @@ import type { OutgoingEvent } from '../contract/events.ts';
 import { attr } from '../contract/metrics.ts';
 import type { Outlier } from '../contract/outlier.ts';
 import { bpfCapabilities } from '../linux/capabilities.ts';
-import { type KernelSymbols, readKernelSymbols } from '../linux/kernel-symbols.ts';
+import { createKernelSymbols, type KernelSymbols } from '../linux/kernel-symbols.ts';
 import { plainEvent } from '../otlp/plain-event.ts';
 import {
   type OutlierCounts,
@@ -15,6 +15,9 @@ import type { SourceContext, SourceKind } from './source.ts';
 
 /** How often those that the kernel has kept are taken. */
 const takeSeconds = 0.5;
+/** Of one look, and looks whose stacks are still being named; more would push other events out of the queue of all. */
+const mostAtOnce = 256;
+const mostBatches = 4;
 const none: OutlierCounts = { found: 0, limited: 0, full: 0, memory: 0 };
 
 /** Waits in the run queue past a threshold, one by one, as events `sculptor.outlier`; nothing is attached while nobody asks. */
@@ -25,28 +28,40 @@ export const outlierSource: SourceKind = {
   // The addresses in /proc/kallsyms, or no function of a stack has a name.
   gains: ({ outliers }) => (outliers.aboveSeconds === null ? [] : ['CAP_SYSLOG']),
   start: context => {
-    const { clock, config } = context;
+    const { clock, config, emit, hostId } = context;
     const names = new Map<number, string>();
+    const symbols = createKernelSymbols(context.roots);
     let asked = config.outliers;
     let probe = startAsked(context);
     let past = none;
-    let told = 0;
-    let symbols: KernelSymbols | undefined;
+    const own = { told: 0, excess: 0 };
+    let trouble: unknown;
+    let telling = Promise.resolve();
+    let batches = 0;
 
-    const tell = (): void => {
-      const taken = probe?.take() ?? [];
-      if (!probe || taken.length === 0) return;
-      symbols ??= readKernelSymbols(context.roots);
-      const scene = { hostId: context.hostId, names, symbols, stack: probe.stack };
-      // CLOCK_MONOTONIC, which Node tells too.
-      const ago = Number(process.hrtime.bigint());
-      for (const raw of taken) {
-        const at = clock.unixSeconds() - (ago - raw.endedNs) / 1e9;
-        context.emit(outlierEvent(outlierOf(raw, at, scene)));
-        told += 1;
+    const tellAll = async (taken: readonly Timed[]): Promise<void> => {
+      try {
+        await symbols.learn(taken.flatMap(({ raw }) => raw.stack));
+        for (const timed of taken) emit(outlierEvent(outlierOf(timed, hostId, names, symbols)));
+        own.told += taken.length;
+      } catch (error) {
+        own.excess += taken.length;
+        trouble = error;
+      } finally {
+        batches -= 1;
       }
     };
-    const cancel = clock.every(takeSeconds, tell);
+    const tell = (): void => {
+      const taken = probe?.take() ?? [];
+      // CLOCK_MONOTONIC, which Node tells too.
+      const [time, monotonicNs] = [clock.unixSeconds(), Number(process.hrtime.bigint())];
+      const kept = batches < mostBatches ? taken.slice(0, mostAtOnce) : [];
+      own.excess += taken.length - kept.length;
+      if (kept.length === 0) return;
+      const timed = kept.map(raw => ({ raw, at: time - (monotonicNs - raw.endedNs) / 1e9 }));
+      batches += 1;
+      telling = telling.then(() => tellAll(timed));
+    };
     const counts = (): OutlierCounts => plus(past, probe?.counts() ?? none);
     const detach = (): void => {
       tell();
@@ -54,6 +69,22 @@ export const outlierSource: SourceKind = {
       probe?.stop();
       probe = null;
     };
+    const follow = (): void => {
+      if (isSame(config.outliers, asked)) return;
+      detach();
+      probe = startAsked(context);
+      asked = config.outliers;
+    };
+    const cancel = clock.every(takeSeconds, () => {
+      // Until it was told: what is refused now is refused again.
+      if (trouble !== undefined) return;
+      try {
+        follow();
+        tell();
+      } catch (error) {
+        trouble = error;
+      }
+    });
 
     return {
       name: 'outliers',
@@ -61,21 +92,20 @@ export const outlierSource: SourceKind = {
         names.clear();
         for (const { members, instance } of living)
           for (const id of members.keys()) names.set(id, instance.id);
-        if (isSame(config.outliers, asked)) return;
-        detach();
-        asked = config.outliers;
-        probe = startAsked(context);
+        const met = trouble;
+        trouble = undefined;
+        if (met !== undefined) throw met;
       },
       samples: () => [],
       host: () => {
         const { limited, full, memory } = counts();
-        return Object.entries({ told, limited, full, memory }).map(([reason, value]) => ({
+        return Object.entries({ ...own, limited, full, memory }).map(([reason, value]) => ({
           metric: 'sculptor.agent.outliers',
           attributes: { [attr.reason]: reason },
           value,
         }));
       },
-      lost: () => ({ not_told: counts().full + counts().memory }),
+      lost: () => ({ not_told: counts().full + counts().memory + own.excess }),
       forget: () => undefined,
       stop: () => {
         cancel();
@@ -107,24 +137,23 @@ function plus(a: OutlierCounts, b: OutlierCounts): OutlierCounts {
   };
 }
 
-type Scene = {
-  readonly hostId: string;
-  /** Instance ids by cgroup id. */
-  readonly names: ReadonlyMap<number, string>;
-  readonly symbols: KernelSymbols;
-  readonly stack: OutlierProbe['stack'];
-};
+type Timed = { readonly raw: RawOutlier /** Seconds since the epoch. */; readonly at: number };
 
-function outlierOf(raw: RawOutlier, at: number, scene: Scene): Outlier {
+/** `names`: instance ids by cgroup id. */
+function outlierOf(
+  { raw, at }: Timed,
+  hostId: string,
+  names: ReadonlyMap<number, string>,
+  symbols: Pick<KernelSymbols, 'nameOf'>,
+): Outlier {
   const party = ({ cgroupId, tid, tgid, name }: Party) => ({
     tid,
     tgid,
     name,
-    instance: scene.names.get(cgroupId) ?? null,
+    instance: names.get(cgroupId) ?? null,
   });
-  const frames = raw.stackId === null ? null : scene.stack(raw.stackId);
   return {
-    hostId: scene.hostId,
+    hostId,
     at,
     seconds: raw.latencyNs / 1e9,
     cpu: raw.cpu,
@@ -132,10 +161,7 @@ function outlierOf(raw: RawOutlier, at: number, scene: Scene): Outlier {
     began: raw.woken ? 'woken' : 'preempted',
     waker: raw.waker && party(raw.waker),
     preemptor: raw.preemptor && party(raw.preemptor),
-    stack:
-      raw.stackId === null || frames === null
-        ? null
-        : { id: raw.stackId, frames: frames.map(scene.symbols) },
+    stack: raw.stack.map(symbols.nameOf),
   };
 }
 

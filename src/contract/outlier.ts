@@ -22,10 +22,8 @@ export const outlierSchema = z.strictObject({
   waker: z.strictObject(party).nullable(),
   /** Who left the CPU that the task then got; null: it was idle. */
   preemptor: z.strictObject(party).nullable(),
-  /** Of the kernel, on which the preemptor left, innermost first; an address where the kernel hides its symbols. */
-  stack: z
-    .strictObject({ id: z.int().min(0), frames: z.array(z.string().min(1)).max(32) })
-    .nullable(),
+  /** Functions of the kernel in which the preemptor left, innermost first; addresses where the kernel hides its symbols. */
+  stack: z.array(z.string().min(1)).max(16),
 });
 
 export type Outlier = z.infer<typeof outlierSchema>;

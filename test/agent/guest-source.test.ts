@@ -10,8 +10,15 @@ test('a VM tells what its guest says of its vCPUs, until the guest is silent; no
   const source = guestSource.start({
     guests: (id: string) =>
       id === 'vm'
-        ? new Map([[1, { start: 1000, at: 1010, waitSeconds: 3, stealSeconds: 2 }]])
+        ? new Map(
+            [1, 2].map(index => [
+              index,
+              { start: 1000, at: 1010, waitSeconds: 3, stealSeconds: 2 },
+            ]),
+          )
         : null,
+    // The host knows of no vCPU 2.
+    vcpus: { of: () => new Map([[77, 1]]) },
     clock: { unixSeconds: () => now },
   } as unknown as SourceContext);
   const attributes = { 'sculptor.vcpu.index': 1 };

@@ -39,6 +39,9 @@ const fields = {
 /** KVM's own limit is 4,096; a guest that claims more is not believed. */
 const mostVcpus = 4096;
 
+/** A century: sums of it stay numbers. */
+const mostSeconds = 3.2e9;
+
 export function createGuestViewer(): GuestViewer {
   const view = new Map<number, VcpuView>();
   const last = new Map<string, number>();
@@ -82,7 +85,7 @@ export function createGuestViewer(): GuestViewer {
 }
 
 function isCount(value: MetricPoint['value']): value is number {
-  return typeof value === 'number' && Number.isFinite(value) && value >= 0;
+  return typeof value === 'number' && value >= 0 && value < mostSeconds;
 }
 
 function isIndex(value: unknown): value is number {

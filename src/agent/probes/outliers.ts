@@ -22,7 +22,8 @@ export type RawOutlier = {
   readonly waker: Party | null;
   readonly preemptor: Party | null;
   readonly cpu: number;
-  readonly stackId: number | null;
+  /** Addresses in the kernel, innermost first; empty where it could not be had. */
+  readonly stack: readonly bigint[];
 };
 
 /** Since the probe was started. `found` is all of them, whatever became of them. */
@@ -31,8 +32,6 @@ export type OutlierCounts = Readonly<Record<'found' | 'limited' | 'full' | 'memo
 export type OutlierProbe = {
   /** Those since the last call, oldest first. */
   readonly take: () => RawOutlier[];
-  /** Addresses, innermost first; null when the kernel has dropped it for another. */
-  readonly stack: (id: number) => bigint[] | null;
   readonly counts: () => OutlierCounts;
   readonly stop: () => void;
 };
@@ -48,14 +47,15 @@ export const layout = {
     waker: 56,
     preemptor: 88,
     cpu: 120,
-    stackId: 124,
-    bytes: 128,
+    stackBytes: 124,
+    stack: 128,
+    bytes: 256,
   },
   stats: { found: 0, limited: 8, full: 16, memory: 24, bytes: 32 },
 } as const;
 
-/** The switch last: a wait that it does not end would be told as one that never ended. */
-const programs = ['outlier_wakeup', 'outlier_wakeup_new', 'outlier_switch'] as const;
+/** The switch first: it is what ends a wait. */
+const programs = ['outlier_switch', 'outlier_wakeup', 'outlier_wakeup_new'] as const;
 
 /**
  * Loads and attaches bpf/outliers.bpf.c.
@@ -83,7 +83,6 @@ export function startOutlierProbe(options: {
       if (count > 0) object.deleteKeys('outliers', keys);
       return decodeOutliers(values).sort((a, b) => a.endedNs - b.endedNs);
     },
-    stack: id => readStack(object, id),
     counts: () => readCounts(object),
     stop: () => object.close(),
   };
@@ -95,7 +94,6 @@ export function decodeOutliers(values: Buffer): RawOutlier[] {
   const decoded: RawOutlier[] = [];
   for (let at = 0; at + outlier.bytes <= values.length; at += outlier.bytes) {
     const waiter = partyAt(values, view, at + outlier.waiter);
-    const stackId = view.getInt32(at + outlier.stackId, true);
     if (waiter === null) continue;
     decoded.push({
       endedNs: uint64(view, at + outlier.endedNs),
@@ -106,7 +104,7 @@ export function decodeOutliers(values: Buffer): RawOutlier[] {
       waker: partyAt(values, view, at + outlier.waker),
       preemptor: partyAt(values, view, at + outlier.preemptor),
       cpu: view.getUint32(at + outlier.cpu, true),
-      stackId: stackId < 0 ? null : stackId,
+      stack: stackAt(values, view, at),
     });
   }
   return decoded;
@@ -127,18 +125,10 @@ function partyAt(values: Buffer, view: DataView, at: number): Party | null {
   };
 }
 
-function readStack(object: BpfObject, id: number): bigint[] | null {
-  const key = Buffer.alloc(4);
-  key.writeUInt32LE(id);
-  const value = object.lookup('stacks', key);
-  if (value === null) return null;
-  const frames: bigint[] = [];
-  for (let at = 0; at + 8 <= value.length; at += 8) {
-    const address = value.readBigUInt64LE(at);
-    if (address === 0n) break;
-    frames.push(address);
-  }
-  return frames;
+function stackAt(values: Buffer, view: DataView, at: number): bigint[] {
+  const { stackBytes, stack } = layout.outlier;
+  const length = Math.max(0, view.getInt32(at + stackBytes, true)) >> 3;
+  return Array.from({ length }, (_, nth) => values.readBigUInt64LE(at + stack + nth * 8));
 }
 
 function readCounts(object: BpfObject): OutlierCounts {
