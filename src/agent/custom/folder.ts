@@ -1,9 +1,10 @@
 import {
   closeSync,
+  constants,
   fstatSync,
   openSync,
   readdirSync,
-  readFileSync,
+  readSync,
   type Stats,
   statSync,
 } from 'node:fs';
@@ -25,8 +26,8 @@ export function listScripts(folder: string): { files: ScriptFile[]; unseen: numb
     .filter(name => name.endsWith('.bt'))
     .sort();
   const files = names.slice(0, mostFiles).flatMap(file => {
-    const stats = statSync(`${folder}/${file}`, { throwIfNoEntry: false });
-    return stats ? [{ file, fingerprint: fingerprintOf(stats) }] : [];
+    const fingerprint = fingerprintAt(`${folder}/${file}`);
+    return fingerprint === null ? [] : [{ file, fingerprint }];
   });
   return { files, unseen: Math.max(0, names.length - mostFiles) };
 }
@@ -37,20 +38,31 @@ export function listScripts(folder: string): { files: ScriptFile[]; unseen: numb
  */
 export function readScriptFile(folder: string, file: string, ownUid: number): string {
   try {
-    const descriptor = openSync(`${folder}/${file}`, 'r');
+    // Where others may put files, one is not even opened. A link is followed: folders that are mounted are often full of them.
+    checkOwner(statSync(folder), folder, ownUid);
+    // A FIFO that nobody writes to would never open.
+    const descriptor = openSync(`${folder}/${file}`, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       const stats = fstatSync(descriptor);
-      checkOwner(statSync(folder), folder, ownUid);
       checkOwner(stats, file, ownUid);
-      if (!stats.isFile() || stats.size > mostBytes)
-        throw invalid(`${file}: got ${stats.size} bytes, wanted a file of at most ${mostBytes}`);
-      return readFileSync(descriptor, 'utf8');
+      if (!stats.isFile()) throw invalid(`${file}: got no regular file, wanted one`);
+      return readText(descriptor, file);
     } finally {
       closeSync(descriptor);
     }
   } catch (error) {
     throw error instanceof ConfigError ? error : invalid(`${file}: ${describeError(error)}`, error);
   }
+}
+
+/** Reads no more than may be, whatever the size is said to be: it may grow, and files of /proc say 0. */
+function readText(descriptor: number, file: string): string {
+  const bytes = Buffer.alloc(mostBytes + 1);
+  let length = 0;
+  for (let got = -1; got !== 0; length += got)
+    got = readSync(descriptor, bytes, length, bytes.length - length, null);
+  if (length > mostBytes) throw invalid(`${file}: got more than ${mostBytes} bytes`);
+  return bytes.toString('utf8', 0, length);
 }
 
 function checkOwner({ uid, mode }: Stats, what: string, ownUid: number): void {
@@ -61,8 +73,16 @@ function checkOwner({ uid, mode }: Stats, what: string, ownUid: number): void {
   );
 }
 
-function fingerprintOf({ ino, size, mtimeMs, ctimeMs }: Stats): string {
-  return `${ino} ${size} ${mtimeMs} ${ctimeMs}`;
+/** Null: it is gone. One that cannot be looked at is listed all the same, so that it is refused, and said, when it is read. */
+function fingerprintAt(path: string): string | null {
+  try {
+    const stats = statSync(path, { throwIfNoEntry: false });
+    if (!stats) return null;
+    const { ino, size, mtimeMs, ctimeMs } = stats;
+    return `${ino} ${size} ${mtimeMs} ${ctimeMs}`;
+  } catch (error) {
+    return describeError(error);
+  }
 }
 
 function invalid(message: string, cause?: unknown): ConfigError {

@@ -1,6 +1,6 @@
-import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import type { RunLosses, RunOptions } from '../../../src/agent/bpftrace/run.ts';
 import { startCustomSource } from '../../../src/agent/custom/custom-source.ts';
 import { customProbesSchema } from '../../../src/contract/custom-probes-config.ts';
@@ -17,7 +17,7 @@ const noLosses: RunLosses = {
 };
 
 /** A folder of scripts, and a bpftrace that a test moves. */
-function scene(settings: object = {}) {
+function scene(t: ExecutionContext, settings: object = {}) {
   const folder = mkdtempSync(`${tmpdir()}/sculptor-custom-`);
   const clock = steppedClock(1000);
   const runs: (RunOptions & { stopped: boolean })[] = [];
@@ -39,6 +39,10 @@ function scene(settings: object = {}) {
     clock,
     say: (_level, message) => said.push(message),
   });
+  t.teardown(async () => {
+    await source.stop();
+    rmSync(folder, { recursive: true, force: true });
+  });
   let changes = 0;
   const write = (file: string, body: string, header = `name: my.${file}`): void => {
     const text = `// sculptor: ${header}, unit: "1", type: counter\n${body}`;
@@ -49,20 +53,11 @@ function scene(settings: object = {}) {
   };
   const value = (name: string) =>
     source.host().find(({ metric }) => typeof metric !== 'string' && metric.name === name);
-  return {
-    folder,
-    clock,
-    runs,
-    said,
-    source,
-    write,
-    value,
-    end: () => rmSync(folder, { recursive: true }),
-  };
+  return { folder, clock, runs, said, source, write, value };
 }
 
 test('a script runs from the second look that found it the same; changed, it begins anew; removed, it ends', async t => {
-  const { folder, clock, runs, source, write, value, end } = scene();
+  const { folder, clock, runs, source, write, value } = scene(t);
   write('a', 'BEGIN { @ = 1; }');
   clock.step(1);
   t.is(runs.length, 0);
@@ -88,12 +83,10 @@ test('a script runs from the second look that found it the same; changed, it beg
   t.true(runs[1]?.stopped);
   t.deepEqual(source.status(), {});
   t.is(value('my.a'), undefined);
-  await source.stop();
-  end();
 });
 
 test('a run that ends is begun again after pauses that double up to a minute; the reason is said when it is new', async t => {
-  const { clock, runs, said, source, write, end } = scene();
+  const { clock, runs, said, source, write } = scene(t);
   write('a', '');
   clock.step(2);
   const endRun = (why: string) => runs.at(-1)?.ended({ attached: true, why });
@@ -114,11 +107,10 @@ test('a run that ends is begun again after pauses that double up to a minute; th
   t.is(said.filter(line => line.includes('another')).length, 1);
   await source.stop();
   t.true(runs.at(-1)?.stopped);
-  end();
 });
 
 test('a name that another script tells is refused until that is gone; so is one probe too many', async t => {
-  const { folder, clock, runs, source, write, end } = scene({ maxProbes: 2 });
+  const { folder, clock, runs, source, write } = scene(t, { maxProbes: 2 });
   write('a', '', 'name: my.metric');
   clock.step(2);
   write('b', '', 'name: my.metric');
@@ -136,13 +128,11 @@ test('a name that another script tells is refused until that is gone; so is one 
   rmSync(`${folder}/c.bt`);
   clock.step(2);
   t.is(runs.length, 4);
-  await source.stop();
-  end();
 });
 
 test('a folder that is not there is said once, and taken up when it comes', async t => {
-  const { folder, clock, runs, said, source, write, end } = scene();
-  end();
+  const { folder, clock, runs, said, source, write } = scene(t);
+  rmSync(folder, { recursive: true });
   clock.step(5);
   t.is(said.filter(line => line.includes('cannot be read')).length, 1);
   t.true((source.lost()['failed_looks'] ?? 0) >= 5);
@@ -150,6 +140,19 @@ test('a folder that is not there is said once, and taken up when it comes', asyn
   write('a', '');
   clock.step(2);
   t.is(runs.length, 1);
-  await source.stop();
-  end();
+});
+
+test('a file that cannot be looked at is refused and said, and stops no look: the others run', t => {
+  const { folder, clock, runs, said, source, write } = scene(t);
+  symlinkSync('loop.bt', `${folder}/loop.bt`);
+  write('a', '');
+  clock.step(5);
+  t.is(runs.length, 1);
+  t.regex(source.status()['loop.bt'] ?? '', /ELOOP/);
+  t.is(said.filter(line => line.includes('loop.bt is refused')).length, 1);
+  t.is(source.lost()['failed_looks'], 0);
+  t.like(
+    source.host().find(({ attributes }) => Object.values(attributes ?? {}).includes('loop.bt')),
+    { metric: 'sculptor.agent.probe.available', value: 0 },
+  );
 });
