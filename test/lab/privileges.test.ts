@@ -2,23 +2,11 @@ import { sourceKinds } from '../../src/agent/sources.ts';
 import { agentConfigSchema } from '../../src/contract/config.ts';
 import { bpfCapabilities } from '../../src/linux/capabilities.ts';
 import { needs } from '../support/needs.ts';
-import { labKernels, needsLab } from './needs-lab.ts';
 import { thisKernel } from './support/kernels.ts';
-import { columnOf, measureHere, measureInLab, writtenColumn } from './support/privileges.ts';
+import { columnOf, measureHere, writtenColumn } from './support/privileges.ts';
 
 /** What is asked of the kernel by those that are asked only now and then, too. */
 const config = agentConfigSchema.parse({ outliers: { aboveSeconds: 1 } });
-
-for (const kernel of labKernels) {
-  needsLab(kernel)(
-    `on Debian's ${kernel} every source needs what docs/privileges.md says`,
-    async t => {
-      t.timeout(620_000);
-      const found = columnOf(`Debian ${kernel}`, await measureInLab(kernel));
-      t.deepEqual(found, writtenColumn(`Debian ${kernel}`));
-    },
-  );
-}
 
 needs(
   'root',
