@@ -13,7 +13,8 @@ import type { VcpuBook } from './vcpus.ts';
 
 /**
  * One question asked of the kernel, and its answer per instance: memory, KVM exits, block I/O … Each is started apart, may
- * be refused by the kernel, and is then told as unavailable while the others run. All calls come from one thread, in turn.
+ * be refused by the kernel, and is then told as unavailable while the others run. All calls come from one thread, in turn;
+ * what one throws is counted (`failed_reads`) and said, and hurts no other source.
  *
  * A source keeps what it counts by life (`WeakMap<LivingInstance, …>`, or a `Tally`), not by instance id: a cgroup may be
  * removed and made anew under its name, and the first life is still told until an export has carried it.
@@ -24,7 +25,7 @@ export type Source = {
   /**
    * Reads the kernel, once before each export of details (every 10 s by default). Bounded: it holds up the reading of the
    * totals, so it takes a few ms for 200 instances; what takes longer is done on a timer of the source's own, and taken
-   * over here. What it throws is counted and said, and the samples of the reading before stand.
+   * over here. Where it throws, the samples of the reading before stand.
    * `living`: every instance, with its cgroups (`members`: kernel id → path).
    */
   readonly read: (living: readonly LivingInstance[]) => void;

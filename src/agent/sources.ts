@@ -63,8 +63,13 @@ export function startSources(
     started.map(source => [source.name, { source, since: 0 }]),
   );
   const refused = new Map<string, { code: string; why: string }>();
-  const losses = createLosses();
+  const failures = new Map<string, number>();
+  const guarded = createGuard(failures, context);
+  const losses = createLosses(failures, source => guarded(source, () => source.lost()));
 
+  const each = (run: (source: Source) => void): void => {
+    for (const { source } of running.values()) guarded(source, run);
+  };
   const start = (kind: SourceKind, since: number): void => {
     const before = refused.get(kind.name);
     try {
@@ -85,7 +90,7 @@ export function startSources(
     refused.set(kind.name, notSelected);
     if (!one) return;
     losses.keep(one.source);
-    one.source.stop();
+    guarded(one.source, source => source.stop());
     say(
       'info',
       `agent: the source "${kind.name}" (${kind.tells}) is stopped: nothing of it is selected`,
@@ -116,24 +121,11 @@ export function startSources(
       if (kind.comesLater && why && why !== notSelected) start(kind, clock.unixSeconds());
     }
   };
-  const each = (run: (source: Source) => void): void => {
-    for (const { source } of running.values()) {
-      try {
-        run(source);
-      } catch (error) {
-        const times = losses.failed(source.name);
-        // Said now and then, not with each reading.
-        if (times % 50 === 1)
-          say(
-            'error',
-            `agent: source "${source.name}" failed (${times} times so far): ${describeError(error)}`,
-          );
-      }
-    }
-  };
   const told = (of: (source: Source) => readonly Sample[]): Sample[] =>
     [...running.values()].flatMap(({ source, since }) =>
-      of(source).map(sample => (sample.start < since ? { ...sample, start: since } : sample)),
+      (guarded(source, of) ?? []).map(sample =>
+        sample.start < since ? { ...sample, start: since } : sample,
+      ),
     );
   return {
     read: living => {
@@ -154,9 +146,7 @@ export function startSources(
         ...[...running.keys()].map(name => [name, 'running']),
         ...[...refused].map(([name, { why }]) => [name, why]),
       ]),
-    stop: () => {
-      for (const { source } of running.values()) source.stop();
-    },
+    stop: () => each(source => source.stop()),
   };
 }
 
@@ -174,27 +164,53 @@ export function startSource(kind: SourceKind, context: SourceContext): Source {
   );
 }
 
-/** What sources did not count, by reason: none of it falls when a source is stopped and started again. */
-function createLosses() {
-  const failures = new Map<string, number>();
-  const kept = new Map<string, number>();
-  const of = (source: Source): [string, number][] => [
-    ...Object.entries(source.lost()).map(([reason, n]): [string, number] => [
-      `${source.name}_${reason}`,
-      n,
-    ]),
-    [`${source.name}_failed_reads`, 0],
-  ];
-  return {
-    /** Answers how often it failed by now. */
-    failed: (name: string): number => {
+/** What fails all the time is said every so often. */
+const saidEverySeconds = 300;
+
+/** No source that fails hurts another, nor who asks for it: that is counted, and said now and then. Null: it failed. */
+function createGuard(failures: Map<string, number>, { clock, say }: SourceContext) {
+  const saidAt = new Map<string, number>();
+  return <T>(source: Source, run: (source: Source) => T): T | null => {
+    try {
+      return run(source);
+    } catch (error) {
+      const { name } = source;
       const times = (failures.get(name) ?? 0) + 1;
       failures.set(name, times);
-      return times;
-    },
+      const now = clock.monotonicSeconds();
+      if (now - (saidAt.get(name) ?? -saidEverySeconds) < saidEverySeconds) return null;
+      saidAt.set(name, now);
+      const why = describeError(error);
+      say('error', `agent: source "${name}" failed (${times} times so far): ${why}`);
+      return null;
+    }
+  };
+}
+
+/**
+ * What sources did not count, by reason: none of it falls when a source is stopped and started again, nor when it cannot say
+ * (`ask` is null): then what it said last stands.
+ */
+function createLosses(
+  failures: ReadonlyMap<string, number>,
+  ask: (source: Source) => Readonly<Record<string, number>> | null,
+) {
+  const kept = new Map<string, number>();
+  const latest = new Map<string, Readonly<Record<string, number>>>();
+  const of = (source: Source): [string, number][] => {
+    const { name } = source;
+    const lost = ask(source) ?? latest.get(name) ?? {};
+    latest.set(name, lost);
+    return [
+      ...Object.entries(lost).map(([reason, n]): [string, number] => [`${name}_${reason}`, n]),
+      [`${name}_failed_reads`, 0],
+    ];
+  };
+  return {
     /** The last of a source that is stopped. */
     keep: (source: Source): void => {
       for (const [reason, n] of of(source)) kept.set(reason, (kept.get(reason) ?? 0) + n);
+      latest.delete(source.name);
     },
     all: (running: readonly Source[]): Record<string, number> => {
       const sums = new Map(kept);

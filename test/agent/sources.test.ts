@@ -161,7 +161,7 @@ test('a source that teaches the placements runs while they need it, whatever is 
 
 test('a source whose reading fails is counted, said now and then, and does not stop the others', t => {
   const said: string[] = [];
-  let reads = 0;
+  let [reads, now] = [0, 0];
   const counted = () => {
     reads += 1;
   };
@@ -173,9 +173,9 @@ test('a source whose reading fails is counted, said now and then, and does not s
       { name: 'broken', tells: '', start: () => ({ ...quiet, name: 'broken', read: broken }) },
       { name: 'quiet', tells: '', start: () => ({ ...quiet, read: counted }) },
     ],
-    context(said),
+    context(said, () => now),
   );
-  for (let i = 0; i < 60; i += 1) sources.read([]);
+  for (now = 0; now < 600; now += 10) sources.read([]);
   t.is(reads, 60);
   t.is(said.length, 2);
   t.deepEqual(sources.lost(), {
@@ -184,6 +184,72 @@ test('a source whose reading fails is counted, said now and then, and does not s
     quiet_map_full: 1,
     quiet_failed_reads: 0,
   });
+});
+
+test('a source that cannot be asked fails nobody: the others are told, what it lost does not fall, and it is said once', t => {
+  const said: string[] = [];
+  let broken = false;
+  const unless = <T>(answer: T): T => {
+    if (broken) throw new Error('gone');
+    return answer;
+  };
+  const sample = { metric: 'sculptor.cpu.migrations', value: 1 } as const;
+  const fragile: Source = {
+    ...quiet,
+    name: 'fragile',
+    samples: one => unless(quiet.samples(one)),
+    host: () => unless([sample]),
+    lost: () => unless({ map_full: 3 }),
+  };
+  const sources = startSources(
+    [
+      { name: 'fragile', tells: '', start: () => fragile },
+      { name: 'quiet', tells: '', start: () => ({ ...quiet, host: () => [sample] }) },
+    ],
+    context(said),
+  );
+  const told = () => ({
+    samples: sources.samples(life(1)).length,
+    host: sources.host(5).filter(({ metric }) => metric === sample.metric).length,
+    lost: sources.lost()['fragile_map_full'],
+  });
+  t.deepEqual(told(), { samples: 2, host: 2, lost: 3 });
+  broken = true;
+  t.deepEqual(told(), { samples: 1, host: 1, lost: 3 });
+  t.is(sources.lost()['quiet_map_full'], 1);
+  t.is(sources.lost()['fragile_failed_reads'], 5);
+  t.is(said.length, 1);
+  t.regex(said.join(), /source "fragile" failed \(1 times so far\): .*gone/);
+});
+
+test('every source that is selected no more is stopped, though it cannot say what it lost, or fails to stop', t => {
+  const said: string[] = [];
+  const stopped: string[] = [];
+  const selected = new Set(['mute', 'stuck', 'quiet']);
+  const fail = (): never => {
+    throw new Error('gone');
+  };
+  const kind = (name: string, more: Partial<Source>): SourceKind => {
+    const stop = () => void stopped.push(name);
+    return { name, tells: '', start: () => ({ ...quiet, name, stop, ...more }) };
+  };
+  const stuck = () => {
+    stopped.push('stuck');
+    fail();
+  };
+  const kinds = [kind('mute', { lost: fail }), kind('stuck', { stop: stuck }), kind('quiet', {})];
+  const start = () =>
+    startSources(kinds, context(said), [], { tellsOf: name => selected.has(name) });
+  const whole = start();
+  t.notThrows(() => whole.stop());
+  t.deepEqual(stopped.splice(0), ['mute', 'stuck', 'quiet']);
+
+  const sources = start();
+  selected.clear();
+  t.notThrows(() => sources.follow());
+  t.deepEqual(stopped, ['mute', 'stuck', 'quiet']);
+  t.is(sources.status()['stuck'], 'not selected');
+  t.like(sources.lost(), { mute_failed_reads: 1, stuck_failed_reads: 1, stuck_map_full: 1 });
 });
 
 test('a tally never falls: cgroups come, go and begin anew, and may change hands', t => {
