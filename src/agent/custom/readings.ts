@@ -10,7 +10,7 @@ import { createValueReader, type ValueRefusal } from './values.ts';
 export type LostValue =
   | KeyRefusal
   | ValueRefusal
-  /** A cgroup that no instance was known by until the run ended. */
+  /** A cgroup that no instance was known by until the run ended, or by which none was known any more when it counted on. */
   | 'unnamed_cgroup'
   /** Past the number of series that a probe may have. */
   | 'series_full';
@@ -115,13 +115,16 @@ export function createReadings(options: {
     return 'done';
   };
 
-  /** What is charged to a cgroup without a name is cumulative, and so is taken with a later print, or never. */
-  const chargeAll = (): (string | null)[] => {
+  /** What is charged to a cgroup without a name is cumulative, and so is taken with a later print, or never: answers these. */
+  const chargeAll = (): (readonly [key: string | null, now: Counters])[] => {
     if (isGauge) [ofHost, ofLife, size] = [new Map(), new WeakMap(), 0];
-    return [...merged(latest, values.read, refuse)].flatMap(([key, now]) =>
-      charge(key, now) === 'unnamed' ? [key] : [],
+    return [...merged(latest, values.read, refuse)].filter(
+      ([key, now]) => charge(key, now) === 'unnamed',
     );
   };
+  /** Nothing of it is new since it was charged, such as to an instance that has ended since. */
+  const isCharged = (key: string | null, now: Counters): boolean =>
+    last.get(key)?.every((count, i) => count === now[i]) ?? false;
 
   const tell = (of: SeriesOf | undefined, from: number): Sample[] =>
     [...(of?.values() ?? [])].map(({ attributes, counters }) => ({
@@ -152,7 +155,7 @@ export function createReadings(options: {
       chargeAll();
     },
     end: () => {
-      for (const key of chargeAll()) refuse(key, 'unnamed_cgroup');
+      for (const [key, now] of chargeAll()) if (!isCharged(key, now)) refuse(key, 'unnamed_cgroup');
       latest = [];
       if (isGauge) chargeAll();
     },

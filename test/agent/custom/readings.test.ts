@@ -92,6 +92,22 @@ test('a key that is a cgroup makes the value its instance’s, from when that is
   t.is(one.lost().unnamed_cgroup, 1);
 });
 
+test('an instance that has ended was told in full, unless its cgroup counted on: only that is lost', t => {
+  const one = readings({ labels: ['cgroup'] });
+  one.follow([instance(7), instance(8)]);
+  one.take([
+    ['7', 3],
+    ['8', 3],
+  ]);
+  one.follow([]);
+  one.take([
+    ['7', 3],
+    ['8', 4],
+  ]);
+  one.end();
+  t.is(one.lost().unnamed_cgroup, 1);
+});
+
 test('an instance of several cgroups is told their sum', t => {
   const one = readings({ labels: ['cgroup'] });
   const vm = instance(7);
