@@ -1,27 +1,40 @@
-import { unwatchFile, watchFile } from 'node:fs';
+import { statSync } from 'node:fs';
 import type { Config } from '../contract/config.ts';
 import { describeError } from '../contract/errors.ts';
 import type { Cancel, Clock, Running, Say } from '../contract/ports.ts';
 
-/** A configuration file, and how it is loaded again. */
-export type ConfigSource = { readonly path: string; readonly load: () => Config };
+/** A configuration file, how it is loaded again, and what it looked like just before it was loaded first. */
+export type ConfigSource = {
+  readonly path: string;
+  readonly load: () => Config;
+  readonly look: FileLook;
+};
+
+/** Differs when a file was written, replaced, made or removed. */
+export type FileLook = string;
 
 const lookSeconds = 1;
 /** So that a file is not read in the middle of being written. */
 const settleSeconds = 0.3;
 
 /**
- * Loads the configuration again at SIGHUP and when its file has changed, and hands it to `apply`. What is wrong with it, or
- * refused, is said, and what held before goes on.
+ * Loads the configuration again when its file does not look as it did, and at SIGHUP where that does not mean that the terminal
+ * is gone, and hands it to `apply`. What is wrong with it, or refused, is said, and what held before goes on.
  */
 export function followConfig(options: {
   readonly source: ConfigSource;
   readonly apply: (loaded: Config) => void;
+  /** Whether SIGHUP is a wish to load again. */
+  readonly atHangup: boolean;
   readonly clock: Clock;
   readonly say: Say;
 }): Running {
-  const { source, apply, clock, say } = options;
+  const { source, apply, atHangup, clock, say } = options;
+  let look = source.look;
+  let settling: Cancel = () => undefined;
   const reload = (): void => {
+    settling();
+    look = lookAt(source.path);
     try {
       apply(source.load());
       say('info', `agent: ${source.path} is loaded again`);
@@ -32,19 +45,31 @@ export function followConfig(options: {
       );
     }
   };
-  let settling: Cancel = () => undefined;
-  const changed = (now: { mtimeMs: number; ino: number }, before: typeof now): void => {
-    if (now.mtimeMs === before.mtimeMs && now.ino === before.ino) return;
+  const compare = (): void => {
+    const now = lookAt(source.path);
+    if (now === look) return;
+    look = now;
     settling();
     settling = clock.after(settleSeconds, reload);
   };
-  process.on('SIGHUP', reload);
-  watchFile(source.path, { interval: lookSeconds * 1000, persistent: false }, changed);
+  if (atHangup) process.on('SIGHUP', reload);
+  compare();
+  const cancel = clock.every(lookSeconds, compare);
   return {
     stop: async () => {
       process.off('SIGHUP', reload);
-      unwatchFile(source.path, changed);
+      cancel();
       settling();
     },
   };
+}
+
+/** What `followConfig` compares; of a file that cannot be looked at, why. */
+export function lookAt(path: string): FileLook {
+  try {
+    const { ino, size, mtimeNs } = statSync(path, { bigint: true });
+    return `${ino} ${size} ${mtimeNs}`;
+  } catch (error) {
+    return String((error as NodeJS.ErrnoException).code);
+  }
 }

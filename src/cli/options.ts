@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Config } from '../contract/config.ts';
 import { defaultConfigPath, loadConfig } from './config-file.ts';
-import type { ConfigSource } from './follow-config.ts';
+import { type ConfigSource, lookAt } from './follow-config.ts';
 import { inRunDir } from './run-dir.ts';
 
 /** Options that every command has which needs the configuration. */
@@ -24,8 +24,11 @@ export function configOf(options: CommonOptions): Config {
   return options.runDir === undefined ? config : inRunDir(config, resolve(options.runDir));
 }
 
-/** Where `configOf` reads, and how to do it again. By then a file that is not there, also the default one, is an error: it holds no defaults. */
+/**
+ * Where `configOf` reads, and how to do it again: by then a file that is not there, also the default one, is an error, since it
+ * does not say that defaults are wanted. Made before `configOf`, so that no change after it goes unnoticed.
+ */
 export function configSourceOf(options: CommonOptions): ConfigSource {
   const path = options.config ?? defaultConfigPath;
-  return { path, load: () => configOf({ ...options, config: path }) };
+  return { path, load: () => configOf({ ...options, config: path }), look: lookAt(path) };
 }

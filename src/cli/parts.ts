@@ -17,6 +17,7 @@ import { startSculptor } from '../sculptor/sculptor.ts';
 import { realClock } from './clock.ts';
 import { type ConfigSource, followConfig } from './follow-config.ts';
 import { agentRoutes, engineRoutes, pipelineRoutes, sculptorRoutes } from './routes.ts';
+import { hasTerminal } from './run-until.ts';
 
 /** What every part is given. */
 export type PartContext = {
@@ -50,7 +51,8 @@ export async function runAgent(context: PartContext, profileTo?: string): Promis
   });
   const running = await withApi(context, config.agent.apiSocket, agent, agentRoutes(agent));
   const apply = (loaded: Config) => reloadAgent(config, loaded, agent, say);
-  const following = source && followConfig({ source, apply, clock: realClock, say });
+  const atHangup = !hasTerminal();
+  const following = source && followConfig({ source, apply, atHangup, clock: realClock, say });
   return {
     stop: async () => {
       await following?.stop();

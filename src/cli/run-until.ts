@@ -7,11 +7,22 @@ export type Started = { readonly name: string; readonly part: Running };
 export const sayOnStderr: Say = (level, message) =>
   void process.stderr.write(`${level === 'info' ? '' : `${level}: `}${message}\n`);
 
-/** Resolves at the first SIGINT or SIGTERM, or, where asked for, at the end of standard input. */
+/** Whether somebody looks at what is said, so that SIGHUP means that they are gone. */
+export function hasTerminal(): boolean {
+  return process.stderr.isTTY === true;
+}
+
+/** Resolves at the first SIGINT, SIGTERM or end of the terminal, or, where asked for, at the end of standard input. */
 export function untilStopped(options: { stdinEnd?: boolean } = {}): Promise<string> {
   return new Promise(resolve => {
     process.once('SIGINT', () => resolve('SIGINT'));
     process.once('SIGTERM', () => resolve('SIGTERM'));
+    if (hasTerminal()) {
+      // Not once: the kernel and the shell send it both, and the second must not end what gives everything back.
+      process.on('SIGHUP', () => resolve('SIGHUP'));
+      // What is said from then on fails (EIO), and nobody is there to be told so.
+      process.stderr.on('error', () => undefined);
+    }
     if (options.stdinEnd === true)
       process.stdin.once('end', () => resolve('the end of standard input')).resume();
   });

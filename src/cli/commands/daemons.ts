@@ -65,12 +65,13 @@ export function addDaemons(program: Command): void {
     const command = program.command(daemon.name).description(daemon.description);
     daemon.withOptions?.(command);
     withCommonOptions(command).action(async (options: DaemonOptions) => {
+      const source = configSourceOf(options);
       const config = configOf(options);
       await daemon.prepare?.(config, options);
       raisePriority();
       const stopped = untilStopped();
       const parts = await import('../parts.ts');
-      const context = parts.createContext(config, sayOnStderr, configSourceOf(options));
+      const context = parts.createContext(config, sayOnStderr, source);
       const running = await daemon.start(parts, context, options);
       sayOnStderr('info', `${daemon.name}: stopping after ${await stopped}`);
       await running.stop();

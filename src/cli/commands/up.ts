@@ -12,6 +12,7 @@ export function addUp(program: Command): void {
     .option('--until-stdin-ends', 'also stop when standard input ends');
   withCommonOptions(command).action(
     async (options: CommonOptions & { untilStdinEnds?: boolean }) => {
+      const source = configSourceOf(options);
       const config = configOf(options);
       requirePrivilege('up');
       if (config.agent.user !== undefined)
@@ -26,7 +27,7 @@ export function addUp(program: Command): void {
         import('../parts.ts'),
         import('../up.ts'),
       ]);
-      const running = await startUp(createContext(config, sayOnStderr, configSourceOf(options)));
+      const running = await startUp(createContext(config, sayOnStderr, source));
       sayOnStderr('info', `up: mode ${config.pipeline.mode}; \`sculpt mode enforce\` lets it act`);
       sayOnStderr('info', `up: stopping after ${await stopped}: everything is given back first`);
       await running.stop();

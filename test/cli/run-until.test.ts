@@ -1,0 +1,42 @@
+import { spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { socketFolder, until } from '../support/sockets.ts';
+
+const module = new URL('../../src/cli/run-until.ts', import.meta.url).href;
+
+test('a terminal that is closed stops what runs in it: all is given back, though nobody can be told', async t => {
+  const result = join(socketFolder(t), 'result');
+  const program = `
+    import { writeFileSync } from 'node:fs';
+    import { sayOnStderr, untilStopped } from '${module}';
+    const alive = setInterval(() => undefined, 1000);
+    const stopped = untilStopped();
+    sayOnStderr('info', 'ready');
+    const why = await stopped;
+    sayOnStderr('info', 'stopping');
+    process.kill(process.pid, 'SIGHUP');
+    await new Promise(resolve => setTimeout(resolve, 50));
+    writeFileSync('${result}', why);
+    clearInterval(alive);
+  `;
+  // A terminal of its own, which is gone with `script`.
+  const terminal = spawn(
+    'script',
+    ['-qec', 'exec "$NODE" --input-type=module -e "$PROGRAM"', '/dev/null'],
+    {
+      env: { ...process.env, NODE: process.execPath, PROGRAM: program },
+      stdio: ['pipe', 'pipe', 'ignore'],
+    },
+  );
+  t.teardown(() => terminal.kill('SIGKILL'));
+  let said = '';
+  terminal.stdout.on('data', data => {
+    said += data;
+  });
+  await until(() => said.includes('ready'), 20);
+  terminal.kill('SIGKILL');
+  await until(() => existsSync(result) && readFileSync(result, 'utf8') !== '', 10);
+  t.is(readFileSync(result, 'utf8'), 'SIGHUP');
+});
