@@ -101,7 +101,7 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
       ].map(sample => ({ ...sample, start: beginning.since }));
     },
     host: host.samples,
-    lost: () => ({}),
+    lost: () => ({ unread: turns.failed() }),
     forget: gone => {
       for (const id of gone.keys()) old.delete(id);
     },

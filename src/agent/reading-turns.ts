@@ -14,13 +14,15 @@ export type ReadingTurns = {
   /**
    * Begins an interval: new instances are read now, those that ran since they were read last in the turns to come, and
    * those that did not after a minute.
-   * @throws what a turn of the interval before threw
+   * @throws at its end, what a reading has thrown since it was called last: the first of them
    */
   readonly next: (living: readonly LivingInstance[]) => void;
+  /** Readings that threw; each is of one instance, and holds up no other. */
+  readonly failed: () => number;
   readonly stop: Cancel;
 };
 
-/** `take` reads one instance; a failure ends its turn and is thrown by `next`. */
+/** `take` reads one instance. */
 export function createReadingTurns(
   clock: Clock,
   config: Pick<AgentConfig, 'detailIntervalSeconds'>,
@@ -30,17 +32,19 @@ export function createReadingTurns(
   let waiting: LivingInstance[] = [];
   let perTurn = 0;
   let failure: { error: unknown } | null = null;
+  let failed = 0;
 
   const read = (living: LivingInstance): void => {
     last.set(living, { runNs: living.totals.runNs, at: clock.monotonicSeconds() });
-    take(living);
+    try {
+      take(living);
+    } catch (error) {
+      failed += 1;
+      failure ??= { error };
+    }
   };
   const turn = (): void => {
-    try {
-      for (const living of waiting.splice(0, perTurn)) read(living);
-    } catch (error) {
-      failure = { error };
-    }
+    for (const living of waiting.splice(0, perTurn)) read(living);
   };
   const isDue = (living: LivingInstance): boolean => {
     const before = last.get(living);
@@ -65,10 +69,11 @@ export function createReadingTurns(
       waiting = living.filter(isDue);
       // The last turn may fall behind the next interval's beginning.
       perTurn = Math.ceil(waiting.length / (turnsPerInterval - 1));
-      const failed = failure;
+      const first = failure;
       failure = null;
-      if (failed) throw failed.error;
+      if (first) throw first.error;
     },
+    failed: () => failed,
     stop: () => cancel(),
   };
 }

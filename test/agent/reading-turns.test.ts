@@ -58,18 +58,25 @@ test('of many new instances at one time some wait for their turn, and none is le
   t.is(new Set(read).size, 200);
 });
 
-test('what a turn throws is thrown when the next interval begins, once', t => {
+test('an instance that throws holds up no other; it is counted, and thrown once at the end of an interval’s beginning', t => {
   const clock = steppedClock();
-  let fail = false;
-  const turns = createReadingTurns(clock, { detailIntervalSeconds: 10 }, () => {
-    if (fail) throw new Error('EMFILE');
+  const read: LivingInstance[] = [];
+  const turns = createReadingTurns(clock, { detailIntervalSeconds: 10 }, living => {
+    if (living.instance.name === '/bad') throw new Error('EMFILE');
+    read.push(living);
   });
-  const one = life('/a');
-  turns.next([one]);
-  fail = true;
-  one.totals.runNs = 1;
-  turns.next([one]);
+  const [good, late] = [life('/good'), life('/late')];
+  const bad = life('/bad');
+  t.throws(() => turns.next([bad, good]), { message: 'EMFILE' });
+  t.deepEqual(names(read.splice(0)), ['/good'], 'a new one');
+  for (const one of [bad, good]) one.totals.runNs = 1;
+  t.notThrows(() => turns.next([bad, good]));
   clock.step(10);
-  t.throws(() => turns.next([one]), { message: 'EMFILE' });
-  t.notThrows(() => turns.next([one]));
+  t.deepEqual(names(read.splice(0)), ['/good'], 'one that ran');
+  good.totals.runNs = 2;
+  t.throws(() => turns.next([bad, good, late]), { message: 'EMFILE' });
+  clock.step(10);
+  t.deepEqual(names(read), ['/late', '/good'], 'the interval began all the same');
+  t.notThrows(() => turns.next([bad, good, late]));
+  t.is(turns.failed(), 2);
 });
