@@ -3,6 +3,7 @@ import { readTaskStat } from '../linux/procfs.ts';
 import { readTapCounters, readTaps, type TapCounters, type Taps } from '../linux/taps.ts';
 import { findQemu } from '../linux/vcpus.ts';
 import type { Sample } from '../otlp/metric-data.ts';
+import { dropAbsent } from './absent.ts';
 import type { LivingInstance } from './instances.ts';
 import { createReadingTurns } from './reading-turns.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
@@ -16,7 +17,7 @@ export const tapSource: SourceKind = {
 };
 
 /** One interface of a life: counted from when it was first seen, and on when it was made anew under its name. */
-type Tap = { readonly since: number; last: TapCounters; sum: TapCounters };
+type Tap = { readonly since: number; last: TapCounters; sum: TapCounters; absent: number };
 
 type Machine = {
   /** Of its QEMU; null: it is not known which taps it has. */
@@ -38,6 +39,7 @@ function startTapSource(context: SourceContext): Source {
     const tgid = findQemu(roots, layout, living.members.values(), living.instance.id);
     const taps = tgid === null ? null : readTaps(roots, tgid);
     machine.held = tgid === null || taps === null ? null : { tgid, taps };
+    if (taps !== null) dropAbsent(machine.taps, new Set(taps.names));
     // One that has ended has no descriptors either.
     if (tgid === null || taps !== null || readTaskStat(roots, tgid) === null) return;
     lost.descriptors_refused += 1;
@@ -60,7 +62,12 @@ function startTapSource(context: SourceContext): Source {
       const tap = machine.taps.get(name);
       if (tap) advance(tap, counters);
       else if (machine.taps.size < mostTaps)
-        machine.taps.set(name, { since: clock.unixSeconds(), last: counters, sum: zeros });
+        machine.taps.set(name, {
+          since: clock.unixSeconds(),
+          last: counters,
+          sum: zeros,
+          absent: 0,
+        });
       else lost.too_many += 1;
     }
   };
@@ -72,7 +79,7 @@ function startTapSource(context: SourceContext): Source {
     samples: living =>
       [...(machines.get(living)?.taps ?? [])].flatMap(([name, tap]) => tapSamples(name, tap)),
     host: () => [],
-    lost: () => lost,
+    lost: () => ({ ...lost, unread: turns.failed() }),
     forget: () => undefined,
     stop: turns.stop,
   };

@@ -5,6 +5,7 @@ import { readBootTime, readTaskStat } from '../linux/procfs.ts';
 import { askQmp, qmpSocketOf } from '../linux/qmp.ts';
 import { findQemu } from '../linux/vcpus.ts';
 import type { Sample } from '../otlp/metric-data.ts';
+import { dropAbsent } from './absent.ts';
 import type { LivingInstance } from './instances.ts';
 import { type DiskDirection, diskDirections } from './probes/block.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
@@ -20,11 +21,16 @@ type Unknown = 'no_qemu' | 'no_qmp' | 'qmp_silent';
 
 type Counts = Drive['counters'];
 
+/** As it was answered last, and what came since `since`. */
+type KnownDrive = { readonly since: number; last: Counts; sum: Counts; absent: number };
+
 type Machine = {
-  /** Seconds since the epoch: where its series begin; null: nothing is known of it yet. */
+  /** Seconds since the epoch: when it answered last; null: it never did. */
   since: number | null;
-  /** As it was answered last, and what came since `since`, by name. */
-  readonly drives: Map<string, { last: Counts; sum: Counts }>;
+  /** By name. */
+  readonly drives: Map<string, KnownDrive>;
+  /** Those of the last answer that there was no room for. */
+  untold: ReadonlySet<string>;
   why: Unknown | null;
   /** Questions without an answer in a row. */
   misses: number;
@@ -59,18 +65,27 @@ export function startVdiskSource(context: SourceContext, ask: typeof askQmp): So
     // What a QEMU did before the agent ran is no part of the series; one that came later is told from its beginning.
     const ticks = readTaskStat(roots, tgid)?.startTicks ?? 0;
     const isNew = (readBootTime(roots) ?? 0) + ticks / ticksPerSecond > began;
-    const isFirst = machine.since === null;
-    machine.since ??= isNew ? living.start : clock.unixSeconds();
+    const now = clock.unixSeconds();
+    const isOld = machine.since === null && !isNew;
+    // A drive that is new in an answer came after the answer before.
+    const since = machine.since ?? living.start;
+    const untold = new Set<string>();
+    dropAbsent(machine.drives, new Set(drives.map(({ name }) => name)));
     for (const { name, counters } of drives) {
       const known = machine.drives.get(name);
-      const last = known?.last ?? (isFirst && !isNew ? counters : noCounts);
-      if (known || machine.drives.size < mostDrives)
-        machine.drives.set(name, {
-          last: counters,
-          sum: advance(known?.sum ?? noCounts, last, counters),
-        });
-      else lost.too_many_drives += 1;
+      if (known) {
+        known.sum = advance(known.sum, known.last, counters);
+        known.last = counters;
+      } else if (machine.drives.size >= mostDrives) untold.add(name);
+      else {
+        // What it did while it was there and not told is no part of its series.
+        const wasThere = isOld || machine.untold.has(name);
+        const sum = wasThere ? noCounts : advance(noCounts, noCounts, counters);
+        machine.drives.set(name, { since: wasThere ? now : since, last: counters, sum, absent: 0 });
+      }
     }
+    [machine.since, machine.untold] = [now, untold];
+    lost.too_many_drives += untold.size;
   };
 
   const miss = (living: LivingInstance, machine: Machine, why: Unknown, detail: string): void => {
@@ -142,6 +157,7 @@ function newMachine(): Machine {
   return {
     since: null,
     drives: new Map(),
+    untold: new Set(),
     why: null,
     misses: 0,
     nextAsk: Number.NEGATIVE_INFINITY,
@@ -165,15 +181,13 @@ function advance(sum: Counts, last: Counts, now: Counts): Counts {
 }
 
 function driveSamples(machine: Machine | undefined): Sample[] {
-  const start = machine?.since ?? null;
-  if (!machine || start === null) return [];
-  return [...machine.drives].flatMap(([name, { last, sum }]) =>
+  return [...(machine?.drives ?? [])].flatMap(([name, { since, last, sum }]) =>
     diskDirections.flatMap((direction): Sample[] => {
       if (last[direction].operations === 0 && sum[direction].operations === 0) return [];
       const of = (metric: Sample['metric'], value: number): Sample => ({
         metric,
         attributes: { [attr.device]: name, [attr.diskDirection]: direction },
-        start,
+        start: since,
         value,
       });
       const { bytes, operations, timeNs } = sum[direction];

@@ -17,11 +17,14 @@ const count = z.number().min(0);
 /** QEMU counts discards from 4.2 on. */
 const later = count.default(0);
 
+/** A name becomes a label of every export. */
+const name = z.string().max(256).default('');
+
 const statsSchema = z
   .array(
     z.object({
-      device: z.string().default(''),
-      qdev: z.string().default(''),
+      device: name,
+      qdev: name,
       stats: z.object({
         rd_bytes: count,
         rd_operations: count,

@@ -175,3 +175,27 @@ test('more taps than a machine has are counted, not told', t => {
   t.is(Object.keys(told()).length, 32 * 6);
   t.is(source.lost()['too_many'], 1);
 });
+
+test('a tap that is no longer held is told no more, makes room, and begins anew when it is held again', t => {
+  const tree = host(t, { 'proc/50/fdinfo/20': tun('vnet0'), ...tap('vnet0', 10, 0) });
+  const { source, living, read, told } = start(t, tree);
+  const minutes = (count: number): void => {
+    for (let i = 0; i < 6 * count; i += 1) read();
+  };
+  minutes(1);
+  tree.write({ 'proc/50/fdinfo/20': 'pos:\t0' });
+  minutes(2);
+  t.is(told()['container.network.io transmit vnet0'], 0, 'it may be back in a minute');
+  minutes(1);
+  t.deepEqual(told(), {});
+  tree.write({ 'proc/50/fdinfo/20': tun('vnet0') });
+  minutes(1);
+  t.is(told()['container.network.io transmit vnet0'], 0);
+  t.is(source.samples(living)[0]?.start, 1241);
+  for (let i = 1; i <= 40; i += 1) {
+    tree.write({ 'proc/50/fdinfo/20': tun(`vnet${i}`), ...tap(`vnet${i}`, 1, 0) });
+    minutes(1);
+  }
+  t.is(told()['container.network.io transmit vnet40'], 0);
+  t.is(source.lost()['too_many'], 0);
+});

@@ -167,3 +167,40 @@ test('sixteen drives of a VM are told, the others counted', async t => {
   t.is(new Set(told().map(([, device]) => device)).size, 16);
   t.is(source.lost()['too_many_drives'], 4);
 });
+
+test('a drive that is taken out is told no more, makes room, and begins anew when it is put in again', async t => {
+  const { source, living, round, told } = start(t, { bornAfter: 5 });
+  const of = (name: string) => told().filter(([, device]) => device === name);
+  await round({ data: 100, system: 1 });
+  await round({ system: 1 });
+  await round({ system: 1 });
+  t.is(of('data').length, 3, 'it may be back in the next answer');
+  await round({ system: 1 });
+  t.deepEqual(of('data'), []);
+  await round({ data: 7, system: 1 });
+  t.deepEqual(of('data')[1], ['operations', 'data', 'read', 7]);
+  const starts = new Map(
+    source.samples(living).map(one => [one.attributes?.['system.device'], one.start]),
+  );
+  t.deepEqual(
+    [...starts],
+    [
+      ['system', booted + 1005],
+      ['data', booted + 1040],
+    ],
+  );
+  for (let i = 0; i < 20; i += 1)
+    for (let answer = 0; answer < 3; answer += 1) await round({ system: 1, [`usb${i}`]: 1 });
+  t.is(of('usb19').length, 3);
+  t.is(source.lost()['too_many_drives'], 0);
+});
+
+test('a drive that gets the room of another is told from then on', async t => {
+  const { source, living, round, told } = start(t, { bornAfter: 5 });
+  const fifteen = Object.fromEntries(Array.from({ length: 15 }, (_, i) => [`d${i}`, 1]));
+  await round({ ...fifteen, gone: 1, late: 100 });
+  for (let i = 0; i < 3; i += 1) await round({ ...fifteen, late: 100 });
+  await round({ ...fifteen, late: 105 });
+  t.deepEqual(told().at(-2), ['operations', 'late', 'read', 5]);
+  t.is(source.samples(living).at(-1)?.start, booted + 1040);
+});

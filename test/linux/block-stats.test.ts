@@ -52,3 +52,11 @@ test('another answer is refused, and says what was wrong', t => {
     message: /query-blockstats answered something else: [\s\S]*rd_bytes/,
   });
 });
+
+test('a name as long as a page is refused', t => {
+  for (const field of ['device', 'qdev'])
+    t.throws(() => parseBlockStats([{ [field]: 'a'.repeat(257), stats }]), {
+      code: 'QMP_UNAVAILABLE',
+    });
+  t.is(parseBlockStats([{ device: 'a'.repeat(256), stats }]).length, 1);
+});
