@@ -1,4 +1,4 @@
-import { close, constants, openSync, write } from 'node:fs';
+import { close, constants, fstatSync, openSync, write } from 'node:fs';
 import { promisify } from 'node:util';
 import { ConfigError, describeError } from '../contract/errors.ts';
 import type { Clock, Say } from '../contract/ports.ts';
@@ -19,13 +19,17 @@ export type ProfileSink = {
 
 const [writeBytes, closeFile] = [promisify(write), promisify(close)];
 
+/** The descriptor of this process. */
+const stdout = 1;
+
 /** A pipe that takes nothing is tried again so soon, and for so long. */
 const waitSeconds = 0.05;
 const patienceSeconds = 5;
 
 /**
  * Opens a file to append to, made when it is not there, or standard output for `-`. Never blocks: of a pipe that is full
- * (of `-` in a description of its own, so that others who write there are not affected) it is waited for.
+ * (of `-` in a description of its own, so that others who write there are not affected) it is waited for. Where standard output is
+ * a socket, as under systemd, it is written to as it is: a socket cannot be opened again. Only the write itself may wait there.
  * @throws ConfigError CONFIG_OUTPUT
  */
 export function openProfileSink(target: string, clock: Clock, say: Say): ProfileSink {
@@ -81,7 +85,7 @@ export function openProfileSink(target: string, clock: Clock, say: Say): Profile
     stop: async () => {
       stopping = true;
       await underWay;
-      await closeFile(file);
+      if (file !== stdout) await closeFile(file);
     },
   };
 }
@@ -90,11 +94,12 @@ function open(target: string): number {
   const { O_WRONLY, O_APPEND, O_CREAT, O_NONBLOCK } = constants;
   const flags = O_WRONLY | O_APPEND | O_NONBLOCK;
   try {
-    if (target === '-') return openSync('/proc/self/fd/1', flags);
+    if (target === '-')
+      return fstatSync(stdout).isSocket() ? stdout : openSync(`/proc/self/fd/${stdout}`, flags);
     return openSync(target, flags | O_CREAT, 0o640);
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
-    const why = code === 'ENXIO' ? 'nobody reads there' : code;
+    const why = code === 'ENXIO' ? 'a socket, or a pipe that nobody reads' : code;
     throw new ConfigError(
       'CONFIG_OUTPUT',
       `--profile-to ${target}: wanted a file that can be appended to, got ${why}`,

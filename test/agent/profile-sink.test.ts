@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -41,7 +41,7 @@ test('a path that cannot be opened, and a pipe that nobody reads, are refused at
   for (const [path, why] of [
     ['absent/profiles', /absent\/profiles: wanted .* got ENOENT/],
     ['.', /got EISDIR/],
-    ['pipe', /nobody reads there/],
+    ['pipe', /a pipe that nobody reads/],
   ] as const) {
     const error = t.throws(() => openProfileSink(join(folder, path), realTime, quietly), {
       instanceOf: ConfigError,
@@ -49,6 +49,34 @@ test('a path that cannot be opened, and a pipe that nobody reads, are refused at
     });
     t.is(error?.code, 'CONFIG_OUTPUT');
   }
+});
+
+test('standard output is written to also where it is a socket, as under systemd', async t => {
+  const program = `
+    import { fstatSync } from 'node:fs';
+    import { openProfileSink } from '${new URL('../../src/agent/profile-sink.ts', import.meta.url).href}';
+    import { realClock } from '${new URL('../../src/cli/clock.ts', import.meta.url).href}';
+    const sink = openProfileSink('-', realClock, (_, text) => process.stderr.write(text));
+    const instance = { id: '/a', kind: 'cgroup', name: 'a'.repeat(1000) };
+    const profile = { hostId: 'h', instance, time: 1, windowSeconds: 10, series: [] };
+    sink.write(Array.from({ length: 2000 }, () => profile));
+    await sink.stop();
+    process.stderr.write(JSON.stringify([fstatSync(1).isSocket(), sink.written(), sink.lost()]));
+  `;
+  // What spawn calls a pipe is a socket.
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  t.teardown(() => child.kill('SIGKILL'));
+  let said = '';
+  child.stderr.on('data', data => {
+    said += data;
+  });
+  const out = (await child.stdout.toArray()).join('').trimEnd().split('\n');
+  await until(() => said.endsWith(']'));
+  t.deepEqual(JSON.parse(said), [true, 2000, { busy: 0, failed: 0 }]);
+  t.is(out.length, 2000);
+  t.is(JSON.parse(out.at(-1) ?? '').instance.id, '/a');
 });
 
 test('a full disk is counted and said, and the sink goes on', async t => {
