@@ -8,11 +8,15 @@ export type LastingRun = {
   readonly restarts: () => number;
   /** Of all runs. */
   readonly losses: () => RunLosses;
+  /** Ends the run, and begins another at once by what `program` is now. While it waits to begin one, nothing is to be done. */
+  readonly renew: () => void;
   readonly stop: () => Promise<void>;
 };
 
-export type LastingRunOptions = Omit<RunOptions, 'ended'> & {
+export type LastingRunOptions = Omit<RunOptions, 'ended' | 'program'> & {
   readonly run: typeof runBpftrace;
+  /** Asked whenever a run begins. */
+  readonly program: () => string;
   /** One run is over, and what it printed is final; a reason that is new is to be said. */
   readonly ended: (news: string | null) => void;
 };
@@ -29,11 +33,13 @@ export function keepRunning(options: LastingRunOptions): LastingRun {
   let said: string | null = null;
   let before = noLosses;
   let cancel: Cancel = () => undefined;
+  const ending = new Set<Promise<void>>();
 
   const start = (): BpftraceRun => {
     const began = clock.monotonicSeconds();
     const run = options.run({
       ...options,
+      program: options.program(),
       attached: () => {
         trouble = null;
         options.attached();
@@ -61,9 +67,18 @@ export function keepRunning(options: LastingRunOptions): LastingRun {
     trouble: () => trouble,
     restarts: () => restarts,
     losses: () => (current ? addLosses(before, current.losses()) : before),
+    renew: () => {
+      if (current === null) return;
+      const gone = current.stop().finally(() => ending.delete(gone));
+      ending.add(gone);
+      before = addLosses(before, current.losses());
+      trouble = 'it is starting';
+      options.ended(null);
+      current = start();
+    },
     stop: async () => {
       cancel();
-      await current?.stop();
+      await Promise.all([...ending, current?.stop()]);
     },
   };
 }

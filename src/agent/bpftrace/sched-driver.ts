@@ -26,7 +26,7 @@ export type SchedDriver = {
 export type SchedDriverOptions = {
   readonly run: typeof runBpftrace;
   readonly cgroupV1: boolean;
-  /** How often the histograms are printed. */
+  /** How often the histograms are printed, as long as it runs: a run that is begun anew would leave a gap in every total. */
   readonly latencyIntervalSeconds: number;
   readonly roots: Roots;
   readonly clock: Clock;
@@ -54,13 +54,14 @@ interval:ms:${Math.max(100, Math.round(latencyIntervalSeconds * 1000))} { print(
 export async function startSchedDriver(options: SchedDriverOptions): Promise<SchedDriver> {
   const { clock, say } = options;
   const reading = createReading();
+  const program = `${readFileSync(path, 'utf8')}${prints(options.latencyIntervalSeconds)}`;
   let settle: (trouble: string | null) => void = () => undefined;
   const attached = new Promise<string | null>(resolve => {
     settle = resolve;
   });
   const run = keepRunning({
     ...options,
-    program: `${readFileSync(path, 'utf8')}${prints(options.latencyIntervalSeconds)}`,
+    program: () => program,
     file,
     parameters: options.cgroupV1 ? ['1'] : [],
     maxBytesPerSecond,

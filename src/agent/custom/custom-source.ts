@@ -19,7 +19,7 @@ export type CustomSource = Omit<Source, 'stop'> & {
 
 export type CustomSourceOptions = {
   readonly config: CustomProbesConfig & { readonly directory: string };
-  /** Asked when a script is started. */
+  /** May change: then every script is run anew. */
   readonly printIntervalSeconds: () => number;
   readonly run: typeof runBpftrace;
   readonly roots: Roots;
@@ -52,6 +52,7 @@ export function startCustomSource(options: CustomSourceOptions): CustomSource {
   const ending = new Set<Promise<void>>();
   const kept: Record<string, number> = { files_unseen: 0, failed_looks: 0 };
   let seen = new Map<string, string>();
+  let printInterval = options.printIntervalSeconds();
   let living: readonly LivingInstance[] = [];
 
   const sayOnce = (about: string, message: string): void => {
@@ -104,7 +105,14 @@ export function startCustomSource(options: CustomSourceOptions): CustomSource {
     for (const about of said.keys()) if (!now.has(about)) said.delete(about);
     seen = now;
   };
+  const followInterval = (): void => {
+    const now = options.printIntervalSeconds();
+    if (now === printInterval) return;
+    printInterval = now;
+    for (const { probe } of running()) probe?.renew();
+  };
   const guarded = (): void => {
+    followInterval();
     try {
       look();
     } catch (error) {

@@ -12,7 +12,7 @@ import { createReadings, type LostValue } from './readings.ts';
 /** What every custom probe stands on. */
 export type ProbeContext = {
   readonly run: typeof runBpftrace;
-  /** Asked when a script is started. */
+  /** Asked whenever a run of a script begins. */
   readonly printIntervalSeconds: () => number;
   readonly maxSeries: number;
   readonly maxKeys: number;
@@ -37,6 +37,8 @@ export type CustomProbe = {
   readonly follow: (living: readonly LivingInstance[]) => void;
   readonly samples: (living: LivingInstance) => Sample[];
   readonly host: () => Sample[];
+  /** Runs it anew, by the print interval of now; its counters go on. */
+  readonly renew: () => void;
   readonly stop: () => Promise<void>;
 };
 
@@ -74,11 +76,12 @@ export function startCustomProbe(
   const run = keepRunning({
     ...context,
     file,
-    program: programOf(
-      text,
-      metrics.map(({ header }) => header),
-      context.printIntervalSeconds(),
-    ),
+    program: () =>
+      programOf(
+        text,
+        metrics.map(({ header }) => header),
+        context.printIntervalSeconds(),
+      ),
     record: ({ name, entries }) => readings.get(name)?.take(entries),
     attached: () => context.say('info', `agent: the custom probe ${file} runs`),
     ended: news => {
@@ -99,6 +102,7 @@ export function startCustomProbe(
     },
     samples: living => all.flatMap(one => one.samples(living)),
     host: () => all.flatMap(one => one.host()),
+    renew: run.renew,
     stop: run.stop,
   };
 }

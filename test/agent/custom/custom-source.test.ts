@@ -17,14 +17,15 @@ const noLosses: RunLosses = {
 };
 
 /** A folder of scripts, and a bpftrace that a test moves. */
-function scene(t: ExecutionContext, settings: object = {}) {
+function scene(t: ExecutionContext, limits: object = {}) {
   const folder = mkdtempSync(`${tmpdir()}/sculptor-custom-`);
   const clock = steppedClock(1000);
   const runs: (RunOptions & { stopped: boolean })[] = [];
+  const settings = { printIntervalSeconds: 5 };
   const said: string[] = [];
   const source = startCustomSource({
-    config: { ...customProbesSchema.parse(settings), directory: folder },
-    printIntervalSeconds: () => 5,
+    config: { ...customProbesSchema.parse(limits), directory: folder },
+    printIntervalSeconds: () => settings.printIntervalSeconds,
     run: options => {
       const run = { ...options, stopped: false };
       runs.push(run);
@@ -53,7 +54,7 @@ function scene(t: ExecutionContext, settings: object = {}) {
   };
   const value = (name: string) =>
     source.host().find(({ metric }) => typeof metric !== 'string' && metric.name === name);
-  return { folder, clock, runs, said, source, write, value };
+  return { folder, clock, runs, settings, said, source, write, value };
 }
 
 test('a script runs from the second look that found it the same; changed, it begins anew; removed, it ends', async t => {
@@ -155,4 +156,35 @@ test('a file that cannot be looked at is refused and said, and stops no look: th
     source.host().find(({ attributes }) => Object.values(attributes ?? {}).includes('loop.bt')),
     { metric: 'sculptor.agent.probe.available', value: 0 },
   );
+});
+
+test('when the interval changes a script is run anew and prints by that one; its counter and its losses go on', t => {
+  const { clock, runs, settings, source, write, value } = scene(t);
+  write('a', 'BEGIN { @ = 1; }');
+  clock.step(2);
+  t.true(runs[0]?.program.includes('interval:ms:5000 '));
+  runs[0]?.attached();
+  runs[0]?.record({ type: 'map', name: '', entries: [[null, 3]] });
+  clock.step(10);
+  t.is(runs.length, 1);
+
+  settings.printIntervalSeconds = 0.5;
+  clock.step(1);
+  t.deepEqual(
+    runs.map(({ stopped }) => stopped),
+    [true, false],
+  );
+  t.true(runs[1]?.program.includes('interval:ms:500 '));
+  runs[1]?.attached();
+  t.is(source.status()['a.bt'], 'running');
+  runs[1]?.record({ type: 'map', name: '', entries: [[null, 2]] });
+  t.like(value('my.a'), { value: 5, start: 1002 });
+  t.is(source.lost()['text_lines'], 2);
+  t.is(source.host().find(({ metric }) => metric === 'sculptor.agent.probe.restarts')?.value, 0);
+
+  runs[1]?.ended({ attached: true, why: 'it was killed' });
+  settings.printIntervalSeconds = 2;
+  clock.step(1);
+  t.is(runs.length, 3, 'one that waits to be begun again is not begun twice');
+  t.true(runs[2]?.program.includes('interval:ms:2000 '));
 });
