@@ -206,7 +206,7 @@ type ExecStatus = {
 };
 
 const environment = [
-  'PATH=/checkout/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  'PATH=/usr/local/bin:/checkout/node_modules/.bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin',
   'HOME=/root',
   'LANG=C.UTF-8',
 ];

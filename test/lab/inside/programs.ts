@@ -28,6 +28,26 @@ const iteratedMaps: Readonly<Record<string, string>> = {
 /** @see perf_event_open(2): PERF_COUNT_SW_PAGE_FAULTS_MIN, _MAJ */
 const softwareEvents: Readonly<Record<string, number>> = { minor: 5, major: 6 };
 
+/** What makes the programs of an object run; of the others, what the scheduler sees. */
+const loads: Readonly<Record<string, string>> = {
+  // Forks, wake-ups, switches, migrations.
+  scheduler: `for i in 1 2 3 4 5 6 7 8; do (sleep 0.05; : | cat) & done; wait
+taskset -c 0 sleep 60 & sleep 0.2; taskset -cp 1 $! >/dev/null; kill $!; wait $! || true`,
+  // A connection that is refused.
+  net: '(exec 3<>/dev/tcp/127.0.0.1/9) 2>/dev/null || true',
+  // Of both kinds, on CPU 0. For a major one something must run that is in no page cache: a fresh copy where files are on a
+  // disk, a file of the checkout where that is on another machine.
+  faults: `copy=$(mktemp -p /var/tmp); trap 'rm -f "$copy"' EXIT
+cp /bin/bash "$copy"; chmod +x "$copy"; sync -d "$copy"
+for file in "$copy" "$0"; do dd if="$file" iflag=nocache count=0 status=none; done
+taskset -c 0 "$copy" -c :; taskset -c 0 "$0" >/dev/null 2>&1 || true`,
+  // Reads, writes and merges of a disk with an I/O scheduler.
+  block: `modprobe -q loop || true; image=$(mktemp); truncate -s 4M "$image"
+disk=$(losetup --find --show "$image"); trap 'losetup --detach "$disk"; rm -f "$image"' EXIT
+echo mq-deadline >"/sys/block/\${disk##*/}/queue/scheduler"
+dd if="$disk" of=/dev/null iflag=direct bs=4k count=8 status=none; "$0" merge --file "$disk" --count 8`,
+};
+
 const only = process.argv.slice(2);
 const native = loadNative();
 const statsFile = '/proc/sys/kernel/bpf_stats_enabled';
@@ -73,7 +93,7 @@ function tryOne(native: Native, file: string, { program, section }: Found): Tria
     reached = 'loads';
     attach(object, about);
     reached = 'attaches';
-    load();
+    load(about.object);
     const { runs = 0 } = object.programStats()[program] ?? {};
     if (runs > 0) return { ...about, reached: 'counts' };
     return { ...about, reached, problem: 'it never ran under the load' };
@@ -95,24 +115,8 @@ function attach(object: BpfObject, { program, section }: Found): void {
   } else object.attach(program);
 }
 
-/**
- * Forks, wake-ups, switches, migrations, a connection that is refused, and on CPU 0 faults of both kinds. For a major one
- * something must run that is in no page cache: a fresh copy where files are on a disk, a file of the checkout where that
- * is on another machine. And reads, writes and merges of a disk with an I/O scheduler.
- */
-function load(): void {
-  const script = `set -e
-for i in 1 2 3 4 5 6 7 8; do (sleep 0.05; : | cat) & done; wait
-(exec 3<>/dev/tcp/127.0.0.1/9) 2>/dev/null || true
-copy=$(mktemp -p /var/tmp); trap 'rm -f "$copy"' EXIT
-cp /bin/bash "$copy"; chmod +x "$copy"; sync -d "$copy"
-for file in "$copy" "$0"; do dd if="$file" iflag=nocache count=0 status=none; done
-taskset -c 0 "$copy" -c :; taskset -c 0 "$0" >/dev/null 2>&1 || true
-taskset -c 0 sleep 60 & sleep 0.2; taskset -cp 1 $! >/dev/null; kill $!; wait $! || true
-modprobe -q loop || true; image=$(mktemp); truncate -s 4M "$image"
-disk=$(losetup --find --show "$image"); trap 'losetup --detach "$disk"; rm -f "$copy" "$image"' EXIT
-echo mq-deadline >"/sys/block/\${disk##*/}/queue/scheduler"
-dd if="$disk" of=/dev/null iflag=direct bs=4k count=8 status=none; "$0" merge --file "$disk" --count 8`;
+function load(object: string): void {
+  const script = `set -e\n${loads[object] ?? loads['scheduler']}`;
   const { status, stderr } = spawnSync('bash', ['-c', script, `${build}sculpt-workload`], {
     encoding: 'utf8',
   });
