@@ -48,6 +48,11 @@ echo mq-deadline >"/sys/block/\${disk##*/}/queue/scheduler"
 dd if="$disk" of=/dev/null iflag=direct bs=4k count=8 status=none; "$0" merge --file "$disk" --count 8`,
 };
 
+/** What no load brings about for certain, and why. */
+const unprovoked: Readonly<Record<string, string>> = {
+  block_rq_requeue: 'only a device whose own queue is full gives a request back',
+};
+
 const only = process.argv.slice(2);
 const native = loadNative();
 const statsFile = '/proc/sys/kernel/bpf_stats_enabled';
@@ -93,6 +98,8 @@ function tryOne(native: Native, file: string, { program, section }: Found): Tria
     reached = 'loads';
     attach(object, about);
     reached = 'attaches';
+    const why = unprovoked[program];
+    if (why) return { ...about, reached, problem: why };
     load(about.object);
     const { runs = 0 } = object.programStats()[program] ?? {};
     if (runs > 0) return { ...about, reached: 'counts' };
