@@ -20,10 +20,12 @@ const v1Test = needs('root', 'btf', 'bpftrace', 'tracefs', 'cgroupV1Cpu');
 let folder = '';
 let source: CustomSource | null = null;
 let said: string[] = [];
+let printInterval = 0.5;
 
 test.beforeEach(() => {
   folder = mkdtempSync(`${tmpdir()}/sculptor-probes-`);
   said = [];
+  printInterval = 0.5;
 });
 test.afterEach.always(async () => {
   await source?.stop();
@@ -31,11 +33,11 @@ test.afterEach.always(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Runs the probes of the test's folder, which prints every half second. */
+/** Runs the probes of the test's folder, which print every half second. */
 function begin(settings: object = {}): CustomSource {
   source = startCustomSource({
     config: { ...customProbesSchema.parse(settings), directory: folder },
-    printIntervalSeconds: () => 0.5,
+    printIntervalSeconds: () => printInterval,
     run: runBpftrace,
     roots: hostRoots,
     clock: realClock,
@@ -187,6 +189,24 @@ kernelTest('a script that exits is begun again after a pause, and its counter go
 });
 
 kernelTest(
+  'when the print interval changes a script prints by it, and its counter goes on',
+  async t => {
+    printInterval = 600;
+    begin();
+    write('a.bt', `${counter('my.ticks')}interval:ms:100 { @ = count(); }`);
+    await runs('a.bt');
+    t.deepEqual(host('my.ticks'), {});
+    const ticks = (least: number) => () => (Number(host('my.ticks')['']) >= least ? true : null);
+    printInterval = 0.5;
+    await eventually('it prints', 15, ticks(20));
+    const before = Number(host('my.ticks')['']);
+    printInterval = 0.25;
+    await eventually('it goes on', 15, ticks(before + 10));
+    t.is(host('sculptor.agent.probe.restarts')['a.bt'], 0);
+  },
+);
+
+kernelTest(
   'keys with commas, quotes, newlines and colons are told right, or refused and counted',
   async t => {
     begin();
@@ -256,12 +276,13 @@ kernelTest('bpftrace ends with the agent, also when that is killed', async t => 
     cwd: new URL('../../', import.meta.url).pathname,
     stdio: ['ignore', 'pipe', 'inherit'],
   });
+  t.teardown(() => agent.kill('SIGKILL'));
   await new Promise(resolve => agent.stdout.once('data', resolve));
   const children = readFileSync(`/proc/${agent.pid}/task/${agent.pid}/children`, 'utf8');
   const [bpftrace] = children.trim().split(' ');
   t.is(readFileSync(`/proc/${bpftrace}/comm`, 'utf8'), 'bpftrace\n');
   agent.kill('SIGKILL');
-  await eventually('it is gone', 2, () => {
+  await eventually('it is gone', 15, () => {
     try {
       return readFileSync(`/proc/${bpftrace}/comm`, 'utf8') === 'bpftrace\n' ? null : true;
     } catch {
