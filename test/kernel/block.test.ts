@@ -118,13 +118,19 @@ diskTest("a discard is its own direction; a flush is the root's, whoever asked f
 
 diskTest('requests that the scheduler merges are one operation of all their bytes', async t => {
   const { probe, box, disk } = start(t, 'mq-deadline');
-  const mergedBefore = probe.stats().irregular.merged;
+  const before = probe.stats();
   await run(box, workload, 'merge', '--file', disk.path, '--count', '100');
   const write = told(probe, box.id, disk, 'write');
   t.is(write.operations, 100);
   t.is(write.bytes, 100 * 3 * 4096);
-  t.true(probe.stats().irregular.merged - mergedBefore >= 100);
-  t.is(probe.stats().lost.unfinished, 0);
+  const { irregular, lost } = probe.stats();
+  const merged = irregular.merged - before.irregular.merged;
+  t.true(merged >= 100);
+  // Those of other disks are none of this test's.
+  t.true(
+    lost.unfinished - before.lost.unfinished < merged,
+    'one that was merged is not unfinished',
+  );
 });
 
 diskTest('on cgroup v1 buffered writes are those of who writes them back', async t => {

@@ -80,8 +80,9 @@ kernelTest(
     const listening = serve(server, { namespace: far, host: '10.99.0.2', port: 4000 }, 1000);
     const sending = send(client, { namespace: near, host: '10.99.0.2', port: 4000 }, 400_000);
     const looking = setInterval(probe.look, 200);
+    // Before the probe is stopped, also where this test fails.
+    t.teardown(() => clearInterval(looking));
     await Promise.all([listening, sending].map(ended));
-    clearInterval(looking);
     const [sender, receiver] = [totalsOf(t, probe, client), totalsOf(t, probe, server)];
     t.like(sender, { sentBytes: 400_000, receivedBytes: 1000 });
     t.like(receiver, { sentBytes: 1000, receivedBytes: 400_000 });
@@ -95,8 +96,9 @@ kernelTest(
     const found = [...slots.entries()].filter(([, count]) => count > 0);
     t.log(`round trips by slot: ${found.map(([slot, count]) => `${count} in ${slot}`).join(', ')}`);
     t.true(latencyCount >= 3);
-    t.is(found[0]?.[0], 110);
-    const ofTheWire = slots.subarray(110, 113).reduce((sum, count) => sum + count, 0);
+    t.true((found[0]?.[0] ?? 0) >= 110);
+    // 2^((117+1)/4 - 30) s: up to 0.7 s.
+    const ofTheWire = slots.subarray(110, 118).reduce((sum, count) => sum + count, 0);
     t.true(ofTheWire >= latencyCount / 2);
     t.deepEqual(lostOf(probe), nothingLost);
   },
