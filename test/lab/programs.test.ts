@@ -6,7 +6,7 @@ for (const kernel of labKernels) {
   needsLab(kernel)(
     `on Debian's ${kernel} every BPF program does what docs/kernels.md says`,
     async t => {
-      t.timeout(400_000);
+      t.timeout(700_000);
       const found = columnOf(await tryInLab(kernel));
       t.true(found.size > 0);
       t.deepEqual(asRecord(found), asRecord(readColumn(`Debian ${kernel}`)));

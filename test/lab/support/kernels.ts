@@ -14,10 +14,10 @@ export const page = `${checkout}/docs/kernels.md`;
 /** Tries every program in the lab; those of KVM again while a nested guest ticks there, which slows all else. */
 export async function tryInLab(kernel: string): Promise<Trial[]> {
   const guest = `/${basename(buildGuest(kernel))} kvm guest ${randomUUID()} /tmp/guest.qmp ticking,100`;
-  return await withLab({ kernel, deadlineSeconds: 390 }, async lab => {
+  return await withLab({ kernel, deadlineSeconds: 690 }, async lab => {
     const programs = async (objects = ''): Promise<Trial[]> => {
       const script = `cd /checkout && node test/lab/inside/programs.ts ${objects}`;
-      return JSON.parse(await lab.run(script, { timeoutSeconds: 300 })) as Trial[];
+      return JSON.parse(await lab.run(script, { timeoutSeconds: 540 })) as Trial[];
     };
     const all = await programs();
     await lab.run('modprobe kvm_amd');
