@@ -44,50 +44,47 @@ async function sendDatagrams(count: number, bytes: number): Promise<void> {
 test('what a guest receives and sends through its tap is told frame by frame, as the guest sees it', async t => {
   t.timeout(150_000);
   const box = makeCgroupBox('/sys/fs/cgroup/cpu');
+  t.teardown(box.end);
   const tap = makeTap();
+  t.teardown(tap.end);
   const told = await startTold();
-  try {
-    const guest = {
-      name: 'echo',
-      workload: 'echo',
-      modules: ['virtio_pci', 'virtio_net'],
-      cpus: 1,
-      cgroups: [box.folder],
-      qemu: [
-        '-netdev',
-        `tap,id=n0,ifname=${tap.name},script=no,downscript=no`,
-        '-device',
-        `virtio-net-pci,netdev=n0,mac=${mac},romfile=`,
-      ],
+  t.teardown(told.stop);
+  const guest = {
+    name: 'echo',
+    workload: 'echo',
+    modules: ['virtio_pci', 'virtio_net'],
+    cpus: 1,
+    cgroups: [box.folder],
+    qemu: [
+      '-netdev',
+      `tap,id=n0,ifname=${tap.name},script=no,downscript=no`,
+      '-device',
+      `virtio-net-pci,netdev=n0,mac=${mac},romfile=`,
+    ],
+  };
+  await withGuest(guest, async ({ uuid }) => {
+    const last = (metric: string, direction: string): number | null => {
+      const point = told
+        .pointsOf(metric, uuid)
+        .filter(({ attributes }) => attributes['network.io.direction'] === direction)
+        .findLast(({ attributes }) => attributes['network.interface.name'] === tap.name);
+      return point === undefined ? null : Number(point.value);
     };
-    await withGuest(guest, async ({ uuid }) => {
-      const last = (metric: string, direction: string): number | null => {
-        const point = told
-          .pointsOf(metric, uuid)
-          .filter(({ attributes }) => attributes['network.io.direction'] === direction)
-          .findLast(({ attributes }) => attributes['network.interface.name'] === tap.name);
-        return point === undefined ? null : Number(point.value);
-      };
-      await eventually('its interface', 20, () => last('container.network.io', 'transmit'));
-      const before = {
-        receive: Number(last('container.network.io', 'receive')),
-        transmit: Number(last('container.network.io', 'transmit')),
-      };
-      t.deepEqual(before, { receive: 0, transmit: 0 });
-      await sendDatagrams(200, 1000);
-      await eventually('200 frames, and their echo', 20, () =>
-        last('sculptor.network.interface.packets', 'transmit') === 200 ? true : null,
-      );
-      // Headers of Ethernet, IP and UDP: 42 bytes.
-      t.is(last('container.network.io', 'receive'), 200 * 1042);
-      t.is(last('container.network.io', 'transmit'), 200 * 1042);
-      t.is(last('sculptor.network.interface.packets', 'receive'), 200);
-      t.is(last('sculptor.network.interface.dropped', 'receive'), 0);
-    });
-    t.is(told.agent.status().sources['taps'], 'running');
-  } finally {
-    await told.stop();
-    tap.end();
-    await box.end();
-  }
+    await eventually('its interface', 20, () => last('container.network.io', 'transmit'));
+    const before = {
+      receive: Number(last('container.network.io', 'receive')),
+      transmit: Number(last('container.network.io', 'transmit')),
+    };
+    t.deepEqual(before, { receive: 0, transmit: 0 });
+    await sendDatagrams(200, 1000);
+    await eventually('200 frames, and their echo', 20, () =>
+      last('sculptor.network.interface.packets', 'transmit') === 200 ? true : null,
+    );
+    // Headers of Ethernet, IP and UDP: 42 bytes.
+    t.is(last('container.network.io', 'receive'), 200 * 1042);
+    t.is(last('container.network.io', 'transmit'), 200 * 1042);
+    t.is(last('sculptor.network.interface.packets', 'receive'), 200);
+    t.is(last('sculptor.network.interface.dropped', 'receive'), 0);
+  });
+  t.is(told.agent.status().sources['taps'], 'running');
 });
