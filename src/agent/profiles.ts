@@ -20,8 +20,10 @@ export type Profiles = {
   readonly of: (instanceId: string) => Profile | null;
 };
 
-/** Readings that are remembered at most, whatever the window is. */
-const mostReadings = 60;
+/** Readings that are remembered at most, however many the window has: every sample of each is kept. */
+const mostReadings = 8;
+/** Of a long window only readings this far apart are kept, as a share of it: it may be longer by that. */
+const apart = 1 / 6;
 
 /** Makes profiles of the samples that were exported, when they are asked for. */
 export function createProfiles(
@@ -52,7 +54,11 @@ export function createProfiles(
       // A reading may come a little early.
       const since = reading.time - config.profileWindowSeconds + config.readIntervalSeconds / 2;
       const from = readings.findLastIndex(({ time }) => time <= since);
-      readings = [...readings.slice(Math.max(from, 0)), reading].slice(-mostReadings);
+      const kept = readings.slice(Math.max(from, 0));
+      const [before, last] = kept.slice(-2);
+      const near = config.profileWindowSeconds * apart - config.readIntervalSeconds / 2;
+      if (before && last && Math.abs(last.time - before.time) < near) kept.pop();
+      readings = [...kept, reading].slice(-mostReadings);
     },
     all: () => {
       const last = readings.at(-1);

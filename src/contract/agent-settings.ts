@@ -72,7 +72,7 @@ export const agentSettings = {
     .max(600)
     .default(10)
     .describe(
-      'What a Performance Profile looks back over; at least one detail interval, and at most 60 of them.',
+      'What a Performance Profile looks back over; at least one detail interval, and of many of them up to a fifth more.',
     ),
 };
 
