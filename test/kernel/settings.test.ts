@@ -1,5 +1,4 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { setTimeout as pause } from 'node:timers/promises';
 import type { AgentSettings } from '../../src/contract/agent-settings.ts';
 import { profileSchema } from '../../src/contract/profile.ts';
 import type { MetricPoint } from '../../src/contract/telemetry.ts';
@@ -43,7 +42,13 @@ test('everything changes while a workload runs: no count falls, no start moves, 
         t.is(told.agent.status().sources['faults'], 'not selected');
         t.true(bpfLinks() < attached, 'what is not selected is detached');
       }
-      await pause(1300);
+      // Whatever else the machine does: each holds until something was told by it.
+      const shape = shapes[told.agent.settings().histograms];
+      const since = Date.now() / 1000;
+      await eventually(`details as ${shape}`, 10, () => {
+        const latency = told.pointsOf('sculptor.runqueue.latency', id).at(-1);
+        return latency && latency.time > since && shapeOf(latency.value) === shape ? latency : null;
+      });
     }
     t.is(bpfLinks(), attached);
 
@@ -139,6 +144,9 @@ test('the profile of an instance has the numbers that were exported for the same
     await told.stop();
   }
 });
+
+/** Of each resolution, what `shapeOf` says. */
+const shapes = { explicit: '25', 'explicit-fine': '97', exponential: 'exponential' };
 
 /** Their metrics begin anew when they were not selected for a while. */
 const ofStoppedSources =

@@ -8,8 +8,8 @@ export type LineLimits = {
 export type LineReader = {
   /** Takes a chunk (each byte a character); answers false when no more is to be sent in this second. */
   readonly take: (chunk: Buffer) => boolean;
-  /** A second has passed. */
-  readonly nextSecond: () => void;
+  /** A second has passed; answers whether more may be sent in the next: a chunk may have been more than one may take. */
+  readonly nextSecond: () => boolean;
   /** Seconds in which more came than may. */
   readonly fullSeconds: () => number;
   /** Lines that were too long. */
@@ -65,6 +65,9 @@ export function createLineReader(limits: LineLimits, line: (text: string) => voi
     },
     nextSecond: () => {
       taken = Math.max(0, taken - limits.maxBytesPerSecond);
+      const full = taken >= limits.maxBytesPerSecond;
+      if (full) fullSeconds += 1;
+      return !full;
     },
     fullSeconds: () => fullSeconds,
     tooLong: () => tooLong,

@@ -103,8 +103,7 @@ export function runBpftrace(options: RunOptions): BpftraceRun {
     if (!stopped && !reader.take(chunk)) child.stdout.pause();
   });
   const cancel = clock.every(1, () => {
-    reader.nextSecond();
-    child.stdout.resume();
+    if (reader.nextSecond()) child.stdout.resume();
   });
   let message = '';
   child.stderr.on('data', (chunk: Buffer) => {
