@@ -95,7 +95,7 @@ async function attempt(name: string, start: () => Promise<Source>): Promise<void
 /** That there were events, and whether their stacks name functions. */
 function toldEvents(): string[] {
   const texts = emitted.map(event => JSON.stringify(event));
-  const named = texts.some(text => /"frames":\["(?!0x)/.test(text));
+  const named = texts.some(text => /"stack":\["(?!0x)/.test(text));
   return [...(texts.length > 0 ? ['event'] : []), ...(named ? ['names in stacks'] : [])];
 }
 
