@@ -3,7 +3,7 @@ import { bpfCapabilities } from '../linux/capabilities.ts';
 import { readBootTime } from '../linux/procfs.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import type { LivingInstance } from './instances.ts';
-import { startKvmProbe, type VcpuTotals } from './probes/kvm.ts';
+import { isKvmLoaded, startKvmProbe, type VcpuTotals } from './probes/kvm.ts';
 import { exitReason } from './probes/kvm-exits.ts';
 import type { SourceKind } from './source.ts';
 
@@ -12,6 +12,9 @@ export const kvmSource: SourceKind = {
   name: 'kvm',
   tells: 'exits, halts and wake-up delays of vCPUs under KVM',
   needs: bpfCapabilities,
+  // The kernel hands out the types of its modules, which KVM's tracepoints have, for no less (BPF_BTF_GET_FD_BY_ID). Kept
+  // only where KVM is loaded when the agent starts.
+  gains: () => (isKvmLoaded('/sys') ? ['CAP_SYS_ADMIN'] : []),
   comesLater: true,
   neededAnyway: ({ vcpus }) => vcpus.untold() > 0,
   start: ({ native, roots, layout, vcpus, clock }) => {

@@ -52,7 +52,7 @@ export function startKvmProbe(options: {
   cgroupV1: boolean;
 }): KvmProbe {
   const path = `${options.roots.sys}/module`;
-  if (!existsSync(`${path}/kvm_amd`) && !existsSync(`${path}/kvm_intel`))
+  if (!isKvmLoaded(options.roots.sys))
     throw new KernelInterfaceError(
       'KERNEL_MISSING',
       `KVM is not loaded (neither ${path}/kvm_amd nor ${path}/kvm_intel is there); it is looked for again`,
@@ -67,6 +67,11 @@ export function startKvmProbe(options: {
     lost: () => readLost(object),
     stop: () => object.close(),
   };
+}
+
+/** Whether KVM of x86 is loaded; `sys`: where sysfs is. */
+export function isKvmLoaded(sys: string): boolean {
+  return existsSync(`${sys}/module/kvm_amd`) || existsSync(`${sys}/module/kvm_intel`);
 }
 
 export function decodeVcpus(records: Buffer): VcpuTotals[] {

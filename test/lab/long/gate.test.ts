@@ -36,6 +36,7 @@ for (const kernel of labKernels)
         for (const metric of ['guest.runqueue.wait', 'guest.steal'])
           t.deepEqual(Object.keys(outcome.vcpus[`sculptor.vcpu.${metric}`] ?? {}), ['0', '1']);
         t.deepEqual(Object.keys(outcome.vcpus['sculptor.task.runqueue.wait'] ?? {}), ['0', '1']);
+        t.deepEqual(Object.keys(outcome.vcpus['sculptor.vcpu.exits'] ?? {}), ['0', '1']);
         t.log('by vCPU', JSON.stringify(outcome.vcpus));
 
         for (const [way, answers] of Object.entries(outcome.forged)) {
