@@ -76,7 +76,8 @@ for i in 1 2 3 4; do dd if=/dev/zero of=${disk.path} bs=256k count=50 oflag=dire
     const theirs = await inDevice.end();
     const ours = octavesOf(probe, disk, blockWords.deviceSlots);
     t.log(`device: biolatency ${theirs}, ours ${ours}`);
-    t.true(countOf(theirs) >= 1400, `${countOf(theirs)} by biolatency`);
+    // 1,400 are asked for; neighbouring writes of the four may be merged into one.
+    t.true(countOf(ours) >= 1400 * 0.95, `${countOf(ours)} operations`);
     near(t, countOf(ours) / countOf(theirs), 1, 0.02, 'counts');
     for (const ratio of [0.5, 0.99])
       near(t, quantileOctave(ours, ratio), quantileOctave(theirs, ratio), 1, `p${ratio * 100}`);
