@@ -45,6 +45,15 @@ export type BpfLoadOptions = {
   readonly programs?: readonly string[];
 };
 
+/** Entries of a map: keys and values one after another. A per-CPU value is `cpus` values of `valueSize` bytes. */
+export type WholeMap = {
+  readonly count: number;
+  readonly cpus: number;
+  readonly valueSize: number;
+  readonly keys: Buffer;
+  readonly values: Buffer;
+};
+
 export type BpfObject = {
   /** Attaches a program by its section; iterators are attached by `iterate`. */
   attach(program: string): void;
@@ -56,16 +65,11 @@ export type BpfObject = {
   /** Runs an `iter/…` program once over everything and answers what it wrote. `map`: of an iterator over the entries of one. */
   iterate(program: string, map?: string): Buffer;
   /**
-   * All entries of a hash: keys and values one after another. A per-CPU value is `cpus` values, each padded to 8 bytes.
-   * Reads in batches; an entry that comes or goes meanwhile may or may not be among them.
+   * All entries of a hash. Reads in batches; an entry that comes or goes meanwhile may or may not be among them.
    */
-  readMap(map: string): {
-    count: number;
-    cpus: number;
-    valueSize: number;
-    keys: Buffer;
-    values: Buffer;
-  };
+  readMap(map: string): WholeMap;
+  /** The same, and the map is empty then; an update that a program makes of an entry at that very moment is lost. */
+  takeMap(map: string): WholeMap;
   /** One entry of an array or hash (per-CPU: all CPUs); null when absent. */
   lookup(map: string, key: Buffer): Buffer | null;
   /** Deletes entries; answers how many were there. */

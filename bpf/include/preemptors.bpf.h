@@ -41,9 +41,12 @@ struct {
 	__type(value, struct cpu_slices);
 } cpus SEC(".maps");
 
+/*
+ * Emptied by each read, so that it holds the pairs of one interval; allocated beforehand (1.4 MB), since a hook now and
+ * then finds no memory at hand. Not by CPU: of hundreds of CPUs a pair would have room on each.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct pair);
 	__type(value, __u64);

@@ -93,6 +93,18 @@ Constant ConstantOf(const Napi::Value& value) {
   return {{bytes, bytes + sizeof(number)}, true};
 }
 
+// libbpf before 1.2 gives an object up when it may not list the BTF of modules, which takes
+// CAP_SYS_ADMIN, though it only wants to know that what vmlinux lacks is not there either. It asks
+// once for each object: so it is made to ask, for a function that no kernel has, where the answer
+// does no harm.
+void KeepToVmlinux(bpf_object* object) {
+  uint32_t first;
+  if (bpf_btf_get_next_id(0, &first) == 0 || errno != EPERM) return;
+  bpf_program* program = bpf_object__next_program(object, nullptr);
+  if (program) bpf_program__set_attach_target(program, 0, "of no kernel");
+  TakeLog();
+}
+
 }  // namespace
 
 void BpfObject::Init(Napi::Env env) {
@@ -105,6 +117,7 @@ void BpfObject::Init(Napi::Env env) {
                       InstanceMethod("attachSoftwareEvent", &BpfObject::AttachSoftwareEvent),
                       InstanceMethod("iterate", &BpfObject::Iterate),
                       InstanceMethod("readMap", &BpfObject::ReadMap),
+                      InstanceMethod("takeMap", &BpfObject::TakeMap),
                       InstanceMethod("lookup", &BpfObject::Lookup),
                       InstanceMethod("deleteKeys", &BpfObject::DeleteKeys),
                       InstanceMethod("memoryBytes", &BpfObject::MemoryBytes),
@@ -129,6 +142,7 @@ void BpfObject::Open(Napi::Env env, const std::string& path, const Napi::Object&
   if (!opened) throw SystemError(env, errno, "open " + path, TakeLog());
   object_.reset(opened);
   Configure(env, options);
+  KeepToVmlinux(opened);
   int error = bpf_object__load(opened);
   if (error) throw SystemError(env, -error, "load " + path, TakeLog());
 }
@@ -252,7 +266,11 @@ Napi::Value BpfObject::ProgramStats(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value BpfObject::ReadMap(const Napi::CallbackInfo& info) {
-  return ReadWholeMap(info.Env(), Map(info));
+  return ReadWholeMap(info.Env(), Map(info), false);
+}
+
+Napi::Value BpfObject::TakeMap(const Napi::CallbackInfo& info) {
+  return ReadWholeMap(info.Env(), Map(info), true);
 }
 
 Napi::Value BpfObject::Lookup(const Napi::CallbackInfo& info) {

@@ -38,7 +38,8 @@ size_t ValueSize(bpf_map* map) {
 
 }  // namespace
 
-Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map) {
+Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map, bool take) {
+  const auto read = take ? bpf_map_lookup_and_delete_batch : bpf_map_lookup_batch;
   // A round asks for 1 MB: a value may be 1.3 KB for each of hundreds of CPUs.
   constexpr size_t kRoundBytes = 1 << 20;
   const size_t key_size = bpf_map__key_size(map);
@@ -58,9 +59,9 @@ Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map) {
     values.resize((total + room) * value_size);
     uint32_t count = room;
     uint32_t next = 0;
-    int error = bpf_map_lookup_batch(bpf_map__fd(map), first ? nullptr : &cursor, &next,
-                                     keys.data() + total * key_size,
-                                     values.data() + total * value_size, &count, nullptr);
+    int error =
+        read(bpf_map__fd(map), first ? nullptr : &cursor, &next, keys.data() + total * key_size,
+             values.data() + total * value_size, &count, nullptr);
     // One bucket has more entries than there is room for: nothing was read yet.
     if (error && errno == ENOSPC) {
       room *= 2;

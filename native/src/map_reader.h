@@ -7,7 +7,8 @@
 
 namespace sculptor {
 
-Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map);
+// `take`: what is read is deleted with it.
+Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map, bool take);
 Napi::Value LookupKey(Napi::Env env, bpf_map* map, Napi::Buffer<char> key);
 Napi::Value DeleteMapKeys(Napi::Env env, bpf_map* map, Napi::Buffer<char> keys);
 double MapsMemoryBytes(bpf_object* object);

@@ -139,7 +139,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       hostId,
       systemd: existsSync('/run/systemd/system'),
       memory: findMemoryHierarchy(roots),
-      ownMasks: scheduler.ownMasks,
+      maskedThreads: scheduler.maskedThreads,
     },
     probe,
     hot,

@@ -38,7 +38,7 @@ export type InstanceBook = {
   readonly named: (instanceId: string) => LivingInstance | undefined;
   /** Makes an instance and all below the VM's cgroup one: the VM. Answers the lives that end by it, and had been seen before. */
   readonly becomeVm: (living: LivingInstance, vm: FoundVm, now: number) => LivingInstance[];
-  /** Looks which cgroups are gone. What is charged to them meanwhile still counts, until `retire`. */
+  /** Looks which cgroups are gone: mostly of those alone that did nothing since the last time. What is charged to them meanwhile still counts, until `retire`. */
   readonly sweep: () => void;
   /**
    * Lets go of what is gone for long enough: the probes are to forget these cgroups (id → the life it belonged to, null
@@ -52,10 +52,20 @@ export type InstanceBook = {
   readonly unnamed: () => number;
 };
 
-type Member = { living: LivingInstance; last: SchedTotals; gone: boolean; readsSinceGone: number };
+type Member = {
+  living: LivingInstance;
+  last: SchedTotals;
+  gone: boolean;
+  readsSinceGone: number;
+  /** What it had run and waited at the last sweep. */
+  sweptNs: number;
+};
 
 /** A task that exits is charged to its cgroup until its very last switch, after the cgroup may have been removed. */
 const graceReads = 3;
+
+/** What ran since the last sweep is there, unless its id is another's by now: of so many sweeps one looks at it too. */
+const sweepsToAll = 10;
 
 /** An id without a name whose totals stand still for so many reads is forgotten: the kernel's map must not fill up. */
 const unnamedReads = 50;
@@ -69,6 +79,7 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
   /** Of the last reading: nothing was told of them yet. */
   let newborn: ReadonlySet<LivingInstance> = new Set();
   let unnamed = 0;
+  let sweeps = 0;
 
   const begin = (instance: Instance, path: string, start: number): LivingInstance => {
     const window = { usedCores: 0, waitCores: 0, throttledCores: 0 };
@@ -87,7 +98,7 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
 
   const join = (living: LivingInstance, id: number, path: string, last: SchedTotals): void => {
     living.members.set(id, path);
-    members.set(id, { living, last, gone: false, readsSinceGone: 0 });
+    members.set(id, { living, last, gone: false, readsSinceGone: 0, sweptNs: 0 });
   };
 
   const nameUnknown = (ids: readonly number[], start: number): LivingInstance[] => {
@@ -155,10 +166,16 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
       return ended;
     },
     sweep: () => {
+      const everything = sweeps % sweepsToAll === 0;
+      sweeps += 1;
       for (const [id, member] of members) {
+        if (member.gone) continue;
+        const servedNs = member.last.runNs + member.last.waitNs;
+        const ran = servedNs !== member.sweptNs;
+        member.sweptNs = servedNs;
+        if (ran && !everything) continue;
         const path = member.living.members.get(id);
-        if (!member.gone && (path === undefined || cgroupIdOf(layout, path) !== id))
-          member.gone = true;
+        if (path === undefined || cgroupIdOf(layout, path) !== id) member.gone = true;
       }
     },
     retire: () => {

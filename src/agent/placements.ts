@@ -1,5 +1,4 @@
 import type { Placement } from '../contract/host.ts';
-import type { OwnMask } from '../linux/own-masks.ts';
 import {
   type Outline,
   type Place,
@@ -15,6 +14,9 @@ const mostPerTick = 50;
 
 /** Tasks that are read in one tick, each two files of /proc: some 20 ms. One placement is always read. */
 const mostTasksPerTick = 400;
+
+/** What is told again since its time has come is told in batches: each looks at all threads of the host once. */
+const refreshSeconds = 2;
 
 /** Tasks of a suspect whose mask is looked at each time, by turns: reading all would cost more than it tells. */
 const masksPerLook = 5;
@@ -45,13 +47,14 @@ export function createPlacements(
 ): Placements {
   const { intervalSeconds, hotTids, vcpusOf } = options;
   const told = new Map<LivingInstance, Told>();
-  let masks: ReadonlyMap<number, OwnMask> | null = null;
+  let refreshed = Number.NEGATIVE_INFINITY;
+  let masked: ReadonlySet<number> | null | undefined;
   const reader: PlacementReader = {
     ...options,
     // All threads of the host at once: not more than once a tick.
-    ownMasks: () => {
-      masks ??= options.ownMasks();
-      return masks;
+    maskedThreads: () => {
+      if (masked === undefined) masked = options.maskedThreads();
+      return masked;
     },
   };
 
@@ -85,10 +88,13 @@ export function createPlacements(
 
   return {
     due: (living, suspects, now) => {
-      masks = null;
+      masked = undefined;
+      const refreshes = now - refreshed >= refreshSeconds;
+      if (refreshes) refreshed = now;
+      const toldBefore = refreshes ? now - intervalSeconds : Number.NEGATIVE_INFINITY;
       const answers: { living: LivingInstance; placement: Placement }[] = [];
       let tasks = 0;
-      for (const one of queue(told, living, suspects, now - intervalSeconds)) {
+      for (const one of queue(told, living, suspects, toldBefore)) {
         if (answers.length >= mostPerTick || tasks >= mostTasksPerTick) break;
         const placement = look(one, now);
         tasks += placement?.tasks.length ?? masksPerLook;

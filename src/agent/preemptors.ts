@@ -18,7 +18,7 @@ type Book = {
 };
 
 export type Preemptors = {
-  /** Takes a reading of all pairs; `lives`: cgroup id → the life it belongs to. */
+  /** Takes what came since the last reading; `lives`: cgroup id → the life it belongs to. */
   readonly take: (
     pairs: readonly PairWait[],
     lives: { get(cgroupId: number): LivingInstance | null | undefined },
@@ -28,8 +28,6 @@ export type Preemptors = {
    * or it is not known), each of which never falls. `waitNs`: all that they waited.
    */
   readonly of: (living: LivingInstance, waitNs: number) => PreemptorWait[];
-  /** Pairs of these cgroups begin at zero again. */
-  readonly forget: (cgroupIds: { has(cgroupId: number): boolean }) => void;
 };
 
 /**
@@ -37,7 +35,6 @@ export type Preemptors = {
  * another takes its place.
  */
 export function createPreemptors(): Preemptors {
-  const last = new Map<string, PairWait>();
   const books = new WeakMap<LivingInstance, Book>();
   const bookOf = (living: LivingInstance): Book => {
     const book = books.get(living) ?? { kept: new Map(), named: [], otherNs: 0, noneNs: 0 };
@@ -49,14 +46,11 @@ export function createPreemptors(): Preemptors {
     take: (pairs, lives) => {
       const changes = new Map<LivingInstance, Map<string, number>>();
       for (const pair of pairs) {
-        const key = `${pair.waiter} ${pair.preemptor}`;
-        const grown = pair.ns - (last.get(key)?.ns ?? 0);
-        last.set(key, pair);
         const waiter = lives.get(pair.waiter);
-        if (!waiter || grown <= 0) continue;
+        if (!waiter) continue;
         const preemptor = lives.get(pair.preemptor)?.instance.id ?? 'other';
         const change = changes.get(waiter) ?? new Map<string, number>();
-        change.set(preemptor, (change.get(preemptor) ?? 0) + grown);
+        change.set(preemptor, (change.get(preemptor) ?? 0) + pair.ns);
         changes.set(waiter, change);
       }
       for (const [living, change] of changes) {
@@ -74,10 +68,6 @@ export function createPreemptors(): Preemptors {
         { preemptor: 'other', ns: otherNs },
         { preemptor: 'none', ns: book.noneNs },
       ];
-    },
-    forget: ids => {
-      for (const [key, { waiter, preemptor }] of last)
-        if (ids.has(waiter) || ids.has(preemptor)) last.delete(key);
     },
   };
 }

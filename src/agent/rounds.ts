@@ -1,3 +1,4 @@
+import { type Resource, resourceFromAttributes } from '@opentelemetry/resources';
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
 import type { AgentConfig } from '../contract/config.ts';
 import type { OutgoingEvent } from '../contract/events.ts';
@@ -65,7 +66,7 @@ export type Rounds = {
 };
 
 /** Instances that ran, and are looked at for a change of what they are given: so many each second, by turns. */
-const activePerLook = 10;
+const activePerLook = 4;
 const activeCores = 0.005;
 
 /** One reading after another: totals into series, changes into events. Reads nothing but through `reader`, `probe` and `sources`. */
@@ -109,6 +110,8 @@ export function createRounds(options: RoundsOptions): Rounds {
     if (book.named(living.instance.id)) return;
     temporal.forget(`${instanceResource(identity, living)[attr.serviceInstanceId]}\n`);
   });
+  const resourcesOf = new WeakMap<LivingInstance, Resource>();
+  const hostOf = resourceFromAttributes(hostResource(identity));
   let hottest: LivingInstance[] = [];
   let uncounted = 0;
   let collectSeconds = 0;
@@ -209,14 +212,19 @@ export function createRounds(options: RoundsOptions): Rounds {
       const living = [...book.living()].map(one => [one, samples.get(one) ?? []] as const);
       options.takeDetails({ time, samples: new Map(living) });
     }
-    const resources = [...samples].map(([living, list]) =>
-      told(instanceResource(identity, living), list, time),
-    );
-    if (host.length > 0) resources.push(told(hostResource(identity), host, time));
+    const resources = [...samples].map(([living, list]) => told(resourceOf(living), list, time));
+    if (host.length > 0) resources.push(told(hostOf, host, time));
     return resources;
   };
 
-  const told = (resource: Record<string, string>, samples: Sample[], time: number) =>
+  const resourceOf = (living: LivingInstance): Resource => {
+    const resource =
+      resourcesOf.get(living) ?? resourceFromAttributes(instanceResource(identity, living));
+    resourcesOf.set(living, resource);
+    return resource;
+  };
+
+  const told = (resource: Resource, samples: Sample[], time: number) =>
     resourceMetrics(scopes.agent, resource, samples, time, temporal, config.histograms);
 
   const selfCounts = () => ({

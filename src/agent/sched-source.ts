@@ -12,7 +12,7 @@ import { createTally } from './tally.ts';
 
 /** What the scheduler's probe knows beside the totals: details of the instances, and the hottest tasks. */
 export function createSchedSource(options: {
-  readonly probe: Pick<SchedProbe, 'readDetails' | 'detailsOf' | 'readPairs' | 'readWaitByCpu'>;
+  readonly probe: Pick<SchedProbe, 'readDetails' | 'detailsOf' | 'takePairs' | 'readWaitByCpu'>;
   /** Those that are online now. */
   readonly cpus: () => readonly number[];
   /** Of the tasks that have changed, those that get series of their own. */
@@ -62,8 +62,7 @@ export function createSchedSource(options: {
     host: () => byCpu,
     lost: () => ({}),
     forget: gone => {
-      preemptors.take(probe.readPairs(), { get: id => gone.get(id) ?? lives.get(id) });
-      preemptors.forget(gone);
+      preemptors.take(probe.takePairs(), { get: id => gone.get(id) ?? lives.get(id) });
       for (const [id, living] of gone) {
         const counters = living && probe.detailsOf(id);
         if (!living || !counters) continue;

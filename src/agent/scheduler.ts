@@ -2,7 +2,8 @@ import type { AgentConfig } from '../contract/config.ts';
 import type { Clock, Say } from '../contract/ports.ts';
 import type { CgroupLayout } from '../linux/cgroups.ts';
 import type { Native } from '../linux/native.ts';
-import { type OwnMask, openOwnMasks } from '../linux/own-masks.ts';
+import { openMaskedThreads } from '../linux/own-masks.ts';
+import type { PlacementReader } from '../linux/placement.ts';
 import { readCpuTimes } from '../linux/procfs.ts';
 import type { Roots } from '../linux/roots.ts';
 import { readTopology } from '../linux/topology.ts';
@@ -23,7 +24,7 @@ export type Scheduler = {
   readonly source: (hottest: (changed: readonly TaskTotals[]) => readonly HotTask[]) => Source;
   /** Empty where the driver does not tell it. */
   readonly runByCpu: () => RunByCpu;
-  readonly ownMasks: () => ReadonlyMap<number, OwnMask>;
+  readonly maskedThreads: PlacementReader['maskedThreads'];
   /** Metrics of the totals that it cannot tell. */
   readonly untold: ReadonlySet<Sample['metric']>;
   /** Resolves when nothing of it is left. */
@@ -60,7 +61,7 @@ export function atItsPace<Settings extends { readonly readIntervalSeconds: numbe
 
 function startByLibbpf(options: SchedulerOptions): Scheduler {
   const { native, roots, layout, hostId, config } = options;
-  const masks = openOwnMasks(native);
+  const masked = openMaskedThreads(native);
   let probe: SchedProbe;
   try {
     const nodeOfCpu: number[] = [];
@@ -68,7 +69,7 @@ function startByLibbpf(options: SchedulerOptions): Scheduler {
     const { maxInstances } = config;
     probe = startSchedProbe({ native, cgroupV1: layout.version === 1, maxInstances, nodeOfCpu });
   } catch (error) {
-    masks.close();
+    masked.close();
     throw error;
   }
   return {
@@ -80,10 +81,10 @@ function startByLibbpf(options: SchedulerOptions): Scheduler {
         hottest,
       }),
     runByCpu: probe.readRunByCpu,
-    ownMasks: masks.read,
+    maskedThreads: masked.read,
     untold: new Set(),
     stop: async () => {
-      masks.close();
+      masked.close();
       probe.stop();
     },
   };
@@ -103,7 +104,7 @@ async function startByBpftrace(options: SchedulerOptions): Promise<Scheduler> {
     probe: driver.probe,
     source: () => driver.source,
     runByCpu: () => new Map(),
-    ownMasks: () => new Map(),
+    maskedThreads: () => null,
     untold: new Set(['sculptor.cpu.throttled.time']),
     stop: driver.stop,
   };

@@ -6,7 +6,7 @@ import { describeError, KernelInterfaceError, ProbeError } from '../contract/err
 import { bpfCapabilities, ownLacking } from './capabilities.ts';
 import { hostRoots } from './roots.ts';
 
-export type { BpfObject, Native } from '../../native/index.d.ts';
+export type { BpfObject, Native, WholeMap } from '../../native/index.d.ts';
 
 /** The package's root: the same from src/ and from dist/. */
 const packageRoot = fileURLToPath(new URL('../../', import.meta.url));

@@ -25,19 +25,46 @@ export type OwnMaskReader = {
 export function openOwnMasks(native: Native): OwnMaskReader {
   const object: BpfObject = loadProbe(native, 'affinity');
   return {
+    read: () => new Map(decodeMasks(object.iterate('own_masks'))),
+    close: () => object.close(),
+  };
+}
+
+/** The threads that asked for a mask of their own; null where the kernel does not tell. */
+export type MaskedThreads = {
+  readonly read: () => ReadonlySet<number> | null;
+  readonly close: () => void;
+};
+
+/**
+ * The same, of those alone that have one.
+ * @throws ProbeError, KernelInterfaceError as `loadProbe`
+ */
+export function openMaskedThreads(native: Native): MaskedThreads {
+  const object = loadProbe(native, 'affinity', { constants: { only_own: true } });
+  return {
     read: () => {
-      const records = object.iterate('own_masks');
-      const masks = new Map<number, OwnMask>();
-      for (let at = 0; at + recordBytes <= records.length; at += recordBytes) {
-        const own = records.readInt32LE(at + 16);
-        masks.set(records.readUInt32LE(at + 8), {
-          tgid: records.readUInt32LE(at + 12),
-          startTicks: Math.floor(Number(records.readBigUInt64LE(at)) / nsPerTick),
-          ownMask: own < 0 ? null : own === 1,
-        });
+      const tids = new Set<number>();
+      for (const [tid, { ownMask }] of decodeMasks(object.iterate('own_masks'))) {
+        if (ownMask === null) return null;
+        tids.add(tid);
       }
-      return masks;
+      return tids;
     },
     close: () => object.close(),
   };
+}
+
+function* decodeMasks(records: Buffer): Iterable<[tid: number, mask: OwnMask]> {
+  for (let at = 0; at + recordBytes <= records.length; at += recordBytes) {
+    const own = records.readInt32LE(at + 16);
+    yield [
+      records.readUInt32LE(at + 8),
+      {
+        tgid: records.readUInt32LE(at + 12),
+        startTicks: Math.floor(Number(records.readBigUInt64LE(at)) / nsPerTick),
+        ownMask: own < 0 ? null : own === 1,
+      },
+    ];
+  }
 }

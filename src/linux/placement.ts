@@ -12,7 +12,6 @@ import {
   readWeight,
 } from './cgroups.ts';
 import { type MemoryHierarchy, readHugePageSizes, readNodePages } from './memory.ts';
-import type { OwnMask } from './own-masks.ts';
 import { readTaskCgroups, readTaskStat, readTaskStatus } from './procfs.ts';
 import type { Roots } from './roots.ts';
 
@@ -24,8 +23,8 @@ export type PlacementReader = {
   readonly systemd: boolean;
   /** Absent, or null: where an instance's memory is is not told. */
   readonly memory?: MemoryHierarchy | null;
-  /** Called at most once for a placement, and only when it lists tasks. */
-  readonly ownMasks: () => ReadonlyMap<number, OwnMask>;
+  /** Threads with a mask of their own, null when nobody tells; asked only for a placement that lists tasks. */
+  readonly maskedThreads: () => ReadonlySet<number> | null;
 };
 
 /** An instance, the cgroup that it is, and all cgroups that belong to it: for a VM those below its own as well. */
@@ -87,7 +86,7 @@ export function readPlacement(
   place: Place,
   { tids, ...given }: Outline = readOutline(reader, place),
 ): Placement {
-  const masks = tids.length > 0 ? reader.ownMasks() : new Map<number, OwnMask>();
+  const masked = tids.length > 0 ? reader.maskedThreads() : null;
   return {
     hostId: reader.hostId,
     instance: place.instance,
@@ -95,7 +94,7 @@ export function readPlacement(
     alive: true,
     ...given,
     tasks: tids.flatMap(
-      tid => readPlacedTask(reader.roots, tid, masks, place.vcpus.get(tid)) ?? [],
+      tid => readPlacedTask(reader.roots, tid, masked, place.vcpus.get(tid)) ?? [],
     ),
     ...readBytesByNode(reader, place),
   };
@@ -146,7 +145,7 @@ function cpusetPathOf(
 function readPlacedTask(
   roots: Roots,
   tid: number,
-  masks: ReadonlyMap<number, OwnMask>,
+  masked: ReadonlySet<number> | null,
   vcpu: number | undefined,
 ): PlacedTask | null {
   const stat = readTaskStat(roots, tid);
@@ -159,7 +158,7 @@ function readPlacedTask(
     name: stat.name,
     ...(vcpu === undefined ? {} : { vcpu }),
     affinity: status.allowedCpus,
-    ownMask: masks.get(tid)?.ownMask ?? null,
+    ownMask: masked?.has(tid) ?? null,
     cpu: stat.cpu,
   };
 }

@@ -1,3 +1,4 @@
+import { resourceFromAttributes } from '@opentelemetry/resources';
 import { attr } from '../contract/metrics.ts';
 import type { Clock, Running } from '../contract/ports.ts';
 import { resourceMetrics, type Sample } from './metric-data.ts';
@@ -37,11 +38,11 @@ export function startLossMetric(options: {
   const tell = (): void => {
     const hostId = options.hostId();
     if (hostId === undefined) return;
-    const resource = {
+    const resource = resourceFromAttributes({
       [attr.serviceName]: service,
       [attr.serviceInstanceId]: `${hostId}/${service}`,
       [attr.hostId]: hostId,
-    };
+    });
     const samples = Object.entries({ ...known, ...options.read() }).map(
       ([reason, value]): Sample => ({
         metric: 'sculptor.samples.lost',

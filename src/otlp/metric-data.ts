@@ -1,6 +1,6 @@
 import type { HrTime } from '@opentelemetry/api';
 import { ValueType } from '@opentelemetry/api';
-import { resourceFromAttributes } from '@opentelemetry/resources';
+import type { Resource } from '@opentelemetry/resources';
 import {
   AggregationTemporality,
   DataPointType,
@@ -36,20 +36,20 @@ export type Sample = {
 /** The samples of one resource as the SDK's data, in the temporality that was asked for. `scope`: one of `scopes` of the contract. */
 export function resourceMetrics(
   scope: string,
-  resource: PointAttributes,
+  resource: Resource,
   samples: readonly Sample[],
   now: number,
   temporal: Temporal,
   resolution: HistogramResolution = 'explicit',
 ): ResourceMetrics {
   const byMetric = new Map<string, MetricData>();
-  const identity = String(resource['service.instance.id']);
+  const identity = String(resource.attributes['service.instance.id']);
   for (const sample of samples) {
     const attributes = sample.attributes ?? {};
     const metric = describe(sample.metric);
-    const key = seriesKey(identity, metric.name, distinctionOf(sample));
+    const key = () => seriesKey(identity, metric.name, distinctionOf(sample));
     const { start, value: exact } =
-      metric.type === 'gauge' ? sample : temporal.shape(key, sample.start, now, sample.value);
+      metric.type === 'gauge' ? sample : temporal.shape(key, sample, now);
     const value = typeof exact === 'number' ? exact : inResolution(exact, resolution);
     const point = {
       startTime: hrTime(start),
@@ -62,7 +62,7 @@ export function resourceMetrics(
     else byMetric.set(metric.name, metricData(metric, value, point, temporal.temporality));
   }
   return {
-    resource: resourceFromAttributes(resource),
+    resource,
     scopeMetrics: [{ scope: { name: scope, version: '0.1.0' }, metrics: [...byMetric.values()] }],
   };
 }

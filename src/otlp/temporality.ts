@@ -3,15 +3,13 @@ import type { ExplicitHistogram, ExponentialHistogram } from '../contract/teleme
 
 type Value = number | ExplicitHistogram | ExponentialHistogram;
 
+type Cumulative = { readonly start: number; readonly value: Value };
+
 /** Shapes cumulative values into what is exported. Between `shape` and `settle` an export is under way. */
 export type Temporal = {
   readonly temporality: AggregationTemporality;
-  readonly shape: (
-    key: string,
-    start: number,
-    now: number,
-    value: Value,
-  ) => { start: number; value: Value };
+  /** `key` is asked for only where something is kept of the series. */
+  readonly shape: (key: () => string, point: Cumulative, now: number) => Cumulative;
   /** Delta: what was delivered is taken off the next; what was not is in it again, so that nothing is lost. */
   readonly settle: (delivered: boolean) => void;
   /** Drops what is kept of series whose key begins with `prefix`. */
@@ -31,7 +29,7 @@ export function temporalityFrom(preference: string | undefined): Temporal {
 function cumulativeTemporality(): Temporal {
   return {
     temporality: AggregationTemporality.CUMULATIVE,
-    shape: (_key, start, _now, value) => ({ start, value }),
+    shape: (_key, point) => point,
     settle: () => undefined,
     forget: () => undefined,
     keepTasks: () => undefined,
@@ -43,11 +41,12 @@ function deltaTemporality(): Temporal {
   let underWay = new Map<string, { time: number; value: Value }>();
   return {
     temporality: AggregationTemporality.DELTA,
-    shape: (key, start, now, value) => {
+    shape: (keyOf, point, now) => {
+      const key = keyOf();
       const last = delivered.get(key);
-      underWay.set(key, { time: now, value });
-      if (!last || last.time < start) return { start, value };
-      return { start: last.time, value: difference(value, last.value) };
+      underWay.set(key, { time: now, value: point.value });
+      if (!last || last.time < point.start) return point;
+      return { start: last.time, value: difference(point.value, last.value) };
     },
     settle: ok => {
       if (ok) for (const [key, last] of underWay) delivered.set(key, last);

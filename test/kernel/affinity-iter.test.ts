@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import test from 'ava';
 import { loadNative } from '../../src/linux/native.ts';
-import { openOwnMasks } from '../../src/linux/own-masks.ts';
+import { openMaskedThreads, openOwnMasks } from '../../src/linux/own-masks.ts';
 import { structLayout } from '../support/btf-layout.ts';
 import { needs } from '../support/needs.ts';
 import { endChild, eventually } from '../support/scene.ts';
@@ -47,6 +47,12 @@ kernelTest(
     // A child inherits its parent's, which whoever started this test may have set.
     t.is(masks.get(inherited)?.ownMask, masks.get(process.pid)?.ownMask);
     t.not(masks.get(process.pid)?.ownMask, null);
+    const masked = openMaskedThreads(loadNative());
+    t.teardown(masked.close);
+    const tids = masked.read();
+    t.true(tids?.has(pinned));
+    for (const [tid, { ownMask }] of masks)
+      if (tid !== pinned && existsSync(`/proc/${tid}`)) t.is(tids?.has(tid), ownMask === true);
   },
 );
 

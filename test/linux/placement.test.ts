@@ -19,7 +19,7 @@ function readerOf(roots: Tree): PlacementReader {
     layout: readCgroupLayout(roots),
     hostId: 'h',
     systemd: true,
-    ownMasks: () => new Map([[5, { tgid: 5, startTicks: 1000, ownMask: true }]]),
+    maskedThreads: () => new Set([5]),
   };
 }
 
@@ -76,7 +76,7 @@ test('v1: what an instance is given, in both trees, and where its tasks are', t 
     ]),
     [
       [5, 5, 77, [1], true, 1],
-      [6, 5, 1000, [0, 1], null, 0],
+      [6, 5, 1000, [0, 1], false, 0],
     ],
   );
 });

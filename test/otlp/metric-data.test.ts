@@ -1,3 +1,4 @@
+import { resourceFromAttributes } from '@opentelemetry/resources';
 import test from 'ava';
 import type { ExponentialHistogram } from '../../src/contract/telemetry.ts';
 import { type CustomMetric, resourceMetrics, type Sample } from '../../src/otlp/metric-data.ts';
@@ -19,7 +20,7 @@ test('deltas add up to what was counted, whatever resolution each is told in', a
   const told = (counts: number[], resolution: 'explicit' | 'explicit-fine') => {
     const metric = 'sculptor.runqueue.latency';
     const sample = { metric, start: 1, value: histogram(counts) } as const;
-    const { scopeMetrics } = resourceMetrics('s', {}, [sample], 2, temporal, resolution);
+    const { scopeMetrics } = resourceMetrics('s', resource, [sample], 2, temporal, resolution);
     temporal.settle(true);
     const value = scopeMetrics[0]?.metrics[0]?.dataPoints[0]?.value as unknown as {
       count: number;
@@ -43,7 +44,7 @@ const custom: CustomMetric = {
   type: 'counter',
   description: 'Mine.',
 };
-const resource = { 'service.instance.id': 'host' };
+const resource = resourceFromAttributes({ 'service.instance.id': 'host' });
 
 test('a metric of a user’s own is told by its own name, unit and type; a sum that is not known is left out', t => {
   const value = {

@@ -51,7 +51,7 @@ test('delta: skipped and failed exports lose nothing', async t => {
   const told: unknown[] = [];
   const send = (now: number, value: number) =>
     outbox.send(() => {
-      told.push(temporal.shape('k', 1, now, value).value);
+      told.push(temporal.shape(() => 'k', { start: 1, value }, now).value);
       return nothing;
     });
   send(10, 5);
@@ -71,15 +71,15 @@ test('what delta keeps of a task goes when the task does', t => {
     seriesKey('host/a', 'sculptor.task.cpu.time', '7@100'),
     seriesKey('host/a', 'container.cpu.time', ''),
   ];
-  for (const key of [task, instance]) temporal.shape(key, 1, 2, 5);
+  for (const key of [task, instance]) temporal.shape(() => key, { start: 1, value: 5 }, 2);
   temporal.settle(true);
   temporal.keepTasks(each => each === '7@100');
-  t.is(temporal.shape(task, 1, 3, 8).value, 3);
+  t.is(temporal.shape(() => task, { start: 1, value: 8 }, 3).value, 3);
   temporal.keepTasks(() => false);
-  t.is(temporal.shape(task, 1, 3, 8).value, 8);
-  t.is(temporal.shape(instance, 1, 3, 8).value, 3);
+  t.is(temporal.shape(() => task, { start: 1, value: 8 }, 3).value, 8);
+  t.is(temporal.shape(() => instance, { start: 1, value: 8 }, 3).value, 3);
   temporal.forget('host/a\n');
-  t.is(temporal.shape(instance, 1, 3, 8).value, 8);
+  t.is(temporal.shape(() => instance, { start: 1, value: 8 }, 3).value, 8);
 });
 
 test('last totals are told until an export has carried them, ten times at most', t => {

@@ -3,28 +3,43 @@ import { temporalityFrom } from '../../src/otlp/temporality.ts';
 
 test('cumulative by default: values and start times as they are', t => {
   const temporal = temporalityFrom(undefined);
-  t.deepEqual(temporal.shape('k', 1, 10, 5), { start: 1, value: 5 });
+  t.deepEqual(
+    temporal.shape(() => 'k', { start: 1, value: 5 }, 10),
+    { start: 1, value: 5 },
+  );
 });
 
 test('delta takes off what was delivered, and starts where that ended', t => {
   const temporal = temporalityFrom('delta');
-  t.deepEqual(temporal.shape('k', 1, 10, 5), { start: 1, value: 5 });
+  t.deepEqual(
+    temporal.shape(() => 'k', { start: 1, value: 5 }, 10),
+    { start: 1, value: 5 },
+  );
   temporal.settle(true);
-  t.deepEqual(temporal.shape('k', 1, 20, 8), { start: 10, value: 3 });
+  t.deepEqual(
+    temporal.shape(() => 'k', { start: 1, value: 8 }, 20),
+    { start: 10, value: 3 },
+  );
 });
 
 test('delta loses nothing when an export fails: the next has it all', t => {
   const temporal = temporalityFrom('DELTA');
-  temporal.shape('k', 1, 10, 5);
+  temporal.shape(() => 'k', { start: 1, value: 5 }, 10);
   temporal.settle(false);
-  t.deepEqual(temporal.shape('k', 1, 20, 8), { start: 1, value: 8 });
+  t.deepEqual(
+    temporal.shape(() => 'k', { start: 1, value: 8 }, 20),
+    { start: 1, value: 8 },
+  );
 });
 
 test('delta begins anew with a new life of a series', t => {
   const temporal = temporalityFrom('delta');
-  temporal.shape('k', 1, 10, 5);
+  temporal.shape(() => 'k', { start: 1, value: 5 }, 10);
   temporal.settle(true);
-  t.deepEqual(temporal.shape('k', 15, 20, 2), { start: 15, value: 2 });
+  t.deepEqual(
+    temporal.shape(() => 'k', { start: 15, value: 2 }, 20),
+    { start: 15, value: 2 },
+  );
 });
 
 test('delta of a histogram whose lowest bucket moved down', t => {
@@ -38,8 +53,8 @@ test('delta of a histogram whose lowest bucket moved down', t => {
     offset,
     counts,
   });
-  temporal.shape('k', 1, 10, histogram(-10, [2, 3]));
+  temporal.shape(() => 'k', { start: 1, value: histogram(-10, [2, 3]) }, 10);
   temporal.settle(true);
-  const { value } = temporal.shape('k', 1, 20, histogram(-11, [1, 2, 5]));
+  const { value } = temporal.shape(() => 'k', { start: 1, value: histogram(-11, [1, 2, 5]) }, 20);
   t.like(value, { count: 3, counts: [1, 0, 2], offset: -11 });
 });

@@ -1,3 +1,4 @@
+import { resourceFromAttributes } from '@opentelemetry/resources';
 import { scopes } from '../../contract/metrics.ts';
 import type { Clock, Running } from '../../contract/ports.ts';
 import { resourceMetrics } from '../../otlp/metric-data.ts';
@@ -21,10 +22,11 @@ export function startTelling(options: {
   );
   const outbox = createOutbox(createMetricsExporter({ endpoint: options.endpoint }), temporal);
   const start = clock.unixSeconds();
+  const resource = resourceFromAttributes(hostResource(host));
   const tell = (): void => {
     const now = clock.unixSeconds();
     outbox.send(() => [
-      resourceMetrics(scopes.agent, hostResource(host), gate.samples(start), now, temporal),
+      resourceMetrics(scopes.agent, resource, gate.samples(start), now, temporal),
     ]);
     cancel = clock.after(options.intervalSeconds(), tell);
   };

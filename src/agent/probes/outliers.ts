@@ -78,11 +78,8 @@ export function startOutlierProbe(options: {
     for (const program of programs) object.attach(program);
   });
   return {
-    take: () => {
-      const { count, keys, values } = object.readMap('outliers');
-      if (count > 0) object.deleteKeys('outliers', keys);
-      return decodeOutliers(values).sort((a, b) => a.endedNs - b.endedNs);
-    },
+    take: () =>
+      decodeOutliers(object.takeMap('outliers').values).sort((a, b) => a.endedNs - b.endedNs),
     counts: () => readCounts(object),
     stop: () => object.close(),
   };

@@ -1,4 +1,4 @@
-import type { BpfObject } from '../../linux/native.ts';
+import type { WholeMap } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
 import type { Counters, PairWait } from '../counters.ts';
 import { type Latencies, latencySlots, uint64 } from './latency.ts';
@@ -97,8 +97,6 @@ export function latenciesOf(counters: Counters): Latencies {
   };
 }
 
-type WholeMap = ReturnType<BpfObject['readMap']>;
-
 /** What `sum_totals` wrote: of each cgroup, over all CPUs. */
 export function decodeTotals(records: Buffer): Map<number, SchedTotals> {
   const view = viewOf(records);
@@ -118,19 +116,15 @@ export function decodeCounters(map: WholeMap): Map<number, Counters> {
   return decodeEntries(map, (view, from) => sumOfCpus(view, from, map.cpus));
 }
 
-/** What was waited for whom, over all CPUs. */
-export function decodePairs({ keys, values, cpus, count, valueSize }: WholeMap): PairWait[] {
+/** What was waited for whom. */
+export function decodePairs({ keys, values, count, valueSize }: WholeMap): PairWait[] {
   const { waiter, preemptor, bytes } = layout.pair;
   const [key, value] = [viewOf(keys), viewOf(values)];
-  return Array.from({ length: count }, (_, entry) => {
-    let ns = 0;
-    for (let cpu = 0; cpu < cpus; cpu += 1) ns += uint64(value, (entry * cpus + cpu) * valueSize);
-    return {
-      waiter: uint64(key, entry * bytes + waiter),
-      preemptor: uint64(key, entry * bytes + preemptor),
-      ns,
-    };
-  });
+  return Array.from({ length: count }, (_, entry) => ({
+    waiter: uint64(key, entry * bytes + waiter),
+    preemptor: uint64(key, entry * bytes + preemptor),
+    ns: uint64(value, entry * valueSize),
+  }));
 }
 
 /** `[cpu]` ns that each cgroup ran there. */

@@ -46,8 +46,8 @@ export type SchedProbe = {
     pairs: PairWait[];
     tasks: TaskTotals[];
   };
-  /** For whom all that wait have waited, as it stands. */
-  readonly readPairs: () => PairWait[];
+  /** For whom all that wait have waited since pairs were last read, by this or with the details. */
+  readonly takePairs: () => PairWait[];
   /** The counters of one cgroup as they stand; null when it has none. */
   readonly detailsOf: (cgroupId: number) => Counters | null;
   /** ns that each cgroup has run on each CPU: cgroup id → `[cpu]`. */
@@ -113,7 +113,7 @@ export function startSchedProbe(options: {
   const chargeOpen = () => {
     if (object.iterate('flush_awake', 'stats').length === 0) object.iterate('flush');
   };
-  const readPairs = () => decodePairs(object.readMap('pairs'));
+  const takePairs = () => decodePairs(object.takeMap('pairs'));
   return {
     readTotals: () => {
       chargeOpen();
@@ -124,9 +124,9 @@ export function startSchedProbe(options: {
     readDetails: () => {
       object.iterate('flush');
       const tasks = decodeTasks(object.iterate('dump'));
-      return { instances: decodeCounters(object.readMap('instances')), pairs: readPairs(), tasks };
+      return { instances: decodeCounters(object.readMap('instances')), pairs: takePairs(), tasks };
     },
-    readPairs,
+    takePairs,
     detailsOf: id => {
       const key = Buffer.alloc(8);
       key.writeBigUInt64LE(BigInt(id));
@@ -145,9 +145,6 @@ export function startSchedProbe(options: {
       const keys = Buffer.alloc(ids.length * 8);
       for (const [i, id] of ids.entries()) keys.writeBigUInt64LE(BigInt(id), i * 8);
       object.deleteKeys('instances', keys);
-      const gone = new Set(ids);
-      const pairs = readPairs().filter(pair => gone.has(pair.waiter) || gone.has(pair.preemptor));
-      if (pairs.length > 0) object.deleteKeys('pairs', keysOf(pairs));
     },
     counters: () => readCounters(object, entries),
     stop: () => object.close(),
@@ -185,14 +182,4 @@ function readCounters(object: BpfObject, entries: number): ProbeCounters {
     entries,
     memoryBytes: object.memoryBytes(),
   };
-}
-
-function keysOf(pairs: readonly PairWait[]): Buffer {
-  const { waiter, preemptor, bytes } = layout.pair;
-  const keys = Buffer.alloc(pairs.length * bytes);
-  for (const [i, pair] of pairs.entries()) {
-    keys.writeBigUInt64LE(BigInt(pair.waiter), i * bytes + waiter);
-    keys.writeBigUInt64LE(BigInt(pair.preemptor), i * bytes + preemptor);
-  }
-  return keys;
 }

@@ -61,7 +61,7 @@ export function stageRounds(
     probe: {
       readDetails: () => ({ instances: new Map(), pairs: [], tasks }),
       detailsOf: () => null,
-      readPairs: () => [],
+      takePairs: () => [],
       readWaitByCpu: cpus => cpus.map(() => 2e9),
     },
     cpus: () => [0, 1],
@@ -77,7 +77,7 @@ export function stageRounds(
       layout: readCgroupLayout(tree),
       hostId: 'h',
       systemd: false,
-      ownMasks: () => new Map(),
+      maskedThreads: () => null,
     },
     probe: {
       readTotals: () => {

@@ -50,7 +50,7 @@ await attempt('sched', async () => {
     // What the agent reads beside the source.
     scheduler.probe.readTotals();
     scheduler.runByCpu();
-    scheduler.ownMasks();
+    scheduler.maskedThreads();
     source.read(all);
   };
   return { ...source, read };
