@@ -1,6 +1,6 @@
 #!/bin/sh
-# Brings what the lab needs and prints its folder: QEMU and busybox on this machine; Debian's kernels and the packages of
-# a virtualization host (libvirt, machined, the guest agent) unpacked into the user's cache, not installed.
+# Brings what the lab needs and prints its folder: QEMU and busybox on this machine; a newer QEMU, Debian's kernels and the
+# packages of a virtualization host (libvirt, machined, the guest agent) unpacked into the user's cache, not installed.
 # Exit code 3: cannot be had here, and why. `build-lab.sh --kernels` lists what can be chosen.
 set -eu
 cd "$(dirname "$0")/.."
@@ -83,21 +83,39 @@ if [ ! -e "$folder/packages" ]; then
   mv "$folder/packages.new" "$folder/packages"
 fi
 
+# Downloads packages as a suite has them, without what they depend on, and unpacks them into one layer.
+layer() {
+  into=$1
+  from=$2
+  shift 2
+  archives=$folder/apt/$into
+  rm -rf "$archives"
+  mkdir -p "$archives"
+  (cd "$archives" && own_apt apt-get download -t "$from" "$@") >"$folder/apt.log" 2>&1 ||
+    { cat "$folder/apt.log" >&2; lack "$* cannot be had"; }
+  rm -rf "$folder/$into.new"
+  unpack "$archives" "$folder/$into.new"
+  rm -rf "$archives"
+}
+
+# The emulator of backports, which runs with the libraries of this machine's: TCG before 8.1 now and then ran on one CPU what
+# another was rewriting, of which kernels and V8 died.
+if [ ! -e "$folder/qemu" ]; then
+  echo 'build-lab: QEMU of backports (13 MB)' >&2
+  update
+  layer qemu bookworm-backports qemu-system-x86 qemu-system-common qemu-system-data seabios
+  mv "$folder/qemu.new" "$folder/qemu"
+fi
+
 if [ ! -e "$folder/kernel-$kernel" ]; then
   echo "build-lab: Debian's kernel $kernel (about 70 to 100 MB)" >&2
   update
   package=$(own_apt apt-cache depends -t "$suite" linux-image-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
   [ -n "$package" ] || lack "no package of kernel $kernel in $suite"
-  archives=$folder/apt/kernel-$kernel
-  mkdir -p "$archives"
-  (cd "$archives" && own_apt apt-get download -t "$suite" "$package") >"$folder/apt.log" 2>&1 ||
-    { cat "$folder/apt.log" >&2; lack "$package cannot be had"; }
-  rm -rf "$folder/kernel-$kernel.new"
-  unpack "$archives" "$folder/kernel-$kernel.new"
+  layer "kernel-$kernel" "$suite" "$package"
   for version in "$folder/kernel-$kernel.new/usr/lib/modules"/*; do
     depmod -b "$folder/kernel-$kernel.new" "${version##*/}"
   done
-  rm -rf "$archives"
   mv "$folder/kernel-$kernel.new" "$folder/kernel-$kernel"
 fi
 

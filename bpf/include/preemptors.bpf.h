@@ -177,8 +177,9 @@ static __always_inline void end_preemption(struct task_state *state, struct cpu_
 }
 
 /*
- * The same of a task that waits on, on whatever CPU: at a read, and when it is moved to another queue, where the draw
- * has to do: the slices of another CPU are cold.
+ * The same of a task that waits on, on whatever CPU: at a read, and when it is moved to another queue, where all of it
+ * is for who has the CPU at that moment, which nobody who waits or runs there has chosen: the slices of another CPU are
+ * cold.
  */
 static __always_inline void continue_preemption(struct task_struct *task, struct task_state *state, bool moves)
 {
@@ -194,7 +195,7 @@ static __always_inline void continue_preemption(struct task_struct *task, struct
 	if (!cpu || __sync_val_compare_and_swap(&state->preempted_from_ns, from, now) != from)
 		return;
 	if (moves) {
-		charge_drawn(cpu, 0, cgroup_of(task), from, now);
+		charge_pair(cgroup_of(task), slice_of(cpu, 0)->cgroup_id, now - from);
 		return;
 	}
 	running = BPF_CORE_READ(task, se.cfs_rq, rq, curr);

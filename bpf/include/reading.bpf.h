@@ -204,6 +204,7 @@ int baseline(struct bpf_iter__task *ctx)
 	return 0;
 }
 
+/* Charges all that is open, and writes out the tasks that have done something since the last time. */
 SEC("iter/task")
 int dump(struct bpf_iter__task *ctx)
 {
@@ -212,7 +213,10 @@ int dump(struct bpf_iter__task *ctx)
 	struct task_state *state;
 	__u64 sum;
 
-	if (!task || !task->pid || task->exit_state)
+	if (!task || !task->pid)
+		return 0;
+	charge_open(task);
+	if (task->exit_state)
 		return 0;
 	state = state_of(task);
 	if (!state)

@@ -19,7 +19,10 @@ const mostTasksPerTick = 400;
 const refreshSeconds = 2;
 
 /** Tasks of a suspect whose mask is looked at each time, by turns: reading all would cost more than it tells. */
-const masksPerLook = 5;
+const masksPerLook = 1;
+
+/** Looks at a suspect of which one asks its tasks again where their cpuset is. */
+const looksToCpuset = 8;
 
 export type Placements = {
   /**
@@ -62,8 +65,9 @@ export function createPlacements(
   const look = (living: LivingInstance, now: number): Placement | null => {
     const vcpus = vcpusOf(living);
     const place = placeOf(living, vcpus);
-    const outline = readOutline(reader, place, hotTids(living));
     const last = told.get(living);
+    const where = last && last.looks % looksToCpuset > 0 ? last.placement.cpuset.path : undefined;
+    const outline = readOutline(reader, place, hotTids(living), where);
     const served = living.totals.runNs + living.totals.waitNs;
     const same = last !== undefined && sameOutline(last.placement, outline, vcpus);
     if (last && same) {

@@ -88,9 +88,9 @@ function waitSamples(
 }
 
 /** Of one life: how far it was divided, and into what. */
-type Modes = ModeTimes & { readonly counters: Counters };
+type Modes = ModeTimes & { readonly ran: number; readonly ticks: ModeTimes };
 
-const noModes: Modes = { userNs: 0, kernelNs: 0, counters: new Float64Array(counterWords) };
+const noModes: Modes = { userNs: 0, kernelNs: 0, ran: 0, ticks: { userNs: 0, kernelNs: 0 } };
 
 /**
  * What ran since the last reading is divided as the kernel's ticks of that time were: they only sample, so their own sum is
@@ -98,16 +98,18 @@ const noModes: Modes = { userNs: 0, kernelNs: 0, counters: new Float64Array(coun
  * it is the user's.
  */
 function nextModes(last: Modes, counters: Counters): Modes {
-  const grown = (field: 'runNs' | 'userNs' | 'kernelNs') =>
-    word(counters, field) - word(last.counters, field);
-  const ran = grown('runNs');
-  const [user, kernel] = [grown('userNs'), grown('kernelNs')];
-  const [allUser, allKernel] = [word(counters, 'userNs'), word(counters, 'kernelNs')];
+  const [ran, userNs, kernelNs] = [
+    word(counters, 'runNs'),
+    word(counters, 'userNs'),
+    word(counters, 'kernelNs'),
+  ];
+  const [user, kernel] = [userNs - last.ticks.userNs, kernelNs - last.ticks.kernelNs];
   const ratio =
-    user + kernel > 0 ? kernel / (user + kernel) : allKernel / Math.max(1, allUser + allKernel);
+    user + kernel > 0 ? kernel / (user + kernel) : kernelNs / Math.max(1, userNs + kernelNs);
   return {
-    userNs: last.userNs + ran * (1 - ratio),
-    kernelNs: last.kernelNs + ran * ratio,
-    counters: counters.slice(),
+    userNs: last.userNs + (ran - last.ran) * (1 - ratio),
+    kernelNs: last.kernelNs + (ran - last.ran) * ratio,
+    ran,
+    ticks: { userNs, kernelNs },
   };
 }

@@ -40,5 +40,7 @@ export function createTally(length: number): Tally {
 }
 
 function total(counters: Counters): number {
-  return counters.reduce((sum, counter) => sum + counter, 0);
+  let sum = 0;
+  for (let i = 0; i < counters.length; i += 1) sum += counters[i] ?? 0;
+  return sum;
 }

@@ -48,11 +48,15 @@ export const listedTasks = 200;
 /** Tasks that are asked for their cpuset on v1. Who writes there looks at all of them again. */
 const cpusetSample = 4;
 
-/** `hot`: tids that are listed before others. A cgroup that is gone has no tasks, and null for what it was given. */
+/**
+ * `hot`: tids that are listed before others. `known`: where its cpuset is, which is then not looked up again. A cgroup that is
+ * gone has no tasks, and null for what it was given.
+ */
 export function readOutline(
   reader: PlacementReader,
   { instance, path, members }: Place,
   hot: readonly number[] = [],
+  known?: string | null,
 ): Outline {
   const { layout } = reader;
   const all = new Set(members.flatMap(member => listCgroupTasks(layout, member)));
@@ -62,7 +66,8 @@ export function readOutline(
     listed.add(tid);
   }
   const tids = [...listed].sort((a, b) => a - b);
-  const cpusetPath = cpusetPathOf(reader, path, tids, instance.kind === 'vm');
+  const cpusetPath =
+    known === undefined ? cpusetPathOf(reader, path, tids, instance.kind === 'vm') : known;
   return {
     cgroup: {
       path,

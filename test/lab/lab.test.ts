@@ -98,7 +98,7 @@ function leftoversOf(tgid: number): string[] {
 
 function qemusOf(tgid: number): number[] {
   return processesWith(`sculptor-lab-${tgid}-`).filter(each =>
-    commandOf(each).startsWith('qemu-system'),
+    /^\S*qemu-system/.test(commandOf(each)),
   );
 }
 

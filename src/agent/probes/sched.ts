@@ -122,7 +122,6 @@ export function startSchedProbe(options: {
       return totals;
     },
     readDetails: () => {
-      object.iterate('flush');
       const tasks = decodeTasks(object.iterate('dump'));
       return { instances: decodeCounters(object.readMap('instances')), pairs: takePairs(), tasks };
     },

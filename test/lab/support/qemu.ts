@@ -38,11 +38,16 @@ export function startQemu(options: MachineOptions, { lab, run }: MachineFolders)
         script,
         'sh',
         root,
-        'qemu-system-x86_64',
+        `${lab}/qemu/usr/bin/qemu-system-x86_64`,
+        ...['qemu', 'seabios'].flatMap(name => ['-L', `${lab}/qemu/usr/share/${name}`]),
         ...machine(options, lab, run, root),
       ],
     ],
-    { stdio: ['ignore', 'pipe', 'pipe'] },
+    {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      // Modules are of one build with their emulator.
+      env: { ...process.env, QEMU_MODULE_DIR: `${lab}/qemu/usr/lib/x86_64-linux-gnu/qemu` },
+    },
   );
 }
 
