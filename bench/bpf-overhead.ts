@@ -39,13 +39,14 @@ export async function benchBpfOverhead(tell: Tell): Promise<BenchResult> {
   const before = readFileSync(statsSwitch, 'utf8');
   writeFileSync(statsSwitch, '1');
   try {
-    // Wake-ups of many tasks, and two that never sleep: both kinds of switches.
+    // Wake-ups of many tasks, two that never sleep, and two that move: both kinds of switches, and migrations.
     for (let i = 0; i < 8; i += 1) {
       const instance = stage.make(`waker${i}`);
       for (let n = 0; n < 4; n += 1)
         stage.run(instance, 'latency', '--period-us', '400', '--burn-us', '20');
     }
     stage.run(stage.make('spinner'), 'spin', '--threads', '2');
+    for (let n = 0; n < 2; n += 1) stage.run(stage.make(`hopper${n}`), 'hop', '--period-us', '500');
     await stage.ready();
     await sleep(500);
     const measured: Round[] = [];
@@ -199,6 +200,9 @@ function figuresOf(measured: readonly Round[]) {
       measured.map(
         round => (round.empty['wakeup']?.runs ?? 0) / (round.empty['switch']?.runs ?? 1),
       ),
+    ),
+    migrations_per_s: Math.round(
+      median(measured.map(round => (round.empty['migrate_task']?.runs ?? 0) / seconds)),
     ),
     rounds: measured.length,
   };

@@ -30,6 +30,7 @@ void usage_error(const char *message) {
       "       sculpt-workload churn [--count 1000] [--rate 1000]\n"
       "       sculpt-workload convoy [--threads 4]\n"
       "       sculpt-workload vfork\n"
+      "       sculpt-workload hop [--period-us 1000]\n"
       "       sculpt-workload walk [--mb 64] [--node N] [--huge | --file FILE]\n"
       "       sculpt-workload merge --file DEVICE [--count 1000]\n"
       "       sculpt-workload wire --from NETNS --to NETNS [--delay-us 1000] [--drop-every N]\n"
@@ -44,6 +45,7 @@ void usage_error(const char *message) {
       "until a "
       "line \"rest\"\n"
       "churn: so many threads, of which so many end, and others begin, each second\n"
+      "hop: goes from one CPU to the next each period\n"
       "walk: touches each page of so much memory (of memory node N; of huge pages; or of FILE, "
       "which is dropped\n"
       "      from the page cache before), answers one JSON line with its faults, and stays\n"
@@ -175,6 +177,7 @@ int main(int argc, char **argv) {
   if (strcmp(mode, "churn") == 0) return run_churn((int)count, (int)rate);
   if (strcmp(mode, "convoy") == 0) return run_convoy((int)threads);
   if (strcmp(mode, "vfork") == 0) return run_vfork();
+  if (strcmp(mode, "hop") == 0) return run_hop((uint64_t)period_us * 1000);
   if (strcmp(mode, "walk") == 0) return run_walk((size_t)mb << 20, (int)node, huge, file);
   if (strcmp(mode, "merge") == 0) {
     if (file == NULL) usage_error("merge: wanted --file");
@@ -185,5 +188,6 @@ int main(int argc, char **argv) {
     return run_wire(from, to, (uint64_t)delay_us * 1000, (unsigned long)drop_every);
   }
   usage_error(
-      "wanted the mode latency, spin, threads, crowd, churn, convoy, vfork, walk, merge or wire");
+      "wanted the mode latency, spin, threads, crowd, churn, convoy, vfork, hop, walk, merge or "
+      "wire");
 }

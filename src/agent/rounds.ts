@@ -189,7 +189,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     due: { headline: boolean; detail: boolean },
     born: readonly LivingInstance[],
     time: number,
-  ): ResourceMetrics[] => {
+  ): Iterable<ResourceMetrics> | null => {
     const samples = new Map<LivingInstance, Sample[]>();
     const add = (living: LivingInstance, more: readonly Sample[]): void => {
       const list = samples.get(living) ?? [];
@@ -212,10 +212,17 @@ export function createRounds(options: RoundsOptions): Rounds {
       const living = [...book.living()].map(one => [one, samples.get(one) ?? []] as const);
       options.takeDetails({ time, samples: new Map(living) });
     }
-    const resources = [...samples].map(([living, list]) => told(resourceOf(living), list, time));
-    if (host.length > 0) resources.push(told(hostOf, host, time));
-    return resources;
+    return samples.size + host.length === 0 ? null : tellAll(samples, host, time);
   };
+
+  function* tellAll(
+    samples: ReadonlyMap<LivingInstance, readonly Sample[]>,
+    host: readonly Sample[],
+    time: number,
+  ): Iterable<ResourceMetrics> {
+    for (const [living, list] of samples) yield told(resourceOf(living), list, time);
+    if (host.length > 0) yield told(hostOf, host, time);
+  }
 
   const resourceOf = (living: LivingInstance): Resource => {
     const resource =
@@ -224,7 +231,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     return resource;
   };
 
-  const told = (resource: Resource, samples: Sample[], time: number) =>
+  const told = (resource: Resource, samples: readonly Sample[], time: number) =>
     resourceMetrics(scopes.agent, resource, samples, time, temporal, config.histograms);
 
   const selfCounts = () => ({

@@ -43,17 +43,18 @@ export function resourceMetrics(
   resolution: HistogramResolution = 'explicit',
 ): ResourceMetrics {
   const byMetric = new Map<string, MetricData>();
+  const endTime = hrTime(now);
   const identity = String(resource.attributes['service.instance.id']);
   for (const sample of samples) {
     const attributes = sample.attributes ?? {};
-    const metric = describe(sample.metric);
+    const metric = typeof sample.metric === 'string' ? described(sample.metric) : sample.metric;
     const key = () => seriesKey(identity, metric.name, distinctionOf(sample));
     const { start, value: exact } =
       metric.type === 'gauge' ? sample : temporal.shape(key, sample, now);
     const value = typeof exact === 'number' ? exact : inResolution(exact, resolution);
     const point = {
       startTime: hrTime(start),
-      endTime: hrTime(now),
+      endTime,
       attributes,
       value: pointValue(value),
     };
@@ -67,8 +68,13 @@ export function resourceMetrics(
   };
 }
 
-function describe(metric: Sample['metric']): CustomMetric {
-  return typeof metric === 'string' ? { name: metric, ...metrics[metric] } : metric;
+/** The table of the contract, each with its name: made once, not for each point. */
+const table: ReadonlyMap<string, CustomMetric> = new Map(
+  Object.entries(metrics).map(([name, metric]) => [name, { name, ...metric }]),
+);
+
+function described(name: MetricName): CustomMetric {
+  return table.get(name) ?? { name, ...metrics[name] };
 }
 
 /**

@@ -1,12 +1,15 @@
 import { ProtobufMetricsSerializer } from '@opentelemetry/otlp-transformer';
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
-import { createExportClient, type SendResult } from './export-client.ts';
+import { createExportClient, type ExportClient, type SendResult } from './export-client.ts';
 
 export type ExportResult = { readonly ok: true } | { readonly ok: false; readonly reason: string };
 
 export type MetricsExporter = {
-  /** Sends once, without retrying: cumulative series heal with the next export. Never throws. */
-  readonly export: (resources: readonly ResourceMetrics[]) => Promise<ExportResult>;
+  /**
+   * Sends once, without retrying: cumulative series heal with the next export. All resources have been taken, one after the
+   * other, when it returns; what making them throws, it throws. Its promise never rejects.
+   */
+  readonly export: (resources: Iterable<ResourceMetrics>) => Promise<ExportResult>;
   readonly stop: () => Promise<void>;
 };
 
@@ -26,17 +29,18 @@ export function createMetricsExporter(options: MetricsExporterOptions): MetricsE
   const { endpoint, timeoutSeconds = 5, maxRequestBytes = 3_500_000 } = options;
   const client = createExportClient({ endpoint, signal: 'metrics', timeoutSeconds });
   return {
-    export: async resources => {
-      const requests = serialize(resources, maxRequestBytes);
-      const results = await Promise.all(requests.map(request => client.send(request)));
-      const reasons = results.map(failureOf).filter(reason => reason !== null);
-      return reasons[0] === undefined ? { ok: true } : { ok: false, reason: reasons[0] };
-    },
+    export: resources => sendAll(client, serialize(resources, maxRequestBytes)),
     stop: async () => client.close(),
   };
 }
 
-function serialize(resources: readonly ResourceMetrics[], maxRequestBytes: number): Buffer[] {
+async function sendAll(client: ExportClient, requests: readonly Buffer[]): Promise<ExportResult> {
+  const results = await Promise.all(requests.map(request => client.send(request)));
+  const reasons = results.map(failureOf).filter(reason => reason !== null);
+  return reasons[0] === undefined ? { ok: true } : { ok: false, reason: reasons[0] };
+}
+
+function serialize(resources: Iterable<ResourceMetrics>, maxRequestBytes: number): Buffer[] {
   const requests: Buffer[] = [];
   let parts: Uint8Array[] = [];
   let bytes = 0;

@@ -1,13 +1,13 @@
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
-import type { MetricsExporter } from './metrics-exporter.ts';
+import type { ExportResult, MetricsExporter } from './metrics-exporter.ts';
 import type { Temporal } from './temporality.ts';
 
 export type Outbox = {
   /**
    * Has the resources made and sends them; false, and they are not made, when an export is under way still. So a delta is
-   * taken only of what is really sent.
+   * taken only of what is really sent. Null: there is nothing to send. Made one by one, each is garbage when the next one is.
    */
-  readonly send: (make: () => ResourceMetrics[]) => boolean;
+  readonly send: (make: () => Iterable<ResourceMetrics> | null) => boolean;
   readonly delivered: () => number;
   readonly lost: () => Readonly<Record<'busy' | 'failed', number>>;
   readonly lastFailure: () => string | null;
@@ -21,8 +21,8 @@ export function createOutbox(exporter: MetricsExporter, temporal: Temporal): Out
   let lastFailure: string | null = null;
   let underWay: Promise<void> | null = null;
 
-  const deliver = async (resources: ResourceMetrics[]): Promise<void> => {
-    const result = await exporter.export(resources);
+  const settle = async (sent: Promise<ExportResult>): Promise<void> => {
+    const result = await sent;
     temporal.settle(result.ok);
     lastFailure = result.ok ? null : result.reason;
     if (result.ok) delivered += 1;
@@ -37,7 +37,7 @@ export function createOutbox(exporter: MetricsExporter, temporal: Temporal): Out
         return false;
       }
       const resources = make();
-      if (resources.length > 0) underWay = deliver(resources);
+      if (resources) underWay = settle(exporter.export(resources));
       return true;
     },
     delivered: () => delivered,

@@ -2,7 +2,7 @@ import { AggregationTemporality, type ResourceMetrics } from '@opentelemetry/sdk
 import test from 'ava';
 import { createFarewells } from '../../src/agent/farewells.ts';
 import type { LivingInstance } from '../../src/agent/instances.ts';
-import type { ExportResult } from '../../src/otlp/metrics-exporter.ts';
+import { createMetricsExporter, type ExportResult } from '../../src/otlp/metrics-exporter.ts';
 import { createOutbox } from '../../src/otlp/outbox.ts';
 import { seriesKey, temporalityFrom } from '../../src/otlp/temporality.ts';
 
@@ -37,10 +37,27 @@ test('one export is under way at most; what is skipped is not even made, and is 
   t.is(outbox.lastFailure(), 'UNAVAILABLE');
 });
 
-test('an empty export is none', t => {
+test('where there is nothing to send, nothing is sent', t => {
   const { pending, exporter } = heldExporter();
-  t.true(createOutbox(exporter, temporalityFrom(undefined)).send(() => []));
+  t.true(createOutbox(exporter, temporalityFrom(undefined)).send(() => null));
   t.is(pending.length, 0);
+});
+
+test('a resource that cannot be made is an error of who sends, and the next export goes out', async t => {
+  const exporter = createMetricsExporter({ endpoint: 'unix:///nowhere', timeoutSeconds: 1 });
+  const outbox = createOutbox(exporter, temporalityFrom(undefined));
+  const error = new Error('cannot be made');
+  t.throws(
+    () =>
+      outbox.send(function* () {
+        yield* [];
+        throw error;
+      }),
+    { is: error },
+  );
+  t.true(outbox.send(() => []));
+  await outbox.stop();
+  t.deepEqual(outbox.lost(), { busy: 0, failed: 0 });
 });
 
 test('delta: skipped and failed exports lose nothing', async t => {
