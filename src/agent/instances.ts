@@ -133,18 +133,15 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
       for (const id of totals.keys()) if (!members.has(id) && !unknown.has(id)) ids.push(id);
       const born = ids.length > 0 ? nameUnknown(ids, before) : [];
       newborn = new Set(born);
-      for (const [id, next] of totals) {
+      // Five times a second: `forEach` makes no array of each entry.
+      totals.forEach((next, id) => {
         const member = members.get(id);
-        if (member) {
-          charge(member, next, elapsedSeconds);
-          continue;
-        }
+        if (member) charge(member, next, elapsedSeconds);
         const nameless = unknown.get(id);
-        if (nameless) {
-          nameless.reads = nameless.runNs === next.runNs ? nameless.reads + 1 : 0;
-          nameless.runNs = next.runNs;
-        }
-      }
+        if (!nameless) return;
+        nameless.reads = nameless.runNs === next.runNs ? nameless.reads + 1 : 0;
+        nameless.runNs = next.runNs;
+      });
       for (const member of members.values()) if (member.gone) member.readsSinceGone += 1;
       return born;
     },
@@ -181,15 +178,15 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
     retire: () => {
       const gone = new Map<number, LivingInstance | null>();
       const ended = replaced.splice(0);
-      for (const [id, { living, readsSinceGone }] of members) {
-        if (readsSinceGone <= graceReads) continue;
+      members.forEach(({ living, readsSinceGone }, id) => {
+        if (readsSinceGone <= graceReads) return;
         gone.set(id, living);
         members.delete(id);
         living.members.delete(id);
-        if (living.members.size > 0 || byInstance.get(living.instance.id) !== living) continue;
+        if (living.members.size > 0 || byInstance.get(living.instance.id) !== living) return;
         byInstance.delete(living.instance.id);
         ended.push(living);
-      }
+      });
       for (const [id, { reads }] of unknown) {
         if (reads < unnamedReads) continue;
         gone.set(id, null);

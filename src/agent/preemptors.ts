@@ -10,9 +10,12 @@ const mostNamed = 5;
 /** Neighbours of one instance whose sums are kept, so that one that is named again goes on where it was. */
 const mostKept = 50;
 
+/** `ns` counts while it is named, `recentNs` always. */
+type Neighbour = { readonly id: string; ns: number; recentNs: number };
+
 type Book = {
-  kept: Map<string, { ns: number; recentNs: number }>;
-  named: string[];
+  readonly kept: Map<string, Neighbour>;
+  named: readonly Neighbour[];
   otherNs: number;
   noneNs: number;
 };
@@ -60,11 +63,12 @@ export function createPreemptors(): Preemptors {
     of: (living, waitNs) => {
       const book = bookOf(living);
       const { kept, named, otherNs } = book;
-      const sum = [...kept.values()].reduce((ns, each) => ns + each.ns, otherNs);
+      let sum = otherNs;
+      for (const { ns } of kept.values()) sum += ns;
       // The pairs are read a moment after the totals, and may be ahead of them.
       book.noneNs = Math.max(book.noneNs, waitNs - sum);
       return [
-        ...named.map(preemptor => ({ preemptor, ns: kept.get(preemptor)?.ns ?? 0 })),
+        ...named.map(({ id, ns }) => ({ preemptor: id, ns })),
         { preemptor: 'other', ns: otherNs },
         { preemptor: 'none', ns: book.noneNs },
       ];
@@ -74,21 +78,24 @@ export function createPreemptors(): Preemptors {
 
 /** What counts is the last reading, and half of what counted before. */
 function addTo(book: Book, change: ReadonlyMap<string, number>): void {
-  const recent = new Map([...book.kept].map(([id, { recentNs }]) => [id, recentNs / 2]));
-  for (const [id, ns] of change) if (id !== 'other') recent.set(id, (recent.get(id) ?? 0) + ns);
-  const ranked = [...recent].sort((a, b) => b[1] - a[1]);
-  book.named = ranked.slice(0, mostNamed).map(([id]) => id);
-  const before = book.kept;
-  book.kept = new Map(
-    ranked
-      .slice(0, mostKept)
-      .map(([id, recentNs]) => [id, { ns: before.get(id)?.ns ?? 0, recentNs }]),
-  );
-  for (const [id, ns] of change) {
-    const own = book.named.includes(id) ? book.kept.get(id) : undefined;
-    if (own) own.ns += ns;
+  const { kept } = book;
+  for (const neighbour of kept.values()) neighbour.recentNs /= 2;
+  change.forEach((ns, id) => {
+    if (id === 'other') return;
+    const neighbour = kept.get(id);
+    if (neighbour) neighbour.recentNs += ns;
+    else kept.set(id, { id, ns: 0, recentNs: ns });
+  });
+  const ranked = [...kept.values()].sort((a, b) => b.recentNs - a.recentNs);
+  book.named = ranked.slice(0, mostNamed);
+  change.forEach((ns, id) => {
+    const neighbour = kept.get(id);
+    if (neighbour && book.named.includes(neighbour)) neighbour.ns += ns;
     else book.otherNs += ns;
-  }
+  });
   // What was told of a neighbour that is no longer kept is told as `other` from here on: the sum stays.
-  for (const [id, { ns }] of before) if (!book.kept.has(id)) book.otherNs += ns;
+  for (const { id, ns } of ranked.slice(mostKept)) {
+    book.otherNs += ns;
+    kept.delete(id);
+  }
 }

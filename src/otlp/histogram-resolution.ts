@@ -23,11 +23,11 @@ export function inResolution(
   const exactPerOctave = 2 ** exact.scale;
   const counts = new Array<number>(bounds.length + 1).fill(0);
   counts[0] = exact.zeroCount;
-  for (const [i, count] of exact.counts.entries()) {
+  for (let i = 0; i < exact.counts.length; i += 1) {
     // Bucket i ends at 2^((offset+i+1) / exactPerOctave); it belongs to the first bound that is not below that.
     const end = Math.ceil(((exact.offset + i + 1) * perOctave) / exactPerOctave);
     const bucket = Math.min(Math.max(end - firstOctave * perOctave, 0), bounds.length);
-    counts[bucket] = (counts[bucket] ?? 0) + count;
+    counts[bucket] = (counts[bucket] ?? 0) + (exact.counts[i] ?? 0);
   }
   return { kind: 'explicit', count: exact.count, sum: exact.sum, bounds, counts };
 }

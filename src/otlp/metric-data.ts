@@ -44,6 +44,7 @@ export function resourceMetrics(
 ): ResourceMetrics {
   const byMetric = new Map<string, MetricData>();
   const endTime = hrTime(now);
+  let [began, startTime] = [now, endTime];
   const identity = String(resource.attributes['service.instance.id']);
   for (const sample of samples) {
     const attributes = sample.attributes ?? {};
@@ -52,12 +53,8 @@ export function resourceMetrics(
     const { start, value: exact } =
       metric.type === 'gauge' ? sample : temporal.shape(key, sample, now);
     const value = typeof exact === 'number' ? exact : inResolution(exact, resolution);
-    const point = {
-      startTime: hrTime(start),
-      endTime,
-      attributes,
-      value: pointValue(value),
-    };
+    if (start !== began) [began, startTime] = [start, hrTime(start)];
+    const point = { startTime, endTime, attributes, value: pointValue(value) };
     const data = byMetric.get(metric.name);
     if (data) (data.dataPoints as unknown[]).push(point);
     else byMetric.set(metric.name, metricData(metric, value, point, temporal.temporality));

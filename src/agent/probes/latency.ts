@@ -23,9 +23,10 @@ export function uint64(view: DataView, at: number): number {
  * left out.
  */
 export function exponentialHistogram(latencies: Latencies): ExponentialHistogram {
-  let first = latencies.slots.findIndex(count => count > 0);
-  let last = latencies.slots.findLastIndex(count => count > 0);
-  if (first < 0) [first, last] = [0, -1];
+  const { slots } = latencies;
+  let [first, end] = [0, slots.length];
+  while (end > 0 && slots[end - 1] === 0) end -= 1;
+  while (first < end && slots[first] === 0) first += 1;
   return {
     kind: 'exponential',
     count: latencies.latencyCount,
@@ -33,6 +34,6 @@ export function exponentialHistogram(latencies: Latencies): ExponentialHistogram
     scale: latencyScale,
     zeroCount: 0,
     offset: firstIndex + first,
-    counts: Array.from(latencies.slots.subarray(first, last + 1)),
+    counts: Array.from(slots.subarray(first, end)),
   };
 }
