@@ -27,7 +27,7 @@ const burnUs = 20;
 /** One whole interval of placements. */
 const shippedSeconds = 60;
 const rollupSeconds = 6;
-const slowSeconds = 20;
+const slowSeconds = 60;
 const statsSeconds = 5;
 const statsSwitch = '/proc/sys/kernel/bpf_stats_enabled';
 /** A task's storage: struct task_state with its element's head (kmalloc-512), and what lists the elements of a task. */

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createConnection, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -189,4 +189,30 @@ kernelTest('without capabilities the error says which are wanted and what works 
   t.notRegex(error.message, /ulimit/);
   // libbpf prints nothing by itself.
   t.is(stderr, '');
+});
+
+/** A program that asks whether the kernel has a function, and goes on without. */
+const asking = `
+  extern int of_no_kernel(int) __attribute__((weak, section(".ksyms")));
+  char LICENSE[] __attribute__((section("license"), used)) = "GPL";
+  __attribute__((section("iter/task"), used)) int ask(void *context)
+  {
+    return of_no_kernel ? of_no_kernel(0) & 1 : 0;
+  }`;
+
+kernelTest('what the kernel lacks is no refusal, though types of modules may not be listed', t => {
+  writeFileSync(`${folder}/asking.bpf.c`, asking);
+  const object = `${folder}/asking.bpf.o`;
+  const flags = ['-O2', '-g', '-target', 'bpf', '-c', `${folder}/asking.bpf.c`, '-o', object];
+  execFileSync('clang', flags);
+  const load = `
+    import { loadNative } from '${root}src/linux/native.ts';
+    const object = loadNative().loadObject('${object}', {});
+    console.log(object.iterate('ask').length);
+  `;
+  const few = '-all,+bpf,+perfmon';
+  const setpriv = [`--inh-caps=${few}`, `--ambient-caps=${few}`, `--bounding-set=${few}`];
+  const node = [process.execPath, '--input-type=module', '-e', load];
+  const { stdout, stderr } = spawnSync('setpriv', [...setpriv, ...node], { encoding: 'utf8' });
+  t.is(stdout.trim(), '0', stderr);
 });
