@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import type { BpfLoadOptions, BpfObject, Native } from '../../native/index.d.ts';
 import { describeError, KernelInterfaceError, ProbeError } from '../contract/errors.ts';
 import { bpfCapabilities, ownLacking } from './capabilities.ts';
+import { readNumber } from './read-file.ts';
 import { hostRoots } from './roots.ts';
 
 export type { BpfObject, Native, WholeMap } from '../../native/index.d.ts';
@@ -68,10 +69,14 @@ export function attachOrClose(object: BpfObject, probe: string, attach: () => vo
   }
 }
 
-function explainLack(): string {
+function explainLack(errno: string): string {
   const absent = ownLacking(hostRoots, bpfCapabilities);
-  return absent.length > 0
-    ? `this process has no ${absent.join(' and no ')}; root, or CAP_BPF and CAP_PERFMON, is wanted`
+  if (absent.length > 0)
+    return `this process has no ${absent.join(' and no ')}; root, or CAP_BPF and CAP_PERFMON, is wanted`;
+  // Debian and Ubuntu restrict perf events further than the kernel's own levels, which end at 2.
+  const paranoid = readNumber(`${hostRoots.proc}/sys/kernel/perf_event_paranoid`) ?? 0;
+  return errno === 'EACCES' && paranoid > 2
+    ? `kernel.perf_event_paranoid is ${paranoid}: above 2 perf events take CAP_SYS_ADMIN; "sysctl kernel.perf_event_paranoid=2" lets CAP_PERFMON do`
     : 'though this process has CAP_BPF and CAP_PERFMON; a security module, a container or lockdown keeps it from that';
 }
 
@@ -83,7 +88,7 @@ function explainRefusal(probe: string, cause: unknown): Error {
   if (code === 'EPERM' || (code === 'EACCES' && !verified)) {
     return new KernelInterfaceError(
       'KERNEL_PRIVILEGE',
-      `the kernel refused ${probe}.bpf.o (${code}): ${explainLack()}. The engine, status and doctor work without.`,
+      `the kernel refused ${probe}.bpf.o (${code}): ${explainLack(code)}. The engine, status and doctor work without.`,
       { program: probe, errno: code, absent: ownLacking(hostRoots, bpfCapabilities) },
       cause,
     );
