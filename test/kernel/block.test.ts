@@ -84,12 +84,15 @@ for (const scheduler of ['mq-deadline', 'none'] as const)
       const write = told(probe, box.id, disk, 'write');
       const read = told(probe, box.id, disk, 'read');
       t.log(JSON.stringify({ write, read, tookNs }));
-      for (const [what, { operations, bytes }] of [
-        [write, { operations: 300, bytes: 300 * 16_384 }],
-        [read, { operations: 200, bytes: 200 * 8192 }],
+      for (const [what, { wanted, bytes }] of [
+        [write, { wanted: 300, bytes: 16_384 }],
+        [read, { wanted: 200, bytes: 8192 }],
       ] as const) {
-        t.is(what.operations, operations);
-        t.is(what.bytes, bytes);
+        // A kernel was met that runs no program while a thread of process 1 is current: an end in an interrupt of it is not
+        // seen, by us nor by biolatency, now and then one of five hundred.
+        const { operations } = what;
+        t.true(operations <= wanted && operations >= wanted - 3, `${operations} of ${wanted}`);
+        t.is(what.bytes, operations * bytes);
         t.is(what.queueCount, operations);
         t.is(what.deviceCount, operations);
         t.true(what.deviceSumNs > operations * 1000);
@@ -98,7 +101,8 @@ for (const scheduler of ['mq-deadline', 'none'] as const)
       const sumNs = [write, read].reduce((ns, one) => ns + one.queueSumNs + one.deviceSumNs, 0);
       t.true(sumNs < tookNs, `${sumNs} of ${tookNs} ns`);
       const atOnce = [write, read].reduce((n, one) => n + one.atOnce, 0);
-      t.is(atOnce, scheduler === 'none' ? 500 : 0, 'queue times of 0');
+      const all = write.operations + read.operations;
+      t.is(atOnce, scheduler === 'none' ? all : 0, 'queue times of 0');
       const { requests_full, map_full, memory, recursion } = probe.stats().lost;
       t.deepEqual([requests_full, map_full, memory, recursion], [0, 0, 0, 0]);
     },
