@@ -45,7 +45,7 @@ void usage_error(const char *message) {
       "until a "
       "line \"rest\"\n"
       "churn: so many threads, of which so many end, and others begin, each second\n"
-      "hop: goes from one CPU to the next each period\n"
+      "hop: a thread that never sleeps is moved from one CPU to the next each period\n"
       "walk: touches each page of so much memory (of memory node N; of huge pages; or of FILE, "
       "which is dropped\n"
       "      from the page cache before), answers one JSON line with its faults, and stays\n"

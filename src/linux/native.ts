@@ -73,7 +73,7 @@ function explainLack(errno: string): string {
   const absent = ownLacking(hostRoots, bpfCapabilities);
   if (absent.length > 0)
     return `this process has no ${absent.join(' and no ')}; root, or CAP_BPF and CAP_PERFMON, is wanted`;
-  // Debian and Ubuntu restrict perf events further than the kernel's own levels, which end at 2.
+  // Debian restricts perf events further than the kernel's own levels, which end at 2.
   const paranoid = readNumber(`${hostRoots.proc}/sys/kernel/perf_event_paranoid`) ?? 0;
   return errno === 'EACCES' && paranoid > 2
     ? `kernel.perf_event_paranoid is ${paranoid}: above 2 perf events take CAP_SYS_ADMIN; "sysctl kernel.perf_event_paranoid=2" lets CAP_PERFMON do`

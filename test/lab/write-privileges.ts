@@ -45,7 +45,7 @@ ${renderTable(columns, [sched, ...sourceKinds])}
 
 - The base, without which there is no agent, is \`sched\`: CAP_BPF and CAP_PERFMON. Where there is no /etc/machine-id the agent keeps
   CAP_DAC_READ_SEARCH too: the UUID of the machine, by which the host is then named, is for root only.
-- \`faults\` asks for a perf event: above 2 (Debian's 3, Ubuntu's 4) kernel.perf_event_paranoid wants CAP_SYS_ADMIN for it, which the agent
+- \`faults\` asks for a perf event: above 2 (Debian's kernels begin with 3) kernel.perf_event_paranoid wants CAP_SYS_ADMIN for it, which the agent
   does not keep for this alone; \`sysctl kernel.perf_event_paranoid=2\` lets CAP_PERFMON do.
 - \`kvm\` needs CAP_SYS_ADMIN too, by the kernel's source: it hands out the types of its modules for no less. The agent keeps it only where KVM
   is loaded when it starts; leave out \`sculptor.vcpu.exits\` and what else \`kvm\` tells to lose it.
