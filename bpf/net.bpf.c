@@ -44,6 +44,7 @@ int BPF_PROG(inet_sock_set_state, struct sock *sk, int before, int after)
 	return 0;
 }
 
+/* Each socket once, also those that no file is of. A kernel may refuse iterators over maps: own_sockets does it then. */
 SEC("iter/bpf_sk_storage_map")
 int charge_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
@@ -112,7 +113,7 @@ int own_sockets(struct bpf_iter__task_file *ctx)
 	state = state_of(sk);
 	owner = cgroup_of(task);
 	begin_totals(owner);
-	if (!tcp || !state || state->owner == owner)
+	if (!tcp || !state)
 		return 0;
 	charge(tcp, state);
 	state->owner = owner;

@@ -43,6 +43,8 @@ export type BpfLoadOptions = {
   readonly maxEntries?: Readonly<Record<string, number>>;
   /** Programs to load; absent: all. */
   readonly programs?: readonly string[];
+  /** Of those, programs that are not loaded after all. */
+  readonly without?: readonly string[];
 };
 
 /** Entries of a map: keys and values one after another. A per-CPU value is `cpus` values of `valueSize` bytes. */
@@ -64,6 +66,10 @@ export type BpfObject = {
   attachSoftwareEvent(program: string, event: number, cpus: Int32Array): void;
   /** Runs an `iter/…` program once over everything and answers what it wrote. `map`: of an iterator over the entries of one. */
   iterate(program: string, map?: string): Buffer;
+  /** Runs an `iter/task` program for one task, this process's first: a program that is run when it is asked to be. */
+  runOnce(program: string): Buffer;
+  /** The values of an array made with BPF_F_MMAPABLE, each as long as a multiple of 8 bytes: what programs write is seen. */
+  mapMemory(map: string): Buffer;
   /**
    * All entries of a hash. Reads in batches; an entry that comes or goes meanwhile may or may not be among them.
    */

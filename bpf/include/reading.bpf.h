@@ -122,25 +122,30 @@ static long flush_block(__u32 key, void *unused)
 }
 
 /*
- * The same of those that have woken since the last time, and of no other; runs once, as an iterator over the one entry
- * of a map. Writes a byte where the kernel has what it takes, else nothing.
+ * The same of those that have woken since the last time, and of no other. Writes a byte where the kernel has what it
+ * takes, else nothing. It and `sum_totals` are run for one task, whichever: iterators over the entries of a map may
+ * write to them, which a kernel may refuse to allow.
  */
-SEC("iter/bpf_map_elem")
-int flush_awake(struct bpf_iter__bpf_map_elem *ctx)
+SEC("iter/task")
+int flush_awake(struct bpf_iter__task *ctx)
 {
 	__u8 done = 1;
 
-	if (!ctx->key || !can_find_tasks())
+	if (!ctx->task || !can_find_tasks())
 		return 0;
 	bpf_loop(MOST_TIDS / BLOCK_TIDS, flush_block, NULL, 0);
 	bpf_seq_write(ctx->meta->seq, &done, sizeof(done));
 	return 0;
 }
 
-static __noinline void write_totals(struct seq_file *out, const struct totals_record *record)
-{
-	bpf_seq_write(out, record, sizeof(*record));
-}
+/* What `sum_totals` found, for user space to read without a call: as many as it wrote out. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct totals_record);
+} sums SEC(".maps");
 
 static long add_cpu(__u32 cpu, struct totals_record *sum)
 {
@@ -154,18 +159,28 @@ static long add_cpu(__u32 cpu, struct totals_record *sum)
 	return 0;
 }
 
-/* What is read of each instance every time, summed over the CPUs: the histograms beside it are many times as large. */
-SEC("iter/bpf_map_elem")
-int sum_totals(struct bpf_iter__bpf_map_elem *ctx)
+static long sum_instance(struct bpf_map *map, __u64 *id, struct instance_totals *here, __u32 *count)
 {
-	struct totals_record sum = {};
-	__u64 *id = ctx->key;
+	struct totals_record sum = {.id = *id}, *out = bpf_map_lookup_elem(&sums, count);
 
-	if (!id)
-		return 0;
-	sum.id = *id;
+	if (!out)
+		return 1;
 	bpf_loop(MOST_CPUS, add_cpu, &sum, 0);
-	write_totals(ctx->meta->seq, &sum);
+	*out = sum;
+	*count += 1;
+	return 0;
+}
+
+/* What is read of each instance every time, summed over the CPUs: the histograms beside it are many times as large. */
+SEC("iter/task")
+int sum_totals(struct bpf_iter__task *ctx)
+{
+	__u32 count = 0;
+
+	if (!ctx->task)
+		return 0;
+	bpf_for_each_map_elem(&instances, sum_instance, &count, 0);
+	bpf_seq_write(ctx->meta->seq, &count, sizeof(count));
 	return 0;
 }
 

@@ -2,7 +2,6 @@
 
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
-#include <linux/btf.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include <set>
 #include <vector>
 
+#include "bpf_constants.h"
 #include "errors.h"
 #include "fd.h"
 #include "map_reader.h"
@@ -43,56 +43,6 @@ std::string TakeLog() {
   return log;
 }
 
-// The bytes of a constant: a number as 64 bits little-endian, of which a shorter variable takes the
-// lower ones; a buffer as it is, for the beginning of an array.
-struct Constant {
-  std::vector<char> bytes;
-  bool is_number;
-  bool Fits(size_t size) const { return is_number ? size <= bytes.size() : bytes.size() <= size; }
-};
-
-// Sets one `const volatile` variable: finds it by name in the BTF of .rodata.
-void SetConstant(Napi::Env env, bpf_object* object, const std::string& name,
-                 const Constant& constant) {
-  bpf_map* map;
-  bpf_object__for_each_map(map, object) {
-    if (!strstr(bpf_map__name(map), ".rodata")) continue;
-    size_t size = 0;
-    char* data = static_cast<char*>(const_cast<void*>(bpf_map__initial_value(map, &size)));
-    const btf* types = bpf_object__btf(object);
-    const btf_type* section = btf__type_by_id(types, bpf_map__btf_value_type_id(map));
-    if (!data || !section) continue;
-    const btf_var_secinfo* variables = btf_var_secinfos(section);
-    for (int i = 0; i < btf_vlen(section); i++) {
-      const btf_type* variable = btf__type_by_id(types, variables[i].type);
-      if (name != btf__name_by_offset(types, variable->name_off)) continue;
-      if (!constant.Fits(variables[i].size) || variables[i].offset + variables[i].size > size)
-        break;
-      memcpy(data + variables[i].offset, constant.bytes.data(),
-             std::min<size_t>(constant.bytes.size(), variables[i].size));
-      return;
-    }
-  }
-  throw SystemError(env, ENOENT, "constant " + name);
-}
-
-uint64_t IntegerOf(const Napi::Value& value) {
-  if (value.IsBoolean()) return value.As<Napi::Boolean>().Value();
-  bool lossless;
-  if (value.IsBigInt()) return value.As<Napi::BigInt>().Uint64Value(&lossless);
-  return static_cast<uint64_t>(value.As<Napi::Number>().Int64Value());
-}
-
-Constant ConstantOf(const Napi::Value& value) {
-  if (value.IsBuffer()) {
-    Napi::Buffer<char> buffer = value.As<Napi::Buffer<char>>();
-    return {{buffer.Data(), buffer.Data() + buffer.Length()}, false};
-  }
-  uint64_t number = IntegerOf(value);
-  const char* bytes = reinterpret_cast<const char*>(&number);
-  return {{bytes, bytes + sizeof(number)}, true};
-}
-
 // libbpf before 1.2 gives an object up when it may not list the BTF of modules, which takes
 // CAP_SYS_ADMIN, though it only wants to know that what vmlinux lacks is not there either. It asks
 // once for each object: so it is made to ask, for a function that no kernel has, where the answer
@@ -116,7 +66,9 @@ void BpfObject::Init(Napi::Env env) {
                       InstanceMethod("attach", &BpfObject::Attach),
                       InstanceMethod("attachSoftwareEvent", &BpfObject::AttachSoftwareEvent),
                       InstanceMethod("iterate", &BpfObject::Iterate),
+                      InstanceMethod("runOnce", &BpfObject::RunOnce),
                       InstanceMethod("readMap", &BpfObject::ReadMap),
+                      InstanceMethod("mapMemory", &BpfObject::MapMemory),
                       InstanceMethod("takeMap", &BpfObject::TakeMap),
                       InstanceMethod("lookup", &BpfObject::Lookup),
                       InstanceMethod("deleteKeys", &BpfObject::DeleteKeys),
@@ -149,11 +101,7 @@ void BpfObject::Open(Napi::Env env, const std::string& path, const Napi::Object&
 
 void BpfObject::Configure(Napi::Env env, const Napi::Object& options) {
   if (options.Has("constants") && options.Get("constants").IsObject()) {
-    Napi::Object constants = options.Get("constants").As<Napi::Object>();
-    for (const auto& entry : constants) {
-      Napi::Value value = constants.Get(static_cast<Napi::Value>(entry.first));
-      SetConstant(env, object_.get(), entry.first.ToString(), ConstantOf(value));
-    }
+    SetConstants(object_.get(), options.Get("constants").As<Napi::Object>());
   }
   if (options.Has("maxEntries") && options.Get("maxEntries").IsObject()) {
     Napi::Object sizes = options.Get("maxEntries").As<Napi::Object>();
@@ -165,15 +113,21 @@ void BpfObject::Configure(Napi::Env env, const Napi::Object& options) {
       bpf_map__set_max_entries(map, value.As<Napi::Number>().Uint32Value());
     }
   }
-  if (!options.Has("programs") || !options.Get("programs").IsArray()) return;
-  Napi::Array wanted = options.Get("programs").As<Napi::Array>();
-  bpf_program* program;
-  bpf_object__for_each_program(program, object_.get()) bpf_program__set_autoload(program, false);
-  for (uint32_t i = 0; i < wanted.Length(); i++) {
-    std::string name = wanted.Get(i).As<Napi::String>();
-    program = bpf_object__find_program_by_name(object_.get(), name.c_str());
+  if (options.Has("programs") && options.Get("programs").IsArray()) {
+    bpf_program* program;
+    bpf_object__for_each_program(program, object_.get()) bpf_program__set_autoload(program, false);
+    SetAutoload(env, options.Get("programs").As<Napi::Array>(), true);
+  }
+  if (options.Has("without") && options.Get("without").IsArray())
+    SetAutoload(env, options.Get("without").As<Napi::Array>(), false);
+}
+
+void BpfObject::SetAutoload(Napi::Env env, const Napi::Array& names, bool load) {
+  for (uint32_t i = 0; i < names.Length(); i++) {
+    std::string name = names.Get(i).As<Napi::String>();
+    bpf_program* program = bpf_object__find_program_by_name(object_.get(), name.c_str());
     if (!program) throw SystemError(env, ENOENT, "program " + name);
-    bpf_program__set_autoload(program, true);
+    bpf_program__set_autoload(program, load);
   }
 }
 
@@ -207,23 +161,35 @@ void BpfObject::AttachSoftwareEvent(const Napi::CallbackInfo& info) {
 
 namespace {
 
-// `map`: what the iterator goes over, where that is the entries of a map.
-bpf_link* AttachIterator(bpf_program* program, bpf_map* map) {
-  if (!map) return bpf_program__attach_iter(program, nullptr);
-  bpf_iter_link_info over = {};
-  over.map.map_fd = bpf_map__fd(map);
-  LIBBPF_OPTS(bpf_iter_attach_opts, options, .link_info = &over, .link_info_len = sizeof(over));
+bpf_link* AttachIterator(bpf_program* program, const bpf_iter_link_info* over) {
+  if (!over) return bpf_program__attach_iter(program, nullptr);
+  LIBBPF_OPTS(bpf_iter_attach_opts, options, .link_info = const_cast<bpf_iter_link_info*>(over),
+              .link_info_len = sizeof(*over));
   return bpf_program__attach_iter(program, &options);
 }
 
 }  // namespace
 
 Napi::Value BpfObject::Iterate(const Napi::CallbackInfo& info) {
+  if (!info[1].IsString()) return RunIterator(info, nullptr);
+  bpf_iter_link_info over = {};
+  over.map.map_fd = bpf_map__fd(Map(info, 1));
+  return RunIterator(info, &over);
+}
+
+Napi::Value BpfObject::RunOnce(const Napi::CallbackInfo& info) {
+  bpf_iter_link_info over = {};
+  over.task.tid = getpid();
+  return RunIterator(info, &over);
+}
+
+Napi::Value BpfObject::RunIterator(const Napi::CallbackInfo& info,
+                                   const bpf_iter_link_info* over) {
   Napi::Env env = info.Env();
   bpf_program* program = Program(info);
   std::string name = bpf_program__name(program);
   Link& link = links_[name];
-  if (!link) link.reset(AttachIterator(program, info[1].IsString() ? Map(info, 1) : nullptr));
+  if (!link) link.reset(AttachIterator(program, over));
   if (!link) throw SystemError(env, errno, "attach iterator " + name, TakeLog());
   Fd fd(bpf_iter_create(bpf_link__fd(link.get())));
   if (fd.Get() < 0) throw SystemError(env, errno, "iterator " + name);
@@ -271,6 +237,10 @@ Napi::Value BpfObject::ReadMap(const Napi::CallbackInfo& info) {
 
 Napi::Value BpfObject::TakeMap(const Napi::CallbackInfo& info) {
   return ReadWholeMap(info.Env(), Map(info), true);
+}
+
+Napi::Value BpfObject::MapMemory(const Napi::CallbackInfo& info) {
+  return MapArrayMemory(info.Env(), Map(info));
 }
 
 Napi::Value BpfObject::Lookup(const Napi::CallbackInfo& info) {

@@ -30,9 +30,13 @@ class BpfObject : public Napi::ObjectWrap<BpfObject> {
 
   void Open(Napi::Env env, const std::string& path, const Napi::Object& options);
   void Configure(Napi::Env env, const Napi::Object& options);
+  void SetAutoload(Napi::Env env, const Napi::Array& names, bool load);
   void Attach(const Napi::CallbackInfo& info);
   void AttachSoftwareEvent(const Napi::CallbackInfo& info);
   Napi::Value Iterate(const Napi::CallbackInfo& info);
+  Napi::Value RunOnce(const Napi::CallbackInfo& info);
+  Napi::Value RunIterator(const Napi::CallbackInfo& info, const bpf_iter_link_info* over);
+  Napi::Value MapMemory(const Napi::CallbackInfo& info);
   Napi::Value ReadMap(const Napi::CallbackInfo& info);
   Napi::Value TakeMap(const Napi::CallbackInfo& info);
   Napi::Value Lookup(const Napi::CallbackInfo& info);

@@ -1,6 +1,7 @@
 #include "map_reader.h"
 
 #include <bpf/bpf.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -82,6 +83,17 @@ Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map, bool take) {
   result.Set("keys", Napi::Buffer<char>::Copy(env, keys.data(), total * key_size));
   result.Set("values", Napi::Buffer<char>::Copy(env, values.data(), total * value_size));
   return result;
+}
+
+Napi::Value MapArrayMemory(Napi::Env env, bpf_map* map) {
+  // As the kernel lays an array out.
+  const size_t bytes = (bpf_map__value_size(map) + 7) / 8 * 8 * bpf_map__max_entries(map);
+  void* memory = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, bpf_map__fd(map), 0);
+  if (memory == MAP_FAILED) {
+    throw SystemError(env, errno, std::string("memory of map ") + bpf_map__name(map));
+  }
+  return Napi::Buffer<char>::New(env, static_cast<char*>(memory), bytes,
+                                 [bytes](Napi::Env, char* mapped) { munmap(mapped, bytes); });
 }
 
 Napi::Value LookupKey(Napi::Env env, bpf_map* map, Napi::Buffer<char> key) {

@@ -30,12 +30,19 @@ export function loadNative(): Native {
   }
 }
 
+/** `dispensable`: programs in whose place others do; not loaded where the kernel refuses them. */
+export type ProbeOptions = BpfLoadOptions & { readonly dispensable?: readonly string[] };
+
 /**
  * Loads `build/bpf/<probe>.bpf.o`.
  * @throws ProbeError PROBE_MISSING when it is not built, PROBE_LOAD with the verifier's log when the kernel refuses it
  * @throws KernelInterfaceError KERNEL_PRIVILEGE, KERNEL_MISSING (no BTF)
  */
-export function loadProbe(native: Native, probe: string, options: BpfLoadOptions = {}): BpfObject {
+export function loadProbe(
+  native: Native,
+  probe: string,
+  { dispensable = [], ...options }: ProbeOptions = {},
+): BpfObject {
   const path = `${packageRoot}build/bpf/${probe}.bpf.o`;
   if (!existsSync(path)) {
     throw new ProbeError('PROBE_MISSING', `${path}: not built; run "npm run setup"`, {
@@ -50,9 +57,24 @@ export function loadProbe(native: Native, probe: string, options: BpfLoadOptions
     );
   }
   try {
-    return native.loadObject(path, options);
+    return loadWithout(native, path, options, dispensable);
   } catch (cause) {
     throw explainRefusal(probe, cause);
+  }
+}
+
+function loadWithout(
+  native: Native,
+  path: string,
+  options: BpfLoadOptions,
+  dispensable: readonly string[],
+): BpfObject {
+  try {
+    return native.loadObject(path, options);
+  } catch (cause) {
+    // What else is refused is refused again, and said then.
+    if (dispensable.length === 0) throw cause;
+    return native.loadObject(path, { ...options, without: dispensable });
   }
 }
 

@@ -79,13 +79,18 @@ export function startNetProbe(options: {
   const object = loadProbe(options.native, 'net', {
     constants: { cgroup_v1: options.cgroupV1 },
     maxEntries: { networks: options.maxInstances },
+    dispensable: ['charge_sockets'],
   });
+  const walksSockets = object.programStats()['charge_sockets'] !== undefined;
   attachOrClose(object, 'net', () => {
     object.attach('inet_sock_set_state');
     object.iterate('baseline');
   });
   return {
-    look: () => void object.iterate('charge_sockets', 'sockets'),
+    look: () =>
+      void (walksSockets
+        ? object.iterate('charge_sockets', 'sockets')
+        : object.iterate('own_sockets')),
     own: () => void object.iterate('own_sockets'),
     readTotals: () => decodeNet(object.readMap('networks')),
     forget: ids => {

@@ -97,12 +97,12 @@ export function latenciesOf(counters: Counters): Latencies {
   };
 }
 
-/** What `sum_totals` wrote: of each cgroup, over all CPUs. */
-export function decodeTotals(records: Buffer): Map<number, SchedTotals> {
+/** The first `count` of what `sum_totals` wrote: of each cgroup, over all CPUs. */
+export function decodeTotals(records: Buffer, count: number): Map<number, SchedTotals> {
   const view = viewOf(records);
   const { id, runNs, waitNs, throttledNs, bytes } = layout.sums;
   const totals = new Map<number, SchedTotals>();
-  for (let at = 0; at + bytes <= records.length; at += bytes)
+  for (let at = 0; at < count * bytes; at += bytes)
     totals.set(uint64(view, at + id), {
       runNs: uint64(view, at + runNs),
       waitNs: uint64(view, at + waitNs),

@@ -99,7 +99,7 @@ export function startSchedProbe(options: {
 }): SchedProbe {
   const object = loadProbe(options.native, 'sched', {
     constants: { cgroup_v1: options.cgroupV1, node_of_cpu: nodesOf(options.nodeOfCpu) },
-    maxEntries: { instances: options.maxInstances },
+    maxEntries: { instances: options.maxInstances, sums: options.maxInstances },
   });
   attachOrClose(object, 'sched', () => {
     object.iterate('baseline');
@@ -111,13 +111,14 @@ export function startSchedProbe(options: {
   let entries = 0;
   // Those that have woken, which is quick; where the kernel cannot, all.
   const chargeOpen = () => {
-    if (object.iterate('flush_awake', 'stats').length === 0) object.iterate('flush');
+    if (object.runOnce('flush_awake').length === 0) object.iterate('flush');
   };
+  const sums = object.mapMemory('sums');
   const takePairs = () => decodePairs(object.takeMap('pairs'));
   return {
     readTotals: () => {
       chargeOpen();
-      const totals = decodeTotals(object.iterate('sum_totals', 'instances'));
+      const totals = decodeTotals(sums, object.runOnce('sum_totals').readUInt32LE());
       entries = totals.size;
       return totals;
     },

@@ -19,12 +19,9 @@ export type Trial = {
 
 const build = fileURLToPath(new URL('../../../build/', import.meta.url));
 const objects = `${build}bpf/`;
-/** Maps whose entries an iterator goes over. */
-const iteratedMaps: Readonly<Record<string, string>> = {
-  charge_sockets: 'sockets',
-  flush_awake: 'stats',
-  sum_totals: 'instances',
-};
+/** Iterators that go over one task, and the one that goes over a map. */
+const runOnce = ['flush_awake', 'sum_totals'];
+const iteratedMaps: Readonly<Record<string, string>> = { charge_sockets: 'sockets' };
 /** @see perf_event_open(2): PERF_COUNT_SW_PAGE_FAULTS_MIN, _MAJ */
 const softwareEvents: Readonly<Record<string, number>> = { minor: 5, major: 6 };
 
@@ -113,7 +110,8 @@ function tryOne(native: Native, file: string, { program, section }: Found): Tria
 }
 
 function attach(object: BpfObject, { program, section }: Found): void {
-  if (section.startsWith('iter/')) object.iterate(program, iteratedMaps[program]);
+  if (runOnce.includes(program)) object.runOnce(program);
+  else if (section.startsWith('iter/')) object.iterate(program, iteratedMaps[program]);
   else if (section === 'perf_event') {
     const kind = Object.keys(softwareEvents).find(name => program.includes(name)) ?? program;
     const event = softwareEvents[kind];
