@@ -44,7 +44,7 @@ int BPF_PROG(inet_sock_set_state, struct sock *sk, int before, int after)
 	return 0;
 }
 
-/* Each socket once, also those that no file is of. A kernel may refuse iterators over maps: own_sockets does it then. */
+/* Each once, also those that no file is of. A kernel may refuse iterators over maps: own_sockets does it then. */
 SEC("iter/bpf_sk_storage_map")
 int charge_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
 {

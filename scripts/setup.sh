@@ -53,9 +53,15 @@ PATH="$PWD/node_modules/.bin:$PATH"
 export PATH
 sh scripts/build-native.sh
 
-newest=$(find src package-lock.json -type f -newer .cache/compiled 2>/dev/null | head -n 1 || true)
-if [ ! -e .cache/compiled ] || [ ! -e dist/cli/main.js ] || [ -n "$newest" ]; then
-  rm -rf dist
-  step 'compile src/ to dist/' tsc -p src
+compile() {
+  # The agent once more, with its libraries and without what it never calls: that is less to hold in memory.
+  rm -rf dist && tsc -p src && esbuild dist/cli/main.js --bundle --splitting --platform=node --target=node24 --format=esm --outdir=dist/agent-bundle \
+    --minify-whitespace --minify-syntax --keep-names --external:onnxruntime-node --log-level=warning \
+    --banner:js="import{createRequire as requireOf}from'node:module';const require=requireOf(import.meta.url);"
+}
+
+newest=$(find src package-lock.json scripts/setup.sh -type f -newer .cache/compiled 2>/dev/null | head -n 1 || true)
+if [ ! -e .cache/compiled ] || [ ! -e dist/agent-bundle/main.js ] || [ -n "$newest" ]; then
+  step 'compile src/ to dist/' compile
   touch .cache/compiled
 fi

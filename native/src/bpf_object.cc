@@ -183,8 +183,7 @@ Napi::Value BpfObject::RunOnce(const Napi::CallbackInfo& info) {
   return RunIterator(info, &over);
 }
 
-Napi::Value BpfObject::RunIterator(const Napi::CallbackInfo& info,
-                                   const bpf_iter_link_info* over) {
+Napi::Value BpfObject::RunIterator(const Napi::CallbackInfo& info, const bpf_iter_link_info* over) {
   Napi::Env env = info.Env();
   bpf_program* program = Program(info);
   std::string name = bpf_program__name(program);

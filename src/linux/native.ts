@@ -9,8 +9,8 @@ import { hostRoots } from './roots.ts';
 
 export type { BpfObject, Native, WholeMap } from '../../native/index.d.ts';
 
-/** The package's root: the same from src/ and from dist/. */
-const packageRoot = fileURLToPath(new URL('../../', import.meta.url));
+/** The package's root: the same from src/, dist/ and a bundle, whose files are as deep as this one. */
+export const packageRoot = fileURLToPath(new URL('../../', import.meta.url));
 
 /**
  * The addon, loaded once by Node itself.

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { ProbeError } from '../../contract/errors.ts';
 import type { Clock, Say } from '../../contract/ports.ts';
 import type { ExponentialHistogram } from '../../contract/telemetry.ts';
+import { packageRoot } from '../../linux/native.ts';
 import type { Roots } from '../../linux/roots.ts';
 import { emptyTotals } from '../add-change.ts';
 import type { Counters } from '../counters.ts';
@@ -39,7 +39,7 @@ const maxBytesPerSecond = 8_388_608;
 /** bpftrace compiles the program with LLVM: 0.2-0.6 s on an idle machine. */
 const attachSeconds = 30;
 const file = 'bpf/runqlat.bt';
-const path = fileURLToPath(new URL('../../../bpf/runqlat.bt', import.meta.url));
+const path = `${packageRoot}bpf/runqlat.bt`;
 
 /** Totals are printed so often that a reading each second is a fifth off at most. */
 const prints = (latencyIntervalSeconds: number): string => `
