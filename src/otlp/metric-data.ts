@@ -83,18 +83,25 @@ function distinctionOf({ task, part, attributes }: Sample): string {
   return part === undefined ? task : `${part}\n${task}`;
 }
 
+const descriptors = new WeakMap<CustomMetric, MetricData['descriptor']>();
+
+/** The same one for the same metric, by which it is known that it was written already. */
+function descriptorOf(metric: CustomMetric): MetricData['descriptor'] {
+  const known = descriptors.get(metric);
+  if (known) return known;
+  const { name, description, unit } = metric;
+  const descriptor = { name, description, unit, valueType: ValueType.DOUBLE };
+  descriptors.set(metric, descriptor);
+  return descriptor;
+}
+
 function metricData(
   metric: CustomMetric,
   value: Sample['value'],
   point: unknown,
   temporality: AggregationTemporality,
 ): MetricData {
-  const descriptor = {
-    name: metric.name,
-    description: metric.description,
-    unit: metric.unit,
-    valueType: ValueType.DOUBLE,
-  };
+  const descriptor = descriptorOf(metric);
   const dataPoints = [point];
   if (typeof value === 'number') {
     return (

@@ -1,6 +1,6 @@
-import { ProtobufMetricsSerializer } from '@opentelemetry/otlp-transformer';
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
 import { createExportClient, type ExportClient, type SendResult } from './export-client.ts';
+import { writeMetrics } from './write-metrics.ts';
 
 export type ExportResult = { readonly ok: true } | { readonly ok: false; readonly reason: string };
 
@@ -22,8 +22,8 @@ export type MetricsExporterOptions = {
 };
 
 /**
- * Exports many resources in one call. The SDK's serializer takes one ResourceMetrics at a time; serialized requests,
- * concatenated, are one valid request with all of them (repeated fields of protobuf concatenate).
+ * Exports many resources in one call: serialized requests, concatenated, are one valid request with all of them (repeated
+ * fields of protobuf concatenate).
  */
 export function createMetricsExporter(options: MetricsExporterOptions): MetricsExporter {
   const { endpoint, timeoutSeconds = 5, maxRequestBytes = 3_500_000 } = options;
@@ -50,8 +50,7 @@ function serialize(resources: Iterable<ResourceMetrics>, maxRequestBytes: number
     bytes = 0;
   };
   for (const resource of resources) {
-    const part = ProtobufMetricsSerializer.serializeRequest(resource);
-    if (!part) continue;
+    const part = writeMetrics(resource);
     if (bytes + part.byteLength > maxRequestBytes) cut();
     parts.push(part);
     bytes += part.byteLength;

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
+
 import type { LivingInstance } from '../../src/agent/instances.ts';
 import { netSource } from '../../src/agent/net-source.ts';
 import { layout } from '../../src/agent/probes/net.ts';
@@ -14,7 +15,8 @@ const withProbe = hasProbe ? test : test.skip;
 if (!hasProbe) console.error('# skipped: no build/bpf/net.bpf.o, or no BTF of the kernel');
 
 /** Cgroups by id: so many bytes and packets sent, with as many round-trip times of 1 ms in slot 80. */
-function fakeObject(sent: Map<number, { bytes: number; packets: number }>) {
+/** `walksSockets`: its kernel allows the iterator over a map. */
+function fakeObject(sent: Map<number, { bytes: number; packets: number }>, walksSockets = true) {
   const ran: string[] = [];
   const valueFor = (id: number): Buffer | null => {
     const found = sent.get(id);
@@ -52,17 +54,21 @@ function fakeObject(sent: Map<number, { bytes: number; packets: number }>) {
       for (let at = 0; at < keys.length; at += 8) sent.delete(Number(keys.readBigUInt64LE(at)));
       return 0;
     },
-    programStats: () => ({}),
+    programStats: () => (walksSockets ? { charge_sockets: { runs: 0, runNs: 0, missed: 0 } } : {}),
     close: () => undefined,
   };
   return { object, ran };
 }
 
-function start(t: ExecutionContext, object: Partial<BpfObject>) {
+function start(
+  t: ExecutionContext,
+  object: Partial<BpfObject>,
+  loadObject: Native['loadObject'] = () => object as BpfObject,
+) {
   const clock = steppedClock();
   const source = netSource.start({
     config: { maxInstances: 16, placementIntervalSeconds: 60 },
-    native: { loadObject: () => object } as unknown as Native,
+    native: { loadObject } as unknown as Native,
     layout: { version: 2, cpu: '', cpuset: null },
     clock,
   } as unknown as SourceContext);
@@ -115,6 +121,25 @@ withProbe(
     t.deepEqual(ran.splice(0), ['own_sockets', 'charge_sockets']);
   },
 );
+
+withProbe('a kernel that refuses iterators over maps has its sockets looked at by its files', t => {
+  const { object, ran } = fakeObject(new Map(), false);
+  const asked: Parameters<Native['loadObject']>[1][] = [];
+  const loadObject: Native['loadObject'] = (_path, options) => {
+    asked.push(options);
+    if (!options.without?.includes('charge_sockets'))
+      throw Object.assign(new Error('load: EPERM'), { code: 'EPERM' });
+    return object as BpfObject;
+  };
+  const { clock } = start(t, object, loadObject);
+  t.deepEqual(
+    asked.map(({ without }) => without),
+    [undefined, ['charge_sockets']],
+  );
+  ran.length = 0;
+  clock.step(3);
+  t.deepEqual(ran, Array(3).fill('own_sockets'));
+});
 
 withProbe('where a look takes long, looks are rarer, whatever is exported meanwhile', t => {
   const { object, ran } = fakeObject(new Map());

@@ -2,6 +2,9 @@ import { needs } from '../support/needs.ts';
 import { labKernels, needsLab } from './needs-lab.ts';
 import { columnOf, readColumn, thisKernel, tryHere, tryInLab } from './support/kernels.ts';
 
+/** Kernels of one version differ in whether they allow an iterator over a map. */
+const dispensable = 'net/charge_sockets';
+
 for (const kernel of labKernels) {
   needsLab(kernel)(
     `on Debian's ${kernel} every BPF program does what docs/kernels.md says`,
@@ -20,9 +23,12 @@ needs(
   'addon',
 )('on this machine every BPF program does what docs/kernels.md says', t => {
   t.timeout(120_000);
-  // KVM's depend on what is loaded and runs here, which is not the test's.
-  const isOurs = ([program]: [string, string]) => !program.startsWith('kvm/');
-  const found = [...columnOf(tryHere())].filter(isOurs);
+  // KVM's depend on what is loaded and runs here, which is not the test's; and one is dispensable.
+  const isOurs = ([program]: [string, string]) =>
+    !program.startsWith('kvm/') && program !== dispensable;
+  const column = columnOf(tryHere());
+  t.regex(column.get(dispensable) ?? '', /^(counts$|refused)/);
+  const found = [...column].filter(isOurs);
   const written = [...readColumn(thisKernel())].filter(isOurs);
   t.true(found.length > 0);
   if (written.length > 0) t.deepEqual(asRecord(found), asRecord(written));
