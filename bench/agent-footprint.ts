@@ -2,12 +2,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { layout } from '../src/agent/probes/sched-layout.ts';
-import { openStage, type Stage, type StagedInstance } from '../src/cli/demo/stage.ts';
+import { openStage, type Stage } from '../src/cli/demo/stage.ts';
 import { metrics } from '../src/contract/metrics.ts';
 import { selectMetrics } from '../src/contract/selection.ts';
-import { listThreads } from '../src/linux/procfs.ts';
-import { readText } from '../src/linux/read-file.ts';
-import { hostRoots } from '../src/linux/roots.ts';
 import {
   type AgentProcess,
   type ProcessReading,
@@ -16,6 +13,7 @@ import {
   startAgentProcess,
 } from './agent-process.ts';
 import { type BenchResult, rawFolder, type Tell, writeRaw } from './bench.ts';
+import { type Rollup, readThreads, rollupOf, type Threads } from './rollup.ts';
 import type { SinkReading } from './sink.ts';
 
 const instances = 200;
@@ -26,7 +24,7 @@ const wakeupsPerSecond = 13_000;
 const burnUs = 20;
 /** One whole interval of placements. */
 const shippedSeconds = 60;
-const rollupSeconds = 6;
+const rollupSeconds = 20;
 const slowSeconds = 60;
 const statsSeconds = 5;
 const statsSwitch = '/proc/sys/kernel/bpf_stats_enabled';
@@ -80,13 +78,6 @@ async function stageCrowd(stage: Stage): Promise<void> {
   await Promise.all(ready);
 }
 
-/**
- * Of all threads of an instance, by /proc/TID: context switches, and seconds by schedstat. The switches are exact. The seconds
- * differ from what the hooks see by some 5 µs a wake-up (by its looks: the clock of the run queue that schedstat goes by is not
- * brought up to date at each), which is much of runs of 20 µs and 0.5 % of runs of 1 ms.
- */
-type Threads = { readonly switches: number; readonly run: number; readonly wait: number };
-
 type Instant = {
   readonly process: ProcessReading;
   readonly sink: SinkReading;
@@ -94,9 +85,6 @@ type Instant = {
   /** By instance id. */
   readonly threads: ReadonlyMap<string, Threads>;
 };
-
-/** How far the agent's totals are off those of the threads. `worst`: switches of one instance with at least 1000. */
-type Rollup = Readonly<Record<keyof Threads | 'worst', number>>;
 
 type Window = {
   readonly name: string;
@@ -169,57 +157,6 @@ function readSwitches(): number {
   return Number(/^ctxt (\d+)$/m.exec(readFileSync('/proc/stat', 'latin1'))?.[1]);
 }
 
-function readThreads(staged: readonly StagedInstance[]): Map<string, Threads> {
-  return new Map(staged.map(({ id, folders }) => [id, threadsOf(`${folders[0]}/cgroup.procs`)]));
-}
-
-function threadsOf(procs: string): Threads {
-  let [switches, run, wait] = [0, 0, 0];
-  for (const tgid of readFileSync(procs, 'latin1').split('\n').filter(Boolean))
-    for (const tid of listThreads(hostRoots, Number(tgid))) {
-      const status = readText(`/proc/${tid}/status`) ?? '';
-      for (const [, count] of status.matchAll(/voluntary_ctxt_switches:\s+(\d+)/g))
-        switches += Number(count);
-      const [ran, waited] = (readText(`/proc/${tid}/schedstat`) ?? '').split(' ');
-      run += Number(ran) / 1e9;
-      wait += Number(waited) / 1e9;
-    }
-  return { switches, run, wait };
-}
-
-function toldOf({ totals }: SinkReading, id: string): Threads {
-  const told = (series: string) => totals[id]?.[series] ?? 0;
-  return {
-    switches:
-      told('sculptor.cpu.context_switches voluntary') +
-      told('sculptor.cpu.context_switches involuntary'),
-    run: told('container.cpu.time'),
-    wait: told('sculptor.runqueue.wait'),
-  };
-}
-
-const noThreads: Threads = { switches: 0, run: 0, wait: 0 };
-
-function rollupOf(from: Instant, to: Instant): Rollup {
-  const ids = [...to.threads.keys()];
-  const grown = (of: (instant: Instant) => Threads, what: keyof Threads) =>
-    of(to)[what] - of(from)[what];
-  const told = (id: string) => (instant: Instant) => toldOf(instant.sink, id);
-  const threads = (id: string) => (instant: Instant) => instant.threads.get(id) ?? noThreads;
-  const off = (some: readonly string[], what: keyof Threads) => {
-    const sum = (of: (id: string) => number) => some.reduce((all, id) => all + of(id), 0);
-    const wanted = sum(id => grown(threads(id), what));
-    return Math.abs(sum(id => grown(told(id), what)) / wanted - 1);
-  };
-  const busy = ids.filter(id => grown(threads(id), 'switches') >= 1000);
-  return {
-    switches: off(ids, 'switches'),
-    run: off(ids, 'run'),
-    wait: off(ids, 'wait'),
-    worst: Math.max(0, ...busy.map(id => off([id], 'switches'))),
-  };
-}
-
 function windowOf(name: string, [from, to]: readonly [Bare, Bare], rollup: Rollup): Window {
   const seconds = to.process.at - from.process.at;
   const rate = (of: (instant: Bare) => number) => (of(to) - of(from)) / seconds;
@@ -270,7 +207,7 @@ const iterators = new Set([
 
 function figuresOf({ windows, programs, last }: Measured) {
   const { shipped, k10, k1000, slow } = windows;
-  const { rssBytes, bpfMapBytes, bpfProgramBytes } = shipped.end;
+  const { rssBytes, rssOwnBytes, bpfMapBytes, bpfProgramBytes } = shipped.end;
   const threads = instances * threadsEach;
   const bpfBytes = bpfMapBytes + bpfProgramBytes + threads * taskStorageBytes;
   const cores = ({ userCores, kernelCores }: Window) => userCores + kernelCores;
@@ -280,6 +217,7 @@ function figuresOf({ windows, programs, last }: Measured) {
   return {
     total_bytes: rssBytes + bpfBytes,
     rss_bytes: rssBytes,
+    rss_own_bytes: rssOwnBytes,
     bpf_memory_bytes: bpfBytes,
     bpf_maps_bytes: bpfMapBytes,
     cpu_cores: cores(shipped),

@@ -91,6 +91,8 @@ export type ProcessReading = {
   readonly userSeconds: number;
   readonly kernelSeconds: number;
   readonly rssBytes: number;
+  /** Without pages of files, which are the same ones for every Node of the host. */
+  readonly rssOwnBytes: number;
   readonly bpfMapBytes: number;
   readonly bpfProgramBytes: number;
 };
@@ -100,12 +102,15 @@ const ticksPerSecond = 100;
 export function readProcess(pid: number): ProcessReading {
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const rss = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
+  const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+  const bytesOf = (what: string) =>
+    1024 * Number(new RegExp(`^${what}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1]);
   return {
     at: performance.now() / 1000,
     userSeconds: Number(fields[11]) / ticksPerSecond,
     kernelSeconds: Number(fields[12]) / ticksPerSecond,
-    rssBytes: Number(rss) * 1024,
+    rssBytes: bytesOf('VmRSS'),
+    rssOwnBytes: bytesOf('RssAnon'),
     bpfMapBytes: sum(bpfOf(pid, 'map').values()),
     bpfProgramBytes: sum(bpfOf(pid, 'prog').values()),
   };

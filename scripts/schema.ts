@@ -1,7 +1,7 @@
 /** Writes what is generated from src/contract/: JSON Schemas and the reference pages. `--check` only compares. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { configSchema } from '../src/contract/config.ts';
 import { errorCodes } from '../src/contract/errors.ts';
 import { events } from '../src/contract/events.ts';

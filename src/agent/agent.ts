@@ -15,7 +15,6 @@ import { createEventsExporter, type EventsExporter } from '../otlp/events-export
 import { createMetricsExporter } from '../otlp/metrics-exporter.ts';
 import { createOutbox } from '../otlp/outbox.ts';
 import { temporalityFrom } from '../otlp/temporality.ts';
-import { runBpftrace } from './bpftrace/run.ts';
 import { type CustomSource, startCustomSource } from './custom/custom-source.ts';
 import { createHotTasks } from './hot-tasks.ts';
 import { createLiveConfig } from './live-config.ts';
@@ -116,7 +115,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     say,
   };
   const sched = scheduler.source(changed => hot.take(changed, vcpus.all()));
-  const custom = startCustomProbes(options, () => config.detailIntervalSeconds / 2);
+  const custom = await startCustomProbes(options, () => config.detailIntervalSeconds / 2);
   const own = custom ? [sched, custom] : [sched];
   const sources = startSources(sourceKinds, context, own, selection);
   const profiles = createProfiles(hostId, config);
@@ -216,12 +215,14 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 }
 
 /** Null where the configuration names no folder of them. */
-function startCustomProbes(
+async function startCustomProbes(
   { config: { customProbes }, roots, clock, say }: AgentOptions,
   printIntervalSeconds: () => number,
-): CustomSource | null {
+): Promise<CustomSource | null> {
   const { directory } = customProbes;
   if (directory === undefined) return null;
+  // Its libraries are held in memory by those alone who have such probes.
+  const { runBpftrace } = await import('./bpftrace/run.ts');
   const config = { ...customProbes, directory };
   return startCustomSource({ config, printIntervalSeconds, run: runBpftrace, roots, clock, say });
 }

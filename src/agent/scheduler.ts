@@ -8,7 +8,6 @@ import { readCpuTimes } from '../linux/procfs.ts';
 import type { Roots } from '../linux/roots.ts';
 import { readTopology } from '../linux/topology.ts';
 import type { Sample } from '../otlp/metric-data.ts';
-import { runBpftrace } from './bpftrace/run.ts';
 import { startSchedDriver } from './bpftrace/sched-driver.ts';
 import type { HotTask } from './hot-tasks.ts';
 import type { RunByCpu } from './locality.ts';
@@ -92,6 +91,7 @@ function startByLibbpf(options: SchedulerOptions): Scheduler {
 
 async function startByBpftrace(options: SchedulerOptions): Promise<Scheduler> {
   const { config, layout, roots, clock, say } = options;
+  const { runBpftrace } = await import('./bpftrace/run.ts');
   const driver = await startSchedDriver({
     run: runBpftrace,
     cgroupV1: layout.version === 1,

@@ -1,5 +1,5 @@
 import { request } from 'node:http';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError, describeError } from '../contract/errors.ts';
 
 export type ApiMethod = 'GET' | 'POST' | 'PUT' | 'DELETE';

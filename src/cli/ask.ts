@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { requestApi } from '../api/client.ts';
 import { actionSchema } from '../contract/action.ts';
 import { agentSettingsSchema } from '../contract/agent-settings.ts';

@@ -1,6 +1,5 @@
 import type { KeyObject } from 'node:crypto';
-import { type ConnectedAgent, startConnectedAgent } from '../agent/connected-agent.ts';
-import { openProfileSink } from '../agent/profile-sink.ts';
+import type { ConnectedAgent } from '../agent/connected-agent.ts';
 import type { ApiRoute } from '../api/server.ts';
 import { startApi } from '../api/server.ts';
 import type { Config } from '../contract/config.ts';
@@ -11,13 +10,12 @@ import { loadNative, type Native } from '../linux/native.ts';
 import { hostRoots } from '../linux/roots.ts';
 import { listenUnix } from '../otlp/unix-socket.ts';
 import { uidsOf } from '../otlp/users.ts';
-import { startEngine } from '../pae/engine.ts';
-import { startPipeline } from '../pipeline/pipeline.ts';
-import { startSculptor } from '../sculptor/sculptor.ts';
 import { realClock } from './clock.ts';
 import { type ConfigSource, followConfig } from './follow-config.ts';
 import { agentRoutes, engineRoutes, pipelineRoutes, sculptorRoutes } from './routes.ts';
 import { hasTerminal } from './run-until.ts';
+
+/* Each part is loaded when it is started: a daemon holds no other in memory. */
 
 /** What every part is given. */
 export type PartContext = {
@@ -37,6 +35,8 @@ export function createContext(config: Config, say: Say, source?: ConfigSource): 
 
 /** The agent with its gate, its API, and its file of profiles; it follows the configuration file. */
 export async function runAgent(context: PartContext, profileTo?: string): Promise<Running> {
+  const { startConnectedAgent } = await import('../agent/connected-agent.ts');
+  const { openProfileSink } = await import('../agent/profile-sink.ts');
   const { config, native, hostId, say, source } = context;
   const profileSink =
     profileTo === undefined ? undefined : openProfileSink(profileTo, realClock, say);
@@ -87,6 +87,7 @@ function reloadAgent(
 
 /** The engine, signing with this key, and its API. */
 export async function runEngine(context: PartContext, privateKey: KeyObject): Promise<Running> {
+  const { startEngine } = await import('../pae/engine.ts');
   const { config, say } = context;
   const { model } = config.engine;
   const engine = await startEngine({
@@ -106,6 +107,7 @@ export async function runSculptor(
   context: PartContext,
   trustedKeys: readonly KeyObject[],
 ): Promise<Running> {
+  const { startSculptor } = await import('../sculptor/sculptor.ts');
   const { config, native, hostId, say } = context;
   const sculptor = await startSculptor({
     config: config.sculptor,
@@ -123,6 +125,7 @@ export async function runSculptor(
 
 /** The embedded pipeline and its API. */
 export async function runPipeline(context: PartContext): Promise<Running> {
+  const { startPipeline } = await import('../pipeline/pipeline.ts');
   const { config, say } = context;
   const pipeline = await startPipeline({
     config: config.pipeline,

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { z } from 'zod';
+import * as z from 'zod';
 import { addActions } from './commands/actions.ts';
 import { addDaemons } from './commands/daemons.ts';
 import { addDemo } from './commands/demo.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { ConnectedAgent } from '../agent/connected-agent.ts';
 import type { ApiRoute } from '../api/server.ts';
 import { ConfigError } from '../contract/errors.ts';

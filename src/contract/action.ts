@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { instanceSchema } from './instance.ts';
 import { modeSchema } from './policy.ts';
 import { mechanismSchema, moveSchema, predictedSchema } from './recommendation.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { metricSelectionSchema, profileNameSchema } from './selection.ts';
 
 /** What an agent can change while it runs; everything else of its section holds from its start. */

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { agentSettings } from './agent-settings.ts';
 import { customProbesSchema } from './custom-probes-config.ts';
 import { gateConfigSchema } from './gate-config.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** Scripts for bpftrace whose maps become metrics; each runs as a process of its own. */
 export const customProbesSchema = z.strictObject({

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { actionSchema } from './action.ts';
 import { ProtocolError } from './errors.ts';
 import { placementSchema, topologySchema } from './host.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { cpuIdSchema, instanceSchema, startTicksSchema, tidSchema } from './instance.ts';
 
 const cpusSchema = z.array(cpuIdSchema).max(8192);

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** `host` names the machine itself in metrics (per-CPU time); nothing ever moves it. */
 export const instanceKindSchema = z.enum(['vm', 'container', 'cgroup', 'process-group', 'host']);

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { cpuIdSchema, startTicksSchema, tidSchema } from './instance.ts';
 
 const party = {

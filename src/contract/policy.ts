@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { instanceClassSchema } from './recommendation.ts';
 
 export const modeSchema = z.enum(['off', 'observe', 'approve', 'enforce']);

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { cpuListSchema, instanceSchema, taskSchema } from './instance.ts';
 
 /** cgroup v2 unit: 1..10000, 100 is the default. On v1 `cpu.shares` = weight × 1024 / 100. */

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { type MetricName, metrics } from './metrics.ts';
 import { nearestOf } from './nearest.ts';
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { KernelInterfaceError } from '../contract/errors.ts';
 
 /** Of one drive in one direction, since QEMU was started. */

@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs';
 import { connect } from 'node:net';
-import { z } from 'zod';
+import * as z from 'zod';
 import { describeError, KernelInterfaceError } from '../contract/errors.ts';
 import { readCommandLine } from './procfs.ts';
 import { readText } from './read-file.ts';

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { z } from 'zod';
+import * as z from 'zod';
 import { requestApi } from '../../src/api/client.ts';
 import { type ApiOptions, type ApiRoute, startApi } from '../../src/api/server.ts';
 import { ConfigError, ProtocolError } from '../../src/contract/errors.ts';

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { z } from 'zod';
+import * as z from 'zod';
 import { requestApi } from '../../src/api/client.ts';
 import { startApi } from '../../src/api/server.ts';
 import { agentRoutes } from '../../src/cli/routes.ts';

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { z } from 'zod';
+import * as z from 'zod';
 import { needs } from '../support/needs.ts';
 import { endChild, eventually, type Scene, stageScene } from '../support/scene.ts';
 import { buildCollector, freePort, startCollector } from './support/collector.ts';

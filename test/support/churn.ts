@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
-import { z } from 'zod';
+import * as z from 'zod';
 import { type AgentProcess, readProcess, startAgentProcess } from '../../bench/agent-process.ts';
 import { openStage, type Stage, type StagedInstance } from '../../src/cli/demo/stage.ts';
 import { eventually } from './scene.ts';

@@ -1,4 +1,7 @@
-import { z } from 'zod';
+import * as z from 'zod';
+
+/** What a program is to print every so often, so that it is known to have attached. */
+export const beat = 'printf("");';
 
 /** A bucket of hist() or lhist(): integers from `min` to `max`, both in it. Without one of them it is open on that side. */
 const bucketSchema = z.object({

@@ -52,9 +52,6 @@ export type RunOptions = {
   readonly ended: (end: RunEnd) => void;
 };
 
-/** What a program is to print every so often, so that it is known to have attached. */
-export const beat = 'printf("");';
-
 /** 4096 keys of 65 buckets each are 10 MB; what is usual is some KB. */
 const maxLineBytes = 8_388_608;
 /** Of what it says when it fails. */

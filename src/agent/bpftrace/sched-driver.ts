@@ -12,8 +12,8 @@ import type { SchedTotals } from '../probes/sched-layout.ts';
 import type { Source } from '../source.ts';
 import { createTally } from '../tally.ts';
 import { keepRunning } from './lasting-run.ts';
-import type { BpftraceRecord, Bucket } from './output.ts';
-import { beat, type runBpftrace } from './run.ts';
+import { type BpftraceRecord, type Bucket, beat } from './output.ts';
+import type { runBpftrace } from './run.ts';
 
 /** The scheduler as bpf/runqlat.bt tells it: fewer questions than the libbpf probe answers, in the same shape. */
 export type SchedDriver = {

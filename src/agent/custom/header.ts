@@ -1,5 +1,5 @@
 import { parse } from 'yaml';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError } from '../../contract/errors.ts';
 import { explainIssue } from '../../contract/explain-issue.ts';
 import { metrics } from '../../contract/metrics.ts';

@@ -1,4 +1,4 @@
-import { beat } from '../bpftrace/run.ts';
+import { beat } from '../bpftrace/output.ts';
 import type { CustomHeader } from './header.ts';
 
 /** The script as it is run: as the user wrote it (so that lines keep their numbers), and a probe that prints the maps. */

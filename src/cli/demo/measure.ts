@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ProtocolError } from '../../contract/errors.ts';
 import { listFolder, readText } from '../../linux/read-file.ts';
 import type { StagedInstance } from './stage.ts';

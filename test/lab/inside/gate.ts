@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
-import { z } from 'zod';
+import * as z from 'zod';
 import { requestApi } from '../../../src/api/client.ts';
 import type { LogEvent, ResourcePoints } from '../../../src/contract/telemetry.ts';
 import { decodeLogs } from '../../../src/otlp/decode-logs.ts';
