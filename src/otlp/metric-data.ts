@@ -46,10 +46,12 @@ export function resourceMetrics(
   const endTime = hrTime(now);
   let [began, startTime] = [now, endTime];
   const identity = String(resource.attributes['service.instance.id']);
-  for (const sample of samples) {
-    const attributes = sample.attributes ?? {};
-    const metric = typeof sample.metric === 'string' ? described(sample.metric) : sample.metric;
-    const key = () => seriesKey(identity, metric.name, distinctionOf(sample));
+  let [sample, metric]: [Sample | undefined, CustomMetric | undefined] = [undefined, undefined];
+  // One for all of them, asked before the next: most agents keep nothing of a series.
+  const key = () => seriesKey(identity, metric?.name ?? '', sample ? distinctionOf(sample) : '');
+  for (sample of samples) {
+    const attributes = sample.attributes ?? noAttributes;
+    metric = typeof sample.metric === 'string' ? described(sample.metric) : sample.metric;
     const { start, value: exact } =
       metric.type === 'gauge' ? sample : temporal.shape(key, sample, now);
     const value = typeof exact === 'number' ? exact : inResolution(exact, resolution);
@@ -64,6 +66,8 @@ export function resourceMetrics(
     scopeMetrics: [{ scope: { name: scope, version: '0.1.0' }, metrics: [...byMetric.values()] }],
   };
 }
+
+const noAttributes: PointAttributes = {};
 
 /** The table of the contract, each with its name: made once, not for each point. */
 const table: ReadonlyMap<string, CustomMetric> = new Map(
@@ -138,7 +142,8 @@ function pointValue(value: Sample['value']): unknown {
       count: value.count,
       // NaN: it is not known, and is left out.
       sum: Number.isNaN(value.sum) ? undefined : value.sum,
-      buckets: { boundaries: [...value.bounds], counts: [...value.counts] },
+      // The SDK's types would allow to change them, which nobody does.
+      buckets: { boundaries: value.bounds, counts: value.counts },
     };
   }
   return {
@@ -146,7 +151,7 @@ function pointValue(value: Sample['value']): unknown {
     sum: value.sum,
     scale: value.scale,
     zeroCount: value.zeroCount,
-    positive: { offset: value.offset, bucketCounts: [...value.counts] },
+    positive: { offset: value.offset, bucketCounts: value.counts },
     negative: { offset: 0, bucketCounts: [] },
   };
 }

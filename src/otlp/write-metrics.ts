@@ -30,15 +30,7 @@ const descriptors = new WeakMap<MetricData['descriptor'], Uint8Array>();
  */
 export function writeMetrics({ resource, scopeMetrics }: ResourceMetrics): Uint8Array {
   try {
-    for (const { scope, metrics } of reversed(scopeMetrics)) {
-      const end = writer.mark();
-      for (const metric of reversed(metrics)) writeMetric(metric);
-      const scopeEnd = writer.mark();
-      if (scope.version) writer.string(2, scope.version);
-      writer.string(1, scope.name);
-      writer.begin(1, scopeEnd);
-      writer.begin(2, end);
-    }
+    backwards(scopeMetrics, writeScope);
     remembered(resources, resource, () => {
       const end = writer.mark();
       writer.varint(2, 0);
@@ -54,8 +46,9 @@ export function writeMetrics({ resource, scopeMetrics }: ResourceMetrics): Uint8
   }
 }
 
-function* reversed<T>(list: readonly T[]): Iterable<T> {
-  for (let i = list.length - 1; i >= 0; i -= 1) yield list[i] as T;
+/** From the last to the first; an iterator would make an object for each. */
+function backwards<T>(list: readonly T[], write: (item: T) => void): void {
+  for (let i = list.length - 1; i >= 0; i -= 1) write(list[i] as T);
 }
 
 function remembered<K extends object>(
@@ -71,6 +64,16 @@ function remembered<K extends object>(
   const before = writer.mark();
   write();
   known.set(key, writer.since(before));
+}
+
+function writeScope({ scope, metrics }: ResourceMetrics['scopeMetrics'][number]): void {
+  const end = writer.mark();
+  backwards(metrics, writeMetric);
+  const scopeEnd = writer.mark();
+  if (scope.version) writer.string(2, scope.version);
+  writer.string(1, scope.name);
+  writer.begin(1, scopeEnd);
+  writer.begin(2, end);
 }
 
 function writeMetric(metric: MetricData): void {
@@ -100,13 +103,13 @@ function writeData(metric: MetricData): void {
     writer.varint(2, metric.aggregationTemporality === AggregationTemporality.DELTA ? 1 : 2);
   switch (metric.dataPointType) {
     case DataPointType.HISTOGRAM:
-      for (const point of reversed(metric.dataPoints)) writeHistogram(point);
+      backwards(metric.dataPoints, writeHistogram);
       break;
     case DataPointType.EXPONENTIAL_HISTOGRAM:
-      for (const point of reversed(metric.dataPoints)) writeExponential(point);
+      backwards(metric.dataPoints, writeExponential);
       break;
     default:
-      for (const point of reversed(metric.dataPoints)) writeNumber(point);
+      backwards(metric.dataPoints, writeNumber);
   }
   writer.begin(fieldOf[metric.dataPointType], end);
 }
