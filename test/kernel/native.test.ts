@@ -125,11 +125,34 @@ kernelTest('a name that the object does not have is an error that names it', t =
   const object = native.loadObject(sched, {});
   t.throws(() => object.attach('absent'), absent);
   t.throws(() => object.iterate('absent'), absent);
+  t.throws(() => object.runOnce('absent'), absent);
   t.throws(() => object.readMap('absent'), absent);
+  t.throws(() => object.mapMemory('absent'), absent);
+  t.throws(() => object.mapMemory('instances'), { message: /memory of map instances/ });
   t.throws(() => object.lookup('stats', Buffer.alloc(3)), { code: 'EINVAL' });
   t.throws(() => object.deleteKeys('instances', Buffer.alloc(12)), { code: 'EINVAL' });
   object.close();
 });
+
+kernelTest(
+  'what a program wrote to a mapped array is seen, and stays readable when the object is closed',
+  t => {
+    const maxEntries = { sums: 16, instances: 16 };
+    const object = loadNative().loadObject(sched, { maxEntries });
+    const sums = object.mapMemory('sums');
+    t.is(sums.length, 16 * 32);
+    t.is(object.runOnce('sum_totals').readUInt32LE(), 0);
+    object.attach('sched_switch');
+    spawnSync('true');
+    object.iterate('flush');
+    const count = object.runOnce('sum_totals').readUInt32LE();
+    t.true(count > 0);
+    const id = sums.readBigUInt64LE();
+    t.true(id > 0n);
+    object.close();
+    t.is(sums.readBigUInt64LE(), id);
+  },
+);
 
 kernelTest('an object that was closed says so and does not crash', t => {
   const object = loadNative().loadObject(sched, { programs: ['sched_switch', 'flush'] });
@@ -141,6 +164,8 @@ kernelTest('an object that was closed says so and does not crash', t => {
     () => object.attach('sched_switch'),
     () => object.iterate('flush'),
     () => object.readMap('instances'),
+    () => object.runOnce('flush_awake'),
+    () => object.mapMemory('sums'),
     () => object.memoryBytes(),
     () => object.programStats(),
   ]) {
