@@ -141,6 +141,15 @@ withProbe('a kernel that refuses iterators over maps has its sockets looked at b
   t.deepEqual(ran, Array(3).fill('own_sockets'));
 });
 
+withProbe('what the verifier rejects is said, though others could do its work', t => {
+  const { object } = fakeObject(new Map());
+  const loadObject: Native['loadObject'] = (_path, options) => {
+    if (options.without) return object as BpfObject;
+    throw Object.assign(new Error('load: EINVAL'), { code: 'EINVAL', log: 'PROG LOAD LOG' });
+  };
+  t.throws(() => start(t, object, loadObject), { message: /EINVAL/ });
+});
+
 withProbe('where a look takes long, looks are rarer, whatever is exported meanwhile', t => {
   const { object, ran } = fakeObject(new Map());
   const { source, clock } = start(t, object);

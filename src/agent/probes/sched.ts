@@ -101,7 +101,9 @@ export function startSchedProbe(options: {
     constants: { cgroup_v1: options.cgroupV1, node_of_cpu: nodesOf(options.nodeOfCpu) },
     maxEntries: { instances: options.maxInstances, sums: options.maxInstances },
   });
+  let sums: Buffer = Buffer.alloc(0);
   attachOrClose(object, 'sched', () => {
+    sums = object.mapMemory('sums');
     object.iterate('baseline');
     for (const program of schedPrograms) object.attach(program);
     // The first passes take up the tasks that were there before the hooks.
@@ -113,7 +115,6 @@ export function startSchedProbe(options: {
   const chargeOpen = () => {
     if (object.runOnce('flush_awake').length === 0) object.iterate('flush');
   };
-  const sums = object.mapMemory('sums');
   const takePairs = () => decodePairs(object.takeMap('pairs'));
   return {
     readTotals: () => {
