@@ -1,12 +1,9 @@
-import type { AnyValue } from '@opentelemetry/api';
-import { ProtobufLogsSerializer } from '@opentelemetry/otlp-transformer';
-import { resourceFromAttributes } from '@opentelemetry/resources';
-import type { ReadableLogRecord } from '@opentelemetry/sdk-logs';
 import type { OutgoingEvent } from '../contract/events.ts';
 import { schemaUrl } from '../contract/metrics.ts';
 import type { Clock } from '../contract/ports.ts';
 import { createExportClient, type ExportClient } from './export-client.ts';
 import { createSendQueue, type QueueCounters } from './send-queue.ts';
+import { writeEvent } from './write-event.ts';
 
 export type EventsExporter = {
   /** Sent at once, or together with what else waits when the export in flight ends. Never throws. */
@@ -61,28 +58,21 @@ export function createEventsExporter(options: EventsExporterOptions): EventsExpo
   };
 }
 
-/** INFO: https://opentelemetry.io/docs/specs/otel/logs/data-model/#field-severitynumber */
-const severityInfo = 9;
+/** https://opentelemetry.io/docs/specs/otel/logs/data-model/#field-severitynumber */
+const severity = { number: 9, text: 'INFO' };
 
 /** Encodes an event as an ExportLogsServiceRequest of one record. */
-export function eventEncoder(scope: string, attributes: Readonly<Record<string, string>>) {
-  const resource = resourceFromAttributes(attributes);
-  const instrumentationScope = { name: scope, schemaUrl };
+export function eventEncoder(scope: string, resource: Readonly<Record<string, string>>) {
   return (event: OutgoingEvent, unixSeconds: number): Uint8Array => {
     const seconds = Math.floor(unixSeconds);
-    const hrTime: [number, number] = [seconds, Math.floor((unixSeconds - seconds) * 1e9)];
-    const record: ReadableLogRecord = {
-      hrTime,
-      hrTimeObserved: hrTime,
-      severityNumber: severityInfo,
-      severityText: 'INFO',
-      body: event.body,
-      eventName: event.eventName,
+    const nanoseconds = Math.floor((unixSeconds - seconds) * 1e9);
+    return writeEvent({
+      ...event,
       resource,
-      instrumentationScope,
-      attributes: event.attributes as Record<string, AnyValue>,
-      droppedAttributesCount: 0,
-    };
-    return ProtobufLogsSerializer.serializeRequest([record]) ?? new Uint8Array();
+      scope,
+      schemaUrl,
+      severity,
+      unixNanoseconds: BigInt(seconds) * 1_000_000_000n + BigInt(nanoseconds),
+    });
   };
 }

@@ -16,21 +16,11 @@ export function plainEvent<N extends EventName>(
   record: EventRecord<N>,
   body: string,
 ): OutgoingEvent {
-  const detail = attributeValue(record) ?? {};
+  // Records are JSON-like: checked by their schema.
+  const detail = record as AttributeValue;
   return {
     eventName,
     body,
     attributes: { ...flatCopies(eventName, record), [detailAttribute]: detail },
   };
-}
-
-/** A record of the contract as an attribute value; undefined has none. Records are JSON-like: checked by their schema. */
-function attributeValue(value: unknown): AttributeValue | undefined {
-  if (value === null) return null;
-  if (Array.isArray(value)) return value.map(item => attributeValue(item) ?? null);
-  if (typeof value !== 'object') return value as AttributeValue | undefined;
-  const entries = Object.entries(value)
-    .map(([key, item]) => [key, attributeValue(item)] as const)
-    .filter((entry): entry is readonly [string, AttributeValue] => entry[1] !== undefined);
-  return Object.fromEntries(entries);
 }

@@ -9,6 +9,7 @@ import {
   type ResourceMetrics,
 } from '@opentelemetry/sdk-metrics';
 import { createBackwardWriter } from './backward-writer.ts';
+import { backwards, writeAttributes } from './write-attributes.ts';
 
 /*
  * The SDK's own serializer answers the same bytes (a test holds the two against each other), for any data there is; it goes over
@@ -25,8 +26,8 @@ const descriptors = new WeakMap<MetricData['descriptor'], Uint8Array>();
 
 /**
  * One ExportMetricsServiceRequest with the metrics of one resource; several, one after another, are one request as well.
- * Values are doubles, attributes texts, numbers and booleans; exemplars, min and max are not written.
- * @throws TypeError for an attribute of another kind
+ * Values are doubles; exemplars, min and max are not written.
+ * @throws TypeError for an attribute that is no AnyValue
  */
 export function writeMetrics({ resource, scopeMetrics }: ResourceMetrics): Uint8Array {
   try {
@@ -34,7 +35,7 @@ export function writeMetrics({ resource, scopeMetrics }: ResourceMetrics): Uint8
     remembered(resources, resource, () => {
       const end = writer.mark();
       writer.varint(2, 0);
-      writeAttributes(1, resource.attributes);
+      writeAttributes(writer, 1, resource.attributes);
       writer.begin(1, end);
     });
     writer.begin(1, 0);
@@ -44,11 +45,6 @@ export function writeMetrics({ resource, scopeMetrics }: ResourceMetrics): Uint8
     writer.take();
     throw error;
   }
-}
-
-/** From the last to the first; an iterator would make an object for each. */
-function backwards<T>(list: readonly T[], write: (item: T) => void): void {
-  for (let i = list.length - 1; i >= 0; i -= 1) write(list[i] as T);
 }
 
 function remembered<K extends object>(
@@ -116,7 +112,7 @@ function writeData(metric: MetricData): void {
 
 function writeNumber({ startTime, endTime, value, attributes }: DataPoint<number>): void {
   const end = writer.mark();
-  writeAttributes(7, attributes);
+  writeAttributes(writer, 7, attributes);
   writer.double(4, value);
   writeTimes(startTime, endTime);
   writer.begin(1, end);
@@ -125,7 +121,7 @@ function writeNumber({ startTime, endTime, value, attributes }: DataPoint<number
 function writeHistogram({ startTime, endTime, value, attributes }: DataPoint<Histogram>): void {
   const end = writer.mark();
   const { count, sum, buckets } = value;
-  writeAttributes(9, attributes);
+  writeAttributes(writer, 9, attributes);
   if (buckets.boundaries.length > 0) writer.packedDoubles(7, buckets.boundaries);
   if (buckets.counts.length > 0) writer.packedCounts(6, buckets.counts);
   if (sum !== undefined) writer.double(5, sum);
@@ -144,7 +140,7 @@ function writeExponential(point: DataPoint<ExponentialHistogram>): void {
   if (sum !== undefined) writer.double(5, sum);
   writer.count(4, count);
   writeTimes(point.startTime, point.endTime);
-  writeAttributes(1, point.attributes);
+  writeAttributes(writer, 1, point.attributes);
   writer.begin(1, end);
 }
 
@@ -172,25 +168,4 @@ function writeTime(field: number, time: HrTime, last: Nanoseconds): void {
     [last.time, last.low, last.high] = [time, Number(ns & 0xffff_ffffn), Number(ns >> 32n)];
   }
   writer.halves(field, last.low, last.high);
-}
-
-function writeAttributes(field: number, attributes: DataPoint<number>['attributes']): void {
-  const keys = Object.keys(attributes);
-  for (let i = keys.length - 1; i >= 0; i -= 1) {
-    const key = keys[i] ?? '';
-    const end = writer.mark();
-    writeValue(key, attributes[key]);
-    writer.begin(2, end);
-    writer.string(1, key);
-    writer.begin(field, end);
-  }
-}
-
-function writeValue(key: string, value: unknown): void {
-  if (typeof value === 'string') writer.string(1, value);
-  else if (typeof value === 'boolean') writer.varint(2, value ? 1 : 0);
-  else if (typeof value === 'number') {
-    if (Number.isInteger(value) && Math.abs(value) < 2 ** 63) writer.varint(3, value);
-    else writer.double(4, value);
-  } else throw new TypeError(`attribute ${key}: a ${typeof value} cannot be written`);
 }

@@ -109,7 +109,7 @@ test('an attribute that cannot be written is named, and nothing of it is in what
       temporalityFrom(undefined),
     );
   const before = writeMetrics(tell({ mode: 'user' }));
-  const wrong = { mode: { user: 1 } } as unknown as Record<string, string>;
+  const wrong = { mode: () => 'user' } as unknown as Record<string, string>;
   t.throws(() => writeMetrics(tell(wrong)), { instanceOf: TypeError, message: /attribute mode/ });
   t.deepEqual(writeMetrics(tell({ mode: 'user' })), before);
 });

@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict';
+import type { AnyValue } from '@opentelemetry/api';
+import { ProtobufLogsSerializer } from '@opentelemetry/otlp-transformer';
+import { resourceFromAttributes } from '@opentelemetry/resources';
+import test from 'ava';
+import fc from 'fast-check';
+import type { AttributeValue } from '../../src/contract/telemetry.ts';
+import { decodeLogs } from '../../src/otlp/decode-logs.ts';
+import { writeEvent } from '../../src/otlp/write-event.ts';
+
+const hex = (bytes: Uint8Array | undefined): string => Buffer.from(bytes ?? []).toString('hex');
+
+const text = fc.string({ maxLength: 40, unit: 'grapheme' });
+const { value } = fc.letrec<{ value: AttributeValue }>(tie => ({
+  value: fc.oneof(
+    { maxDepth: 4 },
+    text,
+    fc.boolean(),
+    fc.maxSafeInteger(),
+    fc.double(),
+    fc.constant(null),
+    fc.uint8Array({ maxLength: 20 }),
+    fc.array(tie('value'), { maxLength: 4 }),
+    fc.dictionary(text, tie('value'), { maxKeys: 4 }),
+  ),
+}));
+const common = { scope: 'scope', schemaUrl: 'https://example.org/schema' };
+const severity = { number: 9, text: 'INFO' };
+
+test('whatever an event has is written in the same bytes as by the SDK', t => {
+  fc.assert(
+    fc.property(
+      fc.record({
+        // The SDK's resources have no attribute without a name.
+        resource: fc.dictionary(fc.string({ minLength: 1 }), text, { maxKeys: 3 }),
+        eventName: fc.constantFrom('sculptor.placement', 'größer'),
+        body: text,
+        attributes: fc.dictionary(text, value, { maxKeys: 5 }),
+        seconds: fc.integer({ min: 0, max: 2 ** 33 }),
+        nanoseconds: fc.integer({ min: 0, max: 999_999_999 }),
+      }),
+      ({ resource, eventName, body, attributes, seconds, nanoseconds }) => {
+        const wanted = ProtobufLogsSerializer.serializeRequest([
+          {
+            hrTime: [seconds, nanoseconds],
+            hrTimeObserved: [seconds, nanoseconds],
+            severityNumber: severity.number,
+            severityText: severity.text,
+            body,
+            eventName,
+            resource: resourceFromAttributes(resource),
+            instrumentationScope: { name: common.scope, schemaUrl: common.schemaUrl },
+            attributes: attributes as Record<string, AnyValue>,
+            droppedAttributesCount: 0,
+          },
+        ]);
+        const unixNanoseconds = BigInt(seconds) * 1_000_000_000n + BigInt(nanoseconds);
+        const event = { ...common, severity, resource, eventName, body, attributes };
+        assert.equal(hex(writeEvent({ ...event, unixNanoseconds })), hex(wanted));
+      },
+    ),
+    { numRuns: 500 },
+  );
+  t.pass();
+});
+
+const event = {
+  ...common,
+  severity,
+  resource: { 'host.id': 'h' },
+  eventName: 'sculptor.placement',
+  body: 'b',
+  unixNanoseconds: 1n,
+};
+
+test('what is undefined is left out, and is null within a list', t => {
+  const attributes = { a: undefined, b: { c: undefined, d: 1 }, e: [undefined, 2] };
+  const [decoded] = decodeLogs(writeEvent({ ...event, attributes }));
+  t.deepEqual(decoded?.attributes, { b: { d: 1 }, e: [null, 2] });
+});
+
+test('an attribute that cannot be written is named, and nothing of it is in what is written next', t => {
+  const before = writeEvent({ ...event, attributes: { mode: 'user' } });
+  t.throws(() => writeEvent({ ...event, attributes: { mode: { user: () => 1 } } }), {
+    instanceOf: TypeError,
+    message: 'attribute user: a function cannot be written',
+  });
+  t.deepEqual(writeEvent({ ...event, attributes: { mode: 'user' } }), before);
+});
