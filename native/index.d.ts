@@ -10,6 +10,11 @@ export type Native = {
   getAffinity(tid: number): number[];
   /** sched_setaffinity(2) of many threads to one list of CPUs; answers one errno per thread (0: done). */
   setAffinity(tids: Int32Array, cpus: Int32Array): Int32Array;
+  /**
+   * Lets go of the pages of files that are mapped to be read or run (code and constants), and answers how many bytes that were.
+   * They stay in the page cache, shared with whoever runs the same file; those that are used are mapped again when they are.
+   */
+  dropFilePages(): number;
   /** Opens and loads a BPF object; nothing is attached yet. */
   loadObject(path: string, options: BpfLoadOptions): BpfObject;
   /** AF_VSOCK for Node, which has none. Throws EMFILE, ENOMEM. */

@@ -5,6 +5,7 @@
 
 #include "affinity.h"
 #include "bpf_object.h"
+#include "file_pages.h"
 #include "peercred.h"
 #include "vsock.h"
 
@@ -21,6 +22,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("peerCredentials", Napi::Function::New(env, PeerCredentials));
   exports.Set("getAffinity", Napi::Function::New(env, GetAffinity));
   exports.Set("setAffinity", Napi::Function::New(env, SetAffinity));
+  exports.Set("dropFilePages", Napi::Function::New(env, DropFilePages));
   exports.Set("loadObject", Napi::Function::New(env, BpfObject::Load));
   exports.Set("openVsockBridge", Napi::Function::New(env, VsockBridge::Open));
   exports.Set("libbpfVersion", Napi::Function::New(env, LibbpfVersion));

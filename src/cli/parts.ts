@@ -3,7 +3,7 @@ import type { ConnectedAgent } from '../agent/connected-agent.ts';
 import type { ApiRoute } from '../api/server.ts';
 import { startApi } from '../api/server.ts';
 import type { Config } from '../contract/config.ts';
-import { ConfigError } from '../contract/errors.ts';
+import { ConfigError, describeError } from '../contract/errors.ts';
 import type { Running, Say } from '../contract/ports.ts';
 import { readHostId } from '../linux/host-id.ts';
 import { loadNative, type Native } from '../linux/native.ts';
@@ -33,6 +33,9 @@ export function createContext(config: Config, say: Say, source?: ConfigSource): 
   return source ? { ...context, source } : context;
 }
 
+/** Most of what Node maps of its files is used when it starts, and seldom later. */
+const dropSeconds = 60;
+
 /** The agent with its gate, its API, and its file of profiles; it follows the configuration file. */
 export async function runAgent(context: PartContext, profileTo?: string): Promise<Running> {
   const { startConnectedAgent } = await import('../agent/connected-agent.ts');
@@ -50,11 +53,20 @@ export async function runAgent(context: PartContext, profileTo?: string): Promis
     ...(profileSink ? { profileSink } : {}),
   });
   const running = await withApi(context, config.agent.apiSocket, agent, agentRoutes(agent));
+  const keepLarge = realClock.every(dropSeconds, () => {
+    try {
+      native.dropFilePages();
+    } catch (error) {
+      keepLarge();
+      say('warn', `agent: it keeps more memory than it needs: ${describeError(error)}`);
+    }
+  });
   const apply = (loaded: Config) => reloadAgent(config, loaded, agent, say);
   const atHangup = !hasTerminal();
   const following = source && followConfig({ source, apply, atHangup, clock: realClock, say });
   return {
     stop: async () => {
+      keepLarge();
       await following?.stop();
       await running.stop();
       await profileSink?.stop();

@@ -1,4 +1,5 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createConnection, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -38,6 +39,21 @@ addonTest('the peer of a unix socket is this very process', async t => {
   t.deepEqual(native.peerCredentials(fdOf(socket)), { pid: process.pid, uid, gid });
   socket.destroy();
   server.close();
+});
+
+addonTest('pages of files are let go, and what they hold is there when it is used again', t => {
+  const native = loadNative();
+  const fileBytes = () =>
+    1024 * Number(/^RssFile:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]);
+  const before = fileBytes();
+  const dropped = native.dropFilePages();
+  const after = fileBytes();
+  t.true(dropped > 10e6, `${dropped} bytes`);
+  t.true(after < before - dropped / 2, `${before} → ${after} bytes`);
+  // Code that has not run before, and constants of a library: of ICU, of OpenSSL.
+  t.is(new Intl.DateTimeFormat('de', { month: 'long' }).format(new Date(0)), 'Januar');
+  t.is(createHash('sha3-512').update('').digest('hex').slice(0, 8), 'a69f73cc');
+  t.is(native.libbpfVersion().split('.').length, 2);
 });
 
 addonTest('an error has the code and the number of the kernel, and says what failed', t => {
