@@ -17,6 +17,7 @@ import { createOutbox } from '../otlp/outbox.ts';
 import { temporalityFrom } from '../otlp/temporality.ts';
 import { type CustomSource, startCustomSource } from './custom/custom-source.ts';
 import { createHotTasks } from './hot-tasks.ts';
+import { createLastRuns } from './last-runs.ts';
 import { createLiveConfig } from './live-config.ts';
 import type { ProfileSink } from './profile-sink.ts';
 import { createProfiles, type Profiles } from './profiles.ts';
@@ -114,7 +115,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     clock,
     say,
   };
-  const sched = scheduler.source(changed => hot.take(changed, vcpus.all()));
+  const lastRuns = createLastRuns(2 * config.placementIntervalSeconds);
+  const sched = scheduler.source(changed => {
+    lastRuns.take(changed, clock.monotonicSeconds());
+    return hot.take(changed, vcpus.all());
+  });
   const custom = await startCustomProbes(options, () => config.detailIntervalSeconds / 2);
   const own = custom ? [sched, custom] : [sched];
   const sources = startSources(sourceKinds, context, own, selection);
@@ -142,13 +147,20 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     },
     probe,
     hot,
+    ranSince: lastRuns.ranSince,
     sources,
     vcpus,
     outbox,
     temporal,
-    takeDetails: reading => {
-      profiles.take(reading);
-      profileSink?.write(profiles.all());
+    takeDetails: time => {
+      const { add, end } = profiles.begin(time);
+      return {
+        add,
+        end: () => {
+          end();
+          profileSink?.write(profiles.all());
+        },
+      };
     },
     profilesLost: () => profileSink?.lost() ?? {},
     emit: events.emit,

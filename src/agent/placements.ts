@@ -1,4 +1,4 @@
-import type { Placement } from '../contract/host.ts';
+import type { PlacedTask, Placement } from '../contract/host.ts';
 import {
   type Outline,
   type Place,
@@ -8,6 +8,7 @@ import {
 } from '../linux/placement.ts';
 import { readTaskStatus } from '../linux/procfs.ts';
 import type { LivingInstance } from './instances.ts';
+import type { LastRuns } from './last-runs.ts';
 
 /** Placements that are read in one tick; the rest comes with the next ones. */
 const mostPerTick = 50;
@@ -16,7 +17,7 @@ const mostPerTick = 50;
 const mostTasksPerTick = 400;
 
 /** What is told again since its time has come is told in batches: each looks at all threads of the host once. */
-const refreshSeconds = 2;
+const refreshSeconds = 5;
 
 /** Tasks of a suspect whose mask is looked at each time, by turns: reading all would cost more than it tells. */
 const masksPerLook = 1;
@@ -38,20 +39,23 @@ export type Placements = {
   readonly ended: (gone: readonly LivingInstance[]) => Placement[];
 };
 
+/** `at`: when all of it was read last, but for tasks that had not run. */
 type Told = { placement: Placement; at: number; served: number; looks: number };
 
 export function createPlacements(
   options: PlacementReader & {
     readonly intervalSeconds: number;
     readonly hotTids: (living: LivingInstance) => readonly number[];
+    readonly ranSince: LastRuns['ranSince'];
     /** vCPU index by tid. */
     readonly vcpusOf: (living: LivingInstance) => ReadonlyMap<number, number>;
   },
 ): Placements {
-  const { intervalSeconds, hotTids, vcpusOf } = options;
+  const { intervalSeconds, hotTids, ranSince, vcpusOf } = options;
   const told = new Map<LivingInstance, Told>();
   let refreshed = Number.NEGATIVE_INFINITY;
   let masked: ReadonlySet<number> | null | undefined;
+  let tasksRead = 0;
   const reader: PlacementReader = {
     ...options,
     // All threads of the host at once: not more than once a tick.
@@ -69,40 +73,52 @@ export function createPlacements(
     const where = last && last.looks % looksToCpuset > 0 ? last.placement.cpuset.path : undefined;
     const outline = readOutline(reader, place, hotTids(living), where);
     const served = living.totals.runNs + living.totals.waitNs;
-    const same = last !== undefined && sameOutline(last.placement, outline, vcpus);
-    if (last && same) {
-      last.looks += 1;
-      const due = now - last.at >= intervalSeconds;
-      // Tasks that neither ran nor waited are where they were: their files need not be read.
-      if (due && last.served === served) return tell(living, last.placement, now, served);
-      if (!due && sameMasks(reader, last)) return null;
+    if (!last || !sameGiven(last.placement, outline) || !sameMasks(reader, last)) {
+      const placement = readPlacement(reader, place, outline, toRead);
+      told.set(living, { placement, at: now, served, looks: 0 });
+      return placement;
     }
-    return tell(living, readPlacement(reader, place, outline), now, served);
+    last.looks += 1;
+    const sameTasks = areSameTasks(last.placement, outline, vcpus);
+    const isDue = now - last.at >= intervalSeconds;
+    if (sameTasks && !isDue) return null;
+    // Tasks that neither ran nor waited are where they were: their files need not be read.
+    if (!sameTasks || last.served !== served)
+      last.placement = readPlacement(reader, place, outline, knownOf(last, vcpus, isDue));
+    if (isDue) [last.at, last.served, last.looks] = [now, served, 0];
+    return last.placement;
   };
 
-  const tell = (
-    living: LivingInstance,
-    placement: Placement,
-    now: number,
-    served: number,
-  ): Placement => {
-    told.set(living, { placement, at: now, served, looks: 0 });
-    return placement;
+  const toRead = (): undefined => {
+    tasksRead += 1;
+  };
+
+  /** Tasks as they were told: all but those that are new, or, once it is time, have run since. */
+  const knownOf = (last: Told, vcpus: ReadonlyMap<number, number>, isDue: boolean) => {
+    const tasks = new Map(last.placement.tasks.map(task => [task.tid, task]));
+    return (tid: number): PlacedTask | undefined => {
+      const task = tasks.get(tid);
+      const isKnown = task?.vcpu === vcpus.get(tid) && !(isDue && ranSince(tid, last.at));
+      return isKnown && task ? task : toRead();
+    };
   };
 
   return {
     due: (living, suspects, now) => {
-      masked = undefined;
+      [masked, tasksRead] = [undefined, 0];
       const refreshes = now - refreshed >= refreshSeconds;
       if (refreshes) refreshed = now;
       const toldBefore = refreshes ? now - intervalSeconds : Number.NEGATIVE_INFINITY;
       const answers: { living: LivingInstance; placement: Placement }[] = [];
-      let tasks = 0;
       for (const one of queue(told, living, suspects, toldBefore)) {
-        if (answers.length >= mostPerTick || tasks >= mostTasksPerTick) break;
+        if (answers.length >= mostPerTick || tasksRead >= mostTasksPerTick) {
+          // The rest comes with the next tick.
+          refreshed = Number.NEGATIVE_INFINITY;
+          break;
+        }
         const placement = look(one, now);
-        tasks += placement?.tasks.length ?? masksPerLook;
         if (placement) answers.push({ living: one, placement });
+        else tasksRead += masksPerLook;
       }
       return answers;
     },
@@ -140,12 +156,15 @@ function queue(
   return new Set([...fresh, ...suspects, ...stale.map(entry => entry.living)]);
 }
 
-function sameOutline(last: Placement, now: Outline, vcpus: ReadonlyMap<number, number>): boolean {
+function sameGiven(last: Placement, now: Outline): boolean {
+  return JSON.stringify([last.cgroup, last.cpuset]) === JSON.stringify([now.cgroup, now.cpuset]);
+}
+
+function areSameTasks(last: Placement, now: Outline, vcpus: ReadonlyMap<number, number>): boolean {
   return (
     last.taskCount === now.taskCount &&
     last.tasks.length === now.tids.length &&
-    last.tasks.every((task, i) => task.tid === now.tids[i] && task.vcpu === vcpus.get(task.tid)) &&
-    JSON.stringify([last.cgroup, last.cpuset]) === JSON.stringify([now.cgroup, now.cpuset])
+    last.tasks.every((task, i) => task.tid === now.tids[i] && task.vcpu === vcpus.get(task.tid))
   );
 }
 

@@ -6,21 +6,23 @@ import { difference } from '../otlp/temporality.ts';
 import { quantileOf } from './histogram-quantile.ts';
 import type { LivingInstance } from './instances.ts';
 
-/** What one export of details has: of each instance the samples that are sent. `time`: seconds since the epoch. */
+/** Takes what one export of details has, instance by instance: `samples` of it are those that are sent. */
 export type DetailReading = {
-  readonly time: number;
-  readonly samples: ReadonlyMap<LivingInstance, readonly Sample[]>;
+  readonly add: (living: LivingInstance, samples: readonly Sample[]) => void;
+  /** All of it was sent: from now on it is the last reading. One that is not ended was none. */
+  readonly end: () => void;
 };
 
 export type Profiles = {
-  readonly take: (reading: DetailReading) => void;
+  /** Begins a reading; `time`: seconds since the epoch. */
+  readonly begin: (time: number) => DetailReading;
   /** Of all instances of the last reading. */
   readonly all: () => Profile[];
   /** Of one of them, by its id. */
   readonly of: (instanceId: string) => Profile | null;
 };
 
-/** Readings that are remembered at most, however many the window has: every sample of each is kept. */
+/** Readings that are remembered at most, however many the window has: every value of each is kept. */
 const mostReadings = 8;
 /** Of a long window only readings this far apart are kept, as a share of it: it may be longer by that. */
 const apart = 1 / 6;
@@ -31,45 +33,108 @@ export function createProfiles(
   config: Pick<AgentConfig, 'profileWindowSeconds' | 'readIntervalSeconds'>,
 ): Profiles {
   /** The newest last; the first is where the window begins, once there are readings that old. */
-  let readings: DetailReading[] = [];
+  let readings: Reading[] = [];
 
-  const profileOf = (last: DetailReading, living: LivingInstance): Profile => {
-    const base = readings.find(({ samples }) => samples.has(living));
+  const profileOf = (last: Reading, living: LivingInstance): Profile => {
+    const base = readings.find(({ rows }) => rows.has(living));
     const before = base === undefined || base === last ? undefined : base;
     const began = before?.time ?? living.start;
     const window = { began, seconds: Math.max(0, last.time - began) };
-    const known = new Map(before?.samples.get(living)?.map(sample => [keyOf(sample), sample]));
-    const samples = last.samples.get(living) ?? [];
+    const known = new Map(
+      samplesOf(before?.rows.get(living)).map(sample => [keyOf(sample), sample]),
+    );
     return {
       hostId,
       instance: living.instance,
       time: last.time,
       windowSeconds: window.seconds,
-      series: samples.map(sample => seriesOf(sample, known.get(keyOf(sample)), window)),
+      series: samplesOf(last.rows.get(living)).map(sample =>
+        seriesOf(sample, known.get(keyOf(sample)), window),
+      ),
     };
+  };
+  const take = (reading: Reading): void => {
+    // A reading may come a little early.
+    const since = reading.time - config.profileWindowSeconds + config.readIntervalSeconds / 2;
+    const from = readings.findLastIndex(({ time }) => time <= since);
+    const kept = readings.slice(Math.max(from, 0));
+    const [before, last] = kept.slice(-2);
+    const near = config.profileWindowSeconds * apart - config.readIntervalSeconds / 2;
+    if (before && last && Math.abs(last.time - before.time) < near) kept.pop();
+    readings = [...kept, reading].slice(-mostReadings);
   };
 
   return {
-    take: reading => {
-      // A reading may come a little early.
-      const since = reading.time - config.profileWindowSeconds + config.readIntervalSeconds / 2;
-      const from = readings.findLastIndex(({ time }) => time <= since);
-      const kept = readings.slice(Math.max(from, 0));
-      const [before, last] = kept.slice(-2);
-      const near = config.profileWindowSeconds * apart - config.readIntervalSeconds / 2;
-      if (before && last && Math.abs(last.time - before.time) < near) kept.pop();
-      readings = [...kept, reading].slice(-mostReadings);
+    begin: time => {
+      const rows = new Map<LivingInstance, Row>();
+      return {
+        add: (living, samples) =>
+          rows.set(living, rowOf(samples, readings.at(-1)?.rows.get(living))),
+        end: () => take({ time, rows }),
+      };
     },
     all: () => {
       const last = readings.at(-1);
-      return last ? [...last.samples.keys()].map(living => profileOf(last, living)) : [];
+      return last ? [...last.rows.keys()].map(living => profileOf(last, living)) : [];
     },
     of: instanceId => {
       const last = readings.at(-1);
-      const living = [...(last?.samples.keys() ?? [])].find(one => one.instance.id === instanceId);
+      const living = [...(last?.rows.keys() ?? [])].find(one => one.instance.id === instanceId);
       return last && living ? profileOf(last, living) : null;
     },
   };
+}
+
+type Series = Omit<Sample, 'value'>;
+type Histogram = Exclude<Sample['value'], number>;
+
+/**
+ * One instance in one reading: what its series are, which readings share while it stays the same, and the value of each. A
+ * hundred bytes of objects for each value, times the readings, would be most of the agent's memory.
+ */
+type Row = {
+  readonly series: readonly Series[];
+  /** Of the series of the same place; those that have a histogram have it there. */
+  readonly values: Float64Array;
+  readonly histograms: ReadonlyMap<number, Histogram>;
+};
+
+type Reading = { readonly time: number; readonly rows: ReadonlyMap<LivingInstance, Row> };
+
+function rowOf(samples: readonly Sample[], before: Row | undefined): Row {
+  const values = new Float64Array(samples.length);
+  const histograms = new Map<number, Histogram>();
+  const same =
+    before?.series.length === samples.length &&
+    samples.every((sample, i) => isSameSeries(sample, before.series[i]));
+  for (const [i, { value }] of samples.entries()) {
+    if (typeof value === 'number') values[i] = value;
+    else {
+      const known = same ? before.histograms.get(i) : undefined;
+      // It is cumulative: nothing came, nothing changed.
+      histograms.set(i, known?.count === value.count && known.sum === value.sum ? known : value);
+    }
+  }
+  const series = same ? before.series : samples.map(({ value: _, ...series }) => series);
+  return { series, values, histograms };
+}
+
+/** Sources share the attributes of what is told of every instance: most are the very same object. */
+function isSameSeries(sample: Series, before: Series | undefined): boolean {
+  return (
+    before !== undefined &&
+    sample.metric === before.metric &&
+    sample.start === before.start &&
+    (sample.attributes === before.attributes ||
+      JSON.stringify(sample.attributes) === JSON.stringify(before.attributes))
+  );
+}
+
+function samplesOf(row: Row | undefined): Sample[] {
+  return (row?.series ?? []).map((series, i) => ({
+    ...series,
+    value: row?.histograms.get(i) ?? row?.values[i] ?? Number.NaN,
+  }));
 }
 
 type Window = { readonly began: number; readonly seconds: number };

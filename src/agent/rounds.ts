@@ -14,6 +14,7 @@ import { createFarewells } from './farewells.ts';
 import { createTopologyTeller, placementEvent } from './host-events.ts';
 import type { HotTasks } from './hot-tasks.ts';
 import { contended, createInstanceBook, type LivingInstance } from './instances.ts';
+import type { LastRuns } from './last-runs.ts';
 import type { Selection } from './live-config.ts';
 import { createPlacements } from './placements.ts';
 import type { TotalsReader } from './probes/sched.ts';
@@ -37,12 +38,13 @@ export type RoundsOptions = {
   readonly reader: PlacementReader;
   readonly probe: TotalsReader;
   readonly hot: Pick<HotTasks, 'of'>;
+  readonly ranSince: LastRuns['ranSince'];
   readonly sources: Sources;
   readonly vcpus: VcpuBook;
   readonly outbox: Outbox;
   readonly temporal: Temporal;
-  /** Gets what each export of details has. */
-  readonly takeDetails: (reading: DetailReading) => void;
+  /** Gets what each export of details has; `time`: seconds since the epoch. */
+  readonly takeDetails: (time: number) => DetailReading;
   /** Profiles that could not be written, by reason. */
   readonly profilesLost: () => Readonly<Record<string, number>>;
   readonly emit: (event: OutgoingEvent) => void;
@@ -93,6 +95,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     ...reader,
     intervalSeconds: config.placementIntervalSeconds,
     hotTids: living => hot.of(living.members),
+    ranSince: options.ranSince,
     vcpusOf: vcpus.of,
   });
   const topology = createTopologyTeller(roots, identity.hostId, config.placementIntervalSeconds);
@@ -190,38 +193,52 @@ export function createRounds(options: RoundsOptions): Rounds {
     born: readonly LivingInstance[],
     time: number,
   ): Iterable<ResourceMetrics> | null => {
-    const samples = new Map<LivingInstance, Sample[]>();
-    const add = (living: LivingInstance, more: readonly Sample[]): void => {
-      const list = samples.get(living) ?? [];
-      for (const sample of more) if (selection.tells(sample.metric)) list.push(sample);
-      samples.set(living, list);
-    };
-    for (const living of farewells.take(outbox.lastFailure() === null)) {
-      add(living, headlineSamples(living));
-      add(living, sources.samples(living));
-    }
-    for (const living of due.headline ? book.living() : new Set([...hottest, ...born]))
-      add(living, headlineSamples(living));
+    const leaving = farewells.take(outbox.lastFailure() === null);
+    const living = due.headline ? [...book.living()] : [...new Set([...hottest, ...born])];
+    if (due.detail) sources.read(living);
     const host: Sample[] = due.headline ? cpuSamples(readCpuTimes(roots), booted) : [];
     if (due.detail) {
-      sources.read([...book.living()]);
-      for (const living of book.living()) add(living, sources.samples(living));
-      for (const sample of sources.host(began))
-        if (selection.tells(sample.metric)) host.push(sample);
+      host.push(...selected(sources.host(began)));
       host.push(...selfSamples(selfCounts(), began));
-      const living = [...book.living()].map(one => [one, samples.get(one) ?? []] as const);
-      options.takeDetails({ time, samples: new Map(living) });
     }
-    return samples.size + host.length === 0 ? null : tellAll(samples, host, time);
+    const isEmpty = leaving.length + living.length + host.length === 0;
+    return isEmpty ? null : tellAll({ leaving, living, host }, due.detail, time);
   };
 
+  const selected = (samples: readonly Sample[]): Sample[] =>
+    samples.filter(sample => selection.tells(sample.metric));
+
+  /** What is told of an instance is made when its turn has come: it is garbage when the next one is told. */
   function* tellAll(
-    samples: ReadonlyMap<LivingInstance, readonly Sample[]>,
-    host: readonly Sample[],
+    {
+      leaving,
+      living,
+      host,
+    }: {
+      leaving: readonly LivingInstance[];
+      living: readonly LivingInstance[];
+      host: readonly Sample[];
+    },
+    detail: boolean,
     time: number,
   ): Iterable<ResourceMetrics> {
-    for (const [living, list] of samples) yield told(resourceOf(living), list, time);
+    const reading = detail ? options.takeDetails(time) : null;
+    for (const one of leaving)
+      yield told(
+        resourceOf(one),
+        selected([...headlineSamples(one), ...sources.samples(one)]),
+        time,
+      );
+    for (const one of living) {
+      const samples = selected(headlineSamples(one));
+      if (reading) {
+        for (const sample of selected(sources.samples(one))) samples.push(sample);
+        reading.add(one, samples);
+      }
+      yield told(resourceOf(one), samples, time);
+    }
     if (host.length > 0) yield told(hostOf, host, time);
+    reading?.end();
   }
 
   const resourceOf = (living: LivingInstance): Resource => {

@@ -23,7 +23,7 @@ export type PlacementReader = {
   readonly systemd: boolean;
   /** Absent, or null: where an instance's memory is is not told. */
   readonly memory?: MemoryHierarchy | null;
-  /** Threads with a mask of their own, null when nobody tells; asked only for a placement that lists tasks. */
+  /** Threads with a mask of their own, null when nobody tells; asked for each task that is read. */
   readonly maskedThreads: () => ReadonlySet<number> | null;
 };
 
@@ -85,13 +85,16 @@ export function readOutline(
   };
 }
 
-/** Where an instance is and what it is given now. Tasks that have ended since the outline was read are left out. */
+/**
+ * Where an instance is and what it is given now. Tasks that have ended since the outline was read are left out. `known`: what
+ * is known of a task as it is, so that its files need not be read.
+ */
 export function readPlacement(
   reader: PlacementReader,
   place: Place,
   { tids, ...given }: Outline = readOutline(reader, place),
+  known: (tid: number) => PlacedTask | undefined = () => undefined,
 ): Placement {
-  const masked = tids.length > 0 ? reader.maskedThreads() : null;
   return {
     hostId: reader.hostId,
     instance: place.instance,
@@ -99,7 +102,7 @@ export function readPlacement(
     alive: true,
     ...given,
     tasks: tids.flatMap(
-      tid => readPlacedTask(reader.roots, tid, masked, place.vcpus.get(tid)) ?? [],
+      tid => known(tid) ?? readPlacedTask(reader, tid, place.vcpus.get(tid)) ?? [],
     ),
     ...readBytesByNode(reader, place),
   };
@@ -148,9 +151,8 @@ function cpusetPathOf(
 }
 
 function readPlacedTask(
-  roots: Roots,
+  { roots, maskedThreads }: PlacementReader,
   tid: number,
-  masked: ReadonlySet<number> | null,
   vcpu: number | undefined,
 ): PlacedTask | null {
   const stat = readTaskStat(roots, tid);
@@ -163,7 +165,7 @@ function readPlacedTask(
     name: stat.name,
     ...(vcpu === undefined ? {} : { vcpu }),
     affinity: status.allowedCpus,
-    ownMask: masked?.has(tid) ?? null,
+    ownMask: maskedThreads()?.has(tid) ?? null,
     cpu: stat.cpu,
   };
 }

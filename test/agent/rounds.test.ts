@@ -1,10 +1,26 @@
 import test from 'ava';
+import type { TaskTotals } from '../../src/agent/probes/sched-layout.ts';
 import type { SourceKind } from '../../src/agent/source.ts';
 import { createTally } from '../../src/agent/tally.ts';
 import { profileSchema } from '../../src/contract/profile.ts';
 import { taskFiles } from '../linux/tree.ts';
-
 import { stageRounds } from './support/rounds-stage.ts';
+
+const idleTask: TaskTotals = {
+  cgroupId: 0,
+  tid: 0,
+  tgid: 0,
+  startTicks: 1000,
+  name: 'work',
+  runNs: 0,
+  waitNs: 0,
+  throttledNs: 0,
+  blockedNs: [],
+  voluntarySwitches: 0,
+  involuntarySwitches: 0,
+  migrations: 0,
+  nodeMigrations: 0,
+};
 
 test('headline series every second, those of the contended with every reading, the rest every ten', async t => {
   const agent = stageRounds(t);
@@ -102,6 +118,42 @@ test('all is told again once a minute', async t => {
   t.is(agent.topologies()[0]?.cpus.length, 2);
 });
 
+test('once a minute the tasks that ran are looked at again, and no others', async t => {
+  const agent = stageRounds(t);
+  const files = { 'cgroup/a/cgroup.threads': '5\n6', ...taskFiles(5), ...taskFiles(6) };
+  const cgroupId = agent.add('/a', { used: 0.001, wait: 0 }, files);
+  agent.setTasks([{ ...idleTask, cgroupId, tid: 5, tgid: 5 }]);
+  await agent.read(5);
+  agent.tree.write({ ...taskFiles(5, { cpu: 1 }), ...taskFiles(6, { cpu: 1 }) });
+  await agent.read(330);
+  t.deepEqual(
+    agent.placements('/a').map(({ tasks }) => tasks.map(({ cpu }) => cpu)),
+    [
+      [0, 0],
+      [1, 0],
+    ],
+  );
+});
+
+test('of an instance whose tasks come and go, those that stay are read once a minute', async t => {
+  const agent = stageRounds(t);
+  const threads = (...tids: number[]) => ({ 'cgroup/a/cgroup.threads': tids.join('\n') });
+  const files = { ...threads(5), ...taskFiles(5), ...taskFiles(6) };
+  const cgroupId = agent.add('/a', { used: 0.5, wait: 0 }, files);
+  agent.setTasks([{ ...idleTask, cgroupId, tid: 5, tgid: 5 }]);
+  await agent.read(6);
+  agent.tree.write({ ...threads(5, 6), ...taskFiles(5, { cpu: 1 }), ...taskFiles(6, { cpu: 1 }) });
+  await agent.read(6);
+  const cpus = () =>
+    agent
+      .placements('/a')
+      .at(-1)
+      ?.tasks.map(({ cpu }) => cpu);
+  t.deepEqual(cpus(), [0, 1]);
+  await agent.read(330);
+  t.deepEqual(cpus(), [1, 1]);
+});
+
 test('a CPU that goes offline is told within a second', async t => {
   const agent = stageRounds(t);
   await agent.read(5);
@@ -189,19 +241,13 @@ test('QEMU makes its cgroups one instance: the VM, by its uuid, with its vCPUs',
   );
   agent.setTasks([
     {
+      ...idleTask,
       cgroupId: vcpus,
       tid: 6,
       tgid: 5,
       startTicks: 1000,
       name: 'CPU 0/KVM',
       runNs: 1,
-      waitNs: 0,
-      throttledNs: 0,
-      blockedNs: [],
-      voluntarySwitches: 0,
-      involuntarySwitches: 0,
-      migrations: 0,
-      nodeMigrations: 0,
     },
   ]);
   await agent.read(60);

@@ -3,6 +3,7 @@ import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
 import type { ExecutionContext } from 'ava';
 import { emptyTotals } from '../../../src/agent/add-change.ts';
 import { createHotTasks } from '../../../src/agent/hot-tasks.ts';
+import { createLastRuns } from '../../../src/agent/last-runs.ts';
 import { createLiveConfig } from '../../../src/agent/live-config.ts';
 import type { SchedTotals, TaskTotals } from '../../../src/agent/probes/sched-layout.ts';
 import { createProfiles } from '../../../src/agent/profiles.ts';
@@ -51,6 +52,7 @@ export function stageRounds(
   let listener: (event: OutgoingEvent) => void = () => undefined;
   const temporal = temporalityFrom(options.temporality);
   const hot = createHotTasks(config, 0, 0);
+  const lastRuns = createLastRuns(120);
   const vcpus = createVcpuBook({
     roots: tree,
     layout: readCgroupLayout(tree),
@@ -65,7 +67,10 @@ export function stageRounds(
       readWaitByCpu: cpus => cpus.map(() => 2e9),
     },
     cpus: () => [0, 1],
-    hottest: changed => hot.take(changed, vcpus.all()),
+    hottest: changed => {
+      lastRuns.take(changed, clock.monotonicSeconds());
+      return hot.take(changed, vcpus.all());
+    },
   });
   const profiles = createProfiles('h', config);
   const rounds = createRounds({
@@ -112,6 +117,7 @@ export function stageRounds(
       }),
     },
     hot,
+    ranSince: lastRuns.ranSince,
     sources: startSources(
       options.kinds ?? [],
       {
@@ -142,7 +148,7 @@ export function stageRounds(
       temporal,
     ),
     temporal,
-    takeDetails: profiles.take,
+    takeDetails: profiles.begin,
     profilesLost: () => ({}),
     emit: event => {
       events.push(event);
