@@ -56,7 +56,7 @@ sh scripts/build-native.sh
 compile() {
   # The agent once more, with its libraries and without what it never calls: that is less to hold in memory.
   rm -rf dist && tsc -p src && esbuild dist/cli/main.js --bundle --splitting --platform=node --target=node24 --format=esm --outdir=dist/agent-bundle \
-    --minify-whitespace --minify-syntax --keep-names --external:onnxruntime-node --log-level=warning \
+    --minify-whitespace --minify-syntax --external:onnxruntime-node --log-level=warning \
     --banner:js="import{createRequire as requireOf}from'node:module';const require=requireOf(import.meta.url);"
 }
 

@@ -10,6 +10,7 @@ import type { SourceKind } from './source.ts';
 import { createTally } from './tally.ts';
 
 const kinds: readonly FaultKind[] = ['minor', 'major'];
+const attributesOf = kinds.map(kind => ({ [attr.faultType]: kind }));
 /** Of one kind in a tally: count, sum in ns, slots. */
 const width = 2 + latencySlots;
 
@@ -65,12 +66,12 @@ function counters(totals: FaultTotals): Counters {
 }
 
 function faultSamples({ start }: LivingInstance, sums: Counters): Sample[] {
-  return kinds.map((kind, i) => {
+  return attributesOf.map((attributes, i) => {
     const [latencyCount = 0, latencySumNs = 0] = sums.subarray(i * width, i * width + 2);
     const slots = sums.subarray(i * width + 2, (i + 1) * width);
     return {
       metric: 'sculptor.memory.fault.latency',
-      attributes: { [attr.faultType]: kind },
+      attributes,
       start,
       value: exponentialHistogram({ latencyCount, latencySumNs, slots }),
     };

@@ -4,11 +4,12 @@ import type { Roots } from '../linux/roots.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import { type Counted, counterSamples, counterSeries, countersOf } from './memory-series.ts';
 
-/** Faults, reclaim, NUMA balancing and pressure of the host as a whole, counted from now on. */
+/** Faults, reclaim, NUMA balancing and pressure of the host as a whole, counted from now on (`start`). */
 export function createHostMemory(
   roots: Roots,
   severalNodes: boolean,
-): { read: () => void; samples: () => Omit<Sample, 'start'>[] } {
+  start: number,
+): { read: () => void; samples: () => Sample[] } {
   const series = counterSeries('system.paging.faults', severalNodes);
   const take = (): Counted => ({
     counts: readHostCounts(roots),
@@ -20,6 +21,6 @@ export function createHostMemory(
     read: () => {
       now = take();
     },
-    samples: () => counterSamples(series, now, before),
+    samples: () => counterSamples(series, now, before, start),
   };
 }

@@ -66,17 +66,20 @@ export function countersOf(series: readonly CounterSeries[], counted: Counted): 
   return Float64Array.from(series, ({ of }) => of(counted) ?? 0);
 }
 
-/** What came since `before`: counters in the order of the series. */
+/** What came since `before` (`start`): counters in the order of the series. */
 export function counterSamples(
   series: readonly CounterSeries[],
   counted: Counted,
   before: Counters,
-): Omit<Sample, 'start'>[] {
-  return series.flatMap(({ metric, attributes, of }, i) => {
+  start: number,
+): Sample[] {
+  const samples: Sample[] = [];
+  for (const [i, { metric, attributes, of }] of series.entries()) {
     const count = of(counted);
-    if (count === null) return [];
-    return [{ metric, attributes, value: Math.max(0, count - (before[i] ?? 0)) }];
-  });
+    if (count !== null)
+      samples.push({ metric, attributes, start, value: Math.max(0, count - (before[i] ?? 0)) });
+  }
+  return samples;
 }
 
 /** What its memory is now; `local`: share of its pages, null where it is not known. */
@@ -84,19 +87,38 @@ export function gaugeSamples(
   { usageBytes, workingSetBytes, dirtyBytes }: CgroupMemory,
   pages: NodePages | null,
   local: number | null,
-): Omit<Sample, 'start'>[] {
-  const onNodes = [...(pages ?? [])].flatMap(([kind, nodes]) =>
-    [...nodes].map(([node, value]) => ({
-      metric: 'sculptor.memory.pages' as const,
-      attributes: { [attr.memoryNode]: node, [attr.memoryKind]: kind },
-      value,
-    })),
-  );
-  return [
-    { metric: 'container.memory.usage', value: usageBytes },
-    { metric: 'container.memory.working_set', value: workingSetBytes },
-    { metric: 'sculptor.memory.dirty', value: dirtyBytes },
-    ...onNodes,
-    ...(local === null ? [] : [{ metric: 'sculptor.memory.local' as const, value: local }]),
+  start: number,
+): Sample[] {
+  const of = (metric: MetricName, value: number, attributes: PageAttributes = noAttributes) => ({
+    metric,
+    attributes,
+    start,
+    value,
+  });
+  const samples: Sample[] = [
+    of('container.memory.usage', usageBytes),
+    of('container.memory.working_set', workingSetBytes),
+    of('sculptor.memory.dirty', dirtyBytes),
   ];
+  for (const [kind, nodes] of pages ?? [])
+    for (const [node, bytes] of nodes)
+      samples.push(of('sculptor.memory.pages', bytes, pageAttributes(node, kind)));
+  if (local !== null) samples.push(of('sculptor.memory.local', local));
+  return samples;
+}
+
+type PageAttributes = NonNullable<Sample['attributes']>;
+
+const noAttributes: PageAttributes = {};
+
+/** By node and kind: a host has few of both. */
+const pagesOf = new Map<string, PageAttributes>();
+
+function pageAttributes(node: number, kind: string): PageAttributes {
+  const name = `${node} ${kind}`;
+  const known = pagesOf.get(name);
+  if (known) return known;
+  const attributes = { [attr.memoryNode]: node, [attr.memoryKind]: kind };
+  pagesOf.set(name, attributes);
+  return attributes;
 }

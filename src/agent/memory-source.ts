@@ -61,7 +61,7 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
   const readings = new WeakMap<LivingInstance, Reading>();
   // What these have counted was before this source; a cgroup that is made later is told from its beginning.
   const old = new Set(walkCgroups(layout).paths.keys());
-  const host = createHostMemory(roots, severalNodes);
+  const host = createHostMemory(roots, severalNodes, clock.unixSeconds());
   const locality = createLocality();
   let hugePages: readonly string[] = [];
 
@@ -94,11 +94,12 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
       const reading = readings.get(living);
       const beginning = beginnings.get(living);
       if (reading === undefined || beginning === undefined) return [];
+      const { before, since } = beginning;
       const local = reading.pages && locality.localShare(living, reading.pages);
       return [
-        ...gaugeSamples(reading.memory, reading.pages, local),
-        ...counterSamples(series, reading, beginning.before),
-      ].map(sample => ({ ...sample, start: beginning.since }));
+        ...gaugeSamples(reading.memory, reading.pages, local, since),
+        ...counterSamples(series, reading, before, since),
+      ];
     },
     host: host.samples,
     lost: () => ({ unread: turns.failed() }),

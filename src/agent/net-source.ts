@@ -10,8 +10,8 @@ import { createTally } from './tally.ts';
 
 /** How often each socket is looked at: a connection that lasts gives one round-trip time for each look. */
 const lookSeconds = 1;
-/** Where there are so many sockets that a look takes longer than this share of the time, looks are rarer. */
-const mostOfTime = 0.002;
+/** Where a look takes longer than this share of the time, looks are rarer: many sockets, or many threads to find them with. */
+const mostOfTime = 0.001;
 
 /** In a tally: bytes and packets either way, retransmits; count and sum of round-trip times, slots. */
 const rttAt = 5;
@@ -114,30 +114,27 @@ function counters(totals: NetTotals): Counters {
   return all;
 }
 
+const tcp: NonNullable<Sample['attributes']> = { [attr.networkTransport]: 'tcp' };
+const tcpReceived = { [attr.networkDirection]: 'receive', ...tcp };
+const tcpSent = { [attr.networkDirection]: 'transmit', ...tcp };
+
 /** Nothing for an instance that never had a packet. */
 function netSamples({ start }: LivingInstance, sums: Counters): Sample[] {
   const [received = 0, sent = 0, packetsReceived = 0, packetsSent = 0, retransmits = 0] = sums;
   if (packetsReceived + packetsSent === 0) return [];
   const [latencyCount = 0, latencySumNs = 0] = sums.subarray(rttAt, rttAt + 2);
   const slots = sums.subarray(rttAt + 2);
-  const series = (
-    metric: Sample['metric'],
-    value: Sample['value'],
-    direction?: 'receive' | 'transmit',
-  ): Sample => ({
+  const series = (metric: Sample['metric'], value: Sample['value'], attributes = tcp): Sample => ({
     metric,
-    attributes: {
-      ...(direction ? { [attr.networkDirection]: direction } : {}),
-      [attr.networkTransport]: 'tcp',
-    },
+    attributes,
     start,
     value,
   });
   return [
-    series('sculptor.network.io', received, 'receive'),
-    series('sculptor.network.io', sent, 'transmit'),
-    series('sculptor.network.packets', packetsReceived, 'receive'),
-    series('sculptor.network.packets', packetsSent, 'transmit'),
+    series('sculptor.network.io', received, tcpReceived),
+    series('sculptor.network.io', sent, tcpSent),
+    series('sculptor.network.packets', packetsReceived, tcpReceived),
+    series('sculptor.network.packets', packetsSent, tcpSent),
     series('sculptor.network.retransmits', retransmits),
     series('sculptor.network.rtt', exponentialHistogram({ latencyCount, latencySumNs, slots })),
   ];

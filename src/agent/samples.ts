@@ -44,62 +44,99 @@ function hostAttributes(identity: Identity, instanceId: string): Record<string, 
   };
 }
 
+const noAttributes = {};
+
 export function headlineSamples({ totals, start }: LivingInstance): Sample[] {
   return [
-    { metric: 'container.cpu.time', start, value: totals.runNs / 1e9 },
-    { metric: 'sculptor.runqueue.wait', start, value: totals.waitNs / 1e9 },
-    { metric: 'sculptor.cpu.throttled.time', start, value: totals.throttledNs / 1e9 },
+    { metric: 'container.cpu.time', attributes: noAttributes, start, value: totals.runNs / 1e9 },
+    {
+      metric: 'sculptor.runqueue.wait',
+      attributes: noAttributes,
+      start,
+      value: totals.waitNs / 1e9,
+    },
+    {
+      metric: 'sculptor.cpu.throttled.time',
+      attributes: noAttributes,
+      start,
+      value: totals.throttledNs / 1e9,
+    },
   ];
 }
 
 /** Time in ns by the mode that the kernel's ticks found it in; `user` and `kernel` are what the instance ran. */
 export type ModeTimes = { readonly userNs: number; readonly kernelNs: number };
 
+/** One series that every instance has: its attributes are one object for all of them. */
+type DetailSeries = Required<Pick<Sample, 'metric' | 'attributes'>> & {
+  readonly of: (counters: Counters, modes: ModeTimes) => number;
+};
+
+/** Reasons for which a task is off its CPU and not runnable, each with its attributes. */
+const offcpuReasons = [...blockedReasons, 'throttled'].map(reason => ({ [attr.reason]: reason }));
+const [userMode, kernelMode] = [{ [attr.cpuMode]: 'user' }, { [attr.cpuMode]: 'kernel' }];
+const voluntary = { [attr.switchType]: 'voluntary' };
+const involuntary = { [attr.switchType]: 'involuntary' };
+
+const detailSeries: readonly DetailSeries[] = [
+  { metric: 'sculptor.cpu.time', attributes: userMode, of: (_, modes) => modes.userNs / 1e9 },
+  { metric: 'sculptor.cpu.time', attributes: kernelMode, of: (_, modes) => modes.kernelNs / 1e9 },
+  ...offcpuReasons.map(
+    (attributes, nth): DetailSeries => ({
+      metric: 'sculptor.offcpu.time',
+      attributes,
+      of: counters =>
+        (nth < blockedReasons.length
+          ? word(counters, 'blockedNs', nth)
+          : word(counters, 'throttledNs')) / 1e9,
+    }),
+  ),
+  counted('sculptor.cpu.context_switches', 'voluntarySwitches', voluntary),
+  counted('sculptor.cpu.context_switches', 'involuntarySwitches', involuntary),
+  counted('sculptor.cpu.wakeups', 'wakeups'),
+  counted('sculptor.cpu.migrations', 'migrations'),
+  counted('sculptor.cpu.node_migrations', 'nodeMigrations'),
+];
+
+function counted(
+  metric: DetailSeries['metric'],
+  field: Parameters<typeof word>[1],
+  attributes: DetailSeries['attributes'] = noAttributes,
+): DetailSeries {
+  return { metric, attributes, of: counters => word(counters, field) };
+}
+
 /** What the scheduler's probe counted of one life. */
 export function detailSamples(counters: Counters, modes: ModeTimes, start: number): Sample[] {
-  const of = (
-    metric: Sample['metric'],
-    value: Sample['value'],
-    attributes?: Sample['attributes'],
-  ): Sample => ({ metric, start, value, ...(attributes ? { attributes } : {}) });
-  const blockedNs = blockedReasons.map((_, nth) => word(counters, 'blockedNs', nth));
   return [
-    of('sculptor.runqueue.latency', exponentialHistogram(latenciesOf(counters))),
-    of('sculptor.cpu.time', modes.userNs / 1e9, { [attr.cpuMode]: 'user' }),
-    of('sculptor.cpu.time', modes.kernelNs / 1e9, { [attr.cpuMode]: 'kernel' }),
-    ...byReason(blockedNs, word(counters, 'throttledNs')).map(({ reason, seconds }) =>
-      of('sculptor.offcpu.time', seconds, { [attr.reason]: reason }),
-    ),
-    of('sculptor.cpu.context_switches', word(counters, 'voluntarySwitches'), {
-      [attr.switchType]: 'voluntary',
-    }),
-    of('sculptor.cpu.context_switches', word(counters, 'involuntarySwitches'), {
-      [attr.switchType]: 'involuntary',
-    }),
-    of('sculptor.cpu.wakeups', word(counters, 'wakeups')),
-    of('sculptor.cpu.migrations', word(counters, 'migrations')),
-    of('sculptor.cpu.node_migrations', word(counters, 'nodeMigrations')),
+    {
+      metric: 'sculptor.runqueue.latency',
+      attributes: noAttributes,
+      start,
+      value: exponentialHistogram(latenciesOf(counters)),
+    },
+    ...detailSeries.map(({ metric, attributes, of }) => ({
+      metric,
+      attributes,
+      start,
+      value: of(counters, modes),
+    })),
   ];
 }
+
+/** Of those that every instance may have waited for; a neighbour's own are made each time. */
+const preemptorsOfAll = new Map(
+  ['other', 'none'].map(preemptor => [preemptor, { [attr.preemptor]: preemptor }]),
+);
 
 /** `waits`: of one life, by whom its tasks waited for. */
 export function preemptorSamples(waits: readonly PreemptorWait[], start: number): Sample[] {
   return waits.map(({ preemptor, ns }) => ({
     metric: 'sculptor.runqueue.wait.by_preemptor',
-    attributes: { [attr.preemptor]: preemptor },
+    attributes: preemptorsOfAll.get(preemptor) ?? { [attr.preemptor]: preemptor },
     start,
     value: ns / 1e9,
   }));
-}
-
-function byReason(
-  blockedNs: readonly number[],
-  throttledNs: number,
-): { reason: string; seconds: number }[] {
-  return [
-    ...blockedReasons.map((reason, nth) => ({ reason, seconds: (blockedNs[nth] ?? 0) / 1e9 })),
-    { reason: 'throttled', seconds: throttledNs / 1e9 },
-  ];
 }
 
 export function taskSamples(task: HotTask): Sample[] {
@@ -116,7 +153,7 @@ export function taskSamples(task: HotTask): Sample[] {
     part?: Sample['attributes'],
   ): Sample => ({
     metric,
-    attributes: { ...attributes, ...part },
+    attributes: part ? { ...attributes, ...part } : attributes,
     task: `${task.tid}@${task.startTicks}`,
     ...(part ? { part: Object.values(part).join(' ') } : {}),
     start: task.start,
@@ -126,15 +163,15 @@ export function taskSamples(task: HotTask): Sample[] {
     series('sculptor.task.cpu.time', task.runNs / 1e9),
     series('sculptor.task.runqueue.wait', task.waitNs / 1e9),
     series('sculptor.task.throttled.time', task.throttledNs / 1e9),
-    ...byReason(task.blockedNs, task.throttledNs).map(({ reason, seconds }) =>
-      series('sculptor.task.offcpu.time', seconds, { [attr.reason]: reason }),
+    ...offcpuReasons.map((reason, nth) =>
+      series(
+        'sculptor.task.offcpu.time',
+        (nth < blockedReasons.length ? (task.blockedNs[nth] ?? 0) : task.throttledNs) / 1e9,
+        reason,
+      ),
     ),
-    series('sculptor.task.context_switches', task.voluntarySwitches, {
-      [attr.switchType]: 'voluntary',
-    }),
-    series('sculptor.task.context_switches', task.involuntarySwitches, {
-      [attr.switchType]: 'involuntary',
-    }),
+    series('sculptor.task.context_switches', task.voluntarySwitches, voluntary),
+    series('sculptor.task.context_switches', task.involuntarySwitches, involuntary),
     series('sculptor.task.migrations', task.migrations),
     series('sculptor.task.node_migrations', task.nodeMigrations),
   ];

@@ -167,7 +167,7 @@ withProbe('where a look takes long, looks are rarer, whatever is exported meanwh
     clock.step(1);
     source.read([]);
   }
-  t.deepEqual(ran, Array(10).fill('charge_sockets'));
+  t.deepEqual(ran, Array(6).fill('charge_sockets'));
 });
 
 withProbe('a look that fails is told by the next reading, once', t => {
