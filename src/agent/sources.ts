@@ -3,6 +3,7 @@ import { attr } from '../contract/metrics.ts';
 import { ownLacking } from '../linux/capabilities.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import { blockSource } from './block-source.ts';
+import { dirtySource } from './dirty-source.ts';
 import { faultSource } from './fault-source.ts';
 import { guestSource } from './guest-source.ts';
 import type { LivingInstance } from './instances.ts';
@@ -27,6 +28,7 @@ export const sourceKinds: readonly SourceKind[] = [
   guestSource,
   stealSource,
   vdiskSource,
+  dirtySource,
   outlierSource,
 ];
 

@@ -2,7 +2,7 @@ import { agentMetrics, hostMetrics, outliersMetrics } from './metrics/agent.ts';
 import { blockMetrics, vdiskMetrics } from './metrics/block.ts';
 import { gateMetrics, intakeMetrics } from './metrics/gate.ts';
 import { guestsMetrics, kvmMetrics, stealMetrics } from './metrics/kvm.ts';
-import { faultsMetrics, memoryMetrics } from './metrics/memory.ts';
+import { dirtyMetrics, faultsMetrics, memoryMetrics } from './metrics/memory.ts';
 import { netMetrics, tapMetrics } from './metrics/net.ts';
 import { schedMetrics } from './metrics/sched.ts';
 
@@ -12,6 +12,7 @@ export { attr } from './attributes.ts';
 export const metrics = {
   ...schedMetrics,
   ...memoryMetrics,
+  ...dirtyMetrics,
   ...faultsMetrics,
   ...blockMetrics,
   ...vdiskMetrics,

@@ -10,12 +10,13 @@ export type Told = 'always' | z.infer<typeof profileNameSchema>;
 /** Beside the headline series and the events, what the planner's figures are judged by. */
 const inMinimal: ReadonlySet<MetricName> = new Set<MetricName>(['sculptor.runqueue.latency']);
 
-/** What only a closer look at one task needs, or what another metric says as well. */
+/** What only a closer look at one task needs, what another metric says as well, or what its subject pays for. */
 const onlyInFull: ReadonlySet<MetricName> = new Set<MetricName>([
   'sculptor.task.throttled.time',
   'sculptor.task.context_switches',
   'sculptor.task.migrations',
   'sculptor.task.node_migrations',
+  'sculptor.memory.dirty_rate',
 ]);
 
 /** The engine and the sculptor stand on the headline series, and what a part says of itself tells what was lost. */

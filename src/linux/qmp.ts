@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { connect } from 'node:net';
 import * as z from 'zod';
-import { describeError, KernelInterfaceError } from '../contract/errors.ts';
+import { describeError, type ErrorContext, KernelInterfaceError } from '../contract/errors.ts';
 import { readCommandLine } from './procfs.ts';
 import { readText } from './read-file.ts';
 import type { Roots } from './roots.ts';
@@ -12,6 +12,8 @@ export type QmpOptions = {
   /** Of everything that is received. */
   readonly maxBytes: number;
 };
+
+export type QmpArguments = Readonly<Record<string, string | number | boolean>>;
 
 const messageSchema = z.union([
   z.object({ QMP: z.object({}) }),
@@ -26,7 +28,12 @@ const messageSchema = z.union([
  * @throws KernelInterfaceError QMP_UNAVAILABLE: nobody listens, somebody else holds it, or it refuses the command
  * @see https://www.qemu.org/docs/master/interop/qmp-spec.html
  */
-export function askQmp(path: string, execute: string, options: QmpOptions): Promise<unknown> {
+export function askQmp(
+  path: string,
+  execute: string,
+  options: QmpOptions,
+  args?: QmpArguments,
+): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const socket = connect(path);
     let [text, received] = ['', 0];
@@ -35,10 +42,15 @@ export function askQmp(path: string, execute: string, options: QmpOptions): Prom
       socket.destroy();
       finish();
     };
-    const fail = (why: string, cause?: unknown): void =>
+    const fail = (why: string, cause?: unknown, context: ErrorContext = {}): void =>
       end(() =>
         reject(
-          new KernelInterfaceError('QMP_UNAVAILABLE', `${path}: ${why}`, { path, execute }, cause),
+          new KernelInterfaceError(
+            'QMP_UNAVAILABLE',
+            `${path}: ${why}`,
+            { path, execute, ...context },
+            cause,
+          ),
         ),
       );
     const timer = setTimeout(
@@ -46,16 +58,18 @@ export function askQmp(path: string, execute: string, options: QmpOptions): Prom
         fail(`no answer to ${execute} within ${options.timeoutSeconds} s; does another hold it?`),
       options.timeoutSeconds * 1000,
     );
-    const send = (command: string): void => {
-      socket.write(`${JSON.stringify({ execute: command, id: command })}\n`);
+    const send = (command: string, given?: QmpArguments): void => {
+      const message = { execute: command, id: command, ...(given && { arguments: given }) };
+      socket.write(`${JSON.stringify(message)}\n`);
     };
     const take = (line: string): void => {
       const said = messageSchema.safeParse(parseJson(line)).data;
       if (!said) fail(`is no QMP monitor: it said ${line.slice(0, 80)}`);
       else if ('QMP' in said) send('qmp_capabilities');
-      else if ('error' in said) fail(`refused ${execute}: ${said.error.desc}`);
+      else if ('error' in said)
+        fail(`refused ${execute}: ${said.error.desc}`, undefined, { refused: said.error.desc });
       else if ('return' in said && said.id === execute) end(() => resolve(said.return));
-      else if ('return' in said) send(execute);
+      else if ('return' in said) send(execute, args);
     };
     socket.setEncoding('utf8');
     socket.on('data', (chunk: string) => {
@@ -71,6 +85,11 @@ export function askQmp(path: string, execute: string, options: QmpOptions): Prom
     socket.on('error', cause => fail(describeError(cause), cause));
     socket.on('close', () => fail('closed without an answer'));
   });
+}
+
+/** Whether a monitor did answer `askQmp`, and refused the command: a QEMU that is too old for it does so each time. */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof KernelInterfaceError && 'refused' in error.context;
 }
 
 function parseJson(line: string): unknown {

@@ -52,7 +52,7 @@ ${renderTable(columns, [sched, ...sourceKinds])}
 - \`taps\` is refused without CAP_SYS_PTRACE: only the descriptors of a QEMU tell which interfaces it has. The gate needs it too where it is
   to find out by itself which guest has a context id (\`agent.gate.vsock.discover\`).
 - \`outliers\` attaches nothing until it is asked for. Without CAP_SYSLOG the frames of a stack are addresses, where the kernel hides them.
-- \`vdisks\`, and vCPUs that QEMU does not name, are asked over its monitor's socket: who asks must be of its group. Without CAP_SYS_PTRACE
+- \`vdisks\`, \`dirty\`, and vCPUs that QEMU does not name, are asked over its monitor's socket: who asks must be of its group. Without CAP_SYS_PTRACE
   that holds for a QEMU with the host's own view of files, not for one in a container.
 - \`guests\` tells what comes through the gate; it asks the kernel nothing.
 - bpftrace (\`agent.driver\`, \`agent.customProbes\`) runs as root only.

@@ -1,6 +1,6 @@
 import { createServer } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
-import { askQmp, parseCpus, parseQmpSocket } from '../../src/linux/qmp.ts';
+import { askQmp, isRefusal, parseCpus, parseQmpSocket } from '../../src/linux/qmp.ts';
 import { socketFolder } from '../support/sockets.ts';
 
 const limits = { timeoutSeconds: 5, maxBytes: 4096 };
@@ -11,21 +11,24 @@ async function monitor(
   t: ExecutionContext,
   first: string,
   answer: (execute: string) => string = () => '',
-): Promise<{ path: string; heard: string[] }> {
+): Promise<{ path: string; heard: string[]; given: unknown[] }> {
   const path = `${socketFolder(t)}/qmp.sock`;
   const heard: string[] = [];
+  const given: unknown[] = [];
   const server = createServer(socket => {
     socket.on('error', () => undefined);
     socket.write(first);
     socket.on('data', chunk => {
-      const { execute } = JSON.parse(`${chunk}`) as { execute: string };
+      const message = JSON.parse(`${chunk}`) as { execute: string; arguments?: unknown };
+      const { execute } = message;
       heard.push(execute);
+      given.push(message.arguments);
       socket.write(answer(execute));
     });
   });
   await new Promise<void>(resolve => server.listen(path, resolve));
   t.teardown(() => server.close());
-  return { path, heard };
+  return { path, heard, given };
 }
 
 const returning = (execute: string, value: string) =>
@@ -41,13 +44,18 @@ test('a monitor is greeted, asked once, and left; its events are passed over', a
   t.deepEqual(heard, ['qmp_capabilities', 'query-cpus-fast']);
 });
 
+test('a command is given its arguments, and no other is', async t => {
+  const { path, given } = await monitor(t, greeting, execute => returning(execute, '{}'));
+  await askQmp(path, 'calc-dirty-rate', limits, { 'calc-time': 1 });
+  t.deepEqual(given, [undefined, { 'calc-time': 1 }]);
+});
+
 const isRefused = test.macro({
   exec: async (t, first: string, answer: string, message: RegExp) => {
     const { path, heard } = await monitor(t, first, () => answer);
-    await t.throwsAsync(askQmp(path, 'query-cpus-fast', { ...limits, timeoutSeconds: 0.2 }), {
-      code: 'QMP_UNAVAILABLE',
-      message,
-    });
+    const asking = askQmp(path, 'query-cpus-fast', { ...limits, timeoutSeconds: 0.2 });
+    const error = await t.throwsAsync(asking, { code: 'QMP_UNAVAILABLE', message });
+    t.is(isRefusal(error), answer !== '');
     if (!first.includes('QMP')) t.deepEqual(heard, [], 'nothing is sent to what is no monitor');
   },
   title: title => `not answered: ${title}`,

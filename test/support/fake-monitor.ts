@@ -1,4 +1,4 @@
-/** A monitor as QEMU's, with one drive that has read and written: `qemu-system-… fake-monitor.ts … -qmp unix:PATH,…`. */
+/** A monitor as QEMU's, with one drive that has read and written, and memory that is written to: `qemu-system-… fake-monitor.ts … -qmp unix:PATH,…`. */
 import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 
@@ -19,6 +19,8 @@ const answers: Record<string, unknown> = {
   qmp_capabilities: {},
   'query-blockstats': [{ device: 'drive0', qdev: '/machine/peripheral/disk0', stats }],
   'query-cpus-fast': [{ 'cpu-index': 0, 'thread-id': process.pid }],
+  'query-dirty-rate': { status: 'measured', 'start-time': 1, 'calc-time': 1, 'dirty-rate': 8 },
+  'calc-dirty-rate': {},
 };
 createServer(socket => {
   socket.on('error', () => undefined);

@@ -50,6 +50,12 @@ export const agentMetrics = of('agent', {
     'VMs of which it is not known what their drives did, by reason: no_qemu, no_qmp (no socket to ask at), qmp_silent (it did not answer).',
     [attr.reason],
   ),
+  'sculptor.agent.dirty_rate.unknown': gauge(
+    '{instance}',
+    'self',
+    'VMs of which it was not told, when it was last asked, how fast their memory is written to, by reason: no_qemu, no_qmp, qmp_silent (as for drives), qmp_refused (by a QEMU before 5.2), qmp_busy (somebody else was measuring).',
+    [attr.reason],
+  ),
   'sculptor.agent.source.available': gauge(
     '1',
     'self',

@@ -32,7 +32,7 @@ export const memoryMetrics = of('memory', {
   'sculptor.memory.dirty': gauge(
     'By',
     'instance',
-    'File pages that wait to be written, or are being written. Not how fast memory is written to.',
+    'File pages that wait to be written, or are being written. Not how fast memory is written to: sculptor.memory.dirty_rate.',
   ),
   'sculptor.memory.refaults': counter(
     '{page}',
@@ -73,6 +73,14 @@ export const memoryMetrics = of('memory', {
     'host',
     'Page faults by type since the agent was started.',
     [attr.faultType],
+  ),
+});
+
+export const dirtyMetrics = of('dirty', {
+  'sculptor.memory.dirty_rate': gauge(
+    'By/s',
+    'instance',
+    'Of a VM: how fast its guest writes to its own memory, as QEMU estimates it over one second in each minute: by the pages, of 512 sampled in each GiB, that hold something else at its end. In steps of 1 MiB/s; a sampled page stands for 2 MiB. A page counts once, however often it was written to, and not at all where it holds again what it held. Reads are not seen. Where somebody else has QEMU measure, by his time and method. Nothing once the last estimate is three minutes old (agent.placementIntervalSeconds is the minute).',
   ),
 });
 

@@ -19,7 +19,7 @@ export type Told = { readonly metrics: readonly string[] } | { readonly refused:
 export type TrialOutcome = Readonly<Record<string, Told>>;
 
 /** Longer than a turn of a source's own timer, and than the scene needs to do everything once. */
-const watchedMilliseconds = 2500;
+const watchedMilliseconds = 3000;
 
 const [cgroup = '', uuid = ''] = process.argv.slice(2);
 const layout = readCgroupLayout(hostRoots);
@@ -66,8 +66,9 @@ const context: SourceContext = {
 };
 for (const kind of sourceKinds) await attempt(kind.name, async () => kind.start(context));
 
-for (let round = 0; round < 2; round += 1) {
-  await new Promise(resolve => setTimeout(resolve, watchedMilliseconds / 2));
+// At once, since a source may then need a while: QEMU measures for a second.
+for (let round = 0; round < 3; round += 1) {
+  if (round > 0) await new Promise(resolve => setTimeout(resolve, watchedMilliseconds / 2));
   for (const [name, source] of started)
     await attempt(name, async () => {
       source.read(living);
