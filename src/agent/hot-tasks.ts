@@ -1,6 +1,6 @@
 import type { AgentConfig } from '../contract/config.ts';
 import type { VcpuThread } from '../linux/vcpus.ts';
-import type { TaskTotals } from './probes/sched-layout.ts';
+import type { ChangedTask, TaskTotals } from './probes/sched-layout.ts';
 
 /** `start`: of its series, seconds since the epoch. `vcpu`: which one of a VM it runs; null: none. */
 export type HotTask = TaskTotals & { readonly start: number; readonly vcpu: number | null };
@@ -13,7 +13,7 @@ export type HotTasks = {
    * Takes the tasks whose totals have changed; answers the K that ran and waited most since the last time, and all of `vcpus`,
    * also those that did nothing meanwhile.
    */
-  readonly take: (changed: readonly TaskTotals[], vcpus: readonly Vcpu[]) => HotTask[];
+  readonly take: (changed: readonly ChangedTask[], vcpus: readonly Vcpu[]) => HotTask[];
   /** Hot tasks of some cgroups, hottest first: for a placement. */
   readonly of: (cgroupIds: { has(id: number): boolean }) => number[];
 };
@@ -28,31 +28,38 @@ export function createHotTasks(
   began: number,
   booted: number,
 ): HotTasks {
-  let before = new Map<string, number>();
+  let before = new Map<number, number>();
   let hot: HotTask[] = [];
-  let known = new Map<string, TaskTotals>();
+  let known = new Map<number, TaskTotals>();
   return {
     take: (changed, vcpus) => {
-      const seen = new Map<string, number>();
-      const ranked = changed.map(task => {
-        const load = task.runNs + task.waitNs;
-        seen.set(keyOf(task), load);
-        return { task, grown: load - (before.get(keyOf(task)) ?? 0) };
-      });
-      before = seen;
-      const moving = new Map(changed.map(task => [keyOf(task), task]));
+      const loads = new Map<number, number>();
+      const grown = new Float64Array(changed.length);
+      for (let i = 0; i < changed.length; i += 1) {
+        const task = changed[i] as ChangedTask;
+        const key = keyOf(task);
+        loads.set(key, task.loadNs);
+        grown[i] = task.loadNs - (before.get(key) ?? 0);
+      }
+      before = loads;
+      const ranks = Uint32Array.from(changed, (_, i) => i).sort(
+        (a, b) => (grown[b] ?? 0) - (grown[a] ?? 0),
+      );
       const indexes = new Map(vcpus.map(vcpu => [keyOf(vcpu), vcpu.index]));
+      const moving = new Map<number, ChangedTask>();
+      for (const task of vcpus.length > 0 ? changed : [])
+        if (indexes.has(keyOf(task))) moving.set(keyOf(task), task);
       known = new Map(
         vcpus.map(vcpu => {
           const key = keyOf(vcpu);
-          return [key, moving.get(key) ?? known.get(key) ?? { ...vcpu, ...nothing }];
+          const totals = moving.get(key)?.totals() ?? known.get(key);
+          return [key, totals ?? { ...vcpu, ...nothing }];
         }),
       );
-      const hottest = ranked
-        .sort((a, b) => b.grown - a.grown)
-        .slice(0, config.hotTasks)
-        .map(({ task }) => task)
-        .filter(task => !known.has(keyOf(task)));
+      const hottest = [...ranks.subarray(0, config.hotTasks)]
+        .flatMap(i => changed[i] ?? [])
+        .filter(task => !known.has(keyOf(task)))
+        .map(task => task.totals());
       hot = [...hottest, ...known.values()].map(task => ({
         ...task,
         vcpu: indexes.get(keyOf(task)) ?? null,
@@ -75,6 +82,7 @@ const nothing = {
   nodeMigrations: 0,
 };
 
-function keyOf({ tid, startTicks }: { tid: number; startTicks: number }): string {
-  return `${tid}@${startTicks}`;
+/** Exact up to 2^53; a tid is below 2^22, and no other task had the same 2^31 ticks (248 days) ago and has done something just now. */
+function keyOf({ tid, startTicks }: { tid: number; startTicks: number }): number {
+  return tid + (startTicks % 2 ** 31) * 2 ** 22;
 }

@@ -1,8 +1,8 @@
-import type { TaskTotals } from './probes/sched-layout.ts';
+import type { ChangedTask } from './probes/sched-layout.ts';
 
 export type LastRuns = {
   /** The tasks that ran or waited since the last time, as of `now` (monotonic). */
-  readonly take: (changed: readonly Pick<TaskTotals, 'tid'>[], now: number) => void;
+  readonly take: (changed: readonly Pick<ChangedTask, 'tid'>[], now: number) => void;
   /** Whether a task may have run since then (monotonic): false only where it is known that it did not. */
   readonly ranSince: (tid: number, since: number) => boolean;
 };

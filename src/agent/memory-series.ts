@@ -74,11 +74,11 @@ export function counterSamples(
   start: number,
 ): Sample[] {
   const samples: Sample[] = [];
-  for (const [i, { metric, attributes, of }] of series.entries()) {
+  series.forEach(({ metric, attributes, of }, i) => {
     const count = of(counted);
     if (count !== null)
       samples.push({ metric, attributes, start, value: Math.max(0, count - (before[i] ?? 0)) });
-  }
+  });
   return samples;
 }
 

@@ -107,7 +107,9 @@ function rowOf(samples: readonly Sample[], before: Row | undefined): Row {
   const same =
     before?.series.length === samples.length &&
     samples.every((sample, i) => isSameSeries(sample, before.series[i]));
-  for (const [i, { value }] of samples.entries()) {
+  // An iterator over the entries would make an object for each.
+  for (let i = 0; i < samples.length; i += 1) {
+    const value = samples[i]?.value ?? Number.NaN;
     if (typeof value === 'number') values[i] = value;
     else {
       const known = same ? before.histograms.get(i) : undefined;

@@ -5,7 +5,7 @@ import type { HotTask } from './hot-tasks.ts';
 import type { LivingInstance } from './instances.ts';
 import { createPreemptors } from './preemptors.ts';
 import type { SchedProbe } from './probes/sched.ts';
-import { counterWords, type TaskTotals, word } from './probes/sched-layout.ts';
+import { type ChangedTask, counterWords, word } from './probes/sched-layout.ts';
 import { detailSamples, type ModeTimes, preemptorSamples, taskSamples } from './samples.ts';
 import type { Source } from './source.ts';
 import { createTally } from './tally.ts';
@@ -17,7 +17,7 @@ export function createSchedSource(options: {
   readonly cpus: () => readonly number[];
   /** Of the tasks that have changed, those that get series of their own. */
   readonly hottest: (
-    changed: readonly TaskTotals[],
+    changed: readonly ChangedTask[],
     lives: ReadonlyMap<number, LivingInstance>,
   ) => readonly HotTask[];
 }): Source {

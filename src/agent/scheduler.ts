@@ -12,7 +12,7 @@ import { startSchedDriver } from './bpftrace/sched-driver.ts';
 import type { HotTask } from './hot-tasks.ts';
 import type { RunByCpu } from './locality.ts';
 import { type SchedProbe, startSchedProbe, type TotalsReader } from './probes/sched.ts';
-import type { TaskTotals } from './probes/sched-layout.ts';
+import type { ChangedTask } from './probes/sched-layout.ts';
 import { createSchedSource } from './sched-source.ts';
 import type { Source } from './source.ts';
 
@@ -20,7 +20,7 @@ import type { Source } from './source.ts';
 export type Scheduler = {
   readonly probe: TotalsReader;
   /** What it knows beside the totals. `hottest`: of the tasks that have changed, those that get series of their own. */
-  readonly source: (hottest: (changed: readonly TaskTotals[]) => readonly HotTask[]) => Source;
+  readonly source: (hottest: (changed: readonly ChangedTask[]) => readonly HotTask[]) => Source;
   /** Empty where the driver does not tell it. */
   readonly runByCpu: () => RunByCpu;
   readonly maskedThreads: PlacementReader['maskedThreads'];

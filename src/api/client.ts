@@ -1,6 +1,8 @@
-import { request } from 'node:http';
 import * as z from 'zod';
 import { ConfigError, describeError } from '../contract/errors.ts';
+
+// As in server.ts: an import would load much more.
+const { request } = process.getBuiltinModule('node:http');
 
 export type ApiMethod = 'GET' | 'POST' | 'PUT' | 'DELETE';
 

@@ -1,5 +1,4 @@
-import { createReadStream } from 'node:fs';
-import { createInterface } from 'node:readline';
+import { open } from 'node:fs/promises';
 import type { Roots } from './roots.ts';
 
 export type KernelSymbols = {
@@ -36,7 +35,8 @@ async function namesOf(path: string, wanted: readonly bigint[]): Promise<Map<big
   const sorted = [...wanted].sort((a, b) => (a < b ? -1 : 1));
   /** By index in `sorted`: the nearest symbol that is above the address before it, and not above its own. */
   const nearest: (Symbol | undefined)[] = sorted.map(() => undefined);
-  for await (const line of createInterface({ input: createReadStream(path) })) {
+  const file = await open(path);
+  for await (const line of file.readLines()) {
     const [text = '', type = '', name] = line.split(/\s/);
     // Addresses that are hidden read as 0.
     if (!name || !/^[tw]$/i.test(type) || /^0*$/.test(text)) continue;

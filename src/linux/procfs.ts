@@ -9,6 +9,11 @@ export type TaskStat = {
   readonly cpu: number;
 };
 
+/** A slice that is kept would keep all of the text that it was cut from. */
+function copyOf(slice: string): string {
+  return Buffer.from(slice).toString();
+}
+
 /** /proc/TID/stat; null when the task has ended. The name may hold spaces and parentheses: fields are counted from the last one. */
 export function readTaskStat(roots: Roots, tid: number): TaskStat | null {
   const text = readText(`${roots.proc}/${tid}/stat`);
@@ -19,7 +24,7 @@ export function readTaskStat(roots: Roots, tid: number): TaskStat | null {
   const startTicks = Number(fields[22 - 3]);
   const cpu = Number(fields[39 - 3]);
   if (!Number.isInteger(startTicks) || !Number.isInteger(cpu)) return null;
-  return { name: text.slice(text.indexOf('(') + 1, close), startTicks, cpu };
+  return { name: copyOf(text.slice(text.indexOf('(') + 1, close)), startTicks, cpu };
 }
 
 export type TaskStatus = { readonly tgid: number; readonly allowedCpus: number[] };

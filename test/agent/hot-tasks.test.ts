@@ -1,8 +1,9 @@
 import test from 'ava';
 import { createHotTasks } from '../../src/agent/hot-tasks.ts';
+import { changedTask } from './support/changed-task.ts';
 
 function task(tid: number, runNs: number, startTicks = 1, name = 't') {
-  return {
+  return changedTask({
     cgroupId: tid % 2,
     tid,
     tgid: tid,
@@ -16,7 +17,7 @@ function task(tid: number, runNs: number, startTicks = 1, name = 't') {
     involuntarySwitches: 0,
     migrations: 0,
     nodeMigrations: 0,
-  };
+  });
 }
 const noVcpus: [] = [];
 

@@ -87,7 +87,7 @@ kernelTest('the tasks of a cgroup add up to its totals, to the nanosecond', asyn
     for (const child of children) child.kill('SIGSTOP');
     await eventually('all have stopped', 5, () => (children.every(isStopped) ? true : null));
     const { totals } = read(probe, box);
-    for (const task of probe.readDetails().tasks) known.set(task.tid, task);
+    for (const task of probe.readDetails().tasks) known.set(task.tid, task.totals());
     const tasks = children.map(child => known.get(child.pid ?? 0) ?? { runNs: 0, waitNs: 0 });
     return {
       run: [totals.runNs, tasks.reduce((ns, { runNs }) => ns + runNs, 0)] as const,
@@ -196,7 +196,8 @@ kernelTest(
     t.teardown(() => child.kill());
     const tasks = await eventually('the spinner has run', 5, () => {
       probe.readTotals();
-      const found = probe.readDetails().tasks.filter(task => task.name === 'sculpt-workload');
+      const all = probe.readDetails().tasks.map(task => task.totals());
+      const found = all.filter(task => task.name === 'sculpt-workload');
       return found.some(task => isDescendant(task.tid, child) && task.runNs > 1e6) ? found : null;
     });
     const task = tasks.find(({ tid }) => isDescendant(tid, child));

@@ -74,7 +74,7 @@ kernelTest(
     near(t, run, delta('runNs'), 0.01, 'run');
     near(t, wait, delta('waitNs'), 0.01, 'wait');
     near(t, run + wait, 2, 0.01, 'run + wait of two tasks');
-    const tasks = new Map(probe.readDetails().tasks.map(task => [task.tid, task]));
+    const tasks = new Map(probe.readDetails().tasks.map(task => [task.tid, task.totals()]));
     const [first, second] = children.map(child => tasks.get(child.pid ?? 0));
     t.truthy(first && second);
     // Equal weights: neither gets more than the other, whoever else is on the machine.

@@ -9,7 +9,14 @@ export type SchedTotals = { runNs: number; waitNs: number; throttledNs: number }
 /** Why a task was off its CPU and not runnable, in the order of `enum blocked_reason`. */
 export const blockedReasons = ['io', 'uninterruptible', 'lock', 'sleep'] as const;
 
-/** One task whose totals have changed since they were last read; ns since the probe first saw it. */
+/** A task whose totals have changed since they were last read. Of thousands, most are asked for nothing else. */
+export type ChangedTask = Pick<TaskTotals, 'tid' | 'startTicks'> & {
+  /** What it ran and waited, of its totals. */
+  readonly loadNs: number;
+  readonly totals: () => TaskTotals;
+};
+
+/** What one task did; ns since the probe first saw it. */
 export type TaskTotals = {
   readonly cgroupId: number;
   readonly tid: number;
@@ -165,31 +172,40 @@ export function viewOf(bytes: Buffer): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-export function decodeTasks(records: Buffer): TaskTotals[] {
+export function decodeTasks(records: Buffer): ChangedTask[] {
   const view = viewOf(records);
   const field = layout.record;
-  const tasks: TaskTotals[] = [];
-  for (let at = 0; at + field.bytes <= records.length; at += field.bytes) {
-    const end = records.indexOf(0, at + field.comm);
+  const tasks: ChangedTask[] = [];
+  for (let at = 0; at + field.bytes <= records.length; at += field.bytes)
     tasks.push({
-      cgroupId: uint64(view, at + field.cgroupId),
       tid: view.getUint32(at + field.tid, true),
-      tgid: view.getUint32(at + field.tgid, true),
       startTicks: Math.floor(uint64(view, at + field.startNs) / nsPerTick),
-      name: records.toString(
-        'utf8',
-        at + field.comm,
-        Math.min(end < 0 ? at + field.bytes : end, at + field.bytes),
-      ),
-      runNs: uint64(view, at + field.runNs),
-      waitNs: uint64(view, at + field.waitNs),
-      throttledNs: uint64(view, at + field.throttledNs),
-      blockedNs: blockedReasons.map((_, i) => uint64(view, at + field.blockedNs + i * 8)),
-      voluntarySwitches: uint64(view, at + field.voluntarySwitches),
-      involuntarySwitches: uint64(view, at + field.involuntarySwitches),
-      migrations: uint64(view, at + field.migrations),
-      nodeMigrations: uint64(view, at + field.nodeMigrations),
+      loadNs: uint64(view, at + field.runNs) + uint64(view, at + field.waitNs),
+      totals: () => decodeTask(records, view, at),
     });
-  }
   return tasks;
+}
+
+function decodeTask(records: Buffer, view: DataView, at: number): TaskTotals {
+  const field = layout.record;
+  const end = records.indexOf(0, at + field.comm);
+  return {
+    cgroupId: uint64(view, at + field.cgroupId),
+    tid: view.getUint32(at + field.tid, true),
+    tgid: view.getUint32(at + field.tgid, true),
+    startTicks: Math.floor(uint64(view, at + field.startNs) / nsPerTick),
+    name: records.toString(
+      'utf8',
+      at + field.comm,
+      Math.min(end < 0 ? at + field.bytes : end, at + field.bytes),
+    ),
+    runNs: uint64(view, at + field.runNs),
+    waitNs: uint64(view, at + field.waitNs),
+    throttledNs: uint64(view, at + field.throttledNs),
+    blockedNs: blockedReasons.map((_, i) => uint64(view, at + field.blockedNs + i * 8)),
+    voluntarySwitches: uint64(view, at + field.voluntarySwitches),
+    involuntarySwitches: uint64(view, at + field.involuntarySwitches),
+    migrations: uint64(view, at + field.migrations),
+    nodeMigrations: uint64(view, at + field.nodeMigrations),
+  };
 }

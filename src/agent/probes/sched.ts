@@ -2,6 +2,7 @@ import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../lin
 import type { Counters, PairWait } from '../counters.ts';
 import { uint64 } from './latency.ts';
 import {
+  type ChangedTask,
   decodeCounters,
   decodePairs,
   decodeRunByCpu,
@@ -10,7 +11,6 @@ import {
   layout,
   type SchedTotals,
   sumOfCpus,
-  type TaskTotals,
   viewOf,
 } from './sched-layout.ts';
 
@@ -44,7 +44,7 @@ export type SchedProbe = {
   readonly readDetails: () => {
     instances: Map<number, Counters>;
     pairs: PairWait[];
-    tasks: TaskTotals[];
+    tasks: ChangedTask[];
   };
   /** For whom all that wait have waited since pairs were last read, by this or with the details. */
   readonly takePairs: () => PairWait[];

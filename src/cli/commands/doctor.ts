@@ -1,9 +1,4 @@
 import type { Command } from 'commander';
-import { canRun } from '../doctor/check.ts';
-import { checkHost } from '../doctor/host-checks.ts';
-import { checkKernel } from '../doctor/kernel-checks.ts';
-import { thisMachine } from '../doctor/machine.ts';
-import { formatDoctor } from '../doctor/report.ts';
 import { NegativeAnswer } from '../failure.ts';
 import type { Print } from '../print.ts';
 
@@ -13,7 +8,13 @@ export function addDoctor(program: Command, print: Print): void {
     .command('doctor')
     .description('what works on this machine, what is missing, what that costs, how to get it')
     .option('--json', 'as JSON')
-    .action(({ json }: { json?: true }) => {
+    .action(async ({ json }: { json?: true }) => {
+      // What is only asked for here is loaded here: a daemon holds nothing of it in memory.
+      const { canRun } = await import('../doctor/check.ts');
+      const { checkHost } = await import('../doctor/host-checks.ts');
+      const { checkKernel } = await import('../doctor/kernel-checks.ts');
+      const { thisMachine } = await import('../doctor/machine.ts');
+      const { formatDoctor } = await import('../doctor/report.ts');
       const checks = [...checkKernel(thisMachine), ...checkHost(thisMachine)];
       const ok = canRun(checks);
       print(json ? JSON.stringify({ canRun: ok, checks }, null, 2) : formatDoctor(checks));

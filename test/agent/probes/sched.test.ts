@@ -159,7 +159,8 @@ test('a task record is decoded, its start in ticks as /proc counts them', t => {
   record.write('fifteen letters', layout.record.comm);
   const [task, ...others] = decodeTasks(Buffer.concat([record, record.subarray(0, 40)]));
   t.is(others.length, 0);
-  t.like(task, {
+  t.like(task, { tid: 4_194_303, startTicks: 1234, loadNs: 2 ** 40 });
+  t.like(task?.totals(), {
     cgroupId: 77,
     startTicks: 1234,
     runNs: 2 ** 40,

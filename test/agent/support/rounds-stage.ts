@@ -23,6 +23,7 @@ import { createOutbox } from '../../../src/otlp/outbox.ts';
 import { temporalityFrom } from '../../../src/otlp/temporality.ts';
 import { makeTree, mounts } from '../../linux/tree.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
+import { changedTask } from './changed-task.ts';
 
 type Load = { used: number; wait: number };
 
@@ -61,7 +62,7 @@ export function stageRounds(
   });
   const sched = createSchedSource({
     probe: {
-      readDetails: () => ({ instances: new Map(), pairs: [], tasks }),
+      readDetails: () => ({ instances: new Map(), pairs: [], tasks: tasks.map(changedTask) }),
       detailsOf: () => null,
       takePairs: () => [],
       readWaitByCpu: cpus => cpus.map(() => 2e9),
