@@ -1,6 +1,8 @@
 import { describeError, KernelInterfaceError } from '../contract/errors.ts';
 import type { Cancel } from '../contract/ports.ts';
 import { type DirtyRate, parseDirtyRate } from '../linux/dirty-rate.ts';
+import { readCommandLine } from '../linux/procfs.ts';
+import { growsWhenRead } from '../linux/qemu-options.ts';
 import { askQmp, isRefusal } from '../linux/qmp.ts';
 import { type AskedMachine, createQmpTurns } from './qmp-turns.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
@@ -32,12 +34,19 @@ const [firstLookSeconds, nextLookSeconds, mostLooks] = [1.2, 2, 15];
 const othersLookSeconds = 5;
 const staleIntervals = 3;
 
-type Why = 'qmp_refused' | 'qmp_busy';
+type Why = 'qmp_refused' | 'qmp_busy' | 'would_grow';
 
 const busy = {
   why: 'qmp_busy',
   detail: 'somebody else is measuring it',
   againSeconds: othersLookSeconds,
+} as const;
+
+/** Who only looks takes no memory: what others share, or could not have, is not measured. */
+const wouldGrow = {
+  why: 'would_grow',
+  detail:
+    'its memory is shared, or of huge pages, and was not allocated beforehand: the pages that are sampled would come to be',
 } as const;
 
 /** `ask` is `askQmp`; what it does not answer is counted, and holds up nobody. */
@@ -75,11 +84,12 @@ export function startDirtySource(context: SourceContext, ask: typeof askQmp): So
   const turns = createQmpTurns<Known, Why>(context, ask, {
     intervalSeconds: () => config.placementIntervalSeconds,
     mostAtOnce,
-    reasons: ['qmp_refused', 'qmp_busy'],
+    reasons: ['qmp_refused', 'qmp_busy', 'would_grow'],
     untold: 'how fast its memory is written to is not told',
     newKnown: () => ({ measured: null, seen: null }),
     question: async machine => {
       const { known } = machine;
+      if (growsWhenRead(readCommandLine(context.roots, machine.tgid))) return wouldGrow;
       try {
         const found = parseDirtyRate(await machine.ask('query-dirty-rate'));
         const start = found.status === 'measured' ? found.startSeconds : noResult;

@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import * as z from 'zod';
 import { describeError, type ErrorContext, KernelInterfaceError } from '../contract/errors.ts';
 import { readCommandLine } from './procfs.ts';
+import { optionsOf } from './qemu-options.ts';
 import { readText } from './read-file.ts';
 import type { Roots } from './roots.ts';
 
@@ -166,18 +167,4 @@ export function parseQmpSocket(args: readonly string[]): string | null {
 
 function unixPath(first: string): string[] {
   return first.startsWith('unix:') ? [first.slice('unix:'.length)] : [];
-}
-
-/** `first,key=value,…`; a comma within a value is doubled. */
-function optionsOf(text: string): { first: string; named: Map<string, string> } {
-  const [first = '', ...rest] = text
-    .replaceAll(',,', '\0')
-    .split(',')
-    .map(part => part.replaceAll('\0', ','));
-  const named = new Map<string, string>();
-  for (const part of [first, ...rest]) {
-    const equals = part.indexOf('=');
-    if (equals > 0) named.set(part.slice(0, equals), part.slice(equals + 1));
-  }
-  return { first, named };
 }

@@ -24,10 +24,11 @@ export type Units = {
 const controlFolders = ['/run/systemd/system.control', '/run/systemd/transient'];
 const lastingFolder = '/etc/systemd/system.control';
 
-export function openUnits(): Units {
+/** `run` has systemctl do something, and throws where it does not. */
+export function openUnits(run: (args: readonly string[]) => void = runSystemctl): Units {
   const systemctl = (resource: string, ...args: string[]): void => {
     try {
-      execFileSync('systemctl', ['--no-ask-password', ...args], { timeout: 30_000, stdio: 'pipe' });
+      run(args);
     } catch (cause) {
       const { stderr } = cause as { stderr?: Buffer };
       throw new ActuationError(
@@ -46,24 +47,27 @@ export function openUnits(): Units {
     set: (unit, property, value) =>
       systemctl(unit, 'set-property', '--runtime', unit, `${property}=${value}`),
     forget: properties => {
-      const removed = properties.filter(([unit, property]) => removeDropIn(unit, property));
-      if (removed.length > 0) systemctl(removed[0]?.[0] ?? '', 'daemon-reload');
+      for (const [unit, property] of properties) removeDropIn(unit, property);
+      // Also where nothing is left to remove: the reload may have failed before, and then systemd knows what was set still.
+      systemctl(properties[0]?.[0] ?? '', 'daemon-reload');
     },
   };
+}
+
+function runSystemctl(args: readonly string[]): void {
+  execFileSync('systemctl', ['--no-ask-password', ...args], { timeout: 30_000, stdio: 'pipe' });
 }
 
 function fileNameOf(property: UnitProperty): string {
   return `50-${property}.conf`;
 }
 
-/** Whether there was one. */
-function removeDropIn(unit: string, property: UnitProperty): boolean {
+function removeDropIn(unit: string, property: UnitProperty): void {
   const folders = controlFolders.map(folder => `${folder}/${unit}.d`);
   const folder = folders.find(each => listFolder(each).includes(fileNameOf(property)));
-  if (folder === undefined) return false;
+  if (folder === undefined) return;
   unlinkSync(`${folder}/${fileNameOf(property)}`);
   if (listFolder(folder).length === 0) rmdirSync(folder);
-  return true;
 }
 
 function listFolder(folder: string): string[] {

@@ -51,7 +51,10 @@ function createQemu(clock: Clock) {
 }
 
 /** VMs, each with a monitor of its own; intervals are of 60 s. */
-function start(t: ExecutionContext, { vms = 1, qmp = true } = {}) {
+function start(
+  t: ExecutionContext,
+  { vms = 1, qmp = true, args = [] }: { vms?: number; qmp?: boolean; args?: string[] } = {},
+) {
   const indexes = Array.from({ length: vms }, (_, i) => i);
   const uuids = indexes.map(i => `1b671a64-40d5-491e-99b0-da01ff1f33${10 + i}`);
   const filesOf = (i: number) => ({
@@ -60,6 +63,7 @@ function start(t: ExecutionContext, { vms = 1, qmp = true } = {}) {
       cmdline: [
         ...['qemu-system-x86_64', '-uuid', uuids[i] ?? ''],
         ...(qmp ? ['-qmp', `unix:/run/${i}`] : []),
+        ...args,
       ],
     }),
   });
@@ -286,4 +290,13 @@ test('once it is stopped it asks nothing more', async t => {
   source.stop();
   await pass(120);
   t.is(asked.length, 2);
+});
+
+test('memory that would grow by being sampled is not, and the reason is told', async t => {
+  const args = ['-object', 'memory-backend-memfd,id=m,size=1G'];
+  const { asked, told, unknown, pass } = start(t, { args });
+  await pass(125);
+  t.deepEqual(asked, []);
+  t.deepEqual(told(), []);
+  t.deepEqual(unknown(), [['would_grow', 1]]);
 });

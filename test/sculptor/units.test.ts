@@ -5,7 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import type { Move } from '../../src/contract/recommendation.ts';
 import { weightActuator } from '../../src/sculptor/actuators/weight.ts';
 import type { Kernel } from '../../src/sculptor/kernel.ts';
-import { type Units, unitAt } from '../../src/sculptor/units.ts';
+import { openUnits, type Units, unitAt } from '../../src/sculptor/units.ts';
 
 const service = '/system.slice/tenant.service';
 
@@ -39,6 +39,20 @@ test('a change by somebody else meanwhile is left as it is', t => {
   t.is(undone?.state, 'yielded');
   t.is(weight(), '300');
   t.false(asked.some(line => line.startsWith('forget')));
+});
+
+test('a reload that failed is asked for again, though nothing is left to remove', t => {
+  const asked: string[] = [];
+  let refuses = true;
+  const units = openUnits(args => {
+    asked.push(args.join(' '));
+    if (refuses) throw new Error('timed out');
+  });
+  const ours = [['sculptor-no-such.service', 'CPUWeight']] as const;
+  t.throws(() => units.forget(ours), { message: /systemctl daemon-reload: timed out/ });
+  refuses = false;
+  units.forget(ours);
+  t.deepEqual(asked, ['daemon-reload', 'daemon-reload']);
 });
 
 test('systemd that refuses is a failure that names why, and a later undo succeeds', t => {

@@ -53,7 +53,7 @@ export const agentMetrics = of('agent', {
   'sculptor.agent.dirty_rate.unknown': gauge(
     '{instance}',
     'self',
-    'VMs of which it was not told, when it was last asked, how fast their memory is written to, by reason: no_qemu, no_qmp, qmp_silent (as for drives), qmp_refused (by a QEMU before 5.2), qmp_busy (somebody else was measuring).',
+    'VMs of which it was not told, when it was last asked, how fast their memory is written to, by reason: no_qemu, no_qmp, qmp_silent (as for drives), qmp_refused (by a QEMU before 5.2), qmp_busy (somebody else was measuring), would_grow (its memory is shared or of huge pages, and not allocated beforehand: sampling would).',
     [attr.reason],
   ),
   'sculptor.agent.source.available': gauge(

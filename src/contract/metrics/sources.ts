@@ -30,7 +30,7 @@ export const sources = {
   },
   dirty: {
     hook: "calc-dirty-rate and query-dirty-rate of QEMU's monitor (QMP)",
-    cost: "some 3 ms of a CPU for each GiB of a VM once a minute, 8 VMs at a time, in a thread of QEMU's that the guest does not wait for: 512 pages of each GiB are read and hashed, twice. Those that are swapped out come back, and untouched ones of shared or huge memory come to be",
+    cost: "some 3 ms of a CPU for each GiB of a VM once a minute, 8 VMs at a time, in a thread of QEMU's that the guest does not wait for: 512 pages of each GiB are read and hashed, twice. Those that are swapped out come back",
   },
   kvm: {
     hook: 'tp_btf: kvm_entry, kvm_exit, kvm_vcpu_wakeup (where KVM is loaded)',

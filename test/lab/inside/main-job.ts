@@ -118,7 +118,8 @@ async function runScene(
   );
   await meanwhile?.();
   await loop.stamp('observe');
-  await watch.untilRestored(40);
+  // In the emulation systemd may take longer to reload than it is waited for: then it is asked again.
+  await watch.untilRestored(120);
   await sleep(1000);
   const actions = (await loop.actions()).filter(({ at }) => at >= since);
   return { changed, verdicts, actions, differences: differences(before, readKernelState(tenants)) };

@@ -3,7 +3,7 @@
  * it is started on; prints one JSON object (`MemoryLab`). It asserts nothing: the test outside does.
  */
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LivingInstance } from '../../../src/agent/instances.ts';
 import { memorySource } from '../../../src/agent/memory-source.ts';
@@ -12,6 +12,7 @@ import { startSchedProbe } from '../../../src/agent/probes/sched.ts';
 import type { Source, SourceContext } from '../../../src/agent/source.ts';
 import { readCgroupLayout } from '../../../src/linux/cgroups.ts';
 import { loadNative } from '../../../src/linux/native.ts';
+import { listThreads } from '../../../src/linux/procfs.ts';
 import { hostRoots } from '../../../src/linux/roots.ts';
 import { readCpuIds } from '../../../src/linux/topology.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
@@ -32,6 +33,10 @@ export type MemoryLab = {
   readonly huge: Told;
   /** 64 MB of files, read by a cgroup that may have 32. */
   readonly squeezed: Told;
+  /** The same file read over and over by that cgroup. */
+  readonly reread: Told;
+  /** 48 MB of node 0, touched without end by a task that was moved to node 1; and of the host, what came meanwhile. */
+  readonly balanced: { readonly instance: Told; readonly host: Told };
   /** What came while two spinners shared a CPU for so many seconds. */
   readonly spun: Told;
   readonly spunSeconds: number;
@@ -67,7 +72,8 @@ try {
   await nearby.walk(['--mb', '64', '--node', '1'], 3);
   const local = read(source, nearby);
   const huge = await useHugePages();
-  const squeezed = await squeeze();
+  const { squeezed, reread } = await squeeze();
+  const balanced = await balance();
   const { spun, spunSeconds } = await spin();
   const hotPlug = await plug();
   const host = told(source.host());
@@ -78,6 +84,8 @@ try {
     local,
     huge,
     squeezed,
+    reread,
+    balanced,
     spun,
     spunSeconds,
     host,
@@ -131,7 +139,7 @@ async function useHugePages(): Promise<Told> {
   return read(source, large);
 }
 
-async function squeeze(): Promise<Told> {
+async function squeeze(): Promise<{ squeezed: Told; reread: Told }> {
   const small = box();
   writeFileSync(`${small.memory}/memory.max`, String(32 << 20));
   writeFileSync(`${small.memory}/memory.swap.max`, '0');
@@ -139,7 +147,47 @@ async function squeeze(): Promise<Told> {
   const find = ['/usr/lib', '-type', 'f', '-size', '+64M', '-print', '-quit'];
   const file = execFileSync('find', find, { encoding: 'utf8' }).trim();
   await small.walk(['--mb', '64', '--file', file]);
-  return read(source, small);
+  const squeezed = read(source, small);
+  small.run('sh', '-c', `while :; do cat ${file} >/dev/null; done`);
+  const reread = await upTo(40, () => {
+    const now = read(source, small);
+    return (now['sculptor.memory.refaults file'] ?? 0) > 5000 ? now : null;
+  });
+  return { squeezed, reread: reread ?? read(source, small) };
+}
+
+/** The kernel moves memory to who touches it: it scans a process by its run time, a second and more apart. */
+async function balance(): Promise<MemoryLab['balanced']> {
+  const moved = box();
+  const touch = 'const b=Buffer.alloc(48<<20);for(;;)for(let i=0;i<b.length;i+=4096)b[i]++';
+  const hostNow = (): Told => {
+    source.read([]);
+    return told(source.host());
+  };
+  moved.run('taskset', '-c', '0', process.execPath, '-e', touch);
+  await upTo(20, () => ((read(source, moved)['container.memory.usage'] ?? 0) > 40e6 ? true : null));
+  const before = hostNow();
+  const processes = readFileSync(`${moved.memory}/cgroup.procs`, 'utf8').trim().split('\n');
+  const threads = processes.flatMap(tgid => listThreads(hostRoots, Number(tgid)));
+  common.native.setAffinity(Int32Array.from(threads), Int32Array.of(3));
+  const migrations = 'sculptor.memory.numa.migrations';
+  await upTo(60, () =>
+    (hostNow()[migrations] ?? 0) - (before[migrations] ?? 0) > 2000 ? true : null,
+  );
+  const after = hostNow();
+  const host = Object.fromEntries(
+    Object.entries(after).map(([name, value]) => [name, value - (before[name] ?? 0)]),
+  );
+  return { instance: read(source, moved), host };
+}
+
+async function upTo<T>(seconds: number, look: () => T | null): Promise<T | null> {
+  const until = performance.now() + seconds * 1000;
+  for (;;) {
+    const found = look();
+    if (found !== null || performance.now() > until) return found;
+    await sleep(1000);
+  }
 }
 
 async function spin(): Promise<{ spun: Told; spunSeconds: number }> {

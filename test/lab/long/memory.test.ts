@@ -8,10 +8,10 @@ for (const kernel of labKernels) {
   needsLab(kernel)(
     `on Debian's ${kernel}, cgroup v2 and two nodes, memory is told as the workloads have it`,
     async t => {
-      t.timeout(400_000);
-      const lab = await withLab({ kernel }, async lab => {
+      t.timeout(500_000);
+      const lab = await withLab({ kernel, deadlineSeconds: 420 }, async lab => {
         const script = 'cd /checkout && node test/lab/inside/memory.ts';
-        return JSON.parse(await lab.run(script, { timeoutSeconds: 240 })) as MemoryLab;
+        return JSON.parse(await lab.run(script, { timeoutSeconds: 360 })) as MemoryLab;
       });
       t.log(JSON.stringify(lab));
       const near = (got: number | undefined, wanted: number, ratio: number, what: string) =>
@@ -37,6 +37,20 @@ for (const kernel of labKernels) {
       const taken = (squeezed['sculptor.memory.reclaim.reclaimed direct'] ?? 0) * 4096;
       t.true(taken > 20 * mb && taken < 80 * mb, `${taken} bytes reclaimed directly`);
       t.true((squeezed['container.memory.paging.faults major'] ?? 0) > 1000);
+
+      const { reread, balanced } = lab;
+      const [anon, file] = ['anon', 'file'].map(kind => reread[`sculptor.memory.refaults ${kind}`]);
+      t.true((file ?? 0) > 5000, `${file} pages of files read again`);
+      t.true((anon ?? 0) < 100, `${anon} anonymous ones, without swap`);
+
+      const numa = (told: Readonly<Record<string, number>>, what: string) =>
+        told[`sculptor.memory.numa.${what}`];
+      t.true((numa(balanced.host, 'migrations') ?? 0) > 2000, 'pages follow who touches them');
+      t.true((numa(balanced.host, 'hint_faults') ?? 0) > 10, 'after faults that ask for it');
+      if (kernel !== '6.1') {
+        t.true((numa(balanced.instance, 'migrations') ?? 0) > 2000, 'of the instance');
+        t.is(numa(node1, 'migrations'), 0, 'and of no other');
+      }
 
       // One of the two always waits for the other.
       near(lab.spun['sculptor.pressure.time cpu some'], lab.spunSeconds, 0.25, 'CPU pressure');
