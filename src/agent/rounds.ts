@@ -1,13 +1,11 @@
-import { type Resource, resourceFromAttributes } from '@opentelemetry/resources';
-import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
 import type { AgentConfig } from '../contract/config.ts';
 import type { OutgoingEvent } from '../contract/events.ts';
-import { attr, scopes } from '../contract/metrics.ts';
+import { attr } from '../contract/metrics.ts';
 import type { Clock } from '../contract/ports.ts';
 import { findVm } from '../linux/instance-at.ts';
 import type { PlacementReader } from '../linux/placement.ts';
 import { readBootTime, readCpuTimes, readTaskStat } from '../linux/procfs.ts';
-import { resourceMetrics, type Sample } from '../otlp/metric-data.ts';
+import type { Sample } from '../otlp/metric-data.ts';
 import type { Outbox } from '../otlp/outbox.ts';
 import type { Temporal } from '../otlp/temporality.ts';
 import { createFarewells } from './farewells.ts';
@@ -19,15 +17,10 @@ import type { Selection } from './live-config.ts';
 import { createPlacements } from './placements.ts';
 import type { TotalsReader } from './probes/sched.ts';
 import type { DetailReading } from './profiles.ts';
-import {
-  cpuSamples,
-  headlineSamples,
-  hostResource,
-  type Identity,
-  instanceResource,
-} from './samples.ts';
+import { cpuSamples, headlineSamples, type Identity, instanceResource } from './samples.ts';
 import { selfSamples } from './self.ts';
 import type { Sources } from './sources.ts';
+import { createToldResources } from './told-resources.ts';
 import type { VcpuBook } from './vcpus.ts';
 
 export type RoundsOptions = {
@@ -113,8 +106,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     if (book.named(living.instance.id)) return;
     temporal.forget(`${instanceResource(identity, living)[attr.serviceInstanceId]}\n`);
   });
-  const resourcesOf = new WeakMap<LivingInstance, Resource>();
-  const hostOf = resourceFromAttributes(hostResource(identity));
+  const told = createToldResources({ identity, temporal, resolution: () => config.histograms });
   let hottest: LivingInstance[] = [];
   let uncounted = 0;
   let collectSeconds = 0;
@@ -192,7 +184,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     due: { headline: boolean; detail: boolean },
     born: readonly LivingInstance[],
     time: number,
-  ): Iterable<ResourceMetrics> | null => {
+  ): Iterable<Uint8Array> | null => {
     const leaving = farewells.take(outbox.lastFailure() === null);
     const living = due.headline ? [...book.living()] : [...new Set([...hottest, ...born])];
     if (due.detail) sources.read(living);
@@ -221,35 +213,22 @@ export function createRounds(options: RoundsOptions): Rounds {
     },
     detail: boolean,
     time: number,
-  ): Iterable<ResourceMetrics> {
+  ): Iterable<Uint8Array> {
     const reading = detail ? options.takeDetails(time) : null;
     for (const one of leaving)
-      yield told(
-        resourceOf(one),
-        selected([...headlineSamples(one), ...sources.samples(one)]),
-        time,
-      );
+      yield told.of(one).detail(selected([...headlineSamples(one), ...sources.samples(one)]), time);
     for (const one of living) {
       const samples = selected(headlineSamples(one));
       if (reading) {
-        for (const sample of selected(sources.samples(one))) samples.push(sample);
+        for (const sample of sources.samples(one))
+          if (selection.tells(sample.metric)) samples.push(sample);
         reading.add(one, samples);
       }
-      yield told(resourceOf(one), samples, time);
+      yield told.of(one)[detail ? 'detail' : 'headline'](samples, time);
     }
-    if (host.length > 0) yield told(hostOf, host, time);
+    if (host.length > 0) yield told.host[detail ? 'detail' : 'headline'](host, time);
     reading?.end();
   }
-
-  const resourceOf = (living: LivingInstance): Resource => {
-    const resource =
-      resourcesOf.get(living) ?? resourceFromAttributes(instanceResource(identity, living));
-    resourcesOf.set(living, resource);
-    return resource;
-  };
-
-  const told = (resource: Resource, samples: readonly Sample[], time: number) =>
-    resourceMetrics(scopes.agent, resource, samples, time, temporal, config.histograms);
 
   const selfCounts = () => ({
     events: probe.counters().events,

@@ -5,6 +5,7 @@ import { resourceMetrics, type Sample } from './metric-data.ts';
 import { createMetricsExporter } from './metrics-exporter.ts';
 import { createOutbox } from './outbox.ts';
 import { temporalityFrom } from './temporality.ts';
+import { writeMetrics } from './write-metrics.ts';
 
 /** Samples that could not be used since the start, by reason. */
 export type Losses = Readonly<Record<string, number>>;
@@ -51,7 +52,9 @@ export function startLossMetric(options: {
         value,
       }),
     );
-    outbox.send(() => [resourceMetrics(scope, resource, samples, clock.unixSeconds(), temporal)]);
+    outbox.send(() => [
+      writeMetrics(resourceMetrics(scope, resource, samples, clock.unixSeconds(), temporal)),
+    ]);
   };
 
   const cancel = clock.every(intervalSeconds, tell);

@@ -33,7 +33,30 @@ export type Sample = {
   readonly value: number | ExplicitHistogram | ExponentialHistogram;
 };
 
-/** The samples of one resource as the SDK's data, in the temporality that was asked for. `scope`: one of `scopes` of the contract. */
+/** What is exported of a sample: its histogram in the resolution that was asked for. */
+export type Shaped = Pick<Sample, 'start' | 'value'>;
+
+/** Shapes the samples of one resource, one after the other, for an export at `now`. */
+export type Shaper = (sample: Sample, now: number, resolution: HistogramResolution) => Shaped;
+
+export function createShaper(resource: Resource, temporal: Temporal): Shaper {
+  const identity = String(resource.attributes['service.instance.id']);
+  let current: Sample | undefined;
+  // One for all of them, asked before the next: most agents keep nothing of a series.
+  const key = () =>
+    current ? seriesKey(identity, described(current).name, distinctionOf(current)) : identity;
+  return (sample, now, resolution) => {
+    current = sample;
+    const shaped = described(sample).type === 'gauge' ? sample : temporal.shape(key, sample, now);
+    const { start, value } = shaped;
+    return typeof value === 'number' ? shaped : { start, value: inResolution(value, resolution) };
+  };
+}
+
+/**
+ * The samples of one resource as the SDK's data, in the temporality that was asked for. `scope`: one of `scopes` of the
+ * contract; `made`: gets what became of each sample, in their order.
+ */
 export function resourceMetrics(
   scope: string,
   resource: Resource,
@@ -41,22 +64,20 @@ export function resourceMetrics(
   now: number,
   temporal: Temporal,
   resolution: HistogramResolution = 'explicit',
+  made: { readonly shaped: Shaped; readonly point: object }[] = [],
 ): ResourceMetrics {
   const byMetric = new Map<string, MetricData>();
   const endTime = hrTime(now);
   let [began, startTime] = [now, endTime];
-  const identity = String(resource.attributes['service.instance.id']);
-  let [sample, metric]: [Sample | undefined, CustomMetric | undefined] = [undefined, undefined];
-  // One for all of them, asked before the next: most agents keep nothing of a series.
-  const key = () => seriesKey(identity, metric?.name ?? '', sample ? distinctionOf(sample) : '');
-  for (sample of samples) {
+  const shape = createShaper(resource, temporal);
+  for (const sample of samples) {
     const attributes = sample.attributes ?? noAttributes;
-    metric = typeof sample.metric === 'string' ? described(sample.metric) : sample.metric;
-    const { start, value: exact } =
-      metric.type === 'gauge' ? sample : temporal.shape(key, sample, now);
-    const value = typeof exact === 'number' ? exact : inResolution(exact, resolution);
+    const metric = described(sample);
+    const shaped = shape(sample, now, resolution);
+    const { start, value } = shaped;
     if (start !== began) [began, startTime] = [start, hrTime(start)];
     const point = { startTime, endTime, attributes, value: pointValue(value) };
+    made.push({ shaped, point });
     const data = byMetric.get(metric.name);
     if (data) (data.dataPoints as unknown[]).push(point);
     else byMetric.set(metric.name, metricData(metric, value, point, temporal.temporality));
@@ -74,8 +95,9 @@ const table: ReadonlyMap<string, CustomMetric> = new Map(
   Object.entries(metrics).map(([name, metric]) => [name, { name, ...metric }]),
 );
 
-function described(name: MetricName): CustomMetric {
-  return table.get(name) ?? { name, ...metrics[name] };
+function described({ metric }: Sample): CustomMetric {
+  if (typeof metric !== 'string') return metric;
+  return table.get(metric) ?? { name: metric, ...metrics[metric] };
 }
 
 /**

@@ -1,15 +1,13 @@
-import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
 import { createExportClient, type ExportClient, type SendResult } from './export-client.ts';
-import { writeMetrics } from './write-metrics.ts';
 
 export type ExportResult = { readonly ok: true } | { readonly ok: false; readonly reason: string };
 
 export type MetricsExporter = {
   /**
-   * Sends once, without retrying: cumulative series heal with the next export. All resources have been taken, one after the
-   * other, when it returns; what making them throws, it throws. Its promise never rejects.
+   * Sends what was written of each resource, once, without retrying: cumulative series heal with the next export. All of it has
+   * been taken, one after the other, and copied when it returns; what making it throws, it throws. Its promise never rejects.
    */
-  readonly export: (resources: Iterable<ResourceMetrics>) => Promise<ExportResult>;
+  readonly export: (written: Iterable<Uint8Array>) => Promise<ExportResult>;
   readonly stop: () => Promise<void>;
 };
 
@@ -29,7 +27,7 @@ export function createMetricsExporter(options: MetricsExporterOptions): MetricsE
   const { endpoint, timeoutSeconds = 5, maxRequestBytes = 3_500_000 } = options;
   const client = createExportClient({ endpoint, signal: 'metrics', timeoutSeconds });
   return {
-    export: resources => sendAll(client, serialize(resources, maxRequestBytes)),
+    export: written => sendAll(client, requestsOf(written, maxRequestBytes)),
     stop: async () => client.close(),
   };
 }
@@ -40,7 +38,7 @@ async function sendAll(client: ExportClient, requests: readonly Buffer[]): Promi
   return reasons[0] === undefined ? { ok: true } : { ok: false, reason: reasons[0] };
 }
 
-function serialize(resources: Iterable<ResourceMetrics>, maxRequestBytes: number): Buffer[] {
+function requestsOf(written: Iterable<Uint8Array>, maxRequestBytes: number): Buffer[] {
   const requests: Buffer[] = [];
   let parts: Uint8Array[] = [];
   let bytes = 0;
@@ -49,8 +47,7 @@ function serialize(resources: Iterable<ResourceMetrics>, maxRequestBytes: number
     parts = [];
     bytes = 0;
   };
-  for (const resource of resources) {
-    const part = writeMetrics(resource);
+  for (const part of written) {
     if (bytes + part.byteLength > maxRequestBytes) cut();
     parts.push(part);
     bytes += part.byteLength;

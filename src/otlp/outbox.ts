@@ -1,13 +1,12 @@
-import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
 import type { ExportResult, MetricsExporter } from './metrics-exporter.ts';
 import type { Temporal } from './temporality.ts';
 
 export type Outbox = {
   /**
-   * Has the resources made and sends them; false, and they are not made, when an export is under way still. So a delta is
+   * Has the resources written and sends them; false, and they are not made, when an export is under way still. So a delta is
    * taken only of what is really sent. Null: there is nothing to send. Made one by one, each is garbage when the next one is.
    */
-  readonly send: (make: () => Iterable<ResourceMetrics> | null) => boolean;
+  readonly send: (make: () => Iterable<Uint8Array> | null) => boolean;
   readonly delivered: () => number;
   readonly lost: () => Readonly<Record<'busy' | 'failed', number>>;
   readonly lastFailure: () => string | null;

@@ -25,11 +25,28 @@ const resources = new WeakMap<ResourceMetrics['resource'], Uint8Array>();
 const descriptors = new WeakMap<MetricData['descriptor'], Uint8Array>();
 
 /**
+ * Where in what was written the fields of one point stand that change from one export to the next, in bytes before its end. Each
+ * has a fixed length, so that the next export can be written over the last. `value`: of a number, or of the count of an
+ * explicit histogram; before it stand the time and the start, after a count the sum where there is one. `counts`: of the
+ * first bucket.
+ */
+export type PointPlace = { readonly value: number; readonly counts: number };
+
+/** By data point; none of an exponential histogram, whose buckets are of any length. */
+export type PointPlaces = Map<unknown, PointPlace>;
+
+let places: PointPlaces | null = null;
+
+/**
  * One ExportMetricsServiceRequest with the metrics of one resource; several, one after another, are one request as well.
- * Values are doubles; exemplars, min and max are not written.
+ * Values are doubles; exemplars, min and max are not written. `noted`: gets where the fields of the points stand.
  * @throws TypeError for an attribute that is no AnyValue
  */
-export function writeMetrics({ resource, scopeMetrics }: ResourceMetrics): Uint8Array {
+export function writeMetrics(
+  { resource, scopeMetrics }: ResourceMetrics,
+  noted: PointPlaces | null = null,
+): Uint8Array {
+  places = noted;
   try {
     backwards(scopeMetrics, writeScope);
     remembered(resources, resource, () => {
@@ -110,23 +127,26 @@ function writeData(metric: MetricData): void {
   writer.begin(fieldOf[metric.dataPointType], end);
 }
 
-function writeNumber({ startTime, endTime, value, attributes }: DataPoint<number>): void {
+function writeNumber(point: DataPoint<number>): void {
   const end = writer.mark();
-  writeAttributes(writer, 7, attributes);
-  writer.double(4, value);
-  writeTimes(startTime, endTime);
+  writeAttributes(writer, 7, point.attributes);
+  places?.set(point, { value: writer.mark() + 8, counts: 0 });
+  writer.double(4, point.value);
+  writeTimes(point.startTime, point.endTime);
   writer.begin(1, end);
 }
 
-function writeHistogram({ startTime, endTime, value, attributes }: DataPoint<Histogram>): void {
+function writeHistogram(point: DataPoint<Histogram>): void {
   const end = writer.mark();
-  const { count, sum, buckets } = value;
-  writeAttributes(writer, 9, attributes);
+  const { count, sum, buckets } = point.value;
+  writeAttributes(writer, 9, point.attributes);
   if (buckets.boundaries.length > 0) writer.packedDoubles(7, buckets.boundaries);
+  const counts = writer.mark() + 8 * buckets.counts.length;
   if (buckets.counts.length > 0) writer.packedCounts(6, buckets.counts);
   if (sum !== undefined) writer.double(5, sum);
+  places?.set(point, { value: writer.mark() + 8, counts });
   writer.count(4, count);
-  writeTimes(startTime, endTime);
+  writeTimes(point.startTime, point.endTime);
   writer.begin(1, end);
 }
 

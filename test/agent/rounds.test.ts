@@ -54,9 +54,9 @@ test('200 instances are 200 resources, each with an identity of its own', async 
   for (let i = 0; i < 200; i += 1) agent.add(`/pool/i${i}`);
   await agent.read(6);
   const resources = agent.exports.at(-1)?.resources ?? [];
-  const ids = new Set(resources.map(each => each.resource.attributes['service.instance.id']));
+  const ids = new Set(resources.map(each => each.resource['service.instance.id']));
   t.is(ids.size, 201);
-  t.deepEqual(resources[0]?.resource.attributes, {
+  t.deepEqual(resources[0]?.resource, {
     'service.name': 'sculptor-agent',
     'service.instance.id': 'h/pool/i0',
     'host.id': 'h',
@@ -195,7 +195,7 @@ test('a cgroup made anew under its name begins a new life of the series', async 
   agent.add('/a', { used: 0.5, wait: 0 });
   await agent.read(12);
   const points = agent.valuesOf('container.cpu.time', '/a');
-  t.is(new Set(points.map(point => String(point.startTime))).size, 2);
+  t.is(new Set(points.map(point => point.start)).size, 2);
   t.true(agent.placements('/a').at(-1)?.alive);
   t.is(agent.placements('/a').filter(each => !each.alive).length, 1);
 });
@@ -378,9 +378,9 @@ test('settings that change hold from the next reading on, and no series falls or
     values,
     [...values].sort((a, b) => a - b),
   );
-  t.is(new Set(points.map(({ startTime }) => String(startTime))).size, 1);
+  t.is(new Set(points.map(({ start }) => start)).size, 1);
   const shapes = agent.valuesOf('sculptor.runqueue.latency', '/a').map(({ value }) => value);
-  t.true('buckets' in Object(shapes[0]) && 'scale' in Object(shapes.at(-1)));
+  t.true('bounds' in Object(shapes[0]) && 'scale' in Object(shapes.at(-1)));
 });
 
 test('a profile has the numbers of the export of the same reading', async t => {
@@ -395,15 +395,13 @@ test('a profile has the numbers of the export of the same reading', async t => {
     JSON.stringify(resources).includes('sculptor.runqueue.latency'),
   );
   const told = exported?.resources
-    .filter(each => each.resource.attributes['sculptor.instance.id'] === '/a')
-    .flatMap(each => each.scopeMetrics.flatMap(scope => scope.metrics))
-    .flatMap(({ descriptor, dataPoints }) =>
-      dataPoints.map(({ attributes, value }) => [
-        descriptor.name,
-        attributes,
-        typeof value === 'number' ? value : value.count,
-      ]),
-    );
+    .filter(each => each.resource['sculptor.instance.id'] === '/a')
+    .flatMap(({ points }) => points)
+    .map(({ metric, attributes, value }) => [
+      metric,
+      attributes,
+      typeof value === 'number' ? value : value.count,
+    ]);
   t.deepEqual(
     profile.series.map(series => [
       series.metric,

@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { resourceFromAttributes } from '@opentelemetry/resources';
-import { AggregationTemporality, DataPointType } from '@opentelemetry/sdk-metrics';
 import type { ExecutionContext } from 'ava';
 import { configSchema } from '../../src/contract/config.ts';
 import { type OutgoingEvent, parseEvent } from '../../src/contract/events.ts';
@@ -9,8 +8,11 @@ import { attr, scopes } from '../../src/contract/metrics.ts';
 import type { Mode } from '../../src/contract/policy.ts';
 import { hostRoots } from '../../src/linux/roots.ts';
 import { createEventsExporter } from '../../src/otlp/events-exporter.ts';
+import { resourceMetrics } from '../../src/otlp/metric-data.ts';
 import { createMetricsExporter } from '../../src/otlp/metrics-exporter.ts';
 import { generateKeys, signedEvent } from '../../src/otlp/signing.ts';
+import { temporalityFrom } from '../../src/otlp/temporality.ts';
+import { writeMetrics } from '../../src/otlp/write-metrics.ts';
 import type { ActionTimings } from '../../src/sculptor/apply.ts';
 import { startSculptor } from '../../src/sculptor/sculptor.ts';
 import { move, openCgroupLab } from '../sculptor/support/cgroup-lab.ts';
@@ -93,34 +95,15 @@ async function startAll(t: ExecutionContext, change: Record<string, unknown> = {
 async function contend(t: ExecutionContext, endpoint: string, id: string): Promise<void> {
   const exporter = createMetricsExporter({ endpoint });
   t.teardown(() => exporter.stop());
+  const resource = resourceFromAttributes({ [attr.instanceId]: id, [attr.hostId]: 'host-1' });
   const now = Date.now() / 1000;
   for (const second of [1, 0]) {
-    const at = now - second;
-    const time: [number, number] = [Math.floor(at), Math.floor((at % 1) * 1e9)];
-    const metric = (name: string, value: number) => ({
-      descriptor: {
-        ...{ name, description: '', unit: 's', valueType: 1 },
-        type: 'COUNTER' as never,
-        advice: {},
-      },
-      aggregationTemporality: AggregationTemporality.CUMULATIVE,
-      dataPointType: DataPointType.SUM as DataPointType.SUM,
-      isMonotonic: true,
-      dataPoints: [{ startTime: [1, 0] as [number, number], endTime: time, attributes: {}, value }],
-    });
+    const samples = (['container.cpu.time', 'sculptor.runqueue.wait'] as const).map(metric => ({
+      ...{ metric, start: 1, value: 10 - 0.5 * second },
+    }));
+    const temporal = temporalityFrom(undefined);
     const answer = await exporter.export([
-      {
-        resource: resourceFromAttributes({ [attr.instanceId]: id, [attr.hostId]: 'host-1' }),
-        scopeMetrics: [
-          {
-            scope: { name: scopes.agent },
-            metrics: [
-              metric('container.cpu.time', 10 - 0.5 * second),
-              metric('sculptor.runqueue.wait', 10 - 0.5 * second),
-            ],
-          },
-        ],
-      },
+      writeMetrics(resourceMetrics(scopes.agent, resource, samples, now - second, temporal)),
     ]);
     t.true(answer.ok, JSON.stringify(answer));
   }

@@ -11,7 +11,7 @@ import { type Outcome, startOtlpServer } from '../../src/otlp/server.ts';
 import { generateKeys, signedEvent } from '../../src/otlp/signing.ts';
 import { uidsOf } from '../../src/otlp/users.ts';
 import { ownUid, realTime, socketFolder, until } from '../support/sockets.ts';
-import { counter, resourceMetrics } from './support.ts';
+import { counter, resourceMetrics, serialize } from './support.ts';
 
 /** A receiver that decodes, and answers as told. */
 async function receiver(
@@ -45,9 +45,11 @@ async function receiver(
 
 const instances = (n: number) =>
   Array.from({ length: n }, (_, i) =>
-    resourceMetrics({ 'sculptor.instance.id': `/machine/${i}` }, [
-      counter('container.cpu.time', i),
-    ]),
+    serialize(
+      resourceMetrics({ 'sculptor.instance.id': `/machine/${i}` }, [
+        counter('container.cpu.time', i),
+      ]),
+    ),
   );
 
 test('200 instances are one call with 200 resources', async t => {

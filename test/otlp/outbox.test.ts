@@ -1,4 +1,4 @@
-import { AggregationTemporality, type ResourceMetrics } from '@opentelemetry/sdk-metrics';
+import { AggregationTemporality } from '@opentelemetry/sdk-metrics';
 import test from 'ava';
 import { createFarewells } from '../../src/agent/farewells.ts';
 import type { LivingInstance } from '../../src/agent/instances.ts';
@@ -6,7 +6,7 @@ import { createMetricsExporter, type ExportResult } from '../../src/otlp/metrics
 import { createOutbox } from '../../src/otlp/outbox.ts';
 import { seriesKey, temporalityFrom } from '../../src/otlp/temporality.ts';
 
-const nothing = [{}] as unknown as ResourceMetrics[];
+const nothing = [new Uint8Array()];
 
 /** An exporter whose exports end when the test says so. */
 function heldExporter() {

@@ -80,7 +80,9 @@ test('metrics reach the engine and the sculptor, bytes untouched', async t => {
   const exporter = createMetricsExporter({ endpoint });
   t.teardown(() => exporter.stop());
   const resources = Array.from({ length: 200 }, (_, i) =>
-    resourceMetrics({ 'sculptor.instance.id': `/i/${i}` }, [counter('container.cpu.time', i)]),
+    serialize(
+      resourceMetrics({ 'sculptor.instance.id': `/i/${i}` }, [counter('container.cpu.time', i)]),
+    ),
   );
   t.deepEqual(await exporter.export(resources), { ok: true });
   await until(() => engine.metrics.length > 0 && sculptor.metrics.length > 0);
@@ -98,9 +100,12 @@ test('forecasts of the engine do not come back to it', async t => {
   const sculptor = await destination(t, path('sculptor'));
   const exporter = createMetricsExporter({ endpoint });
   t.teardown(() => exporter.stop());
-  const forecast = resourceMetrics({ id: 'f' }, [counter('x.forecast', 1)], 'sculptor.engine');
+  const forecast = serialize(
+    resourceMetrics({ id: 'f' }, [counter('x.forecast', 1)], 'sculptor.engine'),
+  );
   await exporter.export([forecast]);
-  await exporter.export([forecast, resourceMetrics({ id: 'a' }, [counter('x', 1)])]);
+  const other = serialize(resourceMetrics({ id: 'a' }, [counter('x', 1)]));
+  await exporter.export([forecast, other]);
   await until(() => engine.metrics.length === 1 && sculptor.metrics.length === 2);
   t.deepEqual(
     decodeMetrics(engine.metrics[0] ?? new Uint8Array()).map(r => r.resource),

@@ -1,11 +1,9 @@
-import { resourceFromAttributes } from '@opentelemetry/resources';
-import { scopes } from '../../contract/metrics.ts';
 import type { Clock, Running } from '../../contract/ports.ts';
-import { resourceMetrics } from '../../otlp/metric-data.ts';
 import { createMetricsExporter } from '../../otlp/metrics-exporter.ts';
 import { createOutbox } from '../../otlp/outbox.ts';
 import { temporalityFrom } from '../../otlp/temporality.ts';
-import { hostResource, type Identity } from '../samples.ts';
+import type { Identity } from '../samples.ts';
+import { createToldResources } from '../told-resources.ts';
 import type { Gate } from './gate.ts';
 
 /** Tells what the gate says of itself, every `intervalSeconds()`, beside what the agent says. An export that fails is made up for by the next. */
@@ -22,12 +20,9 @@ export function startTelling(options: {
   );
   const outbox = createOutbox(createMetricsExporter({ endpoint: options.endpoint }), temporal);
   const start = clock.unixSeconds();
-  const resource = resourceFromAttributes(hostResource(host));
+  const told = createToldResources({ identity: host, temporal, resolution: () => 'explicit' });
   const tell = (): void => {
-    const now = clock.unixSeconds();
-    outbox.send(() => [
-      resourceMetrics(scopes.agent, resource, gate.samples(start), now, temporal),
-    ]);
+    outbox.send(() => [told.host.detail(gate.samples(start), clock.unixSeconds())]);
     cancel = clock.after(options.intervalSeconds(), tell);
   };
   let cancel = clock.after(options.intervalSeconds(), tell);

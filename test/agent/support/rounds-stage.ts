@@ -1,5 +1,4 @@
 import { statSync } from 'node:fs';
-import type { ResourceMetrics } from '@opentelemetry/sdk-metrics';
 import type { ExecutionContext } from 'ava';
 import { emptyTotals } from '../../../src/agent/add-change.ts';
 import { createHotTasks } from '../../../src/agent/hot-tasks.ts';
@@ -17,8 +16,10 @@ import { settingsOf } from '../../../src/contract/change-settings.ts';
 import { agentConfigSchema } from '../../../src/contract/config.ts';
 import { detailAttribute, type OutgoingEvent } from '../../../src/contract/events.ts';
 import { type Placement, placementSchema, topologySchema } from '../../../src/contract/host.ts';
+import type { ResourcePoints } from '../../../src/contract/telemetry.ts';
 import { readCgroupLayout } from '../../../src/linux/cgroups.ts';
 import type { Native } from '../../../src/linux/native.ts';
+import { decodeMetrics } from '../../../src/otlp/decode-metrics.ts';
 import { createOutbox } from '../../../src/otlp/outbox.ts';
 import { temporalityFrom } from '../../../src/otlp/temporality.ts';
 import { makeTree, mounts } from '../../linux/tree.ts';
@@ -47,7 +48,7 @@ export function stageRounds(
   const loads = new Map<number, Load>();
   const forgotten: number[] = [];
   const events: OutgoingEvent[] = [];
-  const exports: { at: number; resources: ResourceMetrics[] }[] = [];
+  const exports: { at: number; resources: ResourcePoints[] }[] = [];
   let tasks: TaskTotals[] = [];
   let fails = false;
   let listener: (event: OutgoingEvent) => void = () => undefined;
@@ -140,8 +141,9 @@ export function stageRounds(
     vcpus,
     outbox: createOutbox(
       {
-        export: async resources => {
-          exports.push({ at: clock.monotonicSeconds(), resources: [...resources] });
+        export: async written => {
+          const resources = decodeMetrics(Buffer.concat([...written]));
+          exports.push({ at: clock.monotonicSeconds(), resources });
           return fails ? { ok: false, reason: 'down' } : { ok: true };
         },
         stop: async () => undefined,
@@ -162,10 +164,9 @@ export function stageRounds(
   const valuesOf = (metric: string, instance: string) =>
     exports.flatMap(({ at, resources }) =>
       resources
-        .filter(each => each.resource.attributes['sculptor.instance.id'] === instance)
-        .flatMap(each => each.scopeMetrics.flatMap(scope => scope.metrics))
-        .filter(each => each.descriptor.name === metric)
-        .flatMap(each => each.dataPoints.map(point => ({ at, ...point }))),
+        .filter(each => each.resource['sculptor.instance.id'] === instance)
+        .flatMap(({ points }) => points.filter(point => point.metric === metric))
+        .map(point => ({ at, ...point })),
     );
   return {
     tree,

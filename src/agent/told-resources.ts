@@ -1,0 +1,39 @@
+import { type Resource, resourceFromAttributes } from '@opentelemetry/resources';
+import { scopes } from '../contract/metrics.ts';
+import type { HistogramResolution } from '../otlp/histogram-resolution.ts';
+import { createResourceWriter, type ResourceWriter } from '../otlp/resource-writer.ts';
+import type { Temporal } from '../otlp/temporality.ts';
+import type { LivingInstance } from './instances.ts';
+import { hostResource, type Identity, instanceResource } from './samples.ts';
+
+/** What is told together, again and again: the headline series alone, or with everything else. */
+export type ToldWriters = { readonly headline: ResourceWriter; readonly detail: ResourceWriter };
+
+export type ToldResources = {
+  readonly of: (living: LivingInstance) => ToldWriters;
+  readonly host: ToldWriters;
+};
+
+/** Writers of each life, kept as long as somebody holds it, and of the host. */
+export function createToldResources(options: {
+  readonly identity: Identity;
+  readonly temporal: Temporal;
+  readonly resolution: () => HistogramResolution;
+}): ToldResources {
+  const { identity, temporal, resolution } = options;
+  const known = new WeakMap<LivingInstance, ToldWriters>();
+  const writersOf = (resource: Resource): ToldWriters => {
+    const writer = () =>
+      createResourceWriter({ scope: scopes.agent, resource, temporal, resolution });
+    return { headline: writer(), detail: writer() };
+  };
+  return {
+    of: living => {
+      const writers =
+        known.get(living) ?? writersOf(resourceFromAttributes(instanceResource(identity, living)));
+      known.set(living, writers);
+      return writers;
+    },
+    host: writersOf(resourceFromAttributes(hostResource(identity))),
+  };
+}

@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict';
+import { resourceFromAttributes } from '@opentelemetry/resources';
+import test from 'ava';
+import fc from 'fast-check';
+import type { HistogramResolution } from '../../src/otlp/histogram-resolution.ts';
+import { resourceMetrics, type Sample } from '../../src/otlp/metric-data.ts';
+import { createResourceWriter } from '../../src/otlp/resource-writer.ts';
+import { temporalityFrom } from '../../src/otlp/temporality.ts';
+import { writeMetrics } from '../../src/otlp/write-metrics.ts';
+
+const resource = resourceFromAttributes({ 'service.instance.id': 'host/a', 'host.id': 'host' });
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+/** Series that may be told, of every kind; what is told of one changes from export to export. */
+const series: readonly Omit<Sample, 'start' | 'value'>[] = [
+  { metric: 'container.cpu.time' },
+  { metric: 'sculptor.cpu.time', attributes: { 'cpu.mode': 'user' } },
+  { metric: 'sculptor.cpu.time', attributes: { 'cpu.mode': 'kernel' } },
+  { metric: 'container.memory.usage', attributes: {} },
+  { metric: 'sculptor.task.cpu.time', attributes: { 'thread.name': 'a' }, task: '7@100' },
+];
+const histogram = fc.record({
+  kind: fc.constant('exponential' as const),
+  count: fc.maxSafeNat(),
+  sum: fc.double({ noNaN: true }),
+  scale: fc.constant(2),
+  zeroCount: fc.constant(0),
+  offset: fc.integer({ min: -120, max: 30 }),
+  counts: fc.array(fc.nat({ max: 2 ** 40 }), { maxLength: 30 }),
+});
+const foreign = fc.record({
+  kind: fc.constant('explicit' as const),
+  count: fc.maxSafeNat(),
+  sum: fc.double(),
+  bounds: fc.constantFrom<readonly number[]>([1, 2], [1, 2, 3]),
+  counts: fc.array(fc.nat(), { minLength: 3, maxLength: 4 }),
+});
+const latency = 'sculptor.runqueue.latency';
+const foreignMetric = { name: 'my.own', unit: 's', type: 'histogram', description: '' } as const;
+const start = fc.constantFrom(1, 1_700_000_000.25, 1_700_000_001.123_456_7);
+const told: fc.Arbitrary<Sample[]> = fc
+  .tuple(
+    fc.subarray([...series], { minLength: 3 }),
+    fc.array(fc.tuple(start, fc.double()), { minLength: 5, maxLength: 5 }),
+    fc.tuple(start, fc.oneof(histogram, foreign)),
+    fc.boolean(),
+  )
+  .map(([which, values, [began, value], isCopied]) => [
+    ...which.map(({ attributes, ...one }, i): Sample => {
+      const [since, number] = values[i] ?? [1, 0];
+      const own = isCopied && attributes ? { ...attributes } : attributes;
+      return { ...one, ...(own ? { attributes: own } : {}), start: since, value: number };
+    }),
+    { metric: value.kind === 'explicit' ? foreignMetric : latency, start: began, value },
+  ]);
+
+test('what is written over the last export is what would be written anew', t => {
+  const resolutions = fc.constantFrom<HistogramResolution>(
+    'explicit',
+    'explicit-fine',
+    'exponential',
+  );
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(told, fc.double({ min: 1, max: 2 ** 33, noNaN: true }), resolutions), {
+        minLength: 2,
+        maxLength: 6,
+      }),
+      exports => {
+        const temporal = temporalityFrom(undefined);
+        let now: HistogramResolution = 'explicit';
+        const write = createResourceWriter({
+          ...{ scope: 'scope', resource, temporal, resolution: () => now },
+        });
+        for (const [samples, time, resolution] of exports) {
+          now = resolution;
+          const data = resourceMetrics('scope', resource, samples, time, temporal, resolution);
+          assert.equal(hex(write(samples, time)), hex(writeMetrics(data)));
+        }
+      },
+    ),
+    { numRuns: 500 },
+  );
+  t.pass();
+});
+
+test('while the series are the same ones, the bytes are the very same ones, written over', t => {
+  const temporal = temporalityFrom(undefined);
+  const write = createResourceWriter({
+    ...{ scope: 'scope', resource, temporal, resolution: () => 'explicit' as const },
+  });
+  const samples = (value: number): Sample[] =>
+    series.slice(0, 3).map(one => ({ ...one, start: 1, value }));
+  const first = write(samples(1), 10);
+  t.is(write(samples(2), 11), first);
+  t.not(write(samples(2).slice(1), 12), first);
+});
+
+test('delta: values and starts are written over too', t => {
+  const [one, other] = [temporalityFrom('delta'), temporalityFrom('delta')];
+  const write = createResourceWriter({
+    ...{ scope: 'scope', resource, temporal: one, resolution: () => 'explicit' as const },
+  });
+  const exponential = { kind: 'exponential', scale: 2, zeroCount: 0, offset: -40 } as const;
+  const all = new Set<Uint8Array>();
+  for (let n = 1; n < 5; n += 1) {
+    const value = { ...exponential, count: 3 * n, sum: n / 8, counts: [n, n, n] };
+    const samples: Sample[] = [
+      { metric: 'container.cpu.time', start: 1, value: n * n },
+      { metric: latency, start: 1, value },
+    ];
+    const wanted = writeMetrics(resourceMetrics('scope', resource, samples, 10 * n, other));
+    const bytes = write(samples, 10 * n);
+    t.is(hex(bytes), hex(wanted));
+    all.add(bytes);
+    for (const temporal of [one, other]) temporal.settle(true);
+  }
+  t.is(all.size, 1);
+});
