@@ -1,19 +1,22 @@
 import { attr } from '../attributes.ts';
 import { counter, histogram, of } from './spec.ts';
 
-export const netMetrics = of('net', {
+export const socketMetrics = of(['net', 'udp'], {
   'sculptor.network.io': counter(
     'By',
     'instance',
-    'Payload that its sockets sent and received, by transport (tcp). Each byte once: what was sent again is in the retransmits.',
+    'Payload that its sockets sent and received, by transport (tcp; udp in profile `full`). Of TCP each byte once: what was sent again is in the retransmits.',
     [attr.networkDirection, attr.networkTransport],
   ),
   'sculptor.network.packets': counter(
     '{packet}',
     'instance',
-    'Segments that its sockets sent and received, also those that only acknowledge.',
+    'By transport: segments of TCP that its sockets sent and received, also those that only acknowledge; calls that sent or received a datagram of UDP (one call with several of them, by UDP_SEGMENT or UDP_GRO, is one).',
     [attr.networkDirection, attr.networkTransport],
   ),
+});
+
+export const netMetrics = of('net', {
   'sculptor.network.retransmits': counter(
     '{packet}',
     'instance',
