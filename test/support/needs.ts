@@ -16,6 +16,8 @@ const requirements = {
   vsockLoopback: () => existsSync('/sys/module/vsock_loopback'),
   loopDevice: () => existsSync('/dev/loop-control'),
   namespaces: () => existsSync('/dev/net/tun') && existsSync('/usr/sbin/ip'),
+  // Built in, or loaded: a driver that has its number.
+  macvtap: () => readFileSync('/proc/devices', 'utf8').includes(' macvtap'),
   // Tracepoints of Linux 6.3, by the types that the kernel has.
   socketLengths: () =>
     existsSync('/sys/kernel/btf/vmlinux') &&

@@ -35,19 +35,19 @@ export const tapMetrics = of('taps', {
   'container.network.io': counter(
     'By',
     'instance',
-    'Of a VM: bytes of the frames that its interfaces sent and received (as the VM sees it), by tap. Since the tap was first seen.',
+    'Of a VM: bytes of the frames that its interfaces sent and received (as the VM sees it), by interface (tap or macvtap). Since that was first seen.',
     [attr.networkDirection, attr.networkInterface],
   ),
   'sculptor.network.interface.packets': counter(
     '{packet}',
     'instance',
-    'Of a VM: frames that its interfaces sent and received, by tap. One frame of offloaded segments is one.',
+    'Of a VM: frames that its interfaces sent and received, by interface. One frame of offloaded segments is one.',
     [attr.networkDirection, attr.networkInterface],
   ),
   'sculptor.network.interface.dropped': counter(
     '{packet}',
     'instance',
-    'Of a VM: frames that were dropped on their way out of it (transmit) or into it (receive: it takes them too slowly), by tap.',
+    'Of a VM: frames that were dropped on their way out of it (transmit) or into it (receive: it takes them too slowly), by interface.',
     [attr.networkDirection, attr.networkInterface],
   ),
 });

@@ -25,7 +25,7 @@ export const sources = {
     cost: 'net ns: 80 a call on a socket of UDP, 1-3 on any other; with each some 50 of an empty program; 32 B a CPU and instance',
   },
   taps: {
-    hook: '/sys/class/net/TAP/statistics; which taps a VM has: fdinfo of its QEMU every minute',
+    hook: '/sys/class/net/TAP/statistics; which taps and macvtaps a VM has: the descriptors of its QEMU every minute',
     cost: '0.1 ms a tap every 10 s; 0.5 ms a QEMU every minute',
   },
   vdisks: {
