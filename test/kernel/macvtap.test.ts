@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import type { ExecutionContext } from 'ava';
 import { hostRoots } from '../../src/linux/roots.ts';
 import { readTapCounters, readTaps, type TapCounters } from '../../src/linux/taps.ts';
@@ -85,4 +86,32 @@ test('frames that nobody took out in time are dropped, and among those that were
   t.log(JSON.stringify(counters));
   t.like(counters, { receivedPackets: 700, receivedDropped: 200, receivedBytes: 700 * 142 });
   await holder.take(500, 142);
+});
+
+/** What a user of its own with these capabilities finds: the macvtap, and whether it may ask at all. */
+function foundWith(capabilities: readonly string[], { tgid }: Holder): unknown {
+  const list = ['-all', ...capabilities.map(name => `+${name}`)].join();
+  const ask = `const { hostRoots } = await import('${source}/roots.ts');
+    const { mayAskDevices, readTaps } = await import('${source}/taps.ts');
+    console.log(JSON.stringify([mayAskDevices(hostRoots, ${tgid}), readTaps(hostRoots, ${tgid})?.length ?? null]));`;
+  const output = execFileSync(
+    'setpriv',
+    [
+      ...['--reuid', '64901', '--regid', '64901', '--clear-groups', '--bounding-set', list],
+      ...['--inh-caps', list, '--ambient-caps', list],
+      ...[process.execPath, '--input-type=module', '-e', ask],
+    ],
+    { encoding: 'utf8', timeout: 8000 },
+  );
+  return JSON.parse(output);
+}
+
+const source = new URL('../../src/linux', import.meta.url).pathname;
+
+test("which macvtaps another user's process holds takes two capabilities, and without is known not to be known", async t => {
+  t.timeout(30_000);
+  const [, holder] = await hold(t, {});
+  t.deepEqual(foundWith([], holder), [false, null]);
+  t.deepEqual(foundWith(['sys_ptrace'], holder), [false, 0]);
+  t.deepEqual(foundWith(['sys_ptrace', 'dac_read_search'], holder), [true, 1]);
 });
