@@ -57,15 +57,13 @@ int charge_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return 0;
 }
 
-/* The TCP socket that a file is, or null. A netlink socket has protocols of its own numbering. */
+/* The TCP socket that a file is, or null. */
 static __always_inline struct sock *tcp_of(struct file *file)
 {
 	struct socket *socket = file ? bpf_sock_from_file(file) : NULL;
 	struct sock *sk = socket ? socket->sk : NULL;
 
-	if (!sk || sk->sk_protocol != IPPROTO_TCP)
-		return NULL;
-	return sk->__sk_common.skc_family == AF_INET || sk->__sk_common.skc_family == AF_INET6 ? sk : NULL;
+	return sk && sk->sk_protocol == IPPROTO_TCP && is_inet(sk) ? sk : NULL;
 }
 
 /* Run once, when the hooks are there: what the sockets of that time have counted is not charged to anybody. */

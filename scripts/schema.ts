@@ -113,7 +113,7 @@ function metricsPage(): string {
     '| --- | --- | --- | --- | --- | --- | --- | --- | --- |',
     ...Object.entries(metrics).map(
       ([name, m]) =>
-        `| \`${name}\` | ${m.unit} | ${m.type} | ${m.of} | ${m.headline ? 'yes' : ''} | ${toldFrom(name as MetricName)} | ${m.attributes.map(key => `\`${key}\``).join(', ')} | ${m.source} | ${m.description} |`,
+        `| \`${name}\` | ${m.unit} | ${m.type} | ${m.of} | ${m.headline ? 'yes' : ''} | ${toldFrom(name as MetricName)} | ${m.attributes.map(key => `\`${key}\``).join(', ')} | ${m.sources.join(', ')} | ${m.description} |`,
     ),
     '',
     'Series of tasks also carry `thread.id`, `process.pid`, `sculptor.task.start_ticks`, of hot ones `thread.name`, and of vCPU threads `sculptor.vcpu.index`.',
@@ -123,7 +123,7 @@ function metricsPage(): string {
     '',
     'The column *profile* says from which `agent.profile` on a metric is told (`minimal`, `default`, `full`); `agent.metrics` includes and excludes single',
     'ones, but not what is `always` told: the engine and the sculptor stand on the headline series, and what a part says of itself tells what was lost.',
-    'A source of which nothing is told is not started. `sculpt settings`, `PUT /settings` of the agent and its configuration file change all of this live.',
+    'A source of which nothing is told is not started, and `udp` in profile `full` only. `sculpt settings`, `PUT /settings` of the agent and its configuration file change all of this live.',
     'A series that comes back goes on where the kernel counts; one whose source was stopped meanwhile begins anew, with a later start time.',
     '',
     '`agent.histograms` only chooses how the same cumulative, exact buckets are merged: a change moves no count and no start time. Prometheus sees the bounds',

@@ -3,11 +3,7 @@
 #ifndef SCULPTOR_TCP_BPF_H
 #define SCULPTOR_TCP_BPF_H
 
-#include "kernel.bpf.h"
-
-#define AF_INET	    2
-#define AF_INET6    10
-#define IPPROTO_TCP 6
+#include "inet.bpf.h"
 
 /* include/net/tcp_states.h; part of the system call interface. */
 #define TCP_SYN_SENT 2
@@ -18,16 +14,6 @@
 #define SOCK_DONE 1
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct sock_common {
-	unsigned short skc_family;
-	unsigned long skc_flags;
-};
-
-struct sock {
-	struct sock_common __sk_common;
-	__u16 sk_protocol;
-};
 
 struct inet_sock {
 	struct sock sk;

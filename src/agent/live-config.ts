@@ -1,7 +1,7 @@
 import type { AgentSettings } from '../contract/agent-settings.ts';
 import type { AgentConfig } from '../contract/config.ts';
-import { metrics } from '../contract/metrics.ts';
-import { selectMetrics } from '../contract/selection.ts';
+import { sources } from '../contract/metrics/sources.ts';
+import { selectMetrics, selectSources } from '../contract/selection.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 
 /** What is told. A user's own metrics are in no profile: they are told as long as their probe is there. */
@@ -21,20 +21,16 @@ export type LiveConfig = {
 /** The configuration of an agent that runs. */
 export function createLiveConfig(initial: AgentConfig): LiveConfig {
   const config = { ...initial };
-  let selected = selectMetrics(config);
-  const known: Readonly<Record<string, { source: string }>> = metrics;
+  let [selected, measuring] = [selectMetrics(config), selectSources(config)];
   return {
     config,
     selection: {
       tells: metric => typeof metric !== 'string' || selected.has(metric),
-      tellsOf: source => {
-        const ofIt = Object.keys(known).filter(name => known[name]?.source === source);
-        return ofIt.length === 0 || ofIt.some(name => selected.has(name));
-      },
+      tellsOf: source => measuring.has(source) || !(source in sources),
     },
     change: settings => {
       Object.assign(config, settings);
-      selected = selectMetrics(config);
+      [selected, measuring] = [selectMetrics(config), selectSources(config)];
     },
   };
 }

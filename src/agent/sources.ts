@@ -15,6 +15,7 @@ import { outlierSource } from './outlier-source.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
 import { stealSource } from './steal-source.ts';
 import { tapSource } from './tap-source.ts';
+import { udpSource } from './udp-source.ts';
 import { vdiskSource } from './vdisk-source.ts';
 
 /** Every source beside the scheduler's, which the agent cannot do without. */
@@ -23,6 +24,7 @@ export const sourceKinds: readonly SourceKind[] = [
   memorySource,
   blockSource,
   netSource,
+  udpSource,
   tapSource,
   kvmSource,
   guestSource,

@@ -1,6 +1,14 @@
 import { attr } from '../contract/metrics.ts';
-import { readTaskStat } from '../linux/procfs.ts';
-import { readTapCounters, readTaps, type TapCounters, type Taps } from '../linux/taps.ts';
+import { readCommandLine, readTaskStat } from '../linux/procfs.ts';
+import {
+  hasMacvtaps,
+  mayAskDevices,
+  readTapCounters,
+  readTaps,
+  type Tap,
+  type TapCounters,
+} from '../linux/taps.ts';
+import { unseenInterfaces, unseenKinds } from '../linux/unseen-interfaces.ts';
 import { findQemu } from '../linux/vcpus.ts';
 import type { Sample } from '../otlp/metric-data.ts';
 import { dropAbsent } from './absent.ts';
@@ -8,22 +16,33 @@ import type { LivingInstance } from './instances.ts';
 import { createReadingTurns } from './reading-turns.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
 
-/** What VMs send and receive, from the host's side of their interfaces; it sees also what vhost carries. */
+/** What VMs send and receive, as the host counts it at their interfaces; it sees also what vhost carries. */
 export const tapSource: SourceKind = {
   name: 'taps',
   tells: 'bytes, packets and drops of the interfaces of VMs',
   needs: ['CAP_SYS_PTRACE'],
+  // To see which macvtaps another user's QEMU holds; kept only where there are some when the agent starts.
+  gains: () => (hasMacvtaps('/sys') ? ['CAP_DAC_READ_SEARCH'] : []),
   start: startTapSource,
 };
 
 /** One interface of a life: counted from when it was first seen, and on when it was made anew under its name. */
-type Tap = { readonly since: number; last: TapCounters; sum: TapCounters; absent: number };
+type KnownTap = { readonly since: number; last: TapCounters; sum: TapCounters; absent: number };
+
+/** Why interfaces of a VM are not told. */
+const reasons = [
+  'descriptors_refused',
+  'devices_refused',
+  'third_namespace',
+  ...unseenKinds,
+] as const;
 
 type Machine = {
   /** Of its QEMU; null: it is not known which taps it has. */
-  held: { readonly tgid: number; readonly taps: Taps } | null;
+  held: { readonly tgid: number; readonly taps: readonly Tap[] } | null;
+  untold: ReadonlySet<(typeof reasons)[number]>;
   lookedAt: number;
-  readonly taps: Map<string, Tap>;
+  readonly taps: Map<string, KnownTap>;
 };
 
 /** Interfaces of one VM that are told; a machine has a few. */
@@ -33,13 +52,15 @@ function startTapSource(context: SourceContext): Source {
   const { roots, layout, clock, config, say } = context;
   const machines = new WeakMap<LivingInstance, Machine>();
   const lost = { descriptors_refused: 0, too_many: 0 };
+  let present: readonly LivingInstance[] = [];
 
   const look = (living: LivingInstance, machine: Machine): void => {
     machine.lookedAt = clock.monotonicSeconds();
     const tgid = findQemu(roots, layout, living.members.values(), living.instance.id);
     const taps = tgid === null ? null : readTaps(roots, tgid);
     machine.held = tgid === null || taps === null ? null : { tgid, taps };
-    if (taps !== null) dropAbsent(machine.taps, new Set(taps.names));
+    machine.untold = new Set(tgid === null ? [] : whyUntold(roots, tgid, taps));
+    if (taps !== null) dropAbsent(machine.taps, new Set(taps.map(({ name }) => name)));
     // One that has ended has no descriptors either.
     if (tgid === null || taps !== null || readTaskStat(roots, tgid) === null) return;
     lost.descriptors_refused += 1;
@@ -75,14 +96,36 @@ function startTapSource(context: SourceContext): Source {
 
   return {
     name: 'taps',
-    read: living => turns.next(living.filter(({ instance }) => instance.kind === 'vm')),
+    read: living => {
+      present = living.filter(({ instance }) => instance.kind === 'vm');
+      turns.next(present);
+    },
     samples: living =>
       [...(machines.get(living)?.taps ?? [])].flatMap(([name, tap]) => tapSamples(name, tap)),
-    host: () => [],
+    host: () => {
+      const known = present.map(living => machines.get(living)?.untold);
+      return reasons.map(reason => ({
+        metric: 'sculptor.agent.interfaces.unknown',
+        attributes: { [attr.reason]: reason },
+        value: known.filter(untold => untold?.has(reason)).length,
+      }));
+    },
     lost: () => ({ ...lost, unread: turns.failed() }),
     forget: () => undefined,
     stop: turns.stop,
   };
+}
+
+function whyUntold(
+  roots: SourceContext['roots'],
+  tgid: number,
+  taps: readonly Tap[] | null,
+): (typeof reasons)[number][] {
+  const unseen = [...unseenInterfaces(roots, readCommandLine(roots, tgid))];
+  if (taps === null) return [...unseen, 'descriptors_refused'];
+  if (taps.some(({ place }) => place === 'third')) return [...unseen, 'third_namespace'];
+  if (hasMacvtaps(roots.sys) && !mayAskDevices(roots, tgid)) return [...unseen, 'devices_refused'];
+  return unseen;
 }
 
 const zeros: TapCounters = {
@@ -95,11 +138,11 @@ const zeros: TapCounters = {
 };
 
 function newMachine(): Machine {
-  return { held: null, lookedAt: Number.NEGATIVE_INFINITY, taps: new Map() };
+  return { held: null, untold: new Set(), lookedAt: Number.NEGATIVE_INFINITY, taps: new Map() };
 }
 
 /** Bytes that fell: the interface was made anew, and all that it counted is new. */
-function advance(tap: Tap, next: TapCounters): void {
+function advance(tap: KnownTap, next: TapCounters): void {
   const anew = next.receivedBytes < tap.last.receivedBytes || next.sentBytes < tap.last.sentBytes;
   const from = anew ? zeros : tap.last;
   const grown = (key: keyof TapCounters): number =>
@@ -115,7 +158,7 @@ function advance(tap: Tap, next: TapCounters): void {
   tap.last = next;
 }
 
-function tapSamples(name: string, { since, sum }: Tap): Sample[] {
+function tapSamples(name: string, { since, sum }: KnownTap): Sample[] {
   const both = (metric: Sample['metric'], received: number, sent: number): Sample[] =>
     (
       [

@@ -3,7 +3,7 @@ import { blockMetrics, vdiskMetrics } from './metrics/block.ts';
 import { gateMetrics, intakeMetrics } from './metrics/gate.ts';
 import { guestsMetrics, kvmMetrics, stealMetrics } from './metrics/kvm.ts';
 import { dirtyMetrics, faultsMetrics, memoryMetrics } from './metrics/memory.ts';
-import { netMetrics, tapMetrics } from './metrics/net.ts';
+import { netMetrics, socketMetrics, tapMetrics } from './metrics/net.ts';
 import { schedMetrics } from './metrics/sched.ts';
 
 export { attr } from './attributes.ts';
@@ -16,6 +16,7 @@ export const metrics = {
   ...faultsMetrics,
   ...blockMetrics,
   ...vdiskMetrics,
+  ...socketMetrics,
   ...netMetrics,
   ...tapMetrics,
   ...kvmMetrics,

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import type { SourceName } from './metrics/sources.ts';
 import { type MetricName, metrics } from './metrics.ts';
 import { nearestOf } from './nearest.ts';
 
@@ -18,6 +19,9 @@ const onlyInFull: ReadonlySet<MetricName> = new Set<MetricName>([
   'sculptor.task.node_migrations',
   'sculptor.memory.dirty_rate',
 ]);
+
+/** Those that cost something at each call of anybody's, whether or not it is one that they count. */
+const sourcesOnlyInFull: ReadonlySet<string> = new Set<SourceName>(['udp']);
 
 /** The engine and the sculptor stand on the headline series, and what a part says of itself tells what was lost. */
 export function toldFrom(name: MetricName): Told {
@@ -81,4 +85,15 @@ export function selectMetrics(selection: {
   for (const name of selection.metrics.include.flatMap(matching)) selected.add(name);
   for (const name of selection.metrics.exclude.flatMap(matching)) selected.delete(name);
   return selected;
+}
+
+/** The sources of which something is told: they measure what is selected, and are of the profile. */
+export function selectSources(selection: Parameters<typeof selectMetrics>[0]): ReadonlySet<string> {
+  const selected = selectMetrics(selection);
+  const measuring = all
+    .filter(name => selected.has(name))
+    .flatMap((name): readonly string[] => metrics[name].sources);
+  return new Set(
+    measuring.filter(source => selection.profile === 'full' || !sourcesOnlyInFull.has(source)),
+  );
 }

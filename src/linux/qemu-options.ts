@@ -21,11 +21,12 @@ export function growsWhenRead(args: readonly string[]): boolean {
   const whole = args.some(arg => /^--?mem-path$/.test(arg));
   const madeBefore = args.some(arg => /^--?mem-prealloc$/.test(arg));
   const objects = args.flatMap((arg, i) =>
-    /^--?object$/.test(arg) ? [objectOf(args[i + 1] ?? '')] : [],
+    /^--?object$/.test(arg) ? [argumentOf(args[i + 1] ?? '')] : [],
   );
   return (
     (whole && !madeBefore) ||
-    objects.some(({ type, named }) => {
+    objects.some(({ first, named }) => {
+      const type = named.get('qom-type') ?? first;
       const mayBeShared = /^memory-backend-(file|memfd|shm)$/.test(type);
       const isShared = type === 'memory-backend-ram' && isSet(named.get('share'));
       return (mayBeShared || isShared) && !isSet(named.get('prealloc'));
@@ -33,13 +34,10 @@ export function growsWhenRead(args: readonly string[]): boolean {
   );
 }
 
-/** Of `-object`: `type,key=value,…`, or JSON as libvirt writes it. */
-function objectOf(text: string): { type: string; named: ReadonlyMap<string, string> } {
-  if (!text.startsWith('{')) {
-    const { first, named } = optionsOf(text);
-    return { type: named.get('qom-type') ?? first, named };
-  }
+/** An argument as people write it, `first,key=value,…`, or as the JSON that libvirt writes, which has no `first`. */
+export function argumentOf(text: string): ReturnType<typeof optionsOf> {
+  if (!text.startsWith('{')) return optionsOf(text);
   const found = [...text.matchAll(/"([a-z-]+)":\s*("([^"]*)"|true|false)/g)];
   const named = new Map(found.map(([, key = '', value, inner]) => [key, inner ?? value ?? '']));
-  return { type: named.get('qom-type') ?? '', named };
+  return { first: '', named };
 }

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 
 const goneCodes = new Set([
   'ENOENT',
@@ -46,6 +46,33 @@ export function listFolder(path: string): string[] {
 export function readInode(path: string): number | null {
   try {
     return statSync(path).ino;
+  } catch (error) {
+    if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return null;
+    throw error;
+  }
+}
+
+/** Where a link leads, as it says; null as `readText`, or when it is none. */
+export function readLink(path: string): string | null {
+  try {
+    return readlinkSync(path);
+  } catch (error) {
+    if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return null;
+    throw error;
+  }
+}
+
+/** `MAJOR:MINOR` of the character device that a path leads to; null as `readText`, or when it leads to something else. */
+export function readDeviceNumber(path: string): string | null {
+  try {
+    const file = statSync(path);
+    if (!file.isCharacterDevice()) return null;
+    // As the kernel packs 12 and 20 bits for user space: new_encode_dev().
+    const [major, minor] = [
+      (file.rdev >>> 8) & 0xfff,
+      (file.rdev & 0xff) | ((file.rdev >>> 12) & 0xfff00),
+    ];
+    return `${major}:${minor}`;
   } catch (error) {
     if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return null;
     throw error;

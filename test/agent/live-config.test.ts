@@ -17,6 +17,16 @@ test('settings change in place, and the selection with them; what holds from the
   t.true(selection.tells('sculptor.runqueue.wait') && selection.tellsOf('sched'));
 });
 
+test('a source that is of the largest profile only starts and stops with it', t => {
+  const { config, selection, change } = createLiveConfig(agentConfigSchema.parse({}));
+  t.true(selection.tells('sculptor.network.io') && selection.tellsOf('net'));
+  t.false(selection.tellsOf('udp'));
+  change({ ...settingsOf(config), profile: 'full' });
+  t.true(selection.tellsOf('udp'));
+  change({ ...settingsOf(config), profile: 'default' });
+  t.false(selection.tellsOf('udp'));
+});
+
 test("a user's own metrics are told whatever is selected", t => {
   const { selection } = createLiveConfig(agentConfigSchema.parse({ profile: 'minimal' }));
   const metric = { name: 'mine', unit: '1', type: 'counter', description: '' } as const;
@@ -25,7 +35,7 @@ test("a user's own metrics are told whatever is selected", t => {
 
 test('each source of the table of metrics is one that can be started under its name, or always there', t => {
   const always = new Set(['sched', 'host', 'agent', 'gate', 'intake']);
-  const named = new Set(Object.values(metrics).map(({ source }) => source));
+  const named = new Set(Object.values(metrics).flatMap(({ sources }) => sources));
   for (const name of named)
     t.true(always.has(name) || sourceKinds.some(kind => kind.name === name), name);
 });

@@ -1,6 +1,6 @@
 import test from 'ava';
 import { headlineMetrics, type MetricName, metrics } from '../../src/contract/metrics.ts';
-import { selectMetrics, toldFrom } from '../../src/contract/selection.ts';
+import { selectMetrics, selectSources, toldFrom } from '../../src/contract/selection.ts';
 
 const none = { include: [], exclude: [] };
 
@@ -33,4 +33,17 @@ test('what is included is told beside the profile, without what is excluded', t 
   t.true(selected.has('sculptor.memory.pages'));
   t.false(selected.has('sculptor.memory.dirty'));
   t.false(selected.has('container.memory.usage'));
+});
+
+test('a source runs where something of it is selected; what costs at every call, in the largest profile only', t => {
+  const of = (
+    profile: 'minimal' | 'default' | 'full',
+    more: { include?: string[]; exclude?: string[] } = {},
+  ) => selectSources({ profile, metrics: { ...none, ...more } });
+  t.true(of('minimal').has('sched') && !of('minimal').has('net'));
+  t.true(of('default').has('net') && !of('default').has('udp'));
+  t.true(of('full').has('net') && of('full').has('udp'));
+  const io = ['sculptor.network.io', 'sculptor.network.packets'];
+  t.false(of('default', { include: io }).has('udp'), 'they are told of TCP');
+  t.true(of('full', { exclude: io }).has('net') && !of('full', { exclude: io }).has('udp'));
 });

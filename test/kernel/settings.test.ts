@@ -17,6 +17,7 @@ const changes: readonly Partial<AgentSettings>[] = [
   { hotTasks: 5, readIntervalSeconds: 0.5, headlineIntervalSeconds: 2, detailIntervalSeconds: 2 },
   { metrics: { include: [], exclude: ['sculptor.memory.*', 'sculptor.cpu.migrations'] } },
   {
+    profile: 'default',
     metrics: { include: [], exclude: [] },
     histograms: 'explicit',
     readIntervalSeconds: 0.2,
@@ -38,6 +39,8 @@ test('everything changes while a workload runs: no count falls, no start moves, 
     const attached = bpfLinks();
     for (const change of changes) {
       told.agent.change({ ...told.agent.settings(), ...change });
+      if (change.profile === 'full')
+        t.true(bpfLinks() > attached, 'what only the largest profile has is attached');
       if (change.profile === 'minimal') {
         t.is(told.agent.status().sources['faults'], 'not selected');
         t.true(bpfLinks() < attached, 'what is not selected is detached');

@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
-import ava from 'ava';
-import { withGuest } from '../lab/guest/guest.ts';
+import ava, { type ExecutionContext } from 'ava';
+import { type GuestOptions, withGuest } from '../lab/guest/guest.ts';
 import { needsLab } from '../lab/needs-lab.ts';
 import { makeCgroupBox } from '../support/cgroup-box.ts';
+import { makeMacvtap } from '../support/macvtap.ts';
 import { needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
 import { startTold } from '../support/told-agent.ts';
@@ -32,21 +33,23 @@ function makeTap() {
 }
 
 /** Datagrams to the neighbour, a few at a time: an emulated guest is slow. */
-async function sendDatagrams(count: number, bytes: number): Promise<void> {
+async function sendDatagrams(address: string, count: number, bytes: number): Promise<void> {
   const socket = createSocket('udp4');
   for (let sent = 0; sent < count; sent += 1) {
-    await new Promise(resolve => socket.send(Buffer.alloc(bytes), 9, '10.98.0.2', resolve));
+    await new Promise(resolve => socket.send(Buffer.alloc(bytes), 9, address, resolve));
     if (sent % 10 === 9) await new Promise(resolve => setTimeout(resolve, 20));
   }
   socket.close();
 }
 
-test('what a guest receives and sends through its tap is told frame by frame, as the guest sees it', async t => {
-  t.timeout(150_000);
+/** Asks a guest on an interface for 200 echoes, and holds what is told of it against them. */
+async function tellsEcho(
+  t: ExecutionContext,
+  network: { name: string; address: string; backend: string } & Pick<GuestOptions, 'descriptors'>,
+): Promise<void> {
+  const { name, address, backend, descriptors = {} } = network;
   const box = makeCgroupBox('/sys/fs/cgroup/cpu');
   t.teardown(box.end);
-  const tap = makeTap();
-  t.teardown(tap.end);
   const told = await startTold();
   t.teardown(told.stop);
   const guest = {
@@ -55,19 +58,15 @@ test('what a guest receives and sends through its tap is told frame by frame, as
     modules: ['virtio_pci', 'virtio_net'],
     cpus: 1,
     cgroups: [box.folder],
-    qemu: [
-      '-netdev',
-      `tap,id=n0,ifname=${tap.name},script=no,downscript=no`,
-      '-device',
-      `virtio-net-pci,netdev=n0,mac=${mac},romfile=`,
-    ],
+    descriptors,
+    qemu: ['-netdev', backend, '-device', `virtio-net-pci,netdev=n0,mac=${mac},romfile=`],
   };
   await withGuest(guest, async ({ uuid }) => {
     const last = (metric: string, direction: string): number | null => {
       const point = told
         .pointsOf(metric, uuid)
         .filter(({ attributes }) => attributes['network.io.direction'] === direction)
-        .findLast(({ attributes }) => attributes['network.interface.name'] === tap.name);
+        .findLast(({ attributes }) => attributes['network.interface.name'] === name);
       return point === undefined ? null : Number(point.value);
     };
     await eventually('its interface', 20, () => last('container.network.io', 'transmit'));
@@ -76,7 +75,7 @@ test('what a guest receives and sends through its tap is told frame by frame, as
       transmit: Number(last('container.network.io', 'transmit')),
     };
     t.deepEqual(before, { receive: 0, transmit: 0 });
-    await sendDatagrams(200, 1000);
+    await sendDatagrams(address, 200, 1000);
     await eventually('200 frames, and their echo', 20, () =>
       last('sculptor.network.interface.packets', 'transmit') === 200 ? true : null,
     );
@@ -87,4 +86,25 @@ test('what a guest receives and sends through its tap is told frame by frame, as
     t.is(last('sculptor.network.interface.dropped', 'receive'), 0);
   });
   t.is(told.agent.status().sources['taps'], 'running');
+}
+
+test('what a guest receives and sends through its tap is told frame by frame, as the guest sees it', async t => {
+  t.timeout(150_000);
+  const tap = makeTap();
+  t.teardown(tap.end);
+  const backend = `tap,id=n0,ifname=${tap.name},script=no,downscript=no`;
+  await tellsEcho(t, { name: tap.name, address: '10.98.0.2', backend });
 });
+
+const hasMacvtap = needs('macvtap') === ava.serial;
+
+(hasMacvtap ? test : ava.skip)(
+  'and so is what goes through a macvtap that it was handed open',
+  async t => {
+    t.timeout(150_000);
+    const { name, device, end } = makeMacvtap(mac);
+    t.teardown(end);
+    const descriptors = { 9: device };
+    await tellsEcho(t, { name, address: '10.97.0.2', backend: 'tap,id=n0,fd=9', descriptors });
+  },
+);

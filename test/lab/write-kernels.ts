@@ -30,7 +30,8 @@ writeFileSync(
 How far each BPF program comes on each kernel, loaded alone: refused by the verifier, loads, attaches, or counts (it ran
 under a load that makes what it counts happen). Debian's kernels run in the lab (\`npm run lab\`), on an emulated machine of two NUMA nodes with
 cgroup v2; the last column is the machine on which the page was made, with cgroup v1. \`net/charge_sockets\` alone is dispensable: some
-kernels refuse iterators over maps, and \`net/own_sockets\` does its work then.
+kernels refuse iterators over maps, and \`net/own_sockets\` does its work then. What \`udp\` hooks onto came with Linux 6.3: before, that source is
+refused in words, and the others run.
 
 ${renderMatrix(columns)}
 `,

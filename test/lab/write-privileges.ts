@@ -38,7 +38,7 @@ writeFileSync(
 
 The fewest capabilities with which each source of the agent tells all that it tells with every capability, as measured: each
 is started by a user of its own, with no other capability in any set and with no new privileges, before a scene that
-gives it something to tell (a cgroup that runs, faults, reads a disk and speaks TCP, and a VM of another user with a tap and a
+gives it something to tell (a cgroup that runs, faults, reads a disk and speaks TCP and UDP, and a VM of another user with a tap and a
 monitor). Of what stands in a cell nothing can be left out.
 
 ${renderTable(columns, [sched, ...sourceKinds])}
@@ -47,9 +47,11 @@ ${renderTable(columns, [sched, ...sourceKinds])}
   CAP_DAC_READ_SEARCH too: the UUID of the machine, by which the host is then named, is for root only.
 - \`faults\` asks for a perf event: above 2 (Debian's kernels begin with 3) kernel.perf_event_paranoid wants CAP_SYS_ADMIN for it, which the agent
   does not keep for this alone; \`sysctl kernel.perf_event_paranoid=2\` lets CAP_PERFMON do.
+- \`udp\` is there from Linux 6.3 on, and runs in profile \`full\` only.
 - \`kvm\` needs CAP_SYS_ADMIN too, by the kernel's source: it hands out the types of its modules for no less. The agent keeps it only where KVM
   is loaded when it starts; leave out \`sculptor.vcpu.exits\` and what else \`kvm\` tells to lose it.
-- \`taps\` is refused without CAP_SYS_PTRACE: only the descriptors of a QEMU tell which interfaces it has. The gate needs it too where it is
+- \`taps\` is refused without CAP_SYS_PTRACE: only the descriptors of a QEMU tell which interfaces it has. Which macvtaps another user's QEMU has
+  takes CAP_DAC_READ_SEARCH too; the agent keeps it only where there is a macvtap when it starts. The gate needs CAP_SYS_PTRACE too where it is
   to find out by itself which guest has a context id (\`agent.gate.vsock.discover\`).
 - \`outliers\` attaches nothing until it is asked for. Without CAP_SYSLOG the frames of a stack are addresses, where the kernel hides them.
 - \`vdisks\`, \`dirty\`, and vCPUs that QEMU does not name, are asked over its monitor's socket: who asks must be of its group. Without CAP_SYS_PTRACE

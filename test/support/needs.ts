@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import test from 'ava';
 
 /** What a machine may lack; each with how to tell. */
@@ -16,6 +16,12 @@ const requirements = {
   vsockLoopback: () => existsSync('/sys/module/vsock_loopback'),
   loopDevice: () => existsSync('/dev/loop-control'),
   namespaces: () => existsSync('/dev/net/tun') && existsSync('/usr/sbin/ip'),
+  // Built in, or loaded: a driver that has its number.
+  macvtap: () => readFileSync('/proc/devices', 'utf8').includes(' macvtap'),
+  // Tracepoints of Linux 6.3, by the types that the kernel has.
+  socketLengths: () =>
+    existsSync('/sys/kernel/btf/vmlinux') &&
+    readFileSync('/sys/kernel/btf/vmlinux').includes('btf_trace_sock_recv_length'),
   bpftrace: () => existsSync('/usr/bin/bpftrace'),
   tracefs: mountTracefs,
   twoCpus: () => existsSync('/sys/devices/system/cpu/cpu1'),

@@ -9,7 +9,7 @@ import { removeCgroup } from './cgroup-box.ts';
 import { startFakeQemu } from './fake-qemu.ts';
 import { endChild } from './scene.ts';
 
-/** Something for each source to tell: a cgroup that runs, faults, reads a disk and speaks TCP, and in it a VM of another user. */
+/** Something for each source to tell: a cgroup that runs, faults, reads a disk and speaks TCP and UDP, and in it a VM of another user. */
 export type PrivilegeScene = {
   readonly cgroup: string;
   readonly uuid: string;
@@ -66,11 +66,12 @@ async function stage(undo: (() => unknown)[]): Promise<{ cgroup: string; uuid: s
   return { cgroup, uuid };
 }
 
-/** In a loop: forks, faults, reads past the page cache, a connection. Ends with who started it. */
+/** In a loop: forks, faults, reads past the page cache, a connection, a datagram. Ends with who started it. */
 function busy(disk: string, port: number): string {
   return `while :; do
 dd if=${disk} of=/dev/null iflag=direct bs=4k count=8 status=none
 exec 3<>/dev/tcp/127.0.0.1/${port}; echo hello >&3; read -r -u 3 _; exec 3>&-
+echo hello >/dev/udp/127.0.0.1/${port}
 read -r -t 0.05 _; [ $? -gt 128 ] || exit 0
 done`;
 }

@@ -50,6 +50,12 @@ export const agentMetrics = of('agent', {
     'VMs of which it is not known what their drives did, by reason: no_qemu, no_qmp (no socket to ask at), qmp_silent (it did not answer).',
     [attr.reason],
   ),
+  'sculptor.agent.interfaces.unknown': gauge(
+    '{instance}',
+    'self',
+    'VMs with interfaces that are not told, by reason: descriptors_refused (CAP_SYS_PTRACE is wanted), devices_refused (CAP_DAC_READ_SEARCH too, where there are macvtaps), third_namespace (neither ours nor that of QEMU); and by the arguments of QEMU vhost_user, vdpa, vfio (a network controller) and user (slirp, passt).',
+    [attr.reason],
+  ),
   'sculptor.agent.dirty_rate.unknown': gauge(
     '{instance}',
     'self',

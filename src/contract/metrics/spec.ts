@@ -10,11 +10,11 @@ export type MetricSpec = {
   readonly description: string;
   /** Of its points, beside those that name a task. */
   readonly attributes: readonly AttributeName[];
-  /** Who measures it; `sources` says by which hook, and at what cost. */
-  readonly source: SourceName;
+  /** Who measures it, each a part of its series; `sources` says by which hook, and at what cost. */
+  readonly sources: readonly SourceName[];
 };
 
-type Sourceless = Omit<MetricSpec, 'source'>;
+type Sourceless = Omit<MetricSpec, 'sources'>;
 
 const as =
   (type: MetricSpec['type'], headline = false) =>
@@ -30,14 +30,14 @@ export const gauge = as('gauge');
 export const histogram = as('histogram');
 export const headline = as('counter', true);
 
-/** The metrics that one source measures. */
+/** The metrics that these sources measure. */
 export function of<Name extends string>(
-  source: SourceName,
+  sources: SourceName | readonly SourceName[],
   specs: Readonly<Record<Name, Sourceless>>,
 ): Readonly<Record<Name, MetricSpec>> {
   const entries = Object.entries<Sourceless>(specs).map(([name, spec]) => [
     name,
-    { ...spec, source },
+    { ...spec, sources: [sources].flat() },
   ]);
   return Object.fromEntries(entries) as Record<Name, MetricSpec>;
 }

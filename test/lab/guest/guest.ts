@@ -20,6 +20,8 @@ export type GuestOptions = {
   readonly modules?: readonly string[];
   /** Folders of cgroups (v1 or v2) that QEMU is in from its first instant. */
   readonly cgroups?: readonly string[];
+  /** What QEMU holds open from its first instant, by number (3 to 9), as libvirt passes it. */
+  readonly descriptors?: Readonly<Record<number, string>>;
   /** Further arguments of QEMU. */
   readonly qemu?: readonly string[];
   /** The guest is ended after this; 120 s unless told. */
@@ -58,10 +60,13 @@ export async function withGuest<T>(
   const run = mkdtempSync(`${tmpdir()}/sculptor-guest-`);
   const [name, uuid, qmpSocket] = [options.name ?? 'guest', randomUUID(), `${run}/qmp.sock`];
   const enter = (options.cgroups ?? []).map(cgroup => `echo $$ >'${cgroup}/cgroup.procs' && `);
+  const open = Object.entries(options.descriptors ?? {}).map(
+    ([number, path]) => `exec ${number}<>'${path}' && `,
+  );
   const qemu = spawn(
     'setpriv',
     [
-      ...['--pdeathsig', 'KILL', 'sh', '-c', `${enter.join('')}exec sh "$0" "$@"`],
+      ...['--pdeathsig', 'KILL', 'sh', '-c', `${[...enter, ...open].join('')}exec sh "$0" "$@"`],
       ...[`${checkout}/test/lab/guest/run-guest.sh`, folder, 'tcg', name, uuid, qmpSocket],
       ...[options.workload ?? 'idle', ...(options.qemu ?? [])],
     ],

@@ -32,6 +32,8 @@ const loads: Readonly<Record<string, string>> = {
 taskset -c 0 sleep 60 & sleep 0.2; taskset -cp 1 $! >/dev/null; kill $!; wait $! || true`,
   // A connection that is refused.
   net: '(exec 3<>/dev/tcp/127.0.0.1/9) 2>/dev/null || true',
+  // A datagram, and calls that receive (ip's, of netlink): the hooks see those of all sockets.
+  udp: 'echo hello >/dev/udp/127.0.0.1/9; ip link show lo >/dev/null',
   // Of both kinds, on CPU 0. For a major one something must run that is in no page cache: a fresh copy where files are on a
   // disk, a file of the checkout where that is on another machine.
   faults: `copy=$(mktemp -p /var/tmp); trap 'rm -f "$copy"' EXIT
