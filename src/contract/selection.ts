@@ -17,6 +17,8 @@ const onlyInFull: ReadonlySet<MetricName> = new Set<MetricName>([
   'sculptor.task.migrations',
   'sculptor.task.node_migrations',
   'sculptor.memory.dirty_rate',
+  'sculptor.memory.referenced',
+  'sculptor.memory.idle',
 ]);
 
 /** The engine and the sculptor stand on the headline series, and what a part says of itself tells what was lost. */
