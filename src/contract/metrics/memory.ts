@@ -88,7 +88,7 @@ export const accessMetrics = of('access', {
   'sculptor.memory.referenced': gauge(
     'By',
     'instance',
-    "Of a VM: what its guest, or its QEMU, used of its memory within 10 s, reads too: the mean of some five such windows in a row, once a minute, where more than 20 VMs are measured less often. By the accessed bits of 500 sampled pages in each window, those in KVM's second-level page tables too (DAMON): an estimate, with a standard error of at most 1 % of QEMU's address space; memory that the host backs by huge pages counts by these. Nothing while somebody else has DAMON, nor once the last estimate is three rounds old.",
+    "Of a VM: what its guest, or its QEMU, used of its memory within 10 s, reads too: the mean of some five such windows in a row, once a minute; less often where there are more than 20 VMs. By the accessed bits of 500 sampled pages in each window, those in KVM's second-level page tables too (DAMON): an estimate, with a standard error of at most 1 % of QEMU's address space; memory that the host backs by huge pages counts by these. Nothing while somebody else has DAMON, nor once the last estimate is three rounds old.",
   ),
   'sculptor.memory.idle': gauge(
     'By',
