@@ -2,6 +2,7 @@ import { describeError, KernelInterfaceError, SculptorError } from '../contract/
 import { attr } from '../contract/metrics.ts';
 import { ownLacking } from '../linux/capabilities.ts';
 import type { Sample } from '../otlp/metric-data.ts';
+import { accessSource } from './access-source.ts';
 import { blockSource } from './block-source.ts';
 import { dirtySource } from './dirty-source.ts';
 import { faultSource } from './fault-source.ts';
@@ -31,6 +32,7 @@ export const sourceKinds: readonly SourceKind[] = [
   stealSource,
   vdiskSource,
   dirtySource,
+  accessSource,
   outlierSource,
 ];
 

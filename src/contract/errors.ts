@@ -11,6 +11,7 @@ export const errorCodes = {
   CONFIG_REFUSED: 'The part that was asked refused the request.',
   KERNEL_PRIVILEGE: 'The process lacks the capability (or root) that the kernel asks for.',
   KERNEL_MISSING: 'The kernel lacks a file, a program type or a map type.',
+  KERNEL_BUSY: 'Something of the kernel that one at a time can use is in use by somebody else.',
   KERNEL_IO: 'A kernel file could not be read or written.',
   QMP_UNAVAILABLE:
     'A QEMU did not answer over its QMP socket: gone, held by another client, or a refused command.',

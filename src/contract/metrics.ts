@@ -2,7 +2,7 @@ import { agentMetrics, hostMetrics, outliersMetrics } from './metrics/agent.ts';
 import { blockMetrics, vdiskMetrics } from './metrics/block.ts';
 import { gateMetrics, intakeMetrics } from './metrics/gate.ts';
 import { guestsMetrics, kvmMetrics, stealMetrics } from './metrics/kvm.ts';
-import { dirtyMetrics, faultsMetrics, memoryMetrics } from './metrics/memory.ts';
+import { accessMetrics, dirtyMetrics, faultsMetrics, memoryMetrics } from './metrics/memory.ts';
 import { netMetrics, socketMetrics, tapMetrics } from './metrics/net.ts';
 import { schedMetrics } from './metrics/sched.ts';
 
@@ -13,6 +13,7 @@ export const metrics = {
   ...schedMetrics,
   ...memoryMetrics,
   ...dirtyMetrics,
+  ...accessMetrics,
   ...faultsMetrics,
   ...blockMetrics,
   ...vdiskMetrics,

@@ -18,6 +18,8 @@ const onlyInFull: ReadonlySet<MetricName> = new Set<MetricName>([
   'sculptor.task.migrations',
   'sculptor.task.node_migrations',
   'sculptor.memory.dirty_rate',
+  'sculptor.memory.referenced',
+  'sculptor.memory.idle',
 ]);
 
 /** Those that cost something at each call of anybody's, whether or not it is one that they count. */

@@ -38,6 +38,17 @@ export function readTaskStatus(roots: Roots, tid: number): TaskStatus | null {
   return allowedCpus && Number.isInteger(tgid) ? { tgid, allowedCpus } : null;
 }
 
+/** What a process has in memory, shared and huge pages too; null when it has ended. */
+export function readResidentBytes(roots: Roots, tgid: number): number | null {
+  const text = readText(`${roots.proc}/${tgid}/status`);
+  const kibibytes = (key: string): number | null => {
+    const value = new RegExp(`^${key}:\\s*(\\d+) kB$`, 'm').exec(text ?? '')?.[1];
+    return value === undefined ? null : Number(value);
+  };
+  const resident = kibibytes('VmRSS');
+  return resident === null ? null : (resident + (kibibytes('HugetlbPages') ?? 0)) * 1024;
+}
+
 /** Cgroup paths of a task: by v1 controller name, and under '' on v2. Null when it has ended. */
 export function readTaskCgroups(roots: Roots, tid: number): Map<string, string> | null {
   const text = readText(`${roots.proc}/${tid}/cgroup`);

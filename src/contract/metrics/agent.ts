@@ -62,6 +62,12 @@ export const agentMetrics = of('agent', {
     'VMs of which it was not told, when it was last asked, how fast their memory is written to, by reason: no_qemu, no_qmp, qmp_silent (as for drives), qmp_refused (by a QEMU before 5.2), qmp_busy (somebody else was measuring), would_grow (its memory is shared or of huge pages, and not allocated beforehand: sampling would).',
     [attr.reason],
   ),
+  'sculptor.agent.access.unknown': gauge(
+    '{instance}',
+    'self',
+    'VMs of which it was not told, when it was last their turn, what of their memory is used, by reason: no_qemu, too_sparse (QEMU has mapped more than a hundred times what is in memory of it, and samples would hit too little), damon_busy (somebody else has taken DAMON meanwhile), damon_refused (the kernel refused something).',
+    [attr.reason],
+  ),
   'sculptor.agent.source.available': gauge(
     '1',
     'self',

@@ -84,6 +84,19 @@ export const dirtyMetrics = of('dirty', {
   ),
 });
 
+export const accessMetrics = of('access', {
+  'sculptor.memory.referenced': gauge(
+    'By',
+    'instance',
+    "Of a VM: what its guest, or its QEMU, used of its memory within 10 s, reads too: the mean of some five such windows in a row, once a minute; less often where there are more than 20 VMs. By the accessed bits of 500 sampled pages in each window, those in KVM's second-level page tables too (DAMON): an estimate, with a standard error of at most 1 % of QEMU's address space; memory that the host backs by huge pages counts by these. Nothing while somebody else has DAMON, nor once the last estimate is three rounds old.",
+  ),
+  'sculptor.memory.idle': gauge(
+    'By',
+    'instance',
+    'Of a VM: what is in memory of it and was not used within 10 s: resident - sculptor.memory.referenced, of the same time. What the guest never touched, or is swapped out, is not in it.',
+  ),
+});
+
 export const faultsMetrics = of('faults', {
   'sculptor.memory.fault.latency': histogram(
     's',

@@ -15,7 +15,7 @@ export type Need = { readonly needs: readonly string[] } | { readonly refused: s
 export type Needs = Readonly<Record<string, Need>>;
 
 /** Tried before all others, and left out in this order as long as something can be left out. */
-const likely = ['sys_admin', 'sys_ptrace', 'dac_read_search', 'syslog', 'perfmon', 'bpf'];
+const likely = 'sys_admin sys_ptrace dac_override dac_read_search syslog perfmon bpf'.split(' ');
 const trial = fileURLToPath(new URL('privileges-trial.ts', import.meta.url));
 const kernel = execFileSync('setpriv', ['--list-caps'], { encoding: 'utf8' }).trim().split('\n');
 /** In the order of their bits; a container's root does not have them all. */

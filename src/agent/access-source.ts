@@ -1,0 +1,239 @@
+import { describeError, KernelInterfaceError, SculptorError } from '../contract/errors.ts';
+import { attr } from '../contract/metrics.ts';
+import type { Cancel } from '../contract/ports.ts';
+import { type Damon, type DamonOptions, takeDamon } from '../linux/damon.ts';
+import { readResidentBytes } from '../linux/procfs.ts';
+import { findQemu } from '../linux/vcpus.ts';
+import type { LivingInstance } from './instances.ts';
+import type { Source, SourceContext, SourceKind } from './source.ts';
+
+/** What of the memory of VMs is used, and what lies idle, as the kernel samples it (DAMON). */
+export const accessSource: SourceKind = {
+  name: 'access',
+  tells: 'what of the memory of VMs is used, and what lies idle',
+  // Root owns the files in question: who stays root needs nothing.
+  gains: ({ user }) => (user === undefined ? [] : ['CAP_DAC_OVERRIDE']),
+  // Who monitors now may stop.
+  comesLater: true,
+  start: context => startAccessSource(context, takeDamon, measured),
+};
+
+/** How one VM is measured. */
+export type Measured = DamonOptions & {
+  /** In a row, before the one at the end of which the kernel is asked. */
+  readonly windows: number;
+};
+
+/** The kernel is asked once every three seconds, so 20 VMs are measured in a minute. */
+const measured: Measured = { kdamonds: 20, windowSeconds: 10, parts: 500, windows: 5 };
+const turnSeconds = 3;
+/** The kernel answers at the end of a window, and others wait for it meanwhile. Not much before it: timers of the kernel may be late by some percent. */
+const askedBeforeSeconds = 1;
+const staleRounds = 3;
+/**
+ * An address space that is larger than this many times what is in memory of it is sampled in vain: with 2,500 samples the standard
+ * error is then a fifth of what is in memory, and grows with the root.
+ */
+const sparsest = 100;
+/** Turns in vain until it is said. */
+const missesUntilSaid = 4;
+
+const reasons = ['no_qemu', 'too_sparse', 'damon_busy', 'damon_refused'] as const;
+type Why = (typeof reasons)[number];
+
+type Known = { readonly referenced: number; readonly idle: number; readonly at: number };
+
+type Machine = {
+  known: Known | null;
+  why: Why | null;
+  /** Turns in vain, in a row. */
+  misses: number;
+  nextTurn: number;
+  isMeasured: boolean;
+};
+
+/** `take` is `takeDamon`. */
+export function startAccessSource(
+  context: SourceContext,
+  take: typeof takeDamon,
+  options: Measured,
+): Source {
+  const { roots, layout, clock, config, say } = context;
+  const hold = createHold(context, take, options);
+  const { measure, stop: stopMeasuring } = createMeasurement(context, options);
+  const free = Array.from({ length: options.kdamonds }, (_, i) => i);
+  let machines = new Map<LivingInstance, Machine>();
+  const ended = new WeakMap<LivingInstance, Machine>();
+  let refused = 0;
+
+  const miss = (living: LivingInstance, machine: Machine, why: Why, detail: string): void => {
+    // One that ended meanwhile owes nothing.
+    if (machines.get(living) !== machine) return;
+    machine.why = why;
+    machine.misses += 1;
+    if (why === 'damon_refused') refused += 1;
+    if (machine.misses === missesUntilSaid)
+      say(
+        'warn',
+        `agent: ${living.instance.name}: what of its memory is used is not told: ${detail}`,
+      );
+  };
+
+  const takeTurn = async (living: LivingInstance, machine: Machine, by: Damon, kdamond: number) => {
+    try {
+      const tgid = findQemu(roots, layout, living.members.values(), living.instance.id);
+      const known = tgid === null ? null : await measure(by, kdamond, tgid);
+      if (known === null) miss(living, machine, 'no_qemu', 'no process of its cgroup is its QEMU');
+      else if (known === 'too_sparse')
+        miss(living, machine, known, 'far more addresses are mapped than are in memory');
+      else Object.assign(machine, { known, why: null, misses: 0 });
+    } catch (error) {
+      const isBusy = error instanceof SculptorError && error.code === 'KERNEL_BUSY';
+      if (isBusy) hold.lose();
+      miss(living, machine, isBusy ? 'damon_busy' : 'damon_refused', describeError(error));
+    }
+  };
+
+  const turn = (): void => {
+    const now = clock.monotonicSeconds();
+    const [next] = [...machines]
+      .filter(([, { isMeasured, nextTurn }]) => !isMeasured && nextTurn <= now)
+      .sort(([, a], [, b]) => a.nextTurn - b.nextTurn);
+    const by = next && hold.get(free.length === options.kdamonds);
+    const kdamond = by ? free.pop() : undefined;
+    if (!next || !by || kdamond === undefined) return;
+    const [living, machine] = next;
+    machine.isMeasured = true;
+    machine.nextTurn = now + Math.max(config.placementIntervalSeconds, sessionSeconds(options));
+    void takeTurn(living, machine, by, kdamond).then(() => {
+      machine.isMeasured = false;
+      free.push(kdamond);
+    });
+  };
+  const stopTurns = clock.every(turnSeconds, turn);
+
+  return {
+    name: 'access',
+    read: living => {
+      const present = living.filter(({ instance }) => instance.kind === 'vm');
+      const before = machines;
+      machines = new Map(present.map(one => [one, before.get(one) ?? newMachine()]));
+      for (const [one, machine] of before) if (!machines.has(one)) ended.set(one, machine);
+    },
+    samples: living => {
+      const known = (machines.get(living) ?? ended.get(living))?.known;
+      const round = Math.max(config.placementIntervalSeconds, machines.size * turnSeconds);
+      const longest = staleRounds * (round + sessionSeconds(options));
+      if (!known || known.at < clock.monotonicSeconds() - longest) return [];
+      const { start } = living;
+      return [
+        { metric: 'sculptor.memory.referenced', start, value: known.referenced },
+        { metric: 'sculptor.memory.idle', start, value: known.idle },
+      ];
+    },
+    host: () => {
+      const why = [...machines.values()].map(machine => machine.why);
+      return reasons.map(reason => ({
+        metric: 'sculptor.agent.access.unknown',
+        attributes: { [attr.reason]: reason },
+        value: why.filter(one => one === reason).length,
+      }));
+    },
+    lost: () => ({ refused }),
+    forget: () => undefined,
+    stop: () => {
+      stopTurns();
+      stopMeasuring();
+      hold.stop();
+    },
+  };
+}
+
+function sessionSeconds({ windows, windowSeconds }: Measured): number {
+  return (windows + 1) * windowSeconds;
+}
+
+/** DAMON, which somebody else may take while no VM is measured, and may give back. */
+function createHold(
+  { roots, clock, config }: SourceContext,
+  take: typeof takeDamon,
+  options: Measured,
+) {
+  let damon = take(roots, options);
+  let isLost = false;
+  let triedAt = 0;
+  return {
+    /** Null while it is somebody else's; tried anew now and then, once no VM is measured by what was ours (`isUnused`). */
+    get: (isUnused: boolean): Damon | null => {
+      if (!isLost) return damon;
+      const now = clock.monotonicSeconds();
+      if (!isUnused || now - triedAt < config.placementIntervalSeconds) return null;
+      triedAt = now;
+      try {
+        damon.giveBack();
+        damon = take(roots, options);
+        isLost = false;
+        return damon;
+      } catch (error) {
+        if (error instanceof SculptorError) return null;
+        throw error;
+      }
+    },
+    lose: (): void => {
+      isLost = true;
+    },
+    stop: (): void => damon.giveBack(),
+  };
+}
+
+function createMeasurement({ roots, clock }: SourceContext, options: Measured) {
+  const waits = new Set<Cancel>();
+  const pause = (seconds: number): Promise<void> =>
+    new Promise(resolve => {
+      const cancel = clock.after(seconds, () => {
+        waits.delete(cancel);
+        resolve();
+      });
+      waits.add(cancel);
+    });
+  return {
+    /** Null: the process has ended. */
+    measure: async (
+      by: Damon,
+      kdamond: number,
+      tgid: number,
+    ): Promise<Known | 'too_sparse' | null> => {
+      try {
+        await by.begin(kdamond, tgid);
+        await pause(sessionSeconds(options) - askedBeforeSeconds);
+        const { windows, usedBytes, sampledBytes } = await by.ask(kdamond);
+        const resident = readResidentBytes(roots, tgid);
+        if (resident === null) return null;
+        if (windows === 0)
+          throw new KernelInterfaceError('KERNEL_IO', 'DAMON has finished no window', { kdamond });
+        if (sampledBytes > sparsest * resident * windows) return 'too_sparse';
+        // A sample may well find more than there is.
+        const referenced = Math.min(Math.round(usedBytes / windows), resident);
+        return { referenced, idle: resident - referenced, at: clock.monotonicSeconds() };
+      } catch (error) {
+        if (readResidentBytes(roots, tgid) === null) return null;
+        throw error;
+      } finally {
+        await by.end(kdamond);
+      }
+    },
+    stop: (): void => {
+      for (const cancel of waits) cancel();
+    },
+  };
+}
+
+function newMachine(): Machine {
+  return {
+    known: null,
+    why: null,
+    misses: 0,
+    nextTurn: Number.NEGATIVE_INFINITY,
+    isMeasured: false,
+  };
+}

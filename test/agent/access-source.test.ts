@@ -1,0 +1,222 @@
+import test, { type ExecutionContext } from 'ava';
+import { accessSource, startAccessSource } from '../../src/agent/access-source.ts';
+import { capabilitiesOf } from '../../src/agent/capabilities.ts';
+import type { LivingInstance } from '../../src/agent/instances.ts';
+import type { SourceContext } from '../../src/agent/source.ts';
+import { agentConfigSchema } from '../../src/contract/config.ts';
+import { readCgroupLayout } from '../../src/linux/cgroups.ts';
+import { takeDamon } from '../../src/linux/damon.ts';
+import { makeTree, mounts, taskFiles } from '../linux/tree.ts';
+import { damonFiles, fakeDamon } from '../support/fake-damon.ts';
+import { steppedClock } from '../support/stepped-clock.ts';
+
+const mib = 1 << 20;
+const began = 1_000_000;
+
+/** VMs with 200 MiB in memory each; two of them can be measured at once, in windows of 10 s. */
+function start(t: ExecutionContext, vms = 1, intervalSeconds = 60) {
+  const indexes = Array.from({ length: vms }, (_, i) => i);
+  const uuids = indexes.map(i => `1b671a64-40d5-491e-99b0-da01ff1f33${10 + i}`);
+  const filesOf = (i: number) => {
+    const files = taskFiles(50 + i, { cmdline: ['qemu-system-x86_64', '-uuid', uuids[i] ?? ''] });
+    const status = `proc/${50 + i}/status`;
+    return {
+      [`cgroup/vm${i}/cgroup.procs`]: `${50 + i}`,
+      ...files,
+      [status]: `${files[status]}\nVmRSS:\t  ${150 * 1024} kB\nHugetlbPages:\t  ${50 * 1024} kB`,
+    };
+  };
+  const tree = makeTree(t, {
+    'proc/self/mountinfo': mounts.v2,
+    'cgroup/cgroup.controllers': 'cpu',
+    ...damonFiles,
+    ...Object.assign({}, ...indexes.map(filesOf)),
+  });
+  const kernel = fakeDamon(tree);
+  const clock = steppedClock(began);
+  const said: string[] = [];
+  const context = {
+    config: { placementIntervalSeconds: intervalSeconds },
+    roots: tree,
+    layout: readCgroupLayout(tree),
+    clock,
+    say: (_level: string, text: string) => void said.push(text),
+  } as unknown as SourceContext;
+  const source = startAccessSource(
+    context,
+    (roots, options) => takeDamon(roots, options, kernel.writer),
+    { kdamonds: 2, windowSeconds: 10, parts: 500, windows: 5 },
+  );
+  t.teardown(source.stop);
+  const living = indexes.map(
+    i =>
+      ({
+        instance: { id: uuids[i], kind: 'vm', name: `web${i}` },
+        path: `/vm${i}`,
+        start: began - 100,
+        members: new Map([[7 + i, `/vm${i}`]]),
+      }) as unknown as LivingInstance,
+  );
+  source.read(living);
+  const pass = async (seconds: number): Promise<void> => {
+    for (let i = 0; i < seconds * 2; i += 1) {
+      clock.step(0.5);
+      for (let turns = 0; turns < 12; turns += 1) await new Promise(setImmediate);
+    }
+  };
+  return {
+    ...{ source, living, tree, kernel, said, pass },
+    /** Of five windows, with so much used in each. */
+    uses: (vm: number, usedMib: number, unusedMib = 1024) =>
+      kernel.finds(50 + vm, [900, 5 * usedMib * mib], [1603, 5 * unusedMib * mib]),
+    told: (vm = 0) =>
+      source
+        .samples(living[vm] as LivingInstance)
+        .map(({ metric, value }) => [String(metric).split('.').at(-1), Number(value) / mib]),
+    begun: () => kernel.written.filter(line => line.endsWith('state on')).length,
+    unknown: () =>
+      source.host().flatMap(({ attributes, value }) => {
+        return value === 0 ? [] : [[attributes?.['sculptor.reason'], value]];
+      }),
+  };
+}
+
+test('what a VM used in a window is told once a minute, and what of the rest is in memory as idle', async t => {
+  const { uses, told, pass, kernel, begun, unknown } = start(t);
+  uses(0, 64);
+  await pass(50);
+  t.deepEqual([...kernel.on.values()], [50]);
+  t.deepEqual(told(), []);
+  await pass(14);
+  const found = [
+    ['referenced', 64],
+    ['idle', 136],
+  ];
+  t.deepEqual(told(), found);
+  t.deepEqual(unknown(), []);
+  uses(0, 300);
+  await pass(50);
+  t.is(begun(), 2, 'and so on');
+  t.deepEqual(told(), found);
+  await pass(14);
+  t.deepEqual(
+    told(),
+    [
+      ['referenced', 200],
+      ['idle', 0],
+    ],
+    'no more than it has in memory',
+  );
+});
+
+test('VMs take turns where there are more of them than kdamonds', async t => {
+  const { uses, told, pass, kernel } = start(t, 5);
+  for (let i = 0; i < 5; i += 1) uses(i, 10 + i);
+  await pass(8);
+  t.is(kernel.on.size, 2);
+  for (let i = 0; i < 40 && told(4).length === 0; i += 1) {
+    t.true(kernel.on.size <= 2);
+    await pass(5);
+  }
+  for (let i = 0; i < 5; i += 1) t.deepEqual(told(i)[0], ['referenced', 10 + i]);
+});
+
+test('a VM that ends takes its kdamond with it, and what was told of it is not told for ever', async t => {
+  const { uses, told, pass, source, kernel, tree, unknown } = start(t, 2);
+  for (const vm of [0, 1]) uses(vm, 64);
+  await pass(64);
+  t.is(told().length, 2);
+  await pass(20);
+  t.is(kernel.on.size, 2);
+  tree.remove('proc/50');
+  tree.remove('cgroup/vm0');
+  kernel.ends(50);
+  await pass(50);
+  t.deepEqual(unknown(), [['no_qemu', 1]]);
+  t.deepEqual([...kernel.on.values()], [51]);
+  await pass(400);
+  t.deepEqual(told(), []);
+  t.is(told(1).length, 2);
+  t.is(source.lost()['refused'], 0);
+});
+
+test('what the kernel refuses is counted, by VM, and said once', async t => {
+  const { uses, told, pass, source, kernel, unknown, said } = start(t, 2);
+  for (const vm of [0, 1]) uses(vm, 64);
+  kernel.refuse = (path, text) => (path.endsWith('pid_target') && text === '50' ? 'ENOMEM' : null);
+  await pass(20);
+  t.deepEqual(unknown(), [['damon_refused', 1]]);
+  kernel.refuse = () => 'ENOMEM';
+  await pass(600);
+  t.deepEqual(unknown(), [['damon_refused', 2]]);
+  t.true((source.lost()['refused'] ?? 0) > 8);
+  t.is(said.length, 2, said.join());
+  kernel.refuse = () => null;
+  await pass(150);
+  t.is(told(0).length + told(1).length, 4);
+  t.deepEqual(unknown(), []);
+});
+
+test('an address space of which hardly anything is in memory is not told by a few samples', async t => {
+  const { uses, told, pass, unknown } = start(t);
+  uses(0, 64, 200 * 100);
+  await pass(64);
+  t.deepEqual(told(), []);
+  t.deepEqual(unknown(), [['too_sparse', 1]]);
+  uses(0, 64, 200 * 100 - 64);
+  await pass(64);
+  t.is(told().length, 2);
+  t.deepEqual(unknown(), []);
+});
+
+test('what is known of a VM that ended is told to its end', async t => {
+  const { uses, told, pass, source } = start(t);
+  uses(0, 64);
+  await pass(64);
+  source.read([]);
+  t.is(told().length, 2);
+  await pass(60);
+  t.deepEqual(source.lost(), { refused: 0 });
+});
+
+test('where somebody takes DAMON meanwhile it is his, until he gives it back', async t => {
+  const { uses, told, pass, kernel, tree, unknown, begun, said } = start(t, 1, 90);
+  uses(0, 64);
+  await pass(64);
+  t.is(told().length, 2);
+  t.is(begun(), 1);
+  // None is on just now, so he may.
+  t.is(kernel.on.size, 0);
+  kernel.writer.now(`${kernel.folder}/nr_kdamonds`, '1');
+  await pass(30);
+  t.deepEqual(unknown(), [['damon_busy', 1]]);
+  const before = kernel.written.length;
+  await pass(600);
+  t.is(kernel.written.length, before, 'nothing of his is written to');
+  t.deepEqual(told(), []);
+  tree.write({ 'sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds': '0' });
+  await pass(300);
+  t.is(told().length, 2);
+  t.deepEqual(unknown(), []);
+  t.deepEqual(said, []);
+});
+
+test('nothing of it is left once it is stopped, also in the middle of a window', async t => {
+  const { source, pass, kernel, begun } = start(t, 2);
+  await pass(20);
+  t.is(kernel.on.size, 2);
+  source.stop();
+  t.is(kernel.on.size, 0);
+  t.is(kernel.written.at(-1), 'nr_kdamonds 0');
+  const before = begun();
+  await pass(200);
+  t.is(begun(), before);
+});
+
+test('only another user than root needs a capability for it', t => {
+  const of = (more: object) =>
+    capabilitiesOf(agentConfigSchema.parse({ profile: 'full', ...more }), true);
+  t.false(of({}).includes('CAP_DAC_OVERRIDE'));
+  t.true(of({ user: 1000 }).includes('CAP_DAC_OVERRIDE'));
+  t.true(accessSource.comesLater);
+});

@@ -1,0 +1,257 @@
+/**
+ * DAMON as it is on the kernel this is started on: a process that touches a known part of its memory, two guests under KVM of
+ * which one does, a whole agent that tells of both, and others who want DAMON as well. `node access.ts GUEST_FOLDER` prints one
+ * JSON object (`AccessLab`). It asserts nothing: the test outside does.
+ */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { createWriteStream, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { SculptorError } from '../../../src/contract/errors.ts';
+import { takeDamon } from '../../../src/linux/damon.ts';
+import { readResidentBytes } from '../../../src/linux/procfs.ts';
+import { hostRoots } from '../../../src/linux/roots.ts';
+import { startTold } from '../../support/told-agent.ts';
+
+export type AccessLab = {
+  /** A process with 256 MB that touches 64 of them over and over, and what was found to be used in each window. */
+  readonly toucher: { readonly usedBytes: readonly number[]; readonly residentBytes: number };
+  /** CPU time of the kdamond for each window, and how long the answers were waited for. */
+  readonly kdamond: { readonly seconds: number; readonly waitedSeconds: readonly number[] };
+  /** What came of taking DAMON while … */
+  readonly refused: Readonly<Record<'held' | 'foreign' | 'reclaim', string>>;
+  /** What came of it after who held it was killed. */
+  readonly afterKill: string;
+  /** What came of it for root without capabilities, another user with CAP_DAC_OVERRIDE, and one without. */
+  readonly by: Readonly<Record<'root' | 'capable' | 'nobody', string>>;
+  readonly busy: GuestMemory;
+  readonly still: GuestMemory;
+  readonly source: string | undefined;
+  /** When the agent had stopped. */
+  readonly left: { readonly kdamonds: string; readonly threads: number };
+};
+
+/** Both guests have written to all of 64 MB once, and one goes on. */
+export type GuestMemory = {
+  readonly residentBytes: number;
+  /** Used in 10 s by the host's own page tables, which a guest does not go through. */
+  readonly byHostTables: number;
+  readonly referenced: number;
+  readonly idle: number;
+};
+
+const damon = '/sys/kernel/mm/damon/admin/kdamonds';
+const reclaim = '/sys/module/damon_reclaim/parameters/enabled';
+const options = { kdamonds: 2, windowSeconds: 5, parts: 500 };
+const [folder = '', role = ''] = process.argv.slice(2);
+const self = fileURLToPath(import.meta.url);
+const uuids = {
+  busy: 'c0000000-0000-4000-8000-000000000001',
+  still: 'c0000000-0000-4000-8000-000000000002',
+};
+
+if (role === 'holder') {
+  await takeDamon(hostRoots, options).begin(1, Number(process.argv[4]));
+  console.log('holds');
+  await sleep(1e8);
+}
+
+if (role === 'taker') {
+  console.log(outcome());
+  process.exit(0);
+}
+
+const children: ChildProcess[] = [];
+try {
+  // Each page by itself.
+  writeFileSync('/sys/kernel/mm/transparent_hugepage/enabled', 'never');
+  execFileSync('modprobe', ['kvm_amd']);
+  const guests = { busy: guest('busy', 10_000), still: guest('still', 0) };
+  const touching = await startToucher();
+  const toucher = await measure(touching);
+  const others = await tryOthers(touching);
+  for (const name of ['busy', 'still'] as const) await until(120, () => hasBegun(name));
+  const by = {
+    root: takenBy(0, []),
+    capable: takenBy(64_901, ['dac_override']),
+    nobody: takenBy(64_901, []),
+  };
+  const lab: AccessLab = { ...toucher, ...others, by, ...(await tellOf(guests)) };
+  console.log(JSON.stringify(lab));
+} finally {
+  for (const child of children) child.kill('SIGKILL');
+}
+process.exit(0);
+
+function start(command: string, args: readonly string[], env = {}): ChildProcess {
+  const child = spawn(command, args, {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...env },
+  });
+  children.push(child);
+  return child;
+}
+
+/** QEMU's process. */
+function guest(name: keyof typeof uuids, pagesPerSecond: number): number {
+  const cgroup = `/sys/fs/cgroup/${name}`;
+  mkdirSync(cgroup);
+  const script = `${import.meta.dirname}/../guest/run-guest.sh`;
+  const child = start(
+    'sh',
+    [
+      ...['-c', `echo $$ >${cgroup}/cgroup.procs; exec sh "$0" "$@"`, script, folder, 'kvm'],
+      ...[name, uuids[name], `/tmp/${name}.qmp`, `dirtying,64,${pagesPerSecond}`],
+    ],
+    { MEMORY: '256', CPUS: '1' },
+  );
+  child.stdout?.pipe(createWriteStream(`/tmp/${name}.log`));
+  return child.pid ?? 0;
+}
+
+function hasBegun(name: string): true | null {
+  return /^READY/m.test(readFileSync(`/tmp/${name}.log`, 'utf8')) || null;
+}
+
+async function startToucher(): Promise<number> {
+  // Node reserves far more addresses than it uses.
+  const touch = `import mmap, time
+m = mmap.mmap(-1, 256 << 20)
+def touch(megabytes):
+    for i in range(0, megabytes << 20, 4096): m[i] = 1
+touch(256)
+print("ready", flush=True)
+while True:
+    touch(64)
+    time.sleep(.5)`;
+  return firstLine(start('python3', ['-c', touch]));
+}
+
+async function firstLine(child: ChildProcess): Promise<number> {
+  await new Promise(resolve => child.stdout?.once('data', resolve));
+  return child.pid ?? 0;
+}
+
+async function measure(tgid: number): Promise<Pick<AccessLab, 'toucher' | 'kdamond'>> {
+  const mine = takeDamon(hostRoots, options);
+  try {
+    await mine.begin(0, tgid);
+    const [usedBytes, waitedSeconds]: [number[], number[]] = [[], []];
+    const began = performance.now();
+    const cpuBefore = kdamondSeconds();
+    let before = { windows: 0, usedBytes: 0, sampledBytes: 0 };
+    for (let look = 2; look <= 4; look += 1) {
+      await sleep(began + look * options.windowSeconds * 1000 - 500 - performance.now());
+      const asked = performance.now();
+      const now = await mine.ask(0);
+      waitedSeconds.push((performance.now() - asked) / 1000);
+      usedBytes.push((now.usedBytes - before.usedBytes) / (now.windows - before.windows));
+      before = now;
+    }
+    const seconds = (kdamondSeconds() - cpuBefore) / (before.windows + 1);
+    const residentBytes = readResidentBytes(hostRoots, tgid) ?? 0;
+    return { toucher: { usedBytes, residentBytes }, kdamond: { seconds, waitedSeconds } };
+  } finally {
+    await mine.end(0);
+    mine.giveBack();
+  }
+}
+
+async function tryOthers(tgid: number): Promise<Pick<AccessLab, 'refused' | 'afterKill'>> {
+  const holder = start(process.execPath, [self, folder, 'holder', String(tgid)]);
+  await firstLine(holder);
+  const held = outcome();
+  const gone = new Promise(resolve => holder.once('close', resolve));
+  holder.kill('SIGKILL');
+  await gone;
+  const afterKill = outcome();
+  writeFileSync(`${damon}/nr_kdamonds`, '1');
+  const foreign = outcome();
+  writeFileSync(`${damon}/nr_kdamonds`, '0');
+  writeFileSync(reclaim, 'Y');
+  await until(10, () => (kdamonds().length > 0 ? true : null));
+  const reclaiming = outcome();
+  writeFileSync(reclaim, 'N');
+  await until(20, () => (kdamonds().length === 0 ? true : null));
+  return { refused: { held, foreign, reclaim: reclaiming }, afterKill };
+}
+
+function outcome(): string {
+  try {
+    takeDamon(hostRoots, options).giveBack();
+    return 'taken';
+  } catch (error) {
+    return error instanceof SculptorError ? error.code : String(error);
+  }
+}
+
+/** As the user `uid` with these capabilities and no others. */
+function takenBy(uid: number, capabilities: readonly string[]): string {
+  const list = ['-all', ...capabilities.map(name => `+${name}`)].join();
+  const user = uid === 0 ? [] : ['--reuid', `${uid}`, '--regid', `${uid}`, '--clear-groups'];
+  const sets = ['--inh-caps', list, '--ambient-caps', list, '--bounding-set', list];
+  const command = [process.execPath, '--no-wasm-dynamic-tiering', self, folder, 'taker'];
+  const args = [...user, ...sets, '--no-new-privs', ...command];
+  return execFileSync('setpriv', args, { encoding: 'utf8' }).trim();
+}
+
+async function tellOf(
+  tgids: Readonly<Record<keyof typeof uuids, number>>,
+): Promise<Pick<AccessLab, 'busy' | 'still' | 'source' | 'left'>> {
+  const byHostTables = await referencedByHost(Object.values(tgids));
+  const told = await startTold({ profile: 'full' });
+  const last = (metric: 'referenced' | 'idle', uuid: string) =>
+    told.pointsOf(`sculptor.memory.${metric}`, uuid).at(-1)?.value;
+  // What was under way when the agent was new is over, and one more.
+  await until(200, () => Object.values(uuids).every(id => last('idle', id) !== undefined) || null);
+  const of = (name: keyof typeof uuids, i: number): GuestMemory => ({
+    residentBytes: readResidentBytes(hostRoots, tgids[name]) ?? 0,
+    byHostTables: byHostTables[i] ?? 0,
+    referenced: Number(last('referenced', uuids[name])),
+    idle: Number(last('idle', uuids[name])),
+  });
+  const found = { busy: of('busy', 0), still: of('still', 1) };
+  const source = told.agent.status().sources['access'];
+  await told.stop();
+  const kdamondsLeft = readFileSync(`${damon}/nr_kdamonds`, 'utf8').trim();
+  return { ...found, source, left: { kdamonds: kdamondsLeft, threads: kdamonds().length } };
+}
+
+async function referencedByHost(tgids: readonly number[]): Promise<number[]> {
+  for (const tgid of tgids) writeFileSync(`/proc/${tgid}/clear_refs`, '1');
+  await sleep(10_000);
+  return tgids.map(tgid => {
+    const text = readFileSync(`/proc/${tgid}/smaps_rollup`, 'utf8');
+    return Number(/^Referenced:\s+(\d+) kB$/m.exec(text)?.[1]) * 1024;
+  });
+}
+
+/** Threads of the kernel that monitor. */
+function kdamonds(): string[] {
+  return readdirSync('/proc').filter(
+    name => /^\d+$/.test(name) && /^kdamond/.test(commandOf(name)),
+  );
+}
+
+function commandOf(tgid: string): string {
+  try {
+    return readFileSync(`/proc/${tgid}/comm`, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function kdamondSeconds(): number {
+  const ns = kdamonds().map(tgid =>
+    Number(readFileSync(`/proc/${tgid}/schedstat`, 'utf8').split(' ')[0]),
+  );
+  return ns.reduce((sum, one) => sum + one, 0) / 1e9;
+}
+
+async function until(seconds: number, look: () => true | null): Promise<void> {
+  const end = performance.now() + seconds * 1000;
+  while (look() === null) {
+    if (performance.now() > end) throw new Error(`not within ${seconds} s: ${look}`);
+    await sleep(500);
+  }
+}

@@ -1,0 +1,180 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import test, { type ExecutionContext } from 'ava';
+import { takeDamon } from '../../src/linux/damon.ts';
+import { markFile } from '../../src/linux/damon-owner.ts';
+import { damonFiles, fakeDamon } from '../support/fake-damon.ts';
+import { makeTree, taskFiles } from './tree.ts';
+
+const options = { kdamonds: 2, windowSeconds: 10, parts: 500 };
+
+function start(t: ExecutionContext, { files = {}, operations = 'vaddr\npaddr' } = {}) {
+  const tree = makeTree(t, { ...damonFiles, ...taskFiles(50), ...taskFiles(51), ...files });
+  const kernel = fakeDamon(tree, operations);
+  const read = (path: string): string => readFileSync(`${kernel.folder}/${path}`, 'utf8').trim();
+  return { tree, kernel, read, take: () => takeDamon(tree, options, kernel.writer) };
+}
+
+/** As a dead agent left it; its mark is that of `tgid`. */
+async function leaveBehind(t: ExecutionContext, tgid: number) {
+  const machine = start(t);
+  const damon = machine.take();
+  await damon.begin(1, 50);
+  const mark = Number(machine.read(`0/${markFile}`)) - process.pid + tgid;
+  for (const i of [0, 1]) machine.tree.write({ [pathOf(i)]: String(mark) });
+  machine.kernel.written.length = 0;
+  return machine;
+}
+
+const pathOf = (i: number) => `sys/kernel/mm/damon/admin/kdamonds/${i}/${markFile}`;
+
+test('a kdamond samples so many parts of a process, each for a whole window', async t => {
+  const { take, kernel, read } = start(t);
+  const damon = take();
+  t.is(read('nr_kdamonds'), '2');
+  await damon.begin(1, 50);
+  t.deepEqual([...kernel.on], [[1, 50]]);
+  const context = '1/contexts/0';
+  t.is(read(`${context}/operations`), 'vaddr');
+  t.is(read(`${context}/targets/0/pid_target`), '50');
+  t.is(read(`${context}/monitoring_attrs/intervals/sample_us`), '10000000');
+  t.is(read(`${context}/monitoring_attrs/intervals/aggr_us`), '10000000');
+  // Neither joined to another nor cut.
+  t.is(read(`${context}/monitoring_attrs/nr_regions/min`), '500');
+  t.is(read(`${context}/monitoring_attrs/nr_regions/max`), '750');
+  const patterns = [0, 1].map(scheme =>
+    ['min', 'max'].map(end =>
+      read(`${context}/schemes/${scheme}/access_pattern/nr_accesses/${end}`),
+    ),
+  );
+  t.deepEqual(patterns, [
+    ['1', '4294967295'],
+    ['0', '0'],
+  ]);
+  t.is(read(`${context}/schemes/0/access_pattern/sz/max`), '18446744073709551615');
+
+  kernel.finds(50, [300, 3 << 20], [703, 7 << 20]);
+  t.deepEqual(await damon.ask(1), {
+    windows: 2,
+    usedBytes: 3 << 20,
+    sampledBytes: 10 << 20,
+  });
+  await damon.end(1);
+  t.is(kernel.on.size, 0);
+  damon.giveBack();
+  t.is(read('nr_kdamonds'), '0');
+  t.deepEqual(readdirSync(kernel.folder), ['nr_kdamonds']);
+});
+
+test('what is on is ended when it is given back, and nothing is begun after that', async t => {
+  const { take, kernel, read } = start(t);
+  const damon = take();
+  await damon.begin(0, 50);
+  await damon.begin(1, 51);
+  damon.giveBack();
+  t.is(kernel.on.size, 0);
+  t.is(read('nr_kdamonds'), '0');
+  const before = kernel.written.length;
+  await t.throwsAsync(damon.begin(0, 50), { code: 'KERNEL_BUSY' });
+  await damon.end(1);
+  damon.giveBack();
+  t.is(kernel.written.length, before);
+});
+
+test('a kernel without it, or without virtual addresses, is told from one that is in use', t => {
+  const without = makeTree(t, { 'proc/self/ns/pid': '' });
+  t.throws(() => takeDamon(without, options), { code: 'KERNEL_MISSING', message: /DAMON_SYSFS/ });
+  const physical = start(t, { operations: 'paddr' });
+  t.throws(physical.take, { code: 'KERNEL_MISSING', message: /DAMON_VADDR/ });
+  t.is(physical.read('nr_kdamonds'), '0', 'as it was');
+  const before = physical.kernel.written.length;
+  t.throws(physical.take, { code: 'KERNEL_MISSING', message: /DAMON_VADDR/ });
+  t.is(physical.kernel.written.length, before, 'which does not change');
+});
+
+const others = {
+  'kdamonds that somebody set up': {
+    'sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds': '1',
+    'sys/kernel/mm/damon/admin/kdamonds/0/contexts/0/monitoring_attrs/intervals/update_us': '1000',
+  },
+  'kdamonds without a context': { 'sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds': '1' },
+  "a kernel module's": { 'sys/module/damon_reclaim/parameters/kdamond_pid': '77' },
+  'a thread of the kernel': { 'proc/77/comm': 'kdamond.0', 'proc/77/cmdline': '' },
+};
+
+for (const [what, files] of Object.entries(others))
+  test(`somebody else's is left alone: ${what}`, t => {
+    const { take, kernel } = start(t, { files });
+    t.throws(take, { code: 'KERNEL_BUSY' });
+    t.deepEqual(kernel.written, []);
+  });
+
+test('a process that calls itself kdamond, and a module that is off, are in nobody’s way', t => {
+  const { take } = start(t, {
+    files: {
+      'proc/77/comm': 'kdamond.0',
+      'proc/77/cmdline': 'kdamond\0',
+      'sys/module/damon_lru_sort/parameters/kdamond_pid': '-1',
+    },
+  });
+  t.notThrows(() => take().giveBack());
+});
+
+test('what an agent left that was killed is taken away, and taken anew', async t => {
+  const { take, kernel, read } = await leaveBehind(t, 999);
+  const damon = take();
+  t.deepEqual(kernel.written.slice(0, 3), ['0/state off', '1/state off', 'nr_kdamonds 0']);
+  t.is(read('nr_kdamonds'), '2');
+  t.is(kernel.on.size, 0);
+  damon.giveBack();
+});
+
+test('what a living agent has is its own', async t => {
+  const { take, kernel, tree } = await leaveBehind(t, 51);
+  t.throws(take, { code: 'KERNEL_BUSY', message: /2 kdamonds are there already/ });
+  t.deepEqual(kernel.written, []);
+  // It ends, and somebody makes one of them his own.
+  tree.remove('proc/51');
+  tree.write({ [pathOf(1)]: '1000000' });
+  t.throws(take, { code: 'KERNEL_BUSY' });
+  t.deepEqual(kernel.written, []);
+});
+
+test('what somebody made of them meanwhile is not touched', async t => {
+  const { take, kernel, tree } = start(t);
+  const damon = take();
+  kernel.writer.now(`${kernel.folder}/nr_kdamonds`, '1');
+  tree.write({ [pathOf(0)]: '1000000' });
+  kernel.written.length = 0;
+  await t.throwsAsync(damon.begin(0, 50), { code: 'KERNEL_BUSY', message: /somebody else/ });
+  await t.throwsAsync(damon.ask(0), { code: 'KERNEL_BUSY' });
+  await damon.end(0);
+  damon.giveBack();
+  t.deepEqual(kernel.written, []);
+});
+
+test('DAMON is asked again while its lock is held, and what it refuses is said', async t => {
+  const { take, kernel } = start(t);
+  let busy = 3;
+  kernel.refuse = () => {
+    busy -= 1;
+    return busy >= 0 ? 'EBUSY' : null;
+  };
+  const damon = take();
+  busy = 3;
+  await damon.begin(0, 50);
+  t.deepEqual([...kernel.on], [[0, 50]]);
+  await t.throwsAsync(damon.begin(1, 4242), {
+    code: 'KERNEL_IO',
+    message: /state did not take "on"/,
+  });
+  kernel.ends(50);
+  await t.throwsAsync(damon.ask(0), { code: 'KERNEL_IO' });
+  await damon.end(0);
+  kernel.refuse = () => 'EBUSY';
+  await t.throwsAsync(damon.begin(0, 51), { code: 'KERNEL_BUSY' });
+  kernel.refuse = () => 'EACCES';
+  await t.throwsAsync(damon.begin(0, 51), { code: 'KERNEL_PRIVILEGE' });
+  kernel.refuse = () => null;
+  damon.giveBack();
+  t.true(existsSync(`${kernel.folder}/nr_kdamonds`));
+});
