@@ -35,6 +35,8 @@ export type Placements = {
     suspects: readonly LivingInstance[],
     now: number,
   ) => { living: LivingInstance; placement: Placement }[];
+  /** Whether the last time left some for the next, or all are to be looked at again: then `due` has something to tell, whoever is new or suspect. */
+  readonly isDue: (now: number) => boolean;
   /** What to tell of instances that have ended; nothing of those that were never told. */
   readonly ended: (gone: readonly LivingInstance[]) => Placement[];
 };
@@ -103,10 +105,13 @@ export function createPlacements(
     };
   };
 
+  const isDue = (now: number): boolean => now - refreshed >= refreshSeconds;
+
   return {
+    isDue,
     due: (living, suspects, now) => {
       [masked, tasksRead] = [undefined, 0];
-      const refreshes = now - refreshed >= refreshSeconds;
+      const refreshes = isDue(now);
       if (refreshes) refreshed = now;
       const toldBefore = refreshes ? now - intervalSeconds : Number.NEGATIVE_INFINITY;
       const answers: { living: LivingInstance; placement: Placement }[] = [];

@@ -109,6 +109,8 @@ export function createRounds(options: RoundsOptions): Rounds {
   const told = createToldResources({ identity, temporal, resolution: () => config.histograms });
   let hottest: LivingInstance[] = [];
   let uncounted = 0;
+  /** Instances have begun since placements were told. */
+  let isNews = true;
   let collectSeconds = 0;
   let turn = 0;
 
@@ -135,13 +137,16 @@ export function createRounds(options: RoundsOptions): Rounds {
     for (const living of candidates) {
       if (present(living) !== living) continue;
       const vm = findVm(roots, layout, living.path);
-      if (vm && vm.instance.id !== living.instance.id) end(book.becomeVm(living, vm, time));
+      if (!vm || vm.instance.id === living.instance.id) continue;
+      end(book.becomeVm(living, vm, time));
+      isNews = true;
     }
   };
 
   const read = (now: number, time: number): LivingInstance[] => {
     const elapsed = Math.max(now - last.read, config.readIntervalSeconds / 2);
     const born = book.take(probe.readTotals(), last.readAt, elapsed);
+    isNews ||= born.length > 0;
     [last.read, last.readAt] = [now, time];
     recognise(born, time);
     const { gone, ended } = book.retire();
@@ -156,6 +161,9 @@ export function createRounds(options: RoundsOptions): Rounds {
   };
 
   const tellPlacements = (suspects: readonly LivingInstance[], now: number, time: number): void => {
+    // To look who is new takes a look at all: five times a second that is worth something.
+    if (!isNews && suspects.length === 0 && !placements.isDue(now)) return;
+    isNews = false;
     const due = placements.due(book.living(), suspects, now);
     const withQemu = due.filter(({ placement }) =>
       placement.tasks.some(({ name }) => /^(qemu|CPU \d+\/)/.test(name)),
@@ -193,8 +201,8 @@ export function createRounds(options: RoundsOptions): Rounds {
       host.push(...selected(sources.host(began)));
       host.push(...selfSamples(selfCounts(), began));
     }
-    const isEmpty = leaving.length + living.length + host.length === 0;
-    return isEmpty ? null : tellAll({ leaving, living, host }, due.detail, time);
+    if (leaving.length + living.length + host.length === 0) return null;
+    return tellAll({ leaving, living, host }, due.detail, time);
   };
 
   const selected = (samples: readonly Sample[]): Sample[] =>
@@ -206,9 +214,7 @@ export function createRounds(options: RoundsOptions): Rounds {
       leaving,
       living,
       host,
-    }: {
-      leaving: readonly LivingInstance[];
-      living: readonly LivingInstance[];
+    }: Record<'leaving' | 'living', readonly LivingInstance[]> & {
       host: readonly Sample[];
     },
     detail: boolean,

@@ -50,6 +50,8 @@ const channelOptions: ChannelOptions = {
   // Retrying is the caller's, which bounds and counts it.
   'grpc.enable_retries': 0,
   'grpc.service_config_disable_resolution': 1,
+  // Nobody asks for its records of each call.
+  'grpc.enable_channelz': 0,
 };
 
 export function createExportClient(options: ExportClientOptions): ExportClient {
