@@ -16,7 +16,7 @@ export type LivingInstance = {
   /** Since `start`, over all members; never falls, also when a member goes. */
   readonly totals: SchedTotals;
   /** Change over the last read, in cores. */
-  window: { usedCores: number; waitCores: number; throttledCores: number };
+  readonly window: { usedCores: number; waitCores: number; throttledCores: number };
 };
 
 export type InstanceBook = {
@@ -54,7 +54,8 @@ export type InstanceBook = {
 
 type Member = {
   living: LivingInstance;
-  last: SchedTotals;
+  /** As of the last reading; the reading's own are not kept. */
+  readonly last: SchedTotals;
   gone: boolean;
   readsSinceGone: number;
   /** What it had run and waited at the last sweep. */
@@ -127,8 +128,11 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
     named: id => byInstance.get(id),
     size: () => byInstance.size,
     take: (totals, before, elapsedSeconds) => {
-      for (const living of byInstance.values())
-        living.window = { usedCores: 0, waitCores: 0, throttledCores: 0 };
+      for (const { window } of byInstance.values()) {
+        window.usedCores = 0;
+        window.waitCores = 0;
+        window.throttledCores = 0;
+      }
       const ids: number[] = [];
       for (const id of totals.keys()) if (!members.has(id) && !unknown.has(id)) ids.push(id);
       const born = ids.length > 0 ? nameUnknown(ids, before) : [];
@@ -205,7 +209,9 @@ function charge(member: Member, next: SchedTotals, elapsedSeconds: number): void
   living.window.usedCores += change.runNs * cores;
   living.window.waitCores += change.waitNs * cores;
   living.window.throttledCores += change.throttledNs * cores;
-  member.last = next;
+  last.runNs = next.runNs;
+  last.waitNs = next.waitNs;
+  last.throttledNs = next.throttledNs;
 }
 
 /** DESIGN, "Rates": what is worth a series of 200 ms. The worst first; the rest is only counted. */

@@ -7,6 +7,9 @@ export type PreemptorWait = { readonly preemptor: string; readonly ns: number };
 /** So many neighbours have a series of their own; the rest is `other`. */
 const mostNamed = 5;
 
+/** Who is named keeps its place until another has kept the instance waiting so many times as long of late: series that come and go tell nobody anything. */
+const takesPlaceAbove = 2;
+
 /** Neighbours of one instance whose sums are kept, so that one that is named again goes on where it was. */
 const mostKept = 50;
 
@@ -23,11 +26,11 @@ type Book = {
 export type Preemptors = {
   /** Takes what came since the last reading; `lives`: cgroup id → the life it belongs to. */
   readonly take: (
-    pairs: readonly PairWait[],
+    pairs: Iterable<PairWait>,
     lives: { get(cgroupId: number): LivingInstance | null | undefined },
   ) => void;
   /**
-   * For whom a life's tasks waited: the largest of late by name, then `other`, and `none` (the CPU was idle and had to wake,
+   * For whom a life's tasks waited: the largest of late by name, each in its place while it is named, then `other`, and `none` (the CPU was idle and had to wake,
    * or it is not known), each of which never falls. `waitNs`: all that they waited.
    */
   readonly of: (living: LivingInstance, waitNs: number) => PreemptorWait[];
@@ -80,22 +83,56 @@ export function createPreemptors(): Preemptors {
 function addTo(book: Book, change: ReadonlyMap<string, number>): void {
   const { kept } = book;
   for (const neighbour of kept.values()) neighbour.recentNs /= 2;
+  const least = leastKept(kept, change);
   change.forEach((ns, id) => {
     if (id === 'other') return;
     const neighbour = kept.get(id);
     if (neighbour) neighbour.recentNs += ns;
-    else kept.set(id, { id, ns: 0, recentNs: ns });
+    else if (ns >= least) kept.set(id, { id, ns: 0, recentNs: ns });
   });
   const ranked = [...kept.values()].sort((a, b) => b.recentNs - a.recentNs);
-  book.named = ranked.slice(0, mostNamed);
+  book.named = nextNamed(book.named, ranked);
   change.forEach((ns, id) => {
     const neighbour = kept.get(id);
     if (neighbour && book.named.includes(neighbour)) neighbour.ns += ns;
     else book.otherNs += ns;
   });
   // What was told of a neighbour that is no longer kept is told as `other` from here on: the sum stays.
-  for (const { id, ns } of ranked.slice(mostKept)) {
-    book.otherNs += ns;
-    kept.delete(id);
+  for (const neighbour of ranked.slice(mostKept)) {
+    if (book.named.includes(neighbour)) continue;
+    book.otherNs += neighbour.ns;
+    kept.delete(neighbour.id);
   }
+}
+
+/** Of many newcomers few can be kept: the `ns` below which one need not be begun with. */
+function leastKept(
+  kept: ReadonlyMap<string, Neighbour>,
+  change: ReadonlyMap<string, number>,
+): number {
+  if (kept.size + change.size <= mostKept) return 0;
+  const recent = new Float64Array(kept.size + change.size);
+  let at = 0;
+  for (const { recentNs } of kept.values()) recent[at++] = recentNs;
+  change.forEach((ns, id) => {
+    if (!kept.has(id)) recent[at++] = ns;
+  });
+  recent.sort();
+  return recent.at(-mostKept) ?? 0;
+}
+
+/** `ranked`: all that are kept, the largest of late first. */
+function nextNamed(named: readonly Neighbour[], ranked: readonly Neighbour[]): Neighbour[] {
+  const next = [...named];
+  for (const challenger of ranked.slice(0, mostNamed)) {
+    if (next.includes(challenger)) continue;
+    if (next.length < mostNamed) {
+      next.push(challenger);
+      continue;
+    }
+    const least = next.reduce((a, b) => (b.recentNs < a.recentNs ? b : a));
+    if (challenger.recentNs > takesPlaceAbove * least.recentNs)
+      next[next.indexOf(least)] = challenger;
+  }
+  return next;
 }

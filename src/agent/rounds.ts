@@ -16,6 +16,7 @@ import type { LastRuns } from './last-runs.ts';
 import type { Selection } from './live-config.ts';
 import { createPlacements } from './placements.ts';
 import type { TotalsReader } from './probes/sched.ts';
+import type { SchedTotals } from './probes/sched-layout.ts';
 import type { DetailReading } from './profiles.ts';
 import { cpuSamples, headlineSamples, type Identity, instanceResource } from './samples.ts';
 import { selfSamples } from './self.ts';
@@ -107,6 +108,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     temporal.forget(`${instanceResource(identity, living)[attr.serviceInstanceId]}\n`);
   });
   const told = createToldResources({ identity, temporal, resolution: () => config.histograms });
+  const totals = new Map<number, SchedTotals>();
   let hottest: LivingInstance[] = [];
   let uncounted = 0;
   /** Instances have begun since placements were told. */
@@ -145,7 +147,7 @@ export function createRounds(options: RoundsOptions): Rounds {
 
   const read = (now: number, time: number): LivingInstance[] => {
     const elapsed = Math.max(now - last.read, config.readIntervalSeconds / 2);
-    const born = book.take(probe.readTotals(), last.readAt, elapsed);
+    const born = book.take(probe.readTotals(totals), last.readAt, elapsed);
     isNews ||= born.length > 0;
     [last.read, last.readAt] = [now, time];
     recognise(born, time);
@@ -155,8 +157,7 @@ export function createRounds(options: RoundsOptions): Rounds {
       probe.forget([...gone.keys()]);
     }
     end(ended);
-    const found = contended(book.living(), config.fastInstances);
-    [hottest, uncounted] = [found.fast, found.uncounted];
+    ({ fast: hottest, uncounted } = contended(book.living(), config.fastInstances));
     return born.flatMap(living => present(living) ?? []);
   };
 
@@ -165,9 +166,8 @@ export function createRounds(options: RoundsOptions): Rounds {
     if (!isNews && suspects.length === 0 && !placements.isDue(now)) return;
     isNews = false;
     const due = placements.due(book.living(), suspects, now);
-    const withQemu = due.filter(({ placement }) =>
-      placement.tasks.some(({ name }) => /^(qemu|CPU \d+\/)/.test(name)),
-    );
+    const isQemu = ({ name }: { name: string }) => /^(qemu|CPU \d+\/)/.test(name);
+    const withQemu = due.filter(({ placement }) => placement.tasks.some(isQemu));
     recognise(
       withQemu.map(({ living }) => living),
       time,

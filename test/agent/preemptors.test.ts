@@ -45,6 +45,21 @@ test('who takes the place of another counts from then on, and is named again whe
   t.is(named('/2'), 2020);
 });
 
+test('who is named keeps its place until another has kept it waiting twice as long', t => {
+  const preemptors = createPreemptors();
+  const named = () =>
+    preemptors
+      .of(victim, 1e9)
+      .map(({ preemptor }) => preemptor)
+      .filter(preemptor => preemptor.startsWith('/'));
+  preemptors.take(pairs({ 1: 100, 2: 100, 3: 100, 4: 100, 5: 100 }), lives);
+  const first = named();
+  preemptors.take(pairs({ 1: 150, 2: 140, 3: 130, 4: 120, 5: 110, 6: 300 }), lives);
+  t.deepEqual(named(), first, 'nor does the order change');
+  preemptors.take(pairs({ 1: 150, 2: 140, 3: 130, 4: 120, 5: 10, 6: 300 }), lives);
+  t.deepEqual(named(), [...first.slice(0, 4), '/6']);
+});
+
 test('no series falls, whoever is named, and together they are the whole wait', t => {
   const step = fc.array(fc.record({ id: fc.integer({ min: 1, max: 89 }), ns: fc.nat(1000) }));
   fc.assert(

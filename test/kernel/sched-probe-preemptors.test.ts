@@ -24,7 +24,7 @@ async function observe(probe: SchedProbe, seconds: number) {
   const to = probe.readDetails();
   const key = (waiter: number, preemptor: number) => `${waiter} ${preemptor}`;
   const waits = new Map(
-    to.pairs.map(({ waiter, preemptor, ns }) => [key(waiter, preemptor), ns] as const),
+    [...to.pairs].map(({ waiter, preemptor, ns }) => [key(waiter, preemptor), ns] as const),
   );
   const grown = (box: CgroupBox, field: 'runNs' | 'waitNs') => {
     const of = (details: typeof from) => details.instances.get(box.id) ?? new Float64Array();
@@ -119,7 +119,9 @@ kernelTest('what was waited for whom is told once', async t => {
   const children = [await startPinned(one, 0, ...spin), await startPinned(other, 0, ...spin)];
   await pause(300);
   const told = () =>
-    probe.takePairs().some(({ waiter, preemptor }) => waiter === one.id && preemptor === other.id);
+    [...probe.takePairs()].some(
+      ({ waiter, preemptor }) => waiter === one.id && preemptor === other.id,
+    );
   t.true(told());
   const ended = children.map(child => new Promise(resolve => child.once('exit', resolve)));
   for (const child of children) child.kill('SIGKILL');

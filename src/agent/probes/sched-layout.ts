@@ -104,18 +104,29 @@ export function latenciesOf(counters: Counters): Latencies {
   };
 }
 
-/** The first `count` of what `sum_totals` wrote: of each cgroup, over all CPUs. */
-export function decodeTotals(records: Buffer, count: number): Map<number, SchedTotals> {
+/**
+ * The first `count` of what `sum_totals` wrote: of each cgroup, over all CPUs. `into` has them then and nothing else; what it
+ * had of a cgroup is written over.
+ */
+export function decodeTotals(
+  records: Buffer,
+  count: number,
+  into = new Map<number, SchedTotals>(),
+): Map<number, SchedTotals> {
   const view = viewOf(records);
   const { id, runNs, waitNs, throttledNs, bytes } = layout.sums;
-  const totals = new Map<number, SchedTotals>();
-  for (let at = 0; at < count * bytes; at += bytes)
-    totals.set(uint64(view, at + id), {
-      runNs: uint64(view, at + runNs),
-      waitNs: uint64(view, at + waitNs),
-      throttledNs: uint64(view, at + throttledNs),
-    });
-  return totals;
+  for (let at = 0; at < count * bytes; at += bytes) {
+    const totals = into.get(uint64(view, at + id)) ?? { runNs: 0, waitNs: 0, throttledNs: 0 };
+    totals.runNs = uint64(view, at + runNs);
+    totals.waitNs = uint64(view, at + waitNs);
+    totals.throttledNs = uint64(view, at + throttledNs);
+    into.set(uint64(view, at + id), totals);
+  }
+  if (into.size === count) return into;
+  const present = new Set<number>();
+  for (let at = 0; at < count * bytes; at += bytes) present.add(uint64(view, at + id));
+  for (const known of into.keys()) if (!present.has(known)) into.delete(known);
+  return into;
 }
 
 /** Sums all that is counted over all CPUs, of each cgroup. */
@@ -123,15 +134,16 @@ export function decodeCounters(map: WholeMap): Map<number, Counters> {
   return decodeEntries(map, (view, from) => sumOfCpus(view, from, map.cpus));
 }
 
-/** What was waited for whom. */
-export function decodePairs({ keys, values, count, valueSize }: WholeMap): PairWait[] {
+/** What was waited for whom, one after the other: there may be thousands. */
+export function* decodePairs({ keys, values, count, valueSize }: WholeMap): Iterable<PairWait> {
   const { waiter, preemptor, bytes } = layout.pair;
   const [key, value] = [viewOf(keys), viewOf(values)];
-  return Array.from({ length: count }, (_, entry) => ({
-    waiter: uint64(key, entry * bytes + waiter),
-    preemptor: uint64(key, entry * bytes + preemptor),
-    ns: uint64(value, entry * valueSize),
-  }));
+  for (let entry = 0; entry < count; entry += 1)
+    yield {
+      waiter: uint64(key, entry * bytes + waiter),
+      preemptor: uint64(key, entry * bytes + preemptor),
+      ns: uint64(value, entry * valueSize),
+    };
 }
 
 /** `[cpu]` ns that each cgroup ran there. */

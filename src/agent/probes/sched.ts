@@ -38,16 +38,19 @@ export type ProbeCounters = {
 };
 
 export type SchedProbe = {
-  /** Charges what is open up to now, then reads all: cgroup id → totals. Totals never fall while a key stays. */
-  readonly readTotals: () => Map<number, SchedTotals>;
+  /**
+   * Charges what is open up to now, then reads all: cgroup id → totals. Totals never fall while a key stays. `into`: the answer
+   * of a reading before, which is written over: five times a second that is garbage worth saving.
+   */
+  readonly readTotals: (into?: Map<number, SchedTotals>) => Map<number, SchedTotals>;
   /** The same of everything, sleeps and the kernel's tick accounts too; and the tasks whose totals have changed since. */
   readonly readDetails: () => {
     instances: Map<number, Counters>;
-    pairs: PairWait[];
+    pairs: Iterable<PairWait>;
     tasks: ChangedTask[];
   };
   /** For whom all that wait have waited since pairs were last read, by this or with the details. */
-  readonly takePairs: () => PairWait[];
+  readonly takePairs: () => Iterable<PairWait>;
   /** The counters of one cgroup as they stand; null when it has none. */
   readonly detailsOf: (cgroupId: number) => Counters | null;
   /** ns that each cgroup has run on each CPU: cgroup id → `[cpu]`. */
@@ -117,9 +120,9 @@ export function startSchedProbe(options: {
   };
   const takePairs = () => decodePairs(object.takeMap('pairs'));
   return {
-    readTotals: () => {
+    readTotals: into => {
       chargeOpen();
-      const totals = decodeTotals(sums, object.runOnce('sum_totals').readUInt32LE());
+      const totals = decodeTotals(sums, object.runOnce('sum_totals').readUInt32LE(), into);
       entries = totals.size;
       return totals;
     },

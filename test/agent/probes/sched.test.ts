@@ -149,6 +149,26 @@ test('the sums of the totals are decoded by cgroup, and no more than were writte
   t.deepEqual([...totals], [[4242, { runNs: 2 ** 40, waitNs: 7, throttledNs: 3 }]]);
 });
 
+test('totals that are written over those of a reading before have the cgroups of the new one alone', t => {
+  const { sums } = layout;
+  const record = (id: bigint, runNs: bigint) => {
+    const bytes = Buffer.alloc(sums.bytes);
+    bytes.writeBigUInt64LE(id, sums.id);
+    bytes.writeBigUInt64LE(runNs, sums.runNs);
+    return bytes;
+  };
+  const totals = decodeTotals(Buffer.concat([record(1n, 10n), record(2n, 20n)]), 2);
+  t.is(decodeTotals(Buffer.concat([record(3n, 5n), record(2n, 25n)]), 2, totals), totals);
+  const none = { waitNs: 0, throttledNs: 0 };
+  t.deepEqual(
+    [...totals],
+    [
+      [2, { runNs: 25, ...none }],
+      [3, { runNs: 5, ...none }],
+    ],
+  );
+});
+
 test('a task record is decoded, its start in ticks as /proc counts them', t => {
   const record = Buffer.alloc(layout.record.bytes);
   record.writeBigUInt64LE(77n, layout.record.cgroupId);
