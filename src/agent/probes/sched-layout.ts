@@ -105,8 +105,8 @@ export function latenciesOf(counters: Counters): Latencies {
 }
 
 /**
- * The first `count` of what `sum_totals` wrote: of each cgroup, over all CPUs. `into` has them then and nothing else; what it
- * had of a cgroup is written over.
+ * The first `count` of what `sum_totals` wrote: of each cgroup, over all CPUs; those of one id are added up. `into` has them then
+ * and nothing else; what it had of a cgroup is written over.
  */
 export function decodeTotals(
   records: Buffer,
@@ -115,11 +115,16 @@ export function decodeTotals(
 ): Map<number, SchedTotals> {
   const view = viewOf(records);
   const { id, runNs, waitNs, throttledNs, bytes } = layout.sums;
+  for (const totals of into.values()) {
+    totals.runNs = 0;
+    totals.waitNs = 0;
+    totals.throttledNs = 0;
+  }
   for (let at = 0; at < count * bytes; at += bytes) {
     const totals = into.get(uint64(view, at + id)) ?? { runNs: 0, waitNs: 0, throttledNs: 0 };
-    totals.runNs = uint64(view, at + runNs);
-    totals.waitNs = uint64(view, at + waitNs);
-    totals.throttledNs = uint64(view, at + throttledNs);
+    totals.runNs += uint64(view, at + runNs);
+    totals.waitNs += uint64(view, at + waitNs);
+    totals.throttledNs += uint64(view, at + throttledNs);
     into.set(uint64(view, at + id), totals);
   }
   if (into.size === count) return into;
