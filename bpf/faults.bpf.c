@@ -35,6 +35,19 @@ struct {
 	__type(value, struct fault_totals);
 } faults SEC(".maps");
 
+/*
+ * What could not be given a value on each CPU, by the same key: the kernel has memory of that kind for a few entries at
+ * hand, and gets more from a worker thread, too late where many cgroups fault for the first time at once. One value
+ * for all CPUs comes from where all kernel memory does.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__type(value, struct fault_totals);
+} shared_faults SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -81,6 +94,17 @@ int BPF_PROG(page_fault_kernel)
 	return begin();
 }
 
+/* Of an instance that has none on each CPU, and cannot get it either. */
+static __always_inline struct fault_totals *shared_totals(__u64 key)
+{
+	struct fault_totals *totals = bpf_map_lookup_elem(&shared_faults, &key);
+
+	if (totals)
+		return totals;
+	bpf_map_update_elem(&shared_faults, &key, &no_totals, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&shared_faults, &key);
+}
+
 static __always_inline struct fault_totals *totals_of(struct task_struct *task, __u32 kind)
 {
 	__u64 key = cgroup_of(task) * 2 + kind;
@@ -93,11 +117,14 @@ static __always_inline struct fault_totals *totals_of(struct task_struct *task, 
 	totals = bpf_map_lookup_elem(&faults, &key);
 	if (totals)
 		return totals;
-	if (error == -E2BIG)
+	if (error == -E2BIG) {
 		count(lost_instance_full);
-	else
+		return NULL;
+	}
+	totals = shared_totals(key);
+	if (!totals)
 		count(lost_instance_memory);
-	return NULL;
+	return totals;
 }
 
 static __always_inline int end(__u32 kind)
@@ -115,9 +142,10 @@ static __always_inline int end(__u32 kind)
 	totals = totals_of(task, kind);
 	if (!totals)
 		return 0;
-	totals->count += 1;
-	totals->sum_ns += latency_ns;
-	totals->slots[latency_slot(latency_ns)] += 1;
+	/* Atomic for those that CPUs share; of its own a CPU has them at hand, and it costs next to nothing. */
+	__sync_fetch_and_add(&totals->count, 1);
+	__sync_fetch_and_add(&totals->sum_ns, latency_ns);
+	__sync_fetch_and_add(&totals->slots[latency_slot(latency_ns)], 1);
 	return 0;
 }
 

@@ -10,6 +10,7 @@ import { readCgroupLayout } from '../../src/linux/cgroups.ts';
 import { loadNative } from '../../src/linux/native.ts';
 import { hostRoots } from '../../src/linux/roots.ts';
 import { readCpuIds } from '../../src/linux/topology.ts';
+import { makeBurst } from '../support/burst.ts';
 import { needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
 import { steppedClock } from '../support/stepped-clock.ts';
@@ -75,6 +76,27 @@ kernelTest('a file that is not in memory is read by major faults, which take lon
   const mean = (kind: 'minor' | 'major') =>
     (faults?.[kind].latencySumNs ?? 0) / (faults?.[kind].latencyCount ?? 1);
   t.true(mean('major') > 2 * mean('minor'), `${mean('major')} ns, minor ${mean('minor')} ns`);
+});
+
+kernelTest('where 300 cgroups fault for the first time at once, each fault is counted', async t => {
+  const burst = await makeBurst('/sys/fs/cgroup/cpu', 300);
+  t.teardown(burst.end);
+  const { probe } = start(t);
+  await burst.letGo();
+  const totals = probe.readTotals();
+  const counts = burst.boxes.map(({ id }) => totals.get(id)?.minor.latencyCount ?? 0);
+  // Each does the same: it becomes another program, and ends.
+  const [least, most] = [Math.min(...counts), Math.max(...counts)];
+  t.true(least > 20 && most < 1.5 * least, `${least} to ${most} faults`);
+  t.deepEqual(probe.lost(), { task_storage: 0, map_full: 0, memory: 0, recursion: 0 });
+  // Whichever map they lie in, they are answered a last time.
+  const last = probe.forget(burst.boxes.map(({ id }) => id));
+  t.deepEqual(
+    burst.boxes.map(({ id }) => last.get(id)?.minor.latencyCount),
+    counts,
+  );
+  const left = probe.readTotals();
+  t.false(burst.boxes.some(({ id }) => left.has(id)));
 });
 
 kernelTest('what is forgotten is answered a last time, and its key is free', async t => {

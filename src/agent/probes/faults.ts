@@ -1,4 +1,10 @@
-import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
+import {
+  attachOrClose,
+  type BpfObject,
+  loadProbe,
+  type Native,
+  type WholeMap,
+} from '../../linux/native.ts';
 import { type Latencies, latencySlots, uint64 } from './latency.ts';
 
 /** Latencies of the page faults of one cgroup over all CPUs since the first of them; from exception to handled. */
@@ -34,6 +40,9 @@ export const layout = {
   stats: { lostTaskStorage: 0, lostInstanceFull: 8, lostInstanceMemory: 16, bytes: 24 },
 } as const;
 
+/** By the same keys: totals on each CPU, and of those instances for which there was no memory on each CPU at the time. */
+const maps = ['faults', 'shared_faults'] as const;
+
 /** PERF_COUNT_SW_PAGE_FAULTS_MIN and _MAJ of linux/perf_event.h. */
 const softwareEvents = { minor_fault: 5, major_fault: 6 } as const;
 
@@ -52,7 +61,7 @@ export function startFaultsProbe(options: {
   const object = loadProbe(options.native, 'faults', {
     constants: { cgroup_v1: options.cgroupV1 },
     // A key for each kind of fault.
-    maxEntries: { faults: options.maxInstances * 2 },
+    maxEntries: Object.fromEntries(maps.map(map => [map, options.maxInstances * 2])),
   });
   const follow = (cpus: readonly number[]): void => {
     for (const [program, event] of Object.entries(softwareEvents))
@@ -64,15 +73,15 @@ export function startFaultsProbe(options: {
     follow(options.onlineCpus);
   });
   return {
-    readTotals: () => decodeFaults(object.readMap('faults')),
+    readTotals: () => sumOf(maps.map(map => decodeFaults(object.readMap(map)))),
     forget: ids => {
       const keys = Buffer.alloc(ids.length * 16);
       for (const [i, id] of ids.entries()) {
         keys.writeBigUInt64LE(BigInt(id) * 2n, i * 16);
         keys.writeBigUInt64LE(BigInt(id) * 2n + 1n, i * 16 + 8);
       }
-      const last = lookUp(object, keys);
-      object.deleteKeys('faults', keys);
+      const last = sumOf(maps.map(map => decodeFaults(lookUp(object, map, keys))));
+      for (const map of maps) object.deleteKeys(map, keys);
       return last;
     },
     follow,
@@ -82,7 +91,7 @@ export function startFaultsProbe(options: {
 }
 
 /** Sums the values of all CPUs. A key is twice the cgroup's id, and one more for major faults. */
-export function decodeFaults(map: ReturnType<BpfObject['readMap']>): Map<number, FaultTotals> {
+export function decodeFaults(map: WholeMap): Map<number, FaultTotals> {
   const { keys, values, cpus, count, valueSize } = map;
   const totals = new Map<number, FaultTotals>();
   const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
@@ -100,24 +109,35 @@ export function decodeFaults(map: ReturnType<BpfObject['readMap']>): Map<number,
   return totals;
 }
 
-function lookUp(object: BpfObject, keys: Buffer): Map<number, FaultTotals> {
+/** Adds up what several maps hold of a cgroup. */
+function sumOf(several: readonly Map<number, FaultTotals>[]): Map<number, FaultTotals> {
+  const sums = new Map<number, FaultTotals>();
+  for (const [id, totals] of several.flatMap(one => [...one])) {
+    const sum = sums.get(id);
+    if (!sum) sums.set(id, totals);
+    else for (const kind of ['minor', 'major'] as const) addTo(sum[kind], totals[kind]);
+  }
+  return sums;
+}
+
+function lookUp(object: BpfObject, map: (typeof maps)[number], keys: Buffer): WholeMap {
   const found: Buffer[] = [];
   const values: Buffer[] = [];
   for (let at = 0; at < keys.length; at += 8) {
     const key = keys.subarray(at, at + 8);
-    const value = object.lookup('faults', key);
+    const value = object.lookup(map, key);
     if (value === null) continue;
     found.push(key);
     values.push(value);
   }
   const valueSize = layout.totals.bytes;
-  return decodeFaults({
+  return {
     count: found.length,
     cpus: (values[0]?.length ?? 0) / valueSize,
     valueSize,
     keys: Buffer.concat(found),
     values: Buffer.concat(values),
-  });
+  };
 }
 
 function noLatencies(): Latencies {
@@ -131,6 +151,12 @@ function addLatencies(sum: Latencies, view: DataView, at: number): void {
   sum.latencySumNs += uint64(view, at + layout.totals.sumNs);
   for (let slot = 0; slot < latencySlots; slot += 1)
     sum.slots[slot] = (sum.slots[slot] ?? 0) + uint64(view, at + layout.totals.slots + slot * 8);
+}
+
+function addTo(sum: Latencies, more: Latencies): void {
+  sum.latencyCount += more.latencyCount;
+  sum.latencySumNs += more.latencySumNs;
+  for (const [slot, n] of more.slots.entries()) sum.slots[slot] = (sum.slots[slot] ?? 0) + n;
 }
 
 function readLost(object: BpfObject): Record<LostFault, number> {
