@@ -237,6 +237,7 @@ function figuresOf({ windows, programs, last }: Measured) {
     points_per_second: shipped.pointsPerSecond,
     bytes_per_second: shipped.bytesPerSecond,
     lost_events: Object.values(last.lost).reduce((sum, n) => sum + n, 0),
+    lost_withheld: last.lost['withheld_switch'] ?? 0,
     lost_by_reason: Object.fromEntries(Object.entries(last.lost).filter(([, n]) => n > 0)),
     rollup_error: Math.max(...rollups.map(({ switches }) => switches)),
     rollup_error_worst_instance: Math.max(...rollups.map(({ worst }) => worst)),

@@ -29,7 +29,7 @@ static __always_inline int runnable(struct task_struct *task)
 	if (is_run(state->stamp)) {
 		if (task->on_cpu)
 			return 0;
-		count(lost_switch);
+		count_unseen_leave(task);
 	}
 	now = bpf_ktime_get_ns();
 	if (task->on_cpu) {
@@ -55,21 +55,8 @@ int BPF_PROG(sched_wakeup_new, struct task_struct *task)
 	return runnable(task);
 }
 
-/* As /proc/PID/status counts them: who was runnable did not go of its own will. */
-static __always_inline void count_switch(struct task_state *state, struct instance_totals *totals, bool still_runnable)
-{
-	if (still_runnable) {
-		state->involuntary_switches += 1;
-		if (totals)
-			totals->involuntary_switches += 1;
-		return;
-	}
-	state->voluntary_switches += 1;
-	if (totals)
-		totals->voluntary_switches += 1;
-}
-
-static __always_inline void leave_cpu(struct task_struct *task, bool still_runnable, unsigned int task_state, __u64 now)
+static __always_inline void leave_cpu(struct task_struct *task, __u64 cgroup_id, struct probe_stats *own,
+				      bool still_runnable, unsigned int task_state, __u64 now)
 {
 	struct instance_totals *totals;
 	struct task_state *state;
@@ -91,16 +78,17 @@ static __always_inline void leave_cpu(struct task_struct *task, bool still_runna
 	stamp = __sync_lock_test_and_set(&state->stamp, still_runnable ? now | WAITING : NOTHING_OPEN);
 	/* It waited by what was seen, and ran. */
 	if (is_wait(stamp))
-		count(lost_switch);
-	totals = totals_of(task);
+		count_unseen_entry(own);
+	totals = totals_by_id(cgroup_id);
 	if (is_run(stamp))
-		charge(task, state, totals, stamp, now, false);
+		charge_run(state, totals, time_since(stamp, now));
 	count_switch(state, totals, still_runnable);
 	if (totals && has_ended(task_state))
 		charge_modes(task, state, totals);
 }
 
-static __always_inline void enter_cpu(struct task_struct *task, struct cpu_slices *cpu, __u64 cgroup_id, __u64 now)
+static __always_inline void enter_cpu(struct task_struct *task, __u64 cgroup_id, struct probe_stats *own,
+				      struct cpu_slices *cpu, __u64 now)
 {
 	struct task_state *state = state_of(task);
 	struct instance_totals *totals;
@@ -111,7 +99,7 @@ static __always_inline void enter_cpu(struct task_struct *task, struct cpu_slice
 	stamp = __sync_lock_test_and_set(&state->stamp, only_latency ? NOTHING_OPEN : now & ~WAITING);
 	/* It ran elsewhere by what was seen. */
 	if (is_run(stamp))
-		count(lost_switch);
+		count_unseen_leave(task);
 	totals = totals_by_id(cgroup_id);
 	if (!only_latency)
 		end_sleep(state, totals, is_wait(stamp), now);
@@ -123,7 +111,7 @@ static __always_inline void enter_cpu(struct task_struct *task, struct cpu_slice
 	if (cpu)
 		end_preemption(state, cpu, cgroup_id, now);
 	if (!only_latency)
-		charge(task, state, totals, stamp, now, false);
+		charge_wait(task, state, totals, own, time_since(stamp, now), false);
 	if (totals)
 		record_latency(state, totals, now);
 }
@@ -133,32 +121,24 @@ SEC("tp_btf/sched_switch")
 int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)
 {
 	struct cpu_slices *cpu = with_preemptors ? own_slices() : NULL;
-	__u64 now = bpf_ktime_get_ns(), cgroup_id;
+	__u64 leaver = prev->pid ? cgroup_of(prev) : NOBODY;
+	__u64 comer = next->pid ? cgroup_of(next) : NOBODY;
+	struct probe_stats *own = own_stats();
+	__u64 now = bpf_ktime_get_ns();
 
-	count(events);
+	if (!own)
+		return 0;
+	own->events += 1;
 	if (cpu)
-		settle_slice(cpu, prev->pid ? cgroup_of(prev) : NOBODY);
-	if (prev->pid)
-		leave_cpu(prev, preempt || prev_state == 0, prev_state, now);
-	cgroup_id = next->pid ? cgroup_of(next) : NOBODY;
-	if (next->pid)
-		enter_cpu(next, cpu, cgroup_id, now);
+		settle_slice(cpu, leaver);
+	if (leaver != NOBODY)
+		leave_cpu(prev, leaver, own, preempt || prev_state == 0, prev_state, now);
+	if (comer != NOBODY)
+		enter_cpu(next, comer, own, cpu, now);
 	if (cpu)
-		begin_slice(cpu, cgroup_id, now);
+		begin_slice(cpu, comer, now);
+	own->tgid = next->tgid;
 	return 0;
-}
-
-static __always_inline void count_migration(struct task_state *state, struct instance_totals *totals, __u32 from,
-					    __u32 to)
-{
-	bool across = node_of_cpu[from & (MOST_CPUS - 1)] != node_of_cpu[to & (MOST_CPUS - 1)];
-
-	state->migrations += 1;
-	state->node_migrations += across;
-	if (!totals)
-		return;
-	totals->migrations += 1;
-	totals->node_migrations += across;
 }
 
 /* Another run queue has its own account of throttled time: the wait so far is charged against the old one. */
@@ -168,21 +148,23 @@ int BPF_PROG(sched_migrate_task, struct task_struct *task, int destination)
 	struct task_state *state = state_of(task);
 	struct instance_totals *totals;
 	struct cfs_rq **queues, *queue;
-	__u64 now, stamp;
+	__u64 now, stamp, cgroup_id;
+	__u32 source = cpu_of(task);
 
 	count(events);
 	if (!state)
 		return 0;
-	totals = totals_of(task);
-	count_migration(state, totals, cpu_of(task), destination);
+	cgroup_id = cgroup_of(task);
+	totals = totals_by_id(cgroup_id);
+	count_migration(state, totals, source, destination);
 	stamp = state->stamp;
 	if (!is_wait(stamp))
 		return 0;
-	if (with_preemptors)
-		continue_preemption(task, state, true);
 	now = bpf_ktime_get_ns();
+	if (with_preemptors)
+		continue_preemption(task, state, cgroup_id, now, true);
 	if (__sync_val_compare_and_swap(&state->stamp, stamp, now | WAITING) == stamp)
-		charge(task, state, totals, stamp, now, is_throttled(task));
+		charge_wait(task, state, totals, stats_of(source), time_since(stamp, now), is_throttled(task));
 	queues = task->sched_task_group->cfs_rq;
 	if (bpf_probe_read_kernel(&queue, sizeof(queue), &queues[destination]) == 0 && queue) {
 		state->throttled_queue = (__u64)queue;

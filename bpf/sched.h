@@ -71,7 +71,7 @@ struct task_record {
 	char comm[16];
 };
 
-/* What one CPU has counted since the probe was loaded. */
+/* What is kept of one CPU: what was counted there since the probe was loaded, and who has it. */
 struct probe_stats {
 	__u64 events;
 	/* A task's storage could not be had: out of memory, or the hook met itself. */
@@ -81,8 +81,14 @@ struct probe_stats {
 	__u64 lost_instance_memory;
 	/* A task was found where no switch that was seen had put it: what it did since is not charged. */
 	__u64 lost_switch;
+	/* The same, where process 1 had the CPU: a kernel may run no program then. */
+	__u64 lost_withheld_switch;
 	/* A wait could not be charged to who ran meanwhile: the map of pairs is full, or there was no memory. */
 	__u64 lost_pair;
+	/* How long tasks waited for this CPU, whichever CPU charged it. */
+	__u64 wait_ns;
+	/* Of the task that the last switch seen here was to. */
+	__u64 tgid;
 };
 
 #endif

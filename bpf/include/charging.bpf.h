@@ -39,16 +39,25 @@ static __always_inline __u64 throttled_part(struct task_struct *task, struct tas
 	return throttled < slice_ns ? throttled : slice_ns;
 }
 
+static __always_inline __u64 time_since(__u64 stamp, __u64 now)
+{
+	__u64 began = stamp & ~WAITING;
+
+	/* Clocks of two CPUs may differ by a little. */
+	return now > began ? now - began : 0;
+}
+
 /*
- * Charges a slice of waiting, the throttled part of it apart. `held`: the task is held back at this very moment, so
- * that all of the slice was (it must run before it can be held again). Two readers of one task can meet between the
- * stamp and throttled_base_ns only within nanoseconds, and then misplace at most one slice between wait and throttled.
+ * Charges a slice of waiting, for that CPU, the throttled part of it apart. `held`: the task is held back at this very
+ * moment, so that all of the slice was (it must run before it can be held again). Two readers of one task can meet
+ * between the stamp and throttled_base_ns only within nanoseconds, and then misplace at most one slice between wait and
+ * throttled.
  */
 static __always_inline void charge_wait(struct task_struct *task, struct task_state *state,
-					struct instance_totals *totals, __u64 slice_ns, bool held)
+					struct instance_totals *totals, struct probe_stats *cpu, __u64 slice_ns,
+					bool held)
 {
-	__u64 throttled = slice_ns, *of_cpu;
-	__u32 cpu = cpu_of(task);
+	__u64 throttled = slice_ns;
 
 	if (held)
 		state->throttled_base_ns += slice_ns;
@@ -63,9 +72,8 @@ static __always_inline void charge_wait(struct task_struct *task, struct task_st
 	__sync_fetch_and_add(&state->wait_ns, slice_ns - throttled);
 	if (totals)
 		__sync_fetch_and_add(&totals->wait_ns, slice_ns - throttled);
-	of_cpu = bpf_map_lookup_elem(&wait_by_cpu, &cpu);
-	if (of_cpu)
-		__sync_fetch_and_add(of_cpu, slice_ns - throttled);
+	if (cpu)
+		__sync_fetch_and_add(&cpu->wait_ns, slice_ns - throttled);
 }
 
 static __always_inline void charge_run(struct task_state *state, struct instance_totals *totals, __u64 slice_ns)
@@ -89,29 +97,43 @@ static __always_inline void charge_modes(struct task_struct *task, struct task_s
 	state->charged_kernel_ns = kernel_ns;
 }
 
-static __always_inline void charge(struct task_struct *task, struct task_state *state, struct instance_totals *totals,
-				   __u64 stamp, __u64 now, bool held)
+/* As /proc/PID/status counts them: who was runnable did not go of its own will. */
+static __always_inline void count_switch(struct task_state *state, struct instance_totals *totals, bool still_runnable)
 {
-	__u64 began = stamp & ~WAITING;
-	/* Clocks of two CPUs may differ by a little. */
-	__u64 slice_ns = now > began ? now - began : 0;
-
-	if (stamp & WAITING)
-		charge_wait(task, state, totals, slice_ns, held);
-	else
-		charge_run(state, totals, slice_ns);
+	if (still_runnable) {
+		state->involuntary_switches += 1;
+		if (totals)
+			__sync_fetch_and_add(&totals->involuntary_switches, 1);
+		return;
+	}
+	state->voluntary_switches += 1;
+	if (totals)
+		__sync_fetch_and_add(&totals->voluntary_switches, 1);
 }
 
-/* The latency of the wait that ends now: all of it but what was throttled. Hooks of one CPU do not interrupt each
- * other. */
+static __always_inline void count_migration(struct task_state *state, struct instance_totals *totals, __u32 from,
+					    __u32 to)
+{
+	bool across = node_of_cpu[from & (MOST_CPUS - 1)] != node_of_cpu[to & (MOST_CPUS - 1)];
+
+	state->migrations += 1;
+	state->node_migrations += across;
+	if (!totals)
+		return;
+	__sync_fetch_and_add(&totals->migrations, 1);
+	if (across)
+		__sync_fetch_and_add(&totals->node_migrations, 1);
+}
+
+/* The latency of the wait that ends now: all of it but what was throttled. */
 static __always_inline void record_latency(struct task_state *state, struct instance_totals *totals, __u64 now)
 {
 	__u64 began = state->wait_began_ns + state->wait_throttled_ns;
 	__u64 latency_ns = now > began ? now - began : 0;
 
-	totals->latency_count += 1;
-	totals->latency_sum_ns += latency_ns;
-	totals->slots[latency_slot(latency_ns)] += 1;
+	__sync_fetch_and_add(&totals->latency_count, 1);
+	__sync_fetch_and_add(&totals->latency_sum_ns, latency_ns);
+	__sync_fetch_and_add(&totals->slots[latency_slot(latency_ns)], 1);
 }
 
 /* Takes up a task that was there before the hooks; a hook that knows better meanwhile makes the exchange fail. */

@@ -181,10 +181,10 @@ static __always_inline void end_preemption(struct task_state *state, struct cpu_
  * is for who has the CPU at that moment, which nobody who waits or runs there has chosen: the slices of another CPU are
  * cold.
  */
-static __always_inline void continue_preemption(struct task_struct *task, struct task_state *state, bool moves)
+static __always_inline void continue_preemption(struct task_struct *task, struct task_state *state, __u64 waiter,
+						__u64 now, bool moves)
 {
 	__u64 from = *(volatile __u64 *)&state->preempted_from_ns;
-	__u64 now = bpf_ktime_get_ns();
 	struct task_struct *running;
 	struct cpu_slices *cpu;
 	__u32 zero = 0;
@@ -195,13 +195,13 @@ static __always_inline void continue_preemption(struct task_struct *task, struct
 	if (!cpu || __sync_val_compare_and_swap(&state->preempted_from_ns, from, now) != from)
 		return;
 	if (moves) {
-		charge_pair(cgroup_of(task), slice_of(cpu, 0)->cgroup_id, now - from);
+		charge_pair(waiter, slice_of(cpu, 0)->cgroup_id, now - from);
 		return;
 	}
 	running = BPF_CORE_READ(task, se.cfs_rq, rq, curr);
 	if (running && BPF_CORE_READ(running, pid))
 		settle_slice(cpu, cgroup_of_other(running));
-	charge_preemptors(cpu, cgroup_of(task), from, now);
+	charge_preemptors(cpu, waiter, from, now);
 }
 
 #endif

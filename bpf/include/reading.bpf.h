@@ -8,9 +8,6 @@
 #include "charging.bpf.h"
 #include "preemptors.bpf.h"
 
-/* Only of its threads can both switches be withheld, to the CPU and off it; of others one is seen, which puts it right.
- */
-#define WITHHOLDING_PROCESS 1
 /* Longer than it takes from a hook to what the scheduler does after it. */
 #define SETTLED_NS 1000000
 
@@ -24,7 +21,18 @@ static __always_inline void close_stale(struct task_struct *task, struct task_st
 	stamp = *(volatile __u64 *)&state->stamp;
 	if (stamp > NOTHING_OPEN && is_asleep(task) &&
 	    __sync_val_compare_and_swap(&state->stamp, stamp, NOTHING_OPEN) == stamp)
-		count(lost_switch);
+		count_unseen_leave(task);
+}
+
+static __always_inline void charge(struct task_struct *task, struct task_state *state, __u64 stamp, __u64 now)
+{
+	struct instance_totals *totals = totals_of(task);
+	__u64 slice_ns = time_since(stamp, now);
+
+	if (is_wait(stamp))
+		charge_wait(task, state, totals, stats_of(cpu_of(task)), slice_ns, is_throttled(task));
+	else
+		charge_run(state, totals, slice_ns);
 }
 
 /*
@@ -37,7 +45,10 @@ static __always_inline void charge_open(struct task_struct *task)
 	struct task_state *state;
 	__u64 now, stamp;
 
-	/* Of thousands of tasks most sleep: they cost a look, and no more. */
+	/*
+	 * Of thousands of tasks most sleep: they cost a look, and no more. Both of their last switches can be withheld
+	 * of process 1 only; of others one is seen, which puts it right.
+	 */
 	if (is_asleep(task)) {
 		if (task->tgid == WITHHOLDING_PROCESS)
 			close_stale(task, bpf_task_storage_get(&tasks, task, 0, 0));
@@ -57,7 +68,7 @@ static __always_inline void charge_open(struct task_struct *task)
 	/* It runs, and no hook has said so: a switch comes before on_cpu, and leaves it behind for a moment only. */
 	if (is_wait(stamp) && task->on_cpu && now > stamp + SETTLED_NS) {
 		if (__sync_val_compare_and_swap(&state->stamp, stamp, now & ~WAITING) == stamp)
-			count(lost_switch);
+			count_unseen_entry(stats_of(cpu_of(task)));
 		return;
 	}
 	now = (now & ~WAITING) | (stamp & WAITING);
@@ -65,9 +76,9 @@ static __always_inline void charge_open(struct task_struct *task)
 	if (stamp == NOTHING_OPEN || is_run(stamp) != (task->on_cpu != 0) || now <= stamp)
 		return;
 	if (__sync_val_compare_and_swap(&state->stamp, stamp, now) == stamp)
-		charge(task, state, totals_of(task), stamp, now & ~WAITING, is_wait(stamp) && is_throttled(task));
+		charge(task, state, stamp, now & ~WAITING);
 	if (with_preemptors && is_wait(stamp))
-		continue_preemption(task, state, false);
+		continue_preemption(task, state, cgroup_of(task), now & ~WAITING, false);
 }
 
 SEC("iter/task")
@@ -138,11 +149,14 @@ int flush_awake(struct bpf_iter__task *ctx)
 	return 0;
 }
 
-/* What `sum_totals` found, for user space to read without a call: as many as it wrote out. */
+/*
+ * What `sum_totals` found, for user space to read without a call: as many as it wrote out, two of an id that has shared
+ * totals too.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 4608);
 	__type(key, __u32);
 	__type(value, struct totals_record);
 } sums SEC(".maps");
@@ -171,6 +185,20 @@ static long sum_instance(struct bpf_map *map, __u64 *id, struct instance_totals 
 	return 0;
 }
 
+static long copy_shared(struct bpf_map *map, __u64 *id, struct instance_totals *totals, __u32 *count)
+{
+	struct totals_record *out = bpf_map_lookup_elem(&sums, count);
+
+	if (!out)
+		return 1;
+	out->id = *id;
+	out->run_ns = totals->run_ns;
+	out->wait_ns = totals->wait_ns;
+	out->throttled_ns = totals->throttled_ns;
+	*count += 1;
+	return 0;
+}
+
 /* What is read of each instance every time, summed over the CPUs: the histograms beside it are many times as large. */
 SEC("iter/task")
 int sum_totals(struct bpf_iter__task *ctx)
@@ -180,6 +208,7 @@ int sum_totals(struct bpf_iter__task *ctx)
 	if (!ctx->task)
 		return 0;
 	bpf_for_each_map_elem(&instances, sum_instance, &count, 0);
+	bpf_for_each_map_elem(&shared_instances, copy_shared, &count, 0);
 	bpf_seq_write(ctx->meta->seq, &count, sizeof(count));
 	return 0;
 }

@@ -30,6 +30,7 @@ const volatile bool with_preemptors = true;
 /* CONFIG_NR_CPUS is at most this on x86-64; a power of two. */
 #define MOST_CPUS 8192
 
+/* In the order of the cache lines: what each switch takes, what a sleep or a throttled wait adds, and the rest. */
 struct task_state {
 	/* When the open interval began, or was last charged up to; at most NOTHING_OPEN: none is. */
 	__u64 stamp;
@@ -39,21 +40,21 @@ struct task_state {
 	__u64 wait_throttled_ns;
 	/* From when on the present wait was not yet charged to who ran meanwhile; 0: nothing is open. */
 	__u64 preempted_from_ns;
+	/* When the present sleep began, or was last charged up to; 0: none is open. */
+	__u64 slept_ns;
+	__u64 run_ns;
+	__u64 wait_ns;
 	/* The run queue whose account of throttled time is followed, and how far of it has been charged. */
 	__u64 throttled_queue;
 	__u64 throttled_base_ns;
-	__u64 run_ns;
-	__u64 wait_ns;
-	__u64 throttled_ns;
-	__u64 migrations;
-	__u64 node_migrations;
-	/* When the present sleep began, or was last charged up to; 0: none is open. */
-	__u64 slept_ns;
 	/* An enum blocked_reason: of that sleep. */
 	__u64 blocked_reason;
 	__u64 blocked_ns[BLOCKED_REASONS];
 	__u64 voluntary_switches;
 	__u64 involuntary_switches;
+	__u64 throttled_ns;
+	__u64 migrations;
+	__u64 node_migrations;
 	/* Of the kernel's account of user and kernel time: what was charged to the instance. */
 	__u64 charged_user_ns;
 	__u64 charged_kernel_ns;
@@ -77,6 +78,19 @@ struct {
 	__type(value, struct instance_totals);
 } instances SEC(".maps");
 
+/*
+ * What could not be charged there: the kernel has memory for each CPU at hand for a few entries, and gets more from a
+ * worker thread, too late where many cgroups run for the first time at once. One value for all CPUs; who has both is
+ * told their sum. Allocated beforehand (0.8 MB), since one balancing of the load moves more new ones than a hook finds
+ * memory for: of 1000 cgroups that began at once up to 289 came here.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 512);
+	__type(key, __u64);
+	__type(value, struct instance_totals);
+} shared_instances SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -84,27 +98,58 @@ struct {
 	__type(value, struct probe_stats);
 } stats SEC(".maps");
 
-/* How long tasks waited for each CPU, whichever CPU charges it. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, MOST_CPUS);
-	__type(key, __u32);
-	__type(value, __u64);
-} wait_by_cpu SEC(".maps");
-
 static const struct instance_totals no_totals;
 
 /* The memory node of each CPU. */
 const volatile __u16 node_of_cpu[MOST_CPUS];
 
+static __always_inline struct probe_stats *own_stats(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&stats, &zero);
+}
+
+static __always_inline struct probe_stats *stats_of(__u32 cpu)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_percpu_elem(&stats, &zero, cpu);
+}
+
 #define count(field)                                                                                                   \
 	do {                                                                                                           \
-		__u32 zero = 0;                                                                                        \
-		struct probe_stats *here = bpf_map_lookup_elem(&stats, &zero);                                         \
+		struct probe_stats *own = own_stats();                                                                 \
                                                                                                                        \
-		if (here)                                                                                              \
-			here->field += 1;                                                                              \
+		if (own)                                                                                               \
+			own->field += 1;                                                                               \
 	} while (0)
+
+/*
+ * One kernel was met that runs no BPF program while a thread of this process is current: it shows its threads coming,
+ * and neither that they go nor who comes after them.
+ */
+#define WITHHOLDING_PROCESS 1
+
+static __always_inline void count_unseen_switch(bool withheld)
+{
+	if (withheld)
+		count(lost_withheld_switch);
+	else
+		count(lost_switch);
+}
+
+/* That the task went off a CPU. */
+static __always_inline void count_unseen_leave(struct task_struct *task)
+{
+	count_unseen_switch(task->tgid == WITHHOLDING_PROCESS);
+}
+
+/* That a task came to a CPU; `cpu`: what is kept of that one. */
+static __always_inline void count_unseen_entry(struct probe_stats *cpu)
+{
+	count_unseen_switch(cpu && cpu->tgid == WITHHOLDING_PROCESS);
+}
 
 static __always_inline struct task_state *state_of(struct task_struct *task)
 {
@@ -115,6 +160,13 @@ static __always_inline struct task_state *state_of(struct task_struct *task)
 	return state;
 }
 
+static __noinline struct instance_totals *shared_totals(__u64 id)
+{
+	bpf_map_update_elem(&shared_instances, &id, &no_totals, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&shared_instances, &id);
+}
+
+/* CPUs may share them, so all that is added is added atomically; to a CPU that has its own it is as cheap. */
 static __always_inline struct instance_totals *totals_by_id(__u64 id)
 {
 	struct instance_totals *totals = bpf_map_lookup_elem(&instances, &id);
@@ -126,11 +178,14 @@ static __always_inline struct instance_totals *totals_by_id(__u64 id)
 	totals = bpf_map_lookup_elem(&instances, &id);
 	if (totals)
 		return totals;
-	if (error == -E2BIG)
+	if (error == -E2BIG) {
 		count(lost_instance_full);
-	else
+		return NULL;
+	}
+	totals = shared_totals(id);
+	if (!totals)
 		count(lost_instance_memory);
-	return NULL;
+	return totals;
 }
 
 static __always_inline struct instance_totals *totals_of(struct task_struct *task)

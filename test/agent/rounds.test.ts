@@ -296,6 +296,7 @@ test('what was lost is told by reason, with zeros for what never happened', asyn
     instance_memory: 0,
     pair: 0,
     unseen_switch: 0,
+    withheld_switch: 0,
     recursion: 0,
     sched_failed_reads: 0,
     instance_unnamed: 0,

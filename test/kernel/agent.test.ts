@@ -68,7 +68,7 @@ test('the agent tells run time and wait of a real cgroup, its placement, and its
     // not show, a storage that could not be had while they fork.
     const {
       instance_unnamed: _,
-      unseen_switch: __,
+      withheld_switch: __,
       task_storage: ___,
       pair: ____,
       ...ours

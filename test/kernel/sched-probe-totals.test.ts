@@ -2,7 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import test from 'ava';
-import { latenciesOf, type SchedTotals } from '../../src/agent/probes/sched-layout.ts';
+import { latenciesOf, type SchedTotals, word } from '../../src/agent/probes/sched-layout.ts';
+import { makeBurst } from '../support/burst.ts';
 import { needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
 import {
@@ -157,6 +158,28 @@ kernelTest('what does not fit into the map of instances is counted as lost', asy
   t.true(probe.readTotals().size <= 1);
   t.true(probe.counters().lost.instance_map_full > 0);
   t.true(probe.counters().events > 0);
+});
+
+kernelTest('where 300 cgroups run for the first time at once, each is charged', async t => {
+  const burst = await makeBurst(cpuRoot, 300);
+  t.teardown(burst.end);
+  const probe = startProbe();
+  await burst.letGo();
+  const ids = burst.boxes.map(({ id }) => id);
+  const totals = probe.readTotals();
+  t.deepEqual(
+    ids.filter(id => (totals.get(id)?.runNs ?? 0) < 1e5),
+    [],
+  );
+  t.is(probe.counters().lost.instance_memory, 0);
+  // Nobody runs there any more: the detailed reading is of the same totals, whichever map they lie in.
+  const { instances } = probe.readDetails();
+  for (const id of ids)
+    t.is(word(instances.get(id) ?? new Float64Array(), 'runNs'), totals.get(id)?.runNs ?? 0);
+  t.deepEqual(probe.detailsOf(ids[0] ?? 0), instances.get(ids[0] ?? 0) ?? null);
+  probe.forget(ids);
+  const left = probe.readTotals();
+  t.false(ids.some(id => left.has(id)));
 });
 
 kernelTest('a cgroup that was forgotten is gone, and the others stay', async t => {

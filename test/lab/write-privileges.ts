@@ -1,6 +1,7 @@
 /**
  * `npm run privileges`: measures what each source of the agent needs, on every kernel of the lab and on this one, and writes
- * docs/privileges.md. `--here`: on this one only; what the page says of the others stays.
+ * docs/privileges.md. `--only=NAME`: on that one of the lab and on this one; `--here`: on this one only; what the page says of
+ * the others stays.
  */
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -20,11 +21,12 @@ import { checkout } from './support/qemu.ts';
 const kernels = execFileSync('sh', [`${checkout}/scripts/build-lab.sh`, '--kernels'], {
   encoding: 'utf8',
 });
+const only = process.argv.find(argument => argument.startsWith('--only='))?.slice('--only='.length);
 const columns: Column[] = [];
 for (const kernel of kernels.trim().split('\n')) {
   const name = `Debian ${kernel}`;
-  console.error(`privileges: ${name} …`);
-  const isAsked = !process.argv.includes('--here');
+  const isAsked = only === undefined ? !process.argv.includes('--here') : only === kernel;
+  if (isAsked) console.error(`privileges: ${name} …`);
   columns.push(isAsked ? columnOf(name, await measureInLab(kernel)) : writtenColumn(name));
 }
 console.error(`privileges: this machine, ${thisKernel()} …`);

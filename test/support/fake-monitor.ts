@@ -25,10 +25,13 @@ const answers: Record<string, unknown> = {
 createServer(socket => {
   socket.on('error', () => undefined);
   socket.write('{"QMP": {"version": {}, "capabilities": []}}\r\n');
-  createInterface({ input: socket }).on('line', line => {
-    const { execute, id } = JSON.parse(line) as { execute: string; id?: string };
-    socket.write(`${JSON.stringify({ return: answers[execute], id })}\r\n`);
-  });
+  // Who asked may end in the middle of an answer.
+  createInterface({ input: socket })
+    .on('error', () => socket.destroy())
+    .on('line', line => {
+      const { execute, id } = JSON.parse(line) as { execute: string; id?: string };
+      socket.write(`${JSON.stringify({ return: answers[execute], id })}\r\n`);
+    });
 }).listen(path, () => console.log('listens'));
 // Ends with who started it.
 process.stdin.on('end', () => process.exit(0)).resume();

@@ -77,8 +77,11 @@ export const layout = {
     lostInstanceFull: 16,
     lostInstanceMemory: 24,
     lostSwitch: 32,
-    lostPair: 40,
-    bytes: 48,
+    lostWithheldSwitch: 40,
+    lostPair: 48,
+    waitNs: 56,
+    tgid: 64,
+    bytes: 72,
   },
 } as const;
 
@@ -134,9 +137,15 @@ export function decodeTotals(
   return into;
 }
 
-/** Sums all that is counted over all CPUs, of each cgroup. */
-export function decodeCounters(map: WholeMap): Map<number, Counters> {
-  return decodeEntries(map, (view, from) => sumOfCpus(view, from, map.cpus));
+/** Sums all that is counted over all CPUs, of each cgroup, in whichever of these maps. */
+export function decodeCounters(maps: readonly WholeMap[]): Map<number, Counters> {
+  const sums = new Map<number, Counters>();
+  for (const map of maps) {
+    const entries = decodeEntries(map, (view, from) => sumOfCpus(view, from, map.cpus));
+    for (const [id, counters] of entries)
+      sums.set(id, sums.get(id)?.map((value, i) => value + (counters[i] ?? 0)) ?? counters);
+  }
+  return sums;
 }
 
 /** What was waited for whom, one after the other: there may be thousands. */

@@ -24,8 +24,10 @@ export type LostReason =
   | 'instance_memory'
   /** Charged to nobody who ran meanwhile: no room, or no memory, for one more pair. */
   | 'pair'
-  /** A switch that the kernel did not show: what the task did up to the next one is not charged. */
+  /** A switch that was not seen: what the task did up to the next one is not charged. */
   | 'unseen_switch'
+  /** The same, where the kernel shows no BPF program the switches from process 1. */
+  | 'withheld_switch'
   /** The program was interrupted by an event of its own kind. */
   | 'recursion';
 
@@ -53,7 +55,7 @@ export type SchedProbe = {
   readonly takePairs: () => Iterable<PairWait>;
   /** The counters of one cgroup as they stand; null when it has none. */
   readonly detailsOf: (cgroupId: number) => Counters | null;
-  /** ns that each cgroup has run on each CPU: cgroup id → `[cpu]`. */
+  /** ns that each cgroup has run on each CPU, but for what is kept of all CPUs together: cgroup id → `[cpu]`. */
   readonly readRunByCpu: () => Map<number, Float64Array>;
   /** ns that tasks have waited for each of these CPUs since the probe was started. */
   readonly readWaitByCpu: (cpus: readonly number[]) => number[];
@@ -74,6 +76,11 @@ export type TotalsReader = Pick<SchedProbe, 'readTotals' | 'forget'> & {
 function nodesOf(nodeOfCpu: readonly number[]): Buffer {
   return Buffer.from(Uint16Array.from(nodeOfCpu.slice(0, mostCpus)).buffer);
 }
+
+/** Totals by cgroup: on each CPU, and those for which there was no memory on each CPU at the time. */
+const maps = ['instances', 'shared_instances'] as const;
+/** Entries of the latter, as bpf/include/state.bpf.h has them. */
+const mostShared = 512;
 
 /** MOST_CPUS of bpf/include/state.bpf.h. */
 const mostCpus = 8192;
@@ -102,7 +109,10 @@ export function startSchedProbe(options: {
 }): SchedProbe {
   const object = loadProbe(options.native, 'sched', {
     constants: { cgroup_v1: options.cgroupV1, node_of_cpu: nodesOf(options.nodeOfCpu) },
-    maxEntries: { instances: options.maxInstances, sums: options.maxInstances },
+    maxEntries: {
+      instances: options.maxInstances,
+      sums: options.maxInstances + mostShared,
+    },
   });
   let sums: Buffer = Buffer.alloc(0);
   attachOrClose(object, 'sched', () => {
@@ -128,31 +138,39 @@ export function startSchedProbe(options: {
     },
     readDetails: () => {
       const tasks = decodeTasks(object.iterate('dump'));
-      return { instances: decodeCounters(object.readMap('instances')), pairs: takePairs(), tasks };
+      const instances = decodeCounters(maps.map(map => object.readMap(map)));
+      return { instances, pairs: takePairs(), tasks };
     },
     takePairs,
     detailsOf: id => {
       const key = Buffer.alloc(8);
       key.writeBigUInt64LE(BigInt(id));
-      const values = object.lookup('instances', key);
-      return values && sumOfCpus(viewOf(values), 0, values.length / layout.totals.bytes);
+      const found = maps.map(map => object.lookup(map, key)).filter(values => values !== null);
+      const values = Buffer.concat(found);
+      if (found.length === 0) return null;
+      return sumOfCpus(viewOf(values), 0, values.length / layout.totals.bytes);
     },
     readRunByCpu: () => decodeRunByCpu(object.readMap('instances')),
-    readWaitByCpu: cpus =>
-      cpus.map(cpu => {
-        const key = Buffer.alloc(4);
-        key.writeUInt32LE(cpu);
-        const value = object.lookup('wait_by_cpu', key);
-        return value ? uint64(viewOf(value), 0) : 0;
-      }),
+    readWaitByCpu: cpus => {
+      const view = readStats(object);
+      const { waitNs, bytes } = layout.stats;
+      return cpus.map(cpu =>
+        cpu < view.byteLength / bytes ? uint64(view, cpu * bytes + waitNs) : 0,
+      );
+    },
     forget: ids => {
       const keys = Buffer.alloc(ids.length * 8);
       for (const [i, id] of ids.entries()) keys.writeBigUInt64LE(BigInt(id), i * 8);
-      object.deleteKeys('instances', keys);
+      for (const map of maps) object.deleteKeys(map, keys);
     },
     counters: () => readCounters(object, entries),
     stop: () => object.close(),
   };
+}
+
+/** The values of all CPUs; one entry of an array, key 0. */
+function readStats(object: BpfObject): DataView {
+  return viewOf(object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0));
 }
 
 function readCounters(object: BpfObject, entries: number): ProbeCounters {
@@ -162,15 +180,14 @@ function readCounters(object: BpfObject, entries: number): ProbeCounters {
     lostInstanceFull,
     lostInstanceMemory,
     lostSwitch,
+    lostWithheldSwitch,
     lostPair,
     bytes,
   } = layout.stats;
-  // One entry of an array, key 0: the values of all CPUs.
-  const values = object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0);
-  const view = viewOf(values);
+  const view = readStats(object);
   const sum = (field: number): number => {
     let total = 0;
-    for (let at = field; at < values.length; at += bytes) total += uint64(view, at);
+    for (let at = field; at < view.byteLength; at += bytes) total += uint64(view, at);
     return total;
   };
   return {
@@ -181,6 +198,7 @@ function readCounters(object: BpfObject, entries: number): ProbeCounters {
       instance_memory: sum(lostInstanceMemory),
       pair: sum(lostPair),
       unseen_switch: sum(lostSwitch),
+      withheld_switch: sum(lostWithheldSwitch),
       recursion: Object.values(object.programStats()).reduce((n, { missed }) => n + missed, 0),
     },
     entries,

@@ -71,7 +71,10 @@ const inTypeScript: Record<string, { struct: string; fields: Record<string, stri
       lostInstanceFull: 'lost_instance_full',
       lostInstanceMemory: 'lost_instance_memory',
       lostSwitch: 'lost_switch',
+      lostWithheldSwitch: 'lost_withheld_switch',
       lostPair: 'lost_pair',
+      waitNs: 'wait_ns',
+      tgid: 'tgid',
     },
   },
   pair: { struct: 'pair', fields: { waiter: 'waiter', preemptor: 'preemptor' } },
@@ -124,7 +127,7 @@ test('the values of all CPUs are added up under the id of the cgroup', t => {
         keys.writeBigUInt64LE(4242n);
         const map = { count: 1, cpus: perCpu.length, valueSize: layout.totals.bytes, keys, values };
         const sum = (field: number) => perCpu.reduce((s, fields) => s + (fields[field] ?? 0), 0);
-        const counters = decodeCounters(map).get(4242) ?? new Float64Array();
+        const counters = decodeCounters([map]).get(4242) ?? new Float64Array();
         t.is(word(counters, 'runNs'), sum(0));
         t.is(word(counters, 'blockedNs', 2), sum(5));
         const { latencyCount, slots } = latenciesOf(counters);
@@ -138,6 +141,28 @@ test('the values of all CPUs are added up under the id of the cgroup', t => {
   );
 });
 
+test('counters of one cgroup that lie in two maps are added up, of others they stay', t => {
+  const mapOf = (ids: readonly number[], runNs: number) => {
+    const { bytes } = layout.totals;
+    const keys = Buffer.alloc(ids.length * 8);
+    const values = Buffer.alloc(ids.length * bytes);
+    for (const [i, id] of ids.entries()) {
+      keys.writeBigUInt64LE(BigInt(id), i * 8);
+      values.writeBigUInt64LE(BigInt(runNs), i * bytes + layout.totals.runNs);
+    }
+    return { count: ids.length, cpus: 1, valueSize: bytes, keys, values };
+  };
+  const counters = decodeCounters([mapOf([7, 8], 100), mapOf([8, 9], 20)]);
+  t.deepEqual(
+    [...counters].map(([id, sums]) => [id, word(sums, 'runNs')]),
+    [
+      [7, 100],
+      [8, 120],
+      [9, 20],
+    ],
+  );
+});
+
 test('the sums of the totals are decoded by cgroup, and no more than were written', t => {
   const { sums } = layout;
   const record = Buffer.alloc(sums.bytes);
@@ -147,6 +172,8 @@ test('the sums of the totals are decoded by cgroup, and no more than were writte
   record.writeBigUInt64LE(3n, sums.throttledNs);
   const totals = decodeTotals(Buffer.concat([record, record]), 1);
   t.deepEqual([...totals], [[4242, { runNs: 2 ** 40, waitNs: 7, throttledNs: 3 }]]);
+  const twice = decodeTotals(Buffer.concat([record, record]), 2);
+  t.deepEqual([...twice], [[4242, { runNs: 2 ** 41, waitNs: 14, throttledNs: 6 }]]);
 });
 
 test('totals that are written over those of a reading before have the cgroups of the new one alone', t => {

@@ -111,6 +111,7 @@ export function stageRounds(
           instance_memory: 0,
           pair: 0,
           unseen_switch: 0,
+          withheld_switch: 0,
           recursion: 0,
           sched_failed_reads: 0,
         },
