@@ -6,20 +6,31 @@
 #include "kernel.bpf.h"
 #include "latency_bounds.h"
 
-/* Of what is below 2^63. Without branches: a processor foresees none of them, since latencies differ. */
 static __always_inline __u32 log2_floor(__u64 value)
 {
 	__u32 log = 0;
 
-#pragma unroll
-	for (__u32 bits = 32; bits > 0; bits /= 2) {
-		/* 1 where it has more than so many bits. */
-		__u64 more = ((1ULL << bits) - 1 - value) >> 63;
-
-		value >>= more * bits;
-		log += more * bits;
+	if (value >> 32) {
+		value >>= 32;
+		log += 32;
 	}
-	return log;
+	if (value >> 16) {
+		value >>= 16;
+		log += 16;
+	}
+	if (value >> 8) {
+		value >>= 8;
+		log += 8;
+	}
+	if (value >> 4) {
+		value >>= 4;
+		log += 4;
+	}
+	if (value >> 2) {
+		value >>= 2;
+		log += 2;
+	}
+	return log + (value >> 1);
 }
 
 /*
