@@ -1,8 +1,10 @@
 import { type Resource, resourceFromAttributes } from '@opentelemetry/resources';
 import { scopes } from '../contract/metrics.ts';
 import type { HistogramResolution } from '../otlp/histogram-resolution.ts';
+import { resourceMetrics } from '../otlp/metric-data.ts';
 import { createResourceWriter, type ResourceWriter } from '../otlp/resource-writer.ts';
 import type { Temporal } from '../otlp/temporality.ts';
+import { writeMetrics } from '../otlp/write-metrics.ts';
 import type { LivingInstance } from './instances.ts';
 import { hostResource, type Identity, instanceResource } from './samples.ts';
 
@@ -23,9 +25,15 @@ export function createToldResources(options: {
   const { identity, temporal, resolution } = options;
   const known = new WeakMap<LivingInstance, ToldWriters>();
   const writersOf = (resource: Resource): ToldWriters => {
-    const writer = () =>
-      createResourceWriter({ scope: scopes.agent, resource, temporal, resolution });
-    return { headline: writer(), detail: writer() };
+    const headline = createResourceWriter({ scope: scopes.agent, resource, temporal, resolution });
+    return {
+      headline,
+      // Its series come and go, and all of it is told ten times as seldom: not worth the memory of what was written.
+      detail: (samples, now) =>
+        writeMetrics(
+          resourceMetrics(scopes.agent, resource, samples, now, temporal, resolution()),
+        ),
+    };
   };
   return {
     of: living => {
