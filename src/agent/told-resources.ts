@@ -30,9 +30,7 @@ export function createToldResources(options: {
       headline,
       // Its series come and go, and all of it is told ten times as seldom: not worth the memory of what was written.
       detail: (samples, now) =>
-        writeMetrics(
-          resourceMetrics(scopes.agent, resource, samples, now, temporal, resolution()),
-        ),
+        writeMetrics(resourceMetrics(scopes.agent, resource, samples, now, temporal, resolution())),
     };
   };
   return {
