@@ -13,8 +13,9 @@ const hasProbe = existsSync(built) && existsSync('/sys/kernel/btf/vmlinux');
 const withProbe = hasProbe ? test : test.skip;
 if (!hasProbe) console.error('# skipped: no build/bpf/faults.bpf.o, or no BTF of the kernel');
 
-/** A map of one CPU, by key; faults of 1 µs each, in slot 41. */
-function fakeObject(counts: Map<bigint, number>) {
+/** Maps of one CPU, by key; faults of 1 µs each, in slot 41. */
+function fakeObject(counts: Map<bigint, number>, shared = new Map<bigint, number>()) {
+  const countsOf = (map: string) => (map === 'faults' ? counts : shared);
   const attached: string[] = [];
   const cpus: number[][] = [];
   const valueWith = (count: number): Buffer => {
@@ -35,20 +36,20 @@ function fakeObject(counts: Map<bigint, number>) {
       attached.push(program);
       cpus.push([...online]);
     },
-    readMap: () => ({
-      count: counts.size,
+    readMap: map => ({
+      count: countsOf(map).size,
       cpus: 1,
       valueSize: layout.totals.bytes,
-      keys: Buffer.concat([...counts.keys()].map(keyOf)),
-      values: Buffer.concat([...counts.values()].map(valueWith)),
+      keys: Buffer.concat([...countsOf(map).keys()].map(keyOf)),
+      values: Buffer.concat([...countsOf(map).values()].map(valueWith)),
     }),
     lookup: (map, key) => {
       if (map === 'stats') return Buffer.alloc(layout.stats.bytes);
-      const count = counts.get(key.readBigUInt64LE());
+      const count = countsOf(map).get(key.readBigUInt64LE());
       return count === undefined ? null : valueWith(count);
     },
-    deleteKeys: (_map, keys) => {
-      for (let at = 0; at < keys.length; at += 8) counts.delete(keys.readBigUInt64LE(at));
+    deleteKeys: (map, keys) => {
+      for (let at = 0; at < keys.length; at += 8) countsOf(map).delete(keys.readBigUInt64LE(at));
       return 0;
     },
     programStats: () => ({}),
@@ -103,6 +104,19 @@ withProbe(
     ]);
   },
 );
+
+withProbe('what is kept of all CPUs together is added, and told at the end too', t => {
+  const [counts, shared] = [new Map([[14n, 3]]), new Map([[14n, 100]])];
+  const source = start(t, makeTree(t, online('0-1')), fakeObject(counts, shared).object);
+  const one = life(7);
+  const minor = () => (source.samples(one)[0]?.value as ExplicitHistogram | undefined)?.count;
+  source.read([one]);
+  t.is(minor(), 103);
+  shared.set(14n, 110);
+  source.forget(new Map([[7, one]]));
+  t.is(minor(), 113);
+  t.is(counts.size + shared.size, 0);
+});
 
 withProbe('beginnings are attached before ends, and the CPUs that are online are followed', t => {
   const { object, attached, cpus } = fakeObject(new Map());
