@@ -26,11 +26,12 @@ static __always_inline void close_stale(struct task_struct *task, struct task_st
 
 static __always_inline void charge(struct task_struct *task, struct task_state *state, __u64 stamp, __u64 now)
 {
-	struct instance_totals *totals = totals_of(task);
+	__u32 cpu = cpu_of(task);
+	struct instance_totals *totals = totals_on(cgroup_of(task), cpu);
 	__u64 slice_ns = time_since(stamp, now);
 
 	if (is_wait(stamp))
-		charge_wait(task, state, totals, stats_of(cpu_of(task)), slice_ns, is_throttled(task));
+		charge_wait(task, state, totals, stats_of(cpu), slice_ns, is_throttled(task));
 	else
 		charge_run(state, totals, slice_ns);
 }

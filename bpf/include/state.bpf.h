@@ -166,7 +166,10 @@ static __noinline struct instance_totals *shared_totals(__u64 id)
 	return bpf_map_lookup_elem(&shared_instances, &id);
 }
 
-/* CPUs may share them, so all that is added is added atomically; to a CPU that has its own it is as cheap. */
+/*
+ * CPUs may share them, and a read charges those of another CPU, so all that is added is added atomically; of its own a
+ * CPU has them at hand, and it costs next to nothing.
+ */
 static __always_inline struct instance_totals *totals_by_id(__u64 id)
 {
 	struct instance_totals *totals = bpf_map_lookup_elem(&instances, &id);
@@ -186,6 +189,14 @@ static __always_inline struct instance_totals *totals_by_id(__u64 id)
 	if (!totals)
 		count(lost_instance_memory);
 	return totals;
+}
+
+/* Of a CPU, whichever CPU charges it. */
+static __always_inline struct instance_totals *totals_on(__u64 id, __u32 cpu)
+{
+	struct instance_totals *totals = bpf_map_lookup_percpu_elem(&instances, &id, cpu);
+
+	return totals ? totals : totals_by_id(id);
 }
 
 static __always_inline struct instance_totals *totals_of(struct task_struct *task)

@@ -132,6 +132,25 @@ kernelTest('waits by CPU are those of all instances, and lie where they were wai
   t.true((grown[last] ?? 0) > ofBox - 5e7, `${grown} ns by CPU, of the box ${ofBox}`);
 });
 
+kernelTest('a spinner runs on its CPU alone, whichever CPU reads', async t => {
+  const probe = startProbe();
+  const box = makeBox();
+  const last = navigator.hardwareConcurrency - 1;
+  await startPinned(box, last, ...spin);
+  const elsewhere = () =>
+    [...(probe.readRunByCpu().get(box.id) ?? [])]
+      .filter((_, cpu) => cpu !== last)
+      .reduce((sum, ns) => sum + ns, 0);
+  probe.readTotals();
+  const before = elsewhere();
+  for (let i = 0; i < 10; i += 1) {
+    await pause(50);
+    probe.readTotals();
+  }
+  t.is(elsewhere(), before);
+  t.true((probe.readRunByCpu().get(box.id)?.[last] ?? 0) > 3e8);
+});
+
 kernelTest('the histogram agrees with its count and its sum', async t => {
   const probe = startProbe();
   const box = makeBox();
