@@ -5,7 +5,7 @@ import { changeSettings, settingsOfReload } from '../contract/change-settings.ts
 import type { AgentConfig } from '../contract/config.ts';
 import type { Running } from '../contract/ports.ts';
 import { type Agent, type AgentOptions, type AgentStatus, startAgent } from './agent.ts';
-import { type GateStatus, startGate } from './gate/gate.ts';
+import type { Gate, GateOptions, GateStatus } from './gate/gate.ts';
 import { startTelling } from './gate/tell.ts';
 import { startVsockUplink } from './vsock-uplink.ts';
 
@@ -40,7 +40,7 @@ export async function startConnectedAgent(options: AgentOptions): Promise<Connec
     const host = { hostId: options.hostId, hostName: hostname() };
     const { endpoint } = config;
     const gate = isOpen(config.gate)
-      ? await startGate({ config: config.gate, endpoint, host, native, roots, clock, say })
+      ? await openGate({ config: config.gate, endpoint, host, native, roots, clock, say })
       : null;
     if (gate) started.push(gate);
     const agent = await startAgent({ ...options, config, ...(gate ? { guests: gate.view } : {}) });
@@ -62,6 +62,12 @@ export async function startConnectedAgent(options: AgentOptions): Promise<Connec
     await stop();
     throw error;
   }
+}
+
+/** A server of gRPC is held in memory by those alone who have guests. */
+async function openGate(options: GateOptions): Promise<Gate> {
+  const { startGate } = await import('./gate/gate.ts');
+  return startGate(options);
 }
 
 async function withUplink(

@@ -1,0 +1,182 @@
+import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
+import { createConnection } from 'node:net';
+import { describeError } from '../contract/errors.ts';
+import { grpcStatus, statusOfHttp, statusOfReset } from './grpc-status.ts';
+
+/** How a call ended: `message` is empty unless the status is OK. `details`: a google.rpc.Status, where one came. */
+export type GrpcAnswer = {
+  readonly status: number;
+  readonly reason: string;
+  readonly message: Buffer;
+  readonly details: Buffer | null;
+};
+
+/** Calls methods that take one message and answer one. A call never throws: how it failed is its answer. */
+export type GrpcClient = {
+  readonly call: (path: string, message: Uint8Array) => Promise<GrpcAnswer>;
+  /** What is under way may end; a later call opens a connection again. */
+  readonly close: () => void;
+};
+
+export type GrpcClientOptions = {
+  /** `unix:///path` and `http://host:port` in clear text, `https://host:port` with TLS. */
+  readonly endpoint: string;
+  /** After this a call is given up (DEADLINE_EXCEEDED), connecting included. */
+  readonly timeoutSeconds: number;
+};
+
+/** Of an answer; more than an Export is ever answered with. */
+const maxAnswerBytes = 4_194_304;
+
+/** Of a message: a flag for compression, and its length. @see https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md */
+const prefixBytes = 5;
+
+/** Unary gRPC over Node's own HTTP/2: docs/decisions/0013 says why. */
+export function createGrpcClient({ endpoint, timeoutSeconds }: GrpcClientOptions): GrpcClient {
+  let session: ClientHttp2Session | null = null;
+
+  /** The one that is open, or a new one: after whatever ended the last, the next call tries again. */
+  const connected = (): ClientHttp2Session => {
+    if (session && !session.closed && !session.destroyed) return session;
+    const opened = openSession(endpoint);
+    // Each stream tells its own caller; unheard here it would end the process.
+    opened.on('error', () => undefined);
+    session = opened;
+    return opened;
+  };
+
+  return {
+    call: (path, message) =>
+      new Promise(resolve => {
+        const used = connected();
+        const stream = used.request(
+          {
+            ':method': 'POST',
+            ':path': path,
+            te: 'trailers',
+            'user-agent': 'sculptor',
+            'content-type': 'application/grpc',
+            'grpc-timeout': `${Math.ceil(timeoutSeconds * 1000)}m`,
+          },
+          { endStream: false },
+        );
+        // Who is silent for so long may be gone for good, and its connection with it.
+        answerOf(stream, timeoutSeconds, () => used.destroy()).then(resolve);
+        stream.end(framed(message));
+      }),
+    close: () => {
+      session?.close();
+      session = null;
+    },
+  };
+}
+
+function openSession(endpoint: string): ClientHttp2Session {
+  if (!endpoint.startsWith('unix:')) return connect(endpoint);
+  const path = endpoint.replace(/^unix:(\/\/)?/, '');
+  return connect('http://localhost', { createConnection: () => createConnection(path) });
+}
+
+function framed(message: Uint8Array): Buffer {
+  const frame = Buffer.allocUnsafe(prefixBytes + message.byteLength);
+  frame.writeUInt8(0, 0);
+  frame.writeUInt32BE(message.byteLength, 1);
+  frame.set(message, prefixBytes);
+  return frame;
+}
+
+type Headers = Readonly<Record<string, string | readonly string[] | number | undefined>>;
+
+function answerOf(
+  stream: ClientHttp2Stream,
+  timeoutSeconds: number,
+  giveUp: () => void,
+): Promise<GrpcAnswer> {
+  return new Promise(resolve => {
+    const parts: Buffer[] = [];
+    let bytes = 0;
+    let http: number | null = null;
+    let told: Headers | null = null;
+    let failure: { status: number; reason: string } | null = null;
+    const fail = (status: number, reason: string): void => {
+      failure ??= { status, reason };
+    };
+    const timer = setTimeout(() => {
+      fail(grpcStatus.DEADLINE_EXCEEDED, `no answer within ${timeoutSeconds} s`);
+      giveUp();
+    }, timeoutSeconds * 1000);
+    // An answer without a message has its status there.
+    stream.on('response', headers => {
+      http = headers[':status'] ?? null;
+      if (headers['grpc-status'] !== undefined) told = headers;
+    });
+    stream.on('trailers', headers => {
+      told = headers;
+    });
+    stream.on('data', (part: Buffer) => {
+      bytes += part.byteLength;
+      if (bytes <= maxAnswerBytes) parts.push(part);
+      else {
+        fail(grpcStatus.RESOURCE_EXHAUSTED, `the answer is over ${maxAnswerBytes} bytes`);
+        stream.close();
+      }
+    });
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      // All other errors are the connection's.
+      const isReset = error.code === 'ERR_HTTP2_STREAM_ERROR';
+      const status = isReset ? statusOfReset(stream.rstCode ?? 0) : grpcStatus.UNAVAILABLE;
+      fail(status, describeError(error));
+    });
+    stream.once('close', () => {
+      clearTimeout(timer);
+      resolve(failure ? failed(failure) : ended(stream, http, told, Buffer.concat(parts)));
+    });
+  });
+}
+
+function ended(
+  stream: ClientHttp2Stream,
+  http: number | null,
+  told: Headers | null,
+  body: Buffer,
+): GrpcAnswer {
+  if (told) {
+    const status = Number(told['grpc-status']);
+    const details = binaryOf(told['grpc-status-details-bin']);
+    const reason = decodedMessage(String(told['grpc-message'] ?? ''));
+    if (status !== grpcStatus.OK) return { ...failed({ status, reason }), details };
+    const message = messageOf(body);
+    return message ?? failed({ status: grpcStatus.INTERNAL, reason: 'the answer is no message' });
+  }
+  if (http === null) {
+    const status = stream.rstCode ? statusOfReset(stream.rstCode) : grpcStatus.UNAVAILABLE;
+    return failed({ status, reason: 'the connection ended without an answer' });
+  }
+  if (http === 200) return failed({ status: grpcStatus.UNKNOWN, reason: 'no status came' });
+  return failed({ status: statusOfHttp(http), reason: `HTTP status ${http}` });
+}
+
+function failed({ status, reason }: { status: number; reason: string }): GrpcAnswer {
+  return { status, reason, message: Buffer.alloc(0), details: null };
+}
+
+/** Null for what is not one whole message without compression, which was not offered. */
+function messageOf(body: Buffer): GrpcAnswer | null {
+  if (body.byteLength < prefixBytes || body[0] !== 0) return null;
+  const message = body.subarray(prefixBytes);
+  if (message.byteLength !== body.readUInt32BE(1)) return null;
+  return { status: grpcStatus.OK, reason: '', message, details: null };
+}
+
+function binaryOf(value: Headers[string]): Buffer | null {
+  return typeof value === 'string' ? Buffer.from(value, 'base64') : null;
+}
+
+/** Percent-encoded UTF-8; what is not is shown as it is. */
+function decodedMessage(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
