@@ -66,6 +66,8 @@ struct task_record {
 	__u64 involuntary_switches;
 	__u64 migrations;
 	__u64 node_migrations;
+	/* Where it ran last. */
+	__u64 cpu;
 	__u32 tid;
 	__u32 tgid;
 	char comm[16];

@@ -281,6 +281,7 @@ int dump(struct bpf_iter__task *ctx)
 	record.involuntary_switches = state->involuntary_switches;
 	record.migrations = state->migrations;
 	record.node_migrations = state->node_migrations;
+	record.cpu = cpu_of(task);
 	record.tid = task->pid;
 	record.tgid = task->tgid;
 	bpf_probe_read_kernel_str(record.comm, sizeof(record.comm), task->comm);

@@ -147,7 +147,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     },
     probe,
     hot,
-    ranSince: lastRuns.ranSince,
+    runsSince: lastRuns.since,
     sources,
     vcpus,
     outbox,

@@ -1,25 +1,49 @@
 import type { ChangedTask } from './probes/sched-layout.ts';
 
+/** What is known of a task since some time: that it did not run, or that it did, and is who it was. `cpu`: where it ran last. */
+export type Since = { readonly cpu: number } | 'rested';
+
 export type LastRuns = {
   /** The tasks that ran or waited since the last time, as of `now` (monotonic). */
-  readonly take: (changed: readonly Pick<ChangedTask, 'tid'>[], now: number) => void;
-  /** Whether a task may have run since then (monotonic): false only where it is known that it did not. */
-  readonly ranSince: (tid: number, since: number) => boolean;
+  readonly take: (
+    changed: readonly Pick<ChangedTask, 'tid' | 'startTicks' | 'nameHash' | 'cpu'>[],
+    now: number,
+  ) => void;
+  /** Null where it is not known, or the task is another one since (monotonic), or bears another name. */
+  readonly since: (tid: number, since: number) => Since | null;
 };
 
-/** When tasks were last seen to have run. Remembers those of the last `keptSeconds`. */
+/** `since`: when it was first seen as who it is. */
+type Run = { startTicks: number; nameHash: number; cpu: number; since: number; at: number };
+
+/** When tasks were last seen to have run, and as whom. Remembers those of the last `keptSeconds`. */
 export function createLastRuns(keptSeconds: number): LastRuns {
-  const ranAt = new Map<number, number>();
+  const runs = new Map<number, Run>();
   let takenAt = Number.NEGATIVE_INFINITY;
   return {
     take: (changed, now) => {
       takenAt = now;
-      for (const { tid } of changed) ranAt.set(tid, now);
-      for (const [tid, at] of ranAt) if (at < now - keptSeconds) ranAt.delete(tid);
+      for (const { tid, startTicks, nameHash, cpu } of changed) {
+        const run = runs.get(tid);
+        if (!run) {
+          runs.set(tid, { startTicks, nameHash, cpu, since: now, at: now });
+          continue;
+        }
+        if (run.startTicks !== startTicks || run.nameHash !== nameHash) run.since = now;
+        run.startTicks = startTicks;
+        run.nameHash = nameHash;
+        run.cpu = cpu;
+        run.at = now;
+      }
+      runs.forEach(({ at }, tid) => {
+        if (at < now - keptSeconds) runs.delete(tid);
+      });
     },
-    ranSince: (tid, since) => {
-      if (takenAt <= since || since < takenAt - keptSeconds) return true;
-      return (ranAt.get(tid) ?? Number.NEGATIVE_INFINITY) >= since;
+    since: (tid, since) => {
+      if (takenAt <= since || since < takenAt - keptSeconds) return null;
+      const run = runs.get(tid);
+      if (!run || run.at < since) return 'rested';
+      return run.since < since ? run : null;
     },
   };
 }

@@ -48,12 +48,12 @@ export function createPlacements(
   options: PlacementReader & {
     readonly intervalSeconds: number;
     readonly hotTids: (living: LivingInstance) => readonly number[];
-    readonly ranSince: LastRuns['ranSince'];
+    readonly runsSince: LastRuns['since'];
     /** vCPU index by tid. */
     readonly vcpusOf: (living: LivingInstance) => ReadonlyMap<number, number>;
   },
 ): Placements {
-  const { intervalSeconds, hotTids, ranSince, vcpusOf } = options;
+  const { intervalSeconds, hotTids, runsSince, vcpusOf } = options;
   const told = new Map<LivingInstance, Told>();
   let refreshed = Number.NEGATIVE_INFINITY;
   let masked: ReadonlySet<number> | null | undefined;
@@ -95,14 +95,23 @@ export function createPlacements(
     tasksRead += 1;
   };
 
-  /** Tasks as they were told: all but those that are new, or, once it is time, have run since. */
+  /** Tasks as they were told, or, once it is time, as they have run since: all but those that are new, or may be otherwise now. */
   const knownOf = (last: Told, vcpus: ReadonlyMap<number, number>, isDue: boolean) => {
     const tasks = new Map(last.placement.tasks.map(task => [task.tid, task]));
     return (tid: number): PlacedTask | undefined => {
       const task = tasks.get(tid);
-      const isKnown = task?.vcpu === vcpus.get(tid) && !(isDue && ranSince(tid, last.at));
-      return isKnown && task ? task : toRead();
+      if (!task || task.vcpu !== vcpus.get(tid)) return toRead();
+      return isDue ? (nowOf(task, last.at) ?? toRead()) : task;
     };
+  };
+
+  /** A task as it is now, where that takes no reading of its files: a mask of its own may be another one by now. */
+  const nowOf = (task: PlacedTask, toldAt: number): PlacedTask | undefined => {
+    const since = runsSince(task.tid, toldAt);
+    if (since === null) return undefined;
+    if (since === 'rested') return task;
+    if (task.ownMask !== false || reader.maskedThreads()?.has(task.tid) !== false) return undefined;
+    return since.cpu === task.cpu ? task : { ...task, cpu: since.cpu };
   };
 
   const isDue = (now: number): boolean => now - refreshed >= refreshSeconds;

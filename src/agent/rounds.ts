@@ -32,7 +32,7 @@ export type RoundsOptions = {
   readonly reader: PlacementReader;
   readonly probe: TotalsReader;
   readonly hot: Pick<HotTasks, 'of'>;
-  readonly ranSince: LastRuns['ranSince'];
+  readonly runsSince: LastRuns['since'];
   readonly sources: Sources;
   readonly vcpus: VcpuBook;
   readonly outbox: Outbox;
@@ -89,7 +89,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     ...reader,
     intervalSeconds: config.placementIntervalSeconds,
     hotTids: living => hot.of(living.members),
-    ranSince: options.ranSince,
+    runsSince: options.runsSince,
     vcpusOf: vcpus.of,
   });
   const topology = createTopologyTeller(roots, identity.hostId, config.placementIntervalSeconds);

@@ -135,6 +135,37 @@ test('once a minute the tasks that ran are looked at again, and no others', asyn
   );
 });
 
+test('of a task that ran as who it was, the reading of the kernel tells enough, unless it has a mask of its own', async t => {
+  const masked = new Set([7]);
+  const agent = stageRounds(t, { maskedThreads: () => masked });
+  const tids = [5, 6, 7, 8];
+  const filesOf = (name: string) =>
+    Object.assign({}, ...tids.map(tid => taskFiles(tid, { name, allowed: '0' })));
+  const files = { 'cgroup/a/cgroup.threads': tids.join('\n'), ...filesOf('first') };
+  const cgroupId = agent.add('/a', { used: 0.001, wait: 0 }, files);
+  const ran = (tid: number, name = 'first', cpu = 0) => ({
+    ...{ ...idleTask, cgroupId, tid, tgid: tid, name, cpu },
+  });
+  const told = () =>
+    agent
+      .placements('/a')
+      .at(-1)
+      ?.tasks.map(({ tid, name, cpu, ownMask }) => [tid, name, cpu, ownMask]);
+  agent.setTasks(tids.map(tid => ran(tid)));
+  await agent.read(330);
+  t.is(agent.placements('/a').length, 2);
+  agent.tree.write(filesOf('second'));
+  masked.add(8);
+  agent.setTasks([ran(5, 'first', 1), ran(6, 'second', 1), ran(7, 'first', 1), ran(8, 'first', 1)]);
+  await agent.read(310);
+  t.deepEqual(told(), [
+    [5, 'first', 1, false],
+    [6, 'second', 0, false],
+    [7, 'second', 0, true],
+    [8, 'second', 0, true],
+  ]);
+});
+
 test('of an instance whose tasks come and go, those that stay are read once a minute', async t => {
   const agent = stageRounds(t);
   const threads = (...tids: number[]) => ({ 'cgroup/a/cgroup.threads': tids.join('\n') });

@@ -13,6 +13,10 @@ export const blockedReasons = ['io', 'uninterruptible', 'lock', 'sleep'] as cons
 export type ChangedTask = Pick<TaskTotals, 'tid' | 'startTicks'> & {
   /** What it ran and waited, of its totals. */
   readonly loadNs: number;
+  /** Where it ran last. */
+  readonly cpu: number;
+  /** Stands for its name: another one when the name is another, but for one in 2^32. */
+  readonly nameHash: number;
   readonly totals: () => TaskTotals;
 };
 
@@ -64,10 +68,11 @@ export const layout = {
     involuntarySwitches: 80,
     migrations: 88,
     nodeMigrations: 96,
-    tid: 104,
-    tgid: 108,
-    comm: 112,
-    bytes: 128,
+    cpu: 104,
+    tid: 112,
+    tgid: 116,
+    comm: 120,
+    bytes: 136,
   },
   sums: { id: 0, runNs: 8, waitNs: 16, throttledNs: 24, bytes: 32 },
   pair: { waiter: 0, preemptor: 8, bytes: 16 },
@@ -200,16 +205,52 @@ export function viewOf(bytes: Buffer): DataView {
 
 export function decodeTasks(records: Buffer): ChangedTask[] {
   const view = viewOf(records);
-  const field = layout.record;
   const tasks: ChangedTask[] = [];
-  for (let at = 0; at + field.bytes <= records.length; at += field.bytes)
-    tasks.push({
-      tid: view.getUint32(at + field.tid, true),
-      startTicks: Math.floor(uint64(view, at + field.startNs) / nsPerTick),
-      loadNs: uint64(view, at + field.runNs) + uint64(view, at + field.waitNs),
-      totals: () => decodeTask(records, view, at),
-    });
+  for (let at = 0; at + layout.record.bytes <= records.length; at += layout.record.bytes)
+    tasks.push(new RecordedTask(records, view, at));
   return tasks;
+}
+
+/** Nothing is decoded before it is asked for: there are thousands of them. */
+class RecordedTask implements ChangedTask {
+  readonly #records: Buffer;
+  readonly #view: DataView;
+  readonly #at: number;
+
+  constructor(records: Buffer, view: DataView, at: number) {
+    this.#records = records;
+    this.#view = view;
+    this.#at = at;
+  }
+
+  get tid(): number {
+    return this.#view.getUint32(this.#at + layout.record.tid, true);
+  }
+
+  get startTicks(): number {
+    return Math.floor(uint64(this.#view, this.#at + layout.record.startNs) / nsPerTick);
+  }
+
+  get loadNs(): number {
+    const { runNs, waitNs } = layout.record;
+    return uint64(this.#view, this.#at + runNs) + uint64(this.#view, this.#at + waitNs);
+  }
+
+  get cpu(): number {
+    return uint64(this.#view, this.#at + layout.record.cpu);
+  }
+
+  get nameHash(): number {
+    const { comm, bytes } = layout.record;
+    let hash = 0;
+    for (let at = comm; at < bytes; at += 4)
+      hash = Math.imul(hash ^ this.#view.getInt32(this.#at + at, true), 0x9e3779b1);
+    return hash;
+  }
+
+  totals(): TaskTotals {
+    return decodeTask(this.#records, this.#view, this.#at);
+  }
 }
 
 function decodeTask(records: Buffer, view: DataView, at: number): TaskTotals {

@@ -31,7 +31,12 @@ type Load = { used: number; wait: number };
 /** An agent without a kernel: cgroups are folders, the probe says what the test wants, time is stepped. */
 export function stageRounds(
   t: ExecutionContext,
-  options: { temporality?: string; config?: object; kinds?: SourceKind[] } = {},
+  options: {
+    temporality?: string;
+    config?: object;
+    kinds?: SourceKind[];
+    maskedThreads?: () => ReadonlySet<number> | null;
+  } = {},
 ) {
   const tree = makeTree(t, {
     'proc/self/mountinfo': mounts.v2,
@@ -49,7 +54,7 @@ export function stageRounds(
   const forgotten: number[] = [];
   const events: OutgoingEvent[] = [];
   const exports: { at: number; resources: ResourcePoints[] }[] = [];
-  let tasks: TaskTotals[] = [];
+  let tasks: (TaskTotals & { cpu?: number })[] = [];
   let fails = false;
   let listener: (event: OutgoingEvent) => void = () => undefined;
   const temporal = temporalityFrom(options.temporality);
@@ -63,7 +68,11 @@ export function stageRounds(
   });
   const sched = createSchedSource({
     probe: {
-      readDetails: () => ({ instances: new Map(), pairs: [], tasks: tasks.map(changedTask) }),
+      readDetails: () => ({
+        instances: new Map(),
+        pairs: [],
+        tasks: tasks.map(task => changedTask(task, task.cpu)),
+      }),
       detailsOf: () => null,
       takePairs: () => [],
       readWaitByCpu: cpus => cpus.map(() => 2e9),
@@ -84,7 +93,7 @@ export function stageRounds(
       layout: readCgroupLayout(tree),
       hostId: 'h',
       systemd: false,
-      maskedThreads: () => null,
+      maskedThreads: options.maskedThreads ?? (() => null),
     },
     probe: {
       readTotals: () => {
@@ -120,7 +129,7 @@ export function stageRounds(
       }),
     },
     hot,
-    ranSince: lastRuns.ranSince,
+    runsSince: lastRuns.since,
     sources: startSources(
       options.kinds ?? [],
       {
@@ -186,7 +195,8 @@ export function stageRounds(
     setFails: (now: boolean) => {
       fails = now;
     },
-    setTasks: (now: TaskTotals[]) => {
+    /** `cpu`: where it ran last. */
+    setTasks: (now: (TaskTotals & { cpu?: number })[]) => {
       tasks = now;
     },
     /** A cgroup with one task, which is loaded from now on. */
