@@ -18,7 +18,7 @@ import { temporalityFrom } from '../otlp/temporality.ts';
 import { type CustomSource, startCustomSource } from './custom/custom-source.ts';
 import { createHotTasks } from './hot-tasks.ts';
 import { createLastRuns } from './last-runs.ts';
-import { createLiveConfig } from './live-config.ts';
+import { createLiveConfig, readingSeconds } from './live-config.ts';
 import type { ProfileSink } from './profile-sink.ts';
 import { createProfiles, type Profiles } from './profiles.ts';
 import { createRounds } from './rounds.ts';
@@ -182,10 +182,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     }
   };
   guarded();
-  let cancel = clock.every(config.readIntervalSeconds, guarded);
+  let cancel = clock.every(readingSeconds(config), guarded);
   say(
     'info',
-    `agent: cgroup v${layout.version}, reading every ${config.readIntervalSeconds} s, telling ${config.endpoint}`,
+    `agent: cgroup v${layout.version}, reading every ${readingSeconds(config)} s, telling ${config.endpoint}`,
   );
 
   return {
@@ -207,12 +207,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     },
     settings: () => settingsOf(config),
     change: settings => {
-      const every = config.readIntervalSeconds;
+      const every = readingSeconds(config);
       change(atItsPace(driver, settings));
       sources.follow();
-      if (every === config.readIntervalSeconds) return;
+      if (every === readingSeconds(config)) return;
       cancel();
-      cancel = clock.every(config.readIntervalSeconds, guarded);
+      cancel = clock.every(readingSeconds(config), guarded);
     },
     profiles,
     stop: async () => {

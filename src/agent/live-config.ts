@@ -18,6 +18,22 @@ export type LiveConfig = {
   readonly change: (settings: AgentSettings) => void;
 };
 
+/** Longest pause between two readings that nobody asked for: what lives for less is never named. */
+const slowestReading = 1;
+
+/** Seconds from one reading of the totals to the next: where no instance is told as fast as that, there is no need to read so often. */
+export function readingSeconds({
+  fastInstances,
+  readIntervalSeconds,
+  headlineIntervalSeconds,
+}: Pick<
+  AgentSettings,
+  'fastInstances' | 'readIntervalSeconds' | 'headlineIntervalSeconds'
+>): number {
+  if (fastInstances > 0) return readIntervalSeconds;
+  return Math.max(readIntervalSeconds, Math.min(headlineIntervalSeconds, slowestReading));
+}
+
 /** The configuration of an agent that runs. */
 export function createLiveConfig(initial: AgentConfig): LiveConfig {
   const config = { ...initial };

@@ -13,7 +13,7 @@ import { createTopologyTeller, placementEvent } from './host-events.ts';
 import type { HotTasks } from './hot-tasks.ts';
 import { contended, createInstanceBook, type LivingInstance } from './instances.ts';
 import type { LastRuns } from './last-runs.ts';
-import type { Selection } from './live-config.ts';
+import { readingSeconds, type Selection } from './live-config.ts';
 import { createPlacements } from './placements.ts';
 import type { TotalsReader } from './probes/sched.ts';
 import type { SchedTotals } from './probes/sched-layout.ts';
@@ -146,7 +146,7 @@ export function createRounds(options: RoundsOptions): Rounds {
   };
 
   const read = (now: number, time: number): LivingInstance[] => {
-    const elapsed = Math.max(now - last.read, config.readIntervalSeconds / 2);
+    const elapsed = Math.max(now - last.read, readingSeconds(config) / 2);
     const born = book.take(probe.readTotals(totals), last.readAt, elapsed);
     isNews ||= born.length > 0;
     [last.read, last.readAt] = [now, time];
@@ -262,7 +262,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     const time = clock.unixSeconds();
     // A timer that fires a little early must not skip a whole interval.
     const dueSince = (at: number, interval: number) =>
-      now - at >= interval - config.readIntervalSeconds / 2;
+      now - at >= interval - readingSeconds(config) / 2;
     const born = read(now, time);
     const look = dueSince(last.look, config.headlineIntervalSeconds);
     if (look) {

@@ -9,7 +9,7 @@ export const agentSettings = {
     .max(10)
     .default(0.2)
     .describe(
-      'How often the instance totals are read; contended instances are exported at this rate.',
+      'How often the instance totals are read; contended instances are exported at this rate. With `fastInstances: 0` nothing is, and they are read once a second at most.',
     ),
   headlineIntervalSeconds: z
     .number()
@@ -34,7 +34,9 @@ export const agentSettings = {
     .min(0)
     .max(1000)
     .default(20)
-    .describe('How many contended instances are exported at the read interval.'),
+    .describe(
+      'How many contended instances are exported at the read interval; 0: none, and totals are read less often.',
+    ),
   histograms: z
     .enum(['explicit', 'explicit-fine', 'exponential'])
     .default('explicit')

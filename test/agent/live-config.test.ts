@@ -1,5 +1,5 @@
 import test from 'ava';
-import { createLiveConfig } from '../../src/agent/live-config.ts';
+import { createLiveConfig, readingSeconds } from '../../src/agent/live-config.ts';
 import { sourceKinds } from '../../src/agent/sources.ts';
 import { settingsOf } from '../../src/contract/change-settings.ts';
 import { agentConfigSchema } from '../../src/contract/config.ts';
@@ -15,6 +15,16 @@ test('settings change in place, and the selection with them; what holds from the
   t.is(initial.hotTasks, 100, 'what was handed in is as it was');
   t.false(selection.tells('sculptor.memory.dirty') || selection.tellsOf('memory'));
   t.true(selection.tells('sculptor.runqueue.wait') && selection.tellsOf('sched'));
+});
+
+test('totals are read as often as something is told at that pace', t => {
+  const config = agentConfigSchema.parse({});
+  t.is(readingSeconds(config), 0.2);
+  t.is(readingSeconds({ ...config, headlineIntervalSeconds: 10 }), 0.2);
+  t.is(readingSeconds({ ...config, fastInstances: 0 }), 1);
+  t.is(readingSeconds({ ...config, fastInstances: 0, headlineIntervalSeconds: 10 }), 1);
+  t.is(readingSeconds({ ...config, fastInstances: 0, headlineIntervalSeconds: 0.5 }), 0.5);
+  t.is(readingSeconds({ ...config, fastInstances: 0, readIntervalSeconds: 3 }), 3);
 });
 
 test('a source that is of the largest profile only starts and stops with it', t => {

@@ -49,6 +49,17 @@ test('of 25 contended instances 20 go out at the read interval; the 5 others are
   t.is(agent.valuesOf('sculptor.agent.instances.uncounted', 'h').at(-1)?.value, 5);
 });
 
+test('with no fast instances and slow headlines, a contended one is told with the details, and read once a second', async t => {
+  const agent = stageRounds(t, { config: { fastInstances: 0, headlineIntervalSeconds: 10 } });
+  agent.add('/hot', { used: 0.5, wait: 0.5 });
+  await agent.read(41);
+  t.is(agent.clock.monotonicSeconds(), 41);
+  const times = agent.valuesOf('container.cpu.time', '/hot').map(({ at }) => at);
+  t.deepEqual(times, [0, 10, 20, 30, 40]);
+  t.is(agent.rounds.status().contended.length, 0);
+  t.is(agent.valuesOf('sculptor.agent.instances.uncounted', 'h').at(-1)?.value, 1);
+});
+
 test('200 instances are 200 resources, each with an identity of its own', async t => {
   const agent = stageRounds(t);
   for (let i = 0; i < 200; i += 1) agent.add(`/pool/i${i}`);

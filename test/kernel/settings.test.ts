@@ -15,11 +15,13 @@ const changes: readonly Partial<AgentSettings>[] = [
   { histograms: 'explicit-fine', headlineIntervalSeconds: 0.5 },
   { profile: 'full', hotTasks: 0, histograms: 'exponential' },
   { hotTasks: 5, readIntervalSeconds: 0.5, headlineIntervalSeconds: 2, detailIntervalSeconds: 2 },
+  { fastInstances: 0 },
   { metrics: { include: [], exclude: ['sculptor.memory.*', 'sculptor.cpu.migrations'] } },
   {
     profile: 'default',
     metrics: { include: [], exclude: [] },
     histograms: 'explicit',
+    fastInstances: 20,
     readIntervalSeconds: 0.2,
     headlineIntervalSeconds: 1,
     detailIntervalSeconds: 1,

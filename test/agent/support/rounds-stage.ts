@@ -3,7 +3,7 @@ import type { ExecutionContext } from 'ava';
 import { emptyTotals } from '../../../src/agent/add-change.ts';
 import { createHotTasks } from '../../../src/agent/hot-tasks.ts';
 import { createLastRuns } from '../../../src/agent/last-runs.ts';
-import { createLiveConfig } from '../../../src/agent/live-config.ts';
+import { createLiveConfig, readingSeconds } from '../../../src/agent/live-config.ts';
 import type { SchedTotals, TaskTotals } from '../../../src/agent/probes/sched-layout.ts';
 import { createProfiles } from '../../../src/agent/profiles.ts';
 import { createRounds } from '../../../src/agent/rounds.ts';
@@ -99,7 +99,7 @@ export function stageRounds(
       readTotals: () => {
         for (const [id, { used, wait }] of loads) {
           const last = totals.get(id) ?? emptyTotals();
-          const ns = 1e9 * config.readIntervalSeconds;
+          const ns = 1e9 * readingSeconds(config);
           totals.set(id, {
             ...last,
             runNs: last.runNs + used * ns,
@@ -214,11 +214,11 @@ export function stageRounds(
       loads.delete(statSync(`${tree.cgroup}${path}`).ino);
       tree.remove(`cgroup${path}`);
     },
-    /** So many readings of 0.2 s, each export having ended before the next. */
+    /** So many readings, 0.2 s apart unless configured otherwise, each export having ended before the next. */
     read: async (times: number) => {
       for (let i = 0; i < times; i += 1) {
         rounds.tick();
-        clock.step(config.readIntervalSeconds);
+        clock.step(readingSeconds(config));
         await new Promise(resolve => setImmediate(resolve));
       }
     },
