@@ -17,7 +17,7 @@ const mostPerTick = 50;
 const mostTasksPerTick = 400;
 
 /** What is told again since its time has come is told in batches: each looks at all threads of the host once. */
-const refreshSeconds = 10;
+const refreshSeconds = 30;
 
 /** Tasks of a suspect whose mask is looked at each time, by turns: reading all would cost more than it tells. */
 const masksPerLook = 1;

@@ -1,4 +1,4 @@
-import type { PairWait } from './counters.ts';
+import type { PairWaits } from './counters.ts';
 import type { LivingInstance } from './instances.ts';
 
 /** One series: of one life, by whom its tasks waited for. */
@@ -10,7 +10,10 @@ const mostNamed = 5;
 /** Who is named keeps its place until another has kept the instance waiting so many times as long of late: series that come and go tell nobody anything. */
 const takesPlaceAbove = 2;
 
-/** Neighbours of one instance whose sums are kept, so that one that is named again goes on where it was. */
+/** Neighbours of one instance that may come to be named. */
+const mostCandidates = 20;
+
+/** Those, and such as were named once, so that one that is named again goes on where it was. */
 const mostKept = 50;
 
 /** `ns` counts while it is named, `recentNs` always. */
@@ -26,7 +29,7 @@ type Book = {
 export type Preemptors = {
   /** Takes what came since the last reading; `lives`: cgroup id → the life it belongs to. */
   readonly take: (
-    pairs: Iterable<PairWait>,
+    pairs: PairWaits,
     lives: { get(cgroupId: number): LivingInstance | null | undefined },
   ) => void;
   /**
@@ -51,17 +54,24 @@ export function createPreemptors(): Preemptors {
   return {
     take: (pairs, lives) => {
       const changes = new Map<LivingInstance, Map<string, number>>();
-      for (const pair of pairs) {
-        const waiter = lives.get(pair.waiter);
-        if (!waiter) continue;
-        const preemptor = lives.get(pair.preemptor)?.instance.id ?? 'other';
-        const change = changes.get(waiter) ?? new Map<string, number>();
-        change.set(preemptor, (change.get(preemptor) ?? 0) + pair.ns);
-        changes.set(waiter, change);
-      }
-      for (const [living, change] of changes) {
-        addTo(bookOf(living), change);
-      }
+      const changeOf = (living: LivingInstance): Map<string, number> => {
+        const change = changes.get(living) ?? new Map<string, number>();
+        changes.set(living, change);
+        return change;
+      };
+      const byCgroup = new Map<number, Map<string, number> | null>();
+      pairs.forEach((waiter, preemptor, ns) => {
+        let change = byCgroup.get(waiter);
+        if (change === undefined) {
+          const living = lives.get(waiter);
+          change = living ? changeOf(living) : null;
+          byCgroup.set(waiter, change);
+        }
+        if (change === null) return;
+        const name = lives.get(preemptor)?.instance.id ?? 'other';
+        change.set(name, (change.get(name) ?? 0) + ns);
+      });
+      for (const [living, change] of changes) addTo(bookOf(living), change);
     },
     of: (living, waitNs) => {
       const book = bookOf(living);
@@ -98,8 +108,9 @@ function addTo(book: Book, change: ReadonlyMap<string, number>): void {
     else book.otherNs += ns;
   });
   // What was told of a neighbour that is no longer kept is told as `other` from here on: the sum stays.
-  for (const neighbour of ranked.slice(mostKept)) {
-    if (book.named.includes(neighbour)) continue;
+  for (const [rank, neighbour] of ranked.entries()) {
+    const isKept = rank < mostCandidates || (neighbour.ns > 0 && rank < mostKept);
+    if (isKept || book.named.includes(neighbour)) continue;
     book.otherNs += neighbour.ns;
     kept.delete(neighbour.id);
   }
@@ -110,7 +121,7 @@ function leastKept(
   kept: ReadonlyMap<string, Neighbour>,
   change: ReadonlyMap<string, number>,
 ): number {
-  if (kept.size + change.size <= mostKept) return 0;
+  if (kept.size + change.size <= mostCandidates) return 0;
   const recent = new Float64Array(kept.size + change.size);
   let at = 0;
   for (const { recentNs } of kept.values()) recent[at++] = recentNs;
@@ -118,7 +129,7 @@ function leastKept(
     if (!kept.has(id)) recent[at++] = ns;
   });
   recent.sort();
-  return recent.at(-mostKept) ?? 0;
+  return recent.at(-mostCandidates) ?? 0;
 }
 
 /** `ranked`: all that are kept, the largest of late first. */

@@ -9,9 +9,12 @@ export type TaskStat = {
   readonly cpu: number;
 };
 
-/** A slice that is kept would keep all of the text that it was cut from. */
-function copyOf(slice: string): string {
-  return Buffer.from(slice).toString();
+let lastName = '';
+
+/** A slice that is kept would keep all of the text that it was cut from; and of an instance most tasks have one name. */
+function nameOf(slice: string): string {
+  if (slice !== lastName) lastName = Buffer.from(slice).toString();
+  return lastName;
 }
 
 /** /proc/TID/stat; null when the task has ended. The name may hold spaces and parentheses: fields are counted from the last one. */
@@ -24,16 +27,27 @@ export function readTaskStat(roots: Roots, tid: number): TaskStat | null {
   const startTicks = Number(fields[22 - 3]);
   const cpu = Number(fields[39 - 3]);
   if (!Number.isInteger(startTicks) || !Number.isInteger(cpu)) return null;
-  return { name: copyOf(text.slice(text.indexOf('(') + 1, close)), startTicks, cpu };
+  return { name: nameOf(text.slice(text.indexOf('(') + 1, close)), startTicks, cpu };
 }
 
+/** `allowedCpus` may be another task’s as well, and is not to be written to. */
 export type TaskStatus = { readonly tgid: number; readonly allowedCpus: number[] };
+
+let lastAllowed: { text: string; cpus: number[] } = { text: '', cpus: [] };
+
+/** Most tasks are allowed what the one before was: they share the list. Null for what is none. */
+function allowedOf(text: string): number[] | null {
+  if (text === lastAllowed.text) return lastAllowed.cpus;
+  const cpus = parseCpuList(text);
+  if (cpus !== null) lastAllowed = { text: Buffer.from(text).toString(), cpus };
+  return cpus;
+}
 
 /** Thread group and allowed CPUs of /proc/TID/status; null when the task has ended. */
 export function readTaskStatus(roots: Roots, tid: number): TaskStatus | null {
   const text = readText(`${roots.proc}/${tid}/status`);
   if (text === null) return null;
-  const allowedCpus = parseCpuList(/^Cpus_allowed_list:\s*(.*)$/m.exec(text)?.[1] ?? 'x');
+  const allowedCpus = allowedOf(/^Cpus_allowed_list:\s*(.*)$/m.exec(text)?.[1] ?? 'x');
   const tgid = Number(/^Tgid:\s*(\d+)$/m.exec(text)?.[1]);
   return allowedCpus && Number.isInteger(tgid) ? { tgid, allowedCpus } : null;
 }

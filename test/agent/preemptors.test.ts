@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import type { PairWait } from '../../src/agent/counters.ts';
+import type { PairWaits } from '../../src/agent/counters.ts';
 import type { LivingInstance } from '../../src/agent/instances.ts';
 import { createPreemptors } from '../../src/agent/preemptors.ts';
 
@@ -12,8 +12,12 @@ const lives = new Map(
 );
 const victim = lives.get(0) as LivingInstance;
 
-function pairs(waits: Readonly<Record<number, number>>): PairWait[] {
-  return Object.entries(waits).map(([id, ns]) => ({ waiter: 0, preemptor: Number(id), ns }));
+function pairs(waits: Readonly<Record<number, number>>): PairWaits {
+  return {
+    forEach: take => {
+      for (const [id, ns] of Object.entries(waits)) take(0, Number(id), ns);
+    },
+  };
 }
 
 test('the five largest are named, the rest is other, and what nobody ran in is none', t => {

@@ -23,9 +23,10 @@ async function observe(probe: SchedProbe, seconds: number) {
   await pause(seconds * 1000);
   const to = probe.readDetails();
   const key = (waiter: number, preemptor: number) => `${waiter} ${preemptor}`;
-  const waits = new Map(
-    [...to.pairs].map(({ waiter, preemptor, ns }) => [key(waiter, preemptor), ns] as const),
-  );
+  const waits = new Map<string, number>();
+  to.pairs.forEach((waiter, preemptor, ns) => {
+    waits.set(key(waiter, preemptor), ns);
+  });
   const grown = (box: CgroupBox, field: 'runNs' | 'waitNs') => {
     const of = (details: typeof from) => details.instances.get(box.id) ?? new Float64Array();
     return word(of(to), field) - word(of(from), field);
@@ -118,10 +119,13 @@ kernelTest('what was waited for whom is told once', async t => {
   const [one, other] = [makeBox(), makeBox()];
   const children = [await startPinned(one, 0, ...spin), await startPinned(other, 0, ...spin)];
   await pause(300);
-  const told = () =>
-    [...probe.takePairs()].some(
-      ({ waiter, preemptor }) => waiter === one.id && preemptor === other.id,
-    );
+  const told = () => {
+    let found = false;
+    probe.takePairs().forEach((waiter, preemptor) => {
+      found ||= waiter === one.id && preemptor === other.id;
+    });
+    return found;
+  };
   t.true(told());
   const ended = children.map(child => new Promise(resolve => child.once('exit', resolve)));
   for (const child of children) child.kill('SIGKILL');

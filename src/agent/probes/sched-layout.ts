@@ -1,6 +1,6 @@
 import type { WholeMap } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
-import type { Counters, PairWait } from '../counters.ts';
+import type { Counters, PairWaits } from '../counters.ts';
 import { type Latencies, latencySlots, uint64 } from './latency.ts';
 
 /** What is read of each cgroup every time: totals over all CPUs since it was first seen; ns. */
@@ -153,16 +153,20 @@ export function decodeCounters(maps: readonly WholeMap[]): Map<number, Counters>
   return sums;
 }
 
-/** What was waited for whom, one after the other: there may be thousands. */
-export function* decodePairs({ keys, values, count, valueSize }: WholeMap): Iterable<PairWait> {
+/** What was waited for whom. */
+export function decodePairs({ keys, values, count, valueSize }: WholeMap): PairWaits {
   const { waiter, preemptor, bytes } = layout.pair;
   const [key, value] = [viewOf(keys), viewOf(values)];
-  for (let entry = 0; entry < count; entry += 1)
-    yield {
-      waiter: uint64(key, entry * bytes + waiter),
-      preemptor: uint64(key, entry * bytes + preemptor),
-      ns: uint64(value, entry * valueSize),
-    };
+  return {
+    forEach: take => {
+      for (let entry = 0; entry < count; entry += 1)
+        take(
+          uint64(key, entry * bytes + waiter),
+          uint64(key, entry * bytes + preemptor),
+          uint64(value, entry * valueSize),
+        );
+    },
+  };
 }
 
 /** `[cpu]` ns that each cgroup ran there. */

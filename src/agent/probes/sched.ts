@@ -1,5 +1,5 @@
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
-import type { Counters, PairWait } from '../counters.ts';
+import type { Counters, PairWaits } from '../counters.ts';
 import { uint64 } from './latency.ts';
 import {
   type ChangedTask,
@@ -48,11 +48,11 @@ export type SchedProbe = {
   /** The same of everything, sleeps and the kernel's tick accounts too; and the tasks whose totals have changed since. */
   readonly readDetails: () => {
     instances: Map<number, Counters>;
-    pairs: Iterable<PairWait>;
+    pairs: PairWaits;
     tasks: ChangedTask[];
   };
   /** For whom all that wait have waited since pairs were last read, by this or with the details. */
-  readonly takePairs: () => Iterable<PairWait>;
+  readonly takePairs: () => PairWaits;
   /** The counters of one cgroup as they stand; null when it has none. */
   readonly detailsOf: (cgroupId: number) => Counters | null;
   /** ns that each cgroup has run on each CPU, but for what is kept of all CPUs together: cgroup id → `[cpu]`. */

@@ -26,6 +26,8 @@ import { makeTree, mounts } from '../../linux/tree.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
 import { changedTask } from './changed-task.ts';
 
+const noPairs = { forEach: () => undefined };
+
 type Load = { used: number; wait: number };
 
 /** An agent without a kernel: cgroups are folders, the probe says what the test wants, time is stepped. */
@@ -70,11 +72,11 @@ export function stageRounds(
     probe: {
       readDetails: () => ({
         instances: new Map(),
-        pairs: [],
+        pairs: noPairs,
         tasks: tasks.map(task => changedTask(task, task.cpu)),
       }),
       detailsOf: () => null,
-      takePairs: () => [],
+      takePairs: () => noPairs,
       readWaitByCpu: cpus => cpus.map(() => 2e9),
     },
     cpus: () => [0, 1],
