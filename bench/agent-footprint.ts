@@ -70,7 +70,7 @@ export async function benchAgentFootprint(tell: Tell): Promise<BenchResult> {
 async function stageCrowd(stage: Stage): Promise<void> {
   const ready = Array.from({ length: instances }, (_, i) => {
     const { stdout } = stage.run(
-      stage.make(`crowd${i}`),
+      stage.make(`crowd${i}`, { memory: true }),
       'crowd',
       ...['--count', String(threadsEach), '--wakers', String(wakersEach)],
       ...['--rank', String(i + 1), '--groups', String(instances)],

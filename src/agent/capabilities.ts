@@ -32,8 +32,8 @@ export function capabilitiesOf(
     ...new Set<Capability>([
       ...bpfCapabilities,
       ...wanted,
-      // Which QEMU holds the device of a context id.
-      ...(vsock?.discover ? (['CAP_SYS_PTRACE'] as const) : []),
+      // Which QEMU, of whichever user, holds the device of a context id.
+      ...(vsock?.discover ? (['CAP_SYS_PTRACE', 'CAP_DAC_READ_SEARCH'] as const) : []),
       ...(tcp && tcp.port < firstOpenPort ? (['CAP_NET_BIND_SERVICE'] as const) : []),
       // The UUID of the machine, by which the host is named then, is root's to read.
       ...(hasMachineId ? [] : (['CAP_DAC_READ_SEARCH'] as const)),

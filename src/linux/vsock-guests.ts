@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { readlinkSync, statSync } from 'node:fs';
 import type { Instance } from '../contract/instance.ts';
 import type { Clock } from '../contract/ports.ts';
 import { parseQemu } from './instance-at.ts';
@@ -78,9 +78,13 @@ function holds(roots: Roots, tgid: number, isDevice: (path: string) => boolean):
   return listFolder(folder).some(fd => isDevice(`${folder}/${fd}`));
 }
 
-/** Character device 10:241 (miscdevice.h), by its number: a name can be given to any file in a mount namespace of one's own. */
+/**
+ * Character device 10:241 (miscdevice.h), by its number: a name can be given to any file in a mount namespace of one's own.
+ * Others are not looked at: to ask for a file of a server that is gone takes for ever.
+ */
 function isVhostVsock(path: string): boolean {
   try {
+    if (!/\/vhost-vsock( \(deleted\))?$/.test(readlinkSync(path))) return false;
     const file = statSync(path);
     return file.isCharacterDevice() && file.rdev === ((10 << 8) | 241);
   } catch {

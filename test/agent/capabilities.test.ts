@@ -17,7 +17,12 @@ test('the gate asks for who holds a context id, and for a port that is not every
   const base = { profile: 'minimal' };
   const of = (gate: object) => capabilitiesOf(config({ ...base, gate }), true);
   const guests = [{ address: '10.0.0.2', instance: 'vm' }];
-  t.deepEqual(of({ vsock: { port: 4317 } }), ['CAP_BPF', 'CAP_PERFMON', 'CAP_SYS_PTRACE']);
+  t.deepEqual(of({ vsock: { port: 4317 } }), [
+    'CAP_BPF',
+    'CAP_DAC_READ_SEARCH',
+    'CAP_PERFMON',
+    'CAP_SYS_PTRACE',
+  ]);
   t.deepEqual(of({ vsock: { port: 4317, discover: false } }), ['CAP_BPF', 'CAP_PERFMON']);
   t.deepEqual(of({ tcp: { host: '10.0.0.1', port: 317, guests } }), [
     'CAP_BPF',

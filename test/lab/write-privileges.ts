@@ -53,7 +53,7 @@ ${renderTable(columns, [sched, ...sourceKinds])}
 - \`kvm\` needs CAP_SYS_ADMIN too, by the kernel's source: it hands out the types of its modules for no less. The agent keeps it only where KVM
   is loaded when it starts; leave out \`sculptor.vcpu.exits\` and what else \`kvm\` tells to lose it.
 - \`taps\` is refused without CAP_SYS_PTRACE: only the descriptors of a QEMU tell which interfaces it has. Which macvtaps another user's QEMU has
-  takes CAP_DAC_READ_SEARCH too; the agent keeps it only where there is a macvtap when it starts. The gate needs CAP_SYS_PTRACE too where it is
+  takes CAP_DAC_READ_SEARCH too; the agent keeps it only where there is a macvtap when it starts. The gate needs both too where it is
   to find out by itself which guest has a context id (\`agent.gate.vsock.discover\`).
 - \`outliers\` attaches nothing until it is asked for. Without CAP_SYSLOG the frames of a stack are addresses, where the kernel hides them.
 - \`vdisks\`, \`dirty\`, and vCPUs that QEMU does not name, are asked over its monitor's socket: who asks must be of its group. Without CAP_SYS_PTRACE

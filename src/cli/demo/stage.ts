@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { KernelInterfaceError, ProbeError, SculptorError } from '../../contract/errors.ts';
 import { type CgroupLayout, readCgroupLayout } from '../../linux/cgroups.ts';
+import { findMemoryHierarchy } from '../../linux/memory.ts';
 import { readText } from '../../linux/read-file.ts';
 import { hostRoots } from '../../linux/roots.ts';
 import { openControllers } from './controllers.ts';
@@ -21,6 +22,8 @@ export type StagedInstance = {
   readonly processes: ChildProcess[];
 };
 
+export type InstanceOptions = { readonly cpus?: string; readonly memory?: boolean };
+
 /**
  * Everything that is staged, directly under the root of the cpu hierarchy: in a group of their own the instances would
  * compete with each other only, and the control loop, outside, with all of them at once.
@@ -28,8 +31,11 @@ export type StagedInstance = {
 export type Stage = {
   readonly layout: CgroupLayout;
   readonly instances: readonly StagedInstance[];
-  /** Makes an instance; `cpus` confines it by a cpuset (as `0`). */
-  readonly make: (name: string, options?: { cpus?: string }) => StagedInstance;
+  /**
+   * Makes an instance; `cpus` confines it by a cpuset (as `0`). `memory`: on v1 it is given a cgroup of the memory controller
+   * too, as services and VMs have one.
+   */
+  readonly make: (name: string, options?: InstanceOptions) => StagedInstance;
   /** Starts the workload in an instance: it is in its cgroups before its first instruction. */
   readonly run: (instance: StagedInstance, ...workloadArguments: string[]) => ChildProcess;
   /** Resolves when every process is the workload and in its cgroups: until then its state is the shell's. */
@@ -60,7 +66,7 @@ export function openStage(prefix: string): Stage {
     make: (name, options = {}) => {
       // Somebody who was interrupted may still be at it: nothing is made that nobody would remove.
       if (cleared) throw new SculptorError('DEMO_FAILED', `${name}: the stage is cleared already`);
-      const instance = makeInstance(layout, `${prefix}-${name}`, options.cpus);
+      const instance = makeInstance(layout, `${prefix}-${name}`, options);
       instances.push(instance);
       return instance;
     },
@@ -90,7 +96,7 @@ function checkWorkload(): void {
 function makeInstance(
   layout: CgroupLayout,
   name: string,
-  cpus: string | undefined,
+  { cpus, memory }: InstanceOptions,
 ): StagedInstance {
   const folder = `${layout.cpu}/${name}`;
   makeFolder(folder);
@@ -110,6 +116,12 @@ function makeInstance(
       writeFileSync(`${cpusetFolder}/cpuset.mems`, readFileSync(`${layout.cpuset}/cpuset.mems`));
     }
     writeFileSync(`${cpusetFolder}/cpuset.cpus`, cpus);
+  }
+  const memoryRoot = memory ? findMemoryHierarchy(hostRoots) : null;
+  if (memoryRoot?.version === 1) {
+    const memoryFolder = `${memoryRoot.root}/${name}`;
+    makeFolder(memoryFolder);
+    folders.push(memoryFolder);
   }
   return { name, id: `/${name}`, folders, processes: [] };
 }
