@@ -24,7 +24,11 @@ export function counterSeries(faults: MetricName, severalNodes: boolean): Counte
     metric: MetricName,
     key: keyof MemoryCounts,
     attributes: Record<string, string> = {},
-  ): CounterSeries => ({ metric, attributes, of: ({ counts }) => counts[key] });
+  ): CounterSeries => ({
+    metric,
+    attributes: Object.freeze(attributes),
+    of: ({ counts }) => counts[key],
+  });
   const reclaim = (
     what: 'scanned' | 'reclaimed',
     direct: keyof MemoryCounts,
@@ -56,7 +60,7 @@ export function counterSeries(faults: MetricName, severalNodes: boolean): Counte
 function stall(resource: PressureResource, kind: string, key: keyof Pressure): CounterSeries {
   return {
     metric: 'sculptor.pressure.time',
-    attributes: { [attr.pressureResource]: resource, [attr.pressureKind]: kind },
+    attributes: Object.freeze({ [attr.pressureResource]: resource, [attr.pressureKind]: kind }),
     of: ({ pressure }) => pressure.get(resource)?.[key] ?? null,
   };
 }
@@ -109,7 +113,7 @@ export function gaugeSamples(
 
 type PageAttributes = NonNullable<Sample['attributes']>;
 
-const noAttributes: PageAttributes = {};
+const noAttributes: PageAttributes = Object.freeze({});
 
 /** By node and kind: a host has few of both. */
 const pagesOf = new Map<string, PageAttributes>();
@@ -118,7 +122,7 @@ function pageAttributes(node: number, kind: string): PageAttributes {
   const name = `${node} ${kind}`;
   const known = pagesOf.get(name);
   if (known) return known;
-  const attributes = { [attr.memoryNode]: node, [attr.memoryKind]: kind };
+  const attributes = Object.freeze({ [attr.memoryNode]: node, [attr.memoryKind]: kind });
   pagesOf.set(name, attributes);
   return attributes;
 }

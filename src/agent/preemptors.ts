@@ -1,8 +1,14 @@
+import { attr } from '../contract/metrics.ts';
+import type { PointAttributes } from '../otlp/metric-data.ts';
 import type { PairWaits } from './counters.ts';
 import type { LivingInstance } from './instances.ts';
 
 /** One series: of one life, by whom its tasks waited for. */
-export type PreemptorWait = { readonly preemptor: string; readonly ns: number };
+export type PreemptorWait = {
+  readonly preemptor: string;
+  readonly attributes: PointAttributes;
+  readonly ns: number;
+};
 
 /** So many neighbours have a series of their own; the rest is `other`. */
 const mostNamed = 5;
@@ -17,7 +23,13 @@ const mostCandidates = 20;
 const mostKept = 50;
 
 /** `ns` counts while it is named, `recentNs` always. */
-type Neighbour = { readonly id: string; ns: number; recentNs: number };
+type Neighbour = {
+  readonly id: string;
+  /** Made when it is named first. */
+  attributes: PointAttributes | null;
+  ns: number;
+  recentNs: number;
+};
 
 type Book = {
   readonly kept: Map<string, Neighbour>;
@@ -81,12 +93,22 @@ export function createPreemptors(): Preemptors {
       // The pairs are read a moment after the totals, and may be ahead of them.
       book.noneNs = Math.max(book.noneNs, waitNs - sum);
       return [
-        ...named.map(({ id, ns }) => ({ preemptor: id, ns })),
-        { preemptor: 'other', ns: otherNs },
-        { preemptor: 'none', ns: book.noneNs },
+        ...named.map(neighbour => {
+          neighbour.attributes ??= attributesOf(neighbour.id);
+          const { id, attributes, ns } = neighbour;
+          return { preemptor: id, attributes, ns };
+        }),
+        { preemptor: 'other', attributes: other, ns: otherNs },
+        { preemptor: 'none', attributes: none, ns: book.noneNs },
       ];
     },
   };
+}
+
+const [other, none] = [attributesOf('other'), attributesOf('none')];
+
+function attributesOf(preemptor: string): PointAttributes {
+  return Object.freeze({ [attr.preemptor]: preemptor });
 }
 
 /** What counts is the last reading, and half of what counted before. */
@@ -98,7 +120,7 @@ function addTo(book: Book, change: ReadonlyMap<string, number>): void {
     if (id === 'other') return;
     const neighbour = kept.get(id);
     if (neighbour) neighbour.recentNs += ns;
-    else if (ns >= least) kept.set(id, { id, ns: 0, recentNs: ns });
+    else if (ns >= least) kept.set(id, { id, attributes: null, ns: 0, recentNs: ns });
   });
   const ranked = [...kept.values()].sort((a, b) => b.recentNs - a.recentNs);
   book.named = nextNamed(book.named, ranked);

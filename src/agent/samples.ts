@@ -1,6 +1,6 @@
 import { attr } from '../contract/metrics.ts';
 import { containerIdOf } from '../linux/instance-at.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import type { PointAttributes, Sample } from '../otlp/metric-data.ts';
 import type { Counters } from './counters.ts';
 import type { HotTask } from './hot-tasks.ts';
 import type { LivingInstance } from './instances.ts';
@@ -44,7 +44,7 @@ function hostAttributes(identity: Identity, instanceId: string): Record<string, 
   };
 }
 
-const noAttributes = {};
+const noAttributes: PointAttributes = Object.freeze({});
 
 export function headlineSamples({ totals, start }: LivingInstance): Sample[] {
   return [
@@ -73,10 +73,16 @@ type DetailSeries = Required<Pick<Sample, 'metric' | 'attributes'>> & {
 };
 
 /** Reasons for which a task is off its CPU and not runnable, each with its attributes. */
-const offcpuReasons = [...blockedReasons, 'throttled'].map(reason => ({ [attr.reason]: reason }));
-const [userMode, kernelMode] = [{ [attr.cpuMode]: 'user' }, { [attr.cpuMode]: 'kernel' }];
-const voluntary = { [attr.switchType]: 'voluntary' };
-const involuntary = { [attr.switchType]: 'involuntary' };
+const offcpuReasons = [...blockedReasons, 'throttled'].map(reason => fixed(attr.reason, reason));
+const [userMode, kernelMode] = [fixed(attr.cpuMode, 'user'), fixed(attr.cpuMode, 'kernel')];
+const [voluntary, involuntary] = [
+  fixed(attr.switchType, 'voluntary'),
+  fixed(attr.switchType, 'involuntary'),
+];
+
+function fixed(name: string, value: string): PointAttributes {
+  return Object.freeze({ [name]: value });
+}
 
 const detailSeries: readonly DetailSeries[] = [
   { metric: 'sculptor.cpu.time', attributes: userMode, of: (_, modes) => modes.userNs / 1e9 },
@@ -124,54 +130,90 @@ export function detailSamples(counters: Counters, modes: ModeTimes, start: numbe
   ];
 }
 
-/** Of those that every instance may have waited for; a neighbour's own are made each time. */
-const preemptorsOfAll = new Map(
-  ['other', 'none'].map(preemptor => [preemptor, { [attr.preemptor]: preemptor }]),
-);
-
 /** `waits`: of one life, by whom its tasks waited for. */
 export function preemptorSamples(waits: readonly PreemptorWait[], start: number): Sample[] {
-  return waits.map(({ preemptor, ns }) => ({
+  return waits.map(({ attributes, ns }) => ({
     metric: 'sculptor.runqueue.wait.by_preemptor',
-    attributes: preemptorsOfAll.get(preemptor) ?? { [attr.preemptor]: preemptor },
+    attributes,
     start,
     value: ns / 1e9,
   }));
 }
 
-export function taskSamples(task: HotTask): Sample[] {
-  const attributes = {
-    [attr.threadId]: task.tid,
-    [attr.threadName]: task.name,
-    [attr.processId]: task.tgid,
-    [attr.taskStartTicks]: task.startTicks,
-    ...(task.vcpu === null ? {} : { [attr.vcpuIndex]: task.vcpu }),
+/** The attributes of one task's series, those of its parts in the order of `taskParts`. */
+type TaskNames = Pick<HotTask, 'name' | 'tgid' | 'vcpu'> & {
+  readonly task: string;
+  readonly attributes: PointAttributes;
+  readonly parts: readonly PointAttributes[];
+};
+
+const taskParts = [...offcpuReasons, voluntary, involuntary];
+const partNames = taskParts.map(part => Object.values(part).join(' '));
+
+function taskNames(task: HotTask): TaskNames {
+  const { tid, startTicks, name, tgid, vcpu } = task;
+  const attributes = Object.freeze({
+    [attr.threadId]: tid,
+    [attr.threadName]: name,
+    [attr.processId]: tgid,
+    [attr.taskStartTicks]: startTicks,
+    ...(vcpu === null ? {} : { [attr.vcpuIndex]: vcpu }),
+  });
+  const parts = taskParts.map(part => Object.freeze({ ...attributes, ...part }));
+  return { name, tgid, vcpu, task: `${tid}@${startTicks}`, attributes, parts };
+}
+
+/** Samples of hot tasks: `begin` a reading, then take each task of it. What names those that stay hot is made once. */
+export function createTaskSamples(): {
+  readonly begin: () => void;
+  readonly of: (task: HotTask) => Sample[];
+} {
+  let before = new Map<string, TaskNames>();
+  let now = new Map<string, TaskNames>();
+  const namesOf = (task: HotTask): TaskNames => {
+    const key = `${task.tid}@${task.startTicks}`;
+    const known = before.get(key);
+    const same = known?.name === task.name && known.tgid === task.tgid && known.vcpu === task.vcpu;
+    const names = same ? known : taskNames(task);
+    now.set(key, names);
+    return names;
   };
-  const series = (
-    metric: Sample['metric'],
-    value: number,
-    part?: Sample['attributes'],
-  ): Sample => ({
+  return {
+    begin: () => {
+      [before, now] = [now, new Map()];
+    },
+    of: task => seriesOf(task, namesOf(task)),
+  };
+}
+
+function seriesOf(task: HotTask, { task: key, attributes, parts }: TaskNames): Sample[] {
+  const { start, runNs, waitNs, throttledNs, blockedNs } = task;
+  const series = (metric: Sample['metric'], value: number): Sample => ({
     metric,
-    attributes: part ? { ...attributes, ...part } : attributes,
-    task: `${task.tid}@${task.startTicks}`,
-    ...(part ? { part: Object.values(part).join(' ') } : {}),
-    start: task.start,
+    attributes,
+    task: key,
+    start,
     value,
   });
+  const part = (metric: Sample['metric'], nth: number, value: number): Sample => ({
+    metric,
+    attributes: parts[nth] ?? attributes,
+    task: key,
+    part: partNames[nth] ?? '',
+    start,
+    value,
+  });
+  const reasons = offcpuReasons.length;
   return [
-    series('sculptor.task.cpu.time', task.runNs / 1e9),
-    series('sculptor.task.runqueue.wait', task.waitNs / 1e9),
-    series('sculptor.task.throttled.time', task.throttledNs / 1e9),
-    ...offcpuReasons.map((reason, nth) =>
-      series(
-        'sculptor.task.offcpu.time',
-        (nth < blockedReasons.length ? (task.blockedNs[nth] ?? 0) : task.throttledNs) / 1e9,
-        reason,
-      ),
-    ),
-    series('sculptor.task.context_switches', task.voluntarySwitches, voluntary),
-    series('sculptor.task.context_switches', task.involuntarySwitches, involuntary),
+    series('sculptor.task.cpu.time', runNs / 1e9),
+    series('sculptor.task.runqueue.wait', waitNs / 1e9),
+    series('sculptor.task.throttled.time', throttledNs / 1e9),
+    ...offcpuReasons.map((_, nth) => {
+      const ns = nth < blockedReasons.length ? (blockedNs[nth] ?? 0) : throttledNs;
+      return part('sculptor.task.offcpu.time', nth, ns / 1e9);
+    }),
+    part('sculptor.task.context_switches', reasons, task.voluntarySwitches),
+    part('sculptor.task.context_switches', reasons + 1, task.involuntarySwitches),
     series('sculptor.task.migrations', task.migrations),
     series('sculptor.task.node_migrations', task.nodeMigrations),
   ];

@@ -6,7 +6,7 @@ import type { LivingInstance } from './instances.ts';
 import { createPreemptors } from './preemptors.ts';
 import type { SchedProbe } from './probes/sched.ts';
 import { type ChangedTask, counterWords, word } from './probes/sched-layout.ts';
-import { detailSamples, type ModeTimes, preemptorSamples, taskSamples } from './samples.ts';
+import { createTaskSamples, detailSamples, type ModeTimes, preemptorSamples } from './samples.ts';
 import type { Source } from './source.ts';
 import { createTally } from './tally.ts';
 
@@ -25,6 +25,7 @@ export function createSchedSource(options: {
   const tally = createTally(counterWords);
   const modes = new WeakMap<LivingInstance, Modes>();
   const preemptors = createPreemptors();
+  const taskSamples = createTaskSamples();
   let lives = new Map<number, LivingInstance>();
   let tasks = new Map<LivingInstance, Sample[]>();
   let byCpu: Omit<Sample, 'start'>[] = [];
@@ -49,9 +50,10 @@ export function createSchedSource(options: {
       preemptors.take(details.pairs, lives);
       byCpu = waitSamples(probe.readWaitByCpu, cpus());
       tasks = new Map();
+      taskSamples.begin();
       for (const task of hottest(details.tasks, lives)) {
         const one = lives.get(task.cgroupId);
-        if (one) tasks.set(one, [...(tasks.get(one) ?? []), ...taskSamples(task)]);
+        if (one) tasks.set(one, [...(tasks.get(one) ?? []), ...taskSamples.of(task)]);
       }
     },
     samples: living => [

@@ -13,7 +13,8 @@ import type { ExplicitHistogram, ExponentialHistogram } from '../contract/teleme
 import { type HistogramResolution, inResolution } from './histogram-resolution.ts';
 import { seriesKey, type Temporal } from './temporality.ts';
 
-type PointAttributes = Readonly<Record<string, string | number | boolean>>;
+/** Those that are frozen are taken to be the same for ever, and their bytes are kept while they are. */
+export type PointAttributes = Readonly<Record<string, string | number | boolean>>;
 
 /** A metric that the table of the contract does not know, since a user's own probe defines it. */
 export type CustomMetric = Pick<MetricSpec, 'unit' | 'type' | 'description'> & {
@@ -64,7 +65,7 @@ export function resourceMetrics(
   now: number,
   temporal: Temporal,
   resolution: HistogramResolution = 'explicit',
-  made: { readonly shaped: Shaped; readonly point: object }[] = [],
+  made: { readonly shaped: Shaped; readonly point: object }[] | null = null,
 ): ResourceMetrics {
   const byMetric = new Map<string, MetricData>();
   const endTime = hrTime(now);
@@ -77,7 +78,7 @@ export function resourceMetrics(
     const { start, value } = shaped;
     if (start !== began) [began, startTime] = [start, hrTime(start)];
     const point = { startTime, endTime, attributes, value: pointValue(value) };
-    made.push({ shaped, point });
+    made?.push({ shaped, point });
     const data = byMetric.get(metric.name);
     if (data) (data.dataPoints as unknown[]).push(point);
     else byMetric.set(metric.name, metricData(metric, value, point, temporal.temporality));

@@ -23,6 +23,8 @@ const writer = createBackwardWriter();
 const resources = new WeakMap<ResourceMetrics['resource'], Uint8Array>();
 /** The fields `name`, `description` and `unit` of a Metric. */
 const descriptors = new WeakMap<MetricData['descriptor'], Uint8Array>();
+/** The field `attributes` of a NumberDataPoint, of those that are frozen. */
+const frozen = new WeakMap<DataPoint<number>['attributes'], Uint8Array>();
 
 /**
  * Where in what was written the fields of one point stand that change from one export to the next, in bytes before its end. Each
@@ -129,7 +131,10 @@ function writeData(metric: MetricData): void {
 
 function writeNumber(point: DataPoint<number>): void {
   const end = writer.mark();
-  writeAttributes(writer, 7, point.attributes);
+  const { attributes } = point;
+  if (Object.isFrozen(attributes))
+    remembered(frozen, attributes, () => writeAttributes(writer, 7, attributes));
+  else writeAttributes(writer, 7, attributes);
   places?.set(point, { value: writer.mark() + 8, counts: 0 });
   writer.double(4, point.value);
   writeTimes(point.startTime, point.endTime);

@@ -20,6 +20,10 @@ const attributes = fc.dictionary(
   ),
   { maxKeys: 4 },
 );
+/** Frozen ones are written once. */
+const maybeFrozen = fc
+  .tuple(attributes, fc.boolean())
+  .map(([some, isFrozen]) => (isFrozen ? Object.freeze(some) : some));
 const count = fc.maxSafeNat();
 const counts = fc.array(count, { maxLength: 200 });
 const value = fc.oneof(
@@ -45,7 +49,7 @@ const text = fc.string({ maxLength: 40, unit: 'grapheme' });
 const sample: fc.Arbitrary<Sample> = fc
   .record({
     value,
-    attributes,
+    attributes: maybeFrozen,
     name: fc.constantFrom('one', 'another', 'größer'),
     start: fc.double({ min: 0, max: 2 ** 33, noNaN: true }),
     isGauge: fc.boolean(),
