@@ -10,7 +10,7 @@ import type { SourceKind } from './source.ts';
 import { createTally } from './tally.ts';
 
 const kinds: readonly FaultKind[] = ['minor', 'major'];
-const attributesOf = kinds.map(kind => ({ [attr.faultType]: kind }));
+const attributesOf = kinds.map(kind => Object.freeze({ [attr.faultType]: kind }));
 /** Of one kind in a tally: count, sum in ns, slots. */
 const width = 2 + latencySlots;
 
@@ -28,25 +28,33 @@ export const faultSource: SourceKind = {
       onlineCpus: online(),
     });
     const tally = createTally(kinds.length * width);
+    const told = new WeakMap<LivingInstance, Sample[]>();
+    const add = (living: LivingInstance, id: number, totals: FaultTotals): void => {
+      tally.add(living, id, counters(totals));
+      told.delete(living);
+    };
     return {
       name: 'faults',
       read: living => {
         probe.follow(online());
-        const totals = probe.readTotals();
-        for (const one of living) {
-          for (const id of one.members.keys()) {
-            const found = totals.get(id);
-            if (found) tally.add(one, id, counters(found));
-          }
+        const lives = new Map<number, LivingInstance>();
+        for (const one of living) for (const id of one.members.keys()) lives.set(id, one);
+        for (const [id, totals] of probe.readChanged(lives)) {
+          const one = lives.get(id);
+          if (one) add(one, id, totals);
         }
       },
-      samples: living => faultSamples(living, tally.of(living)),
+      samples: living => {
+        const known = told.get(living) ?? faultSamples(living, tally.of(living));
+        told.set(living, known);
+        return known;
+      },
       host: () => [],
       lost: probe.lost,
       forget: gone => {
         for (const [id, totals] of probe.forget([...gone.keys()])) {
           const living = gone.get(id);
-          if (living) tally.add(living, id, counters(totals));
+          if (living) add(living, id, totals);
         }
         tally.forget(gone.keys());
       },

@@ -1,4 +1,5 @@
 import type { PlacedTask, Placement } from '../contract/host.ts';
+import { readHugePageSizes } from '../linux/memory.ts';
 import {
   type Outline,
   type Place,
@@ -56,14 +57,19 @@ export function createPlacements(
   const { intervalSeconds, hotTids, runsSince, vcpusOf } = options;
   const told = new Map<LivingInstance, Told>();
   let refreshed = Number.NEGATIVE_INFINITY;
+  // What is of the whole host is read once a tick at most.
   let masked: ReadonlySet<number> | null | undefined;
+  let hugePages: readonly string[] | undefined;
   let tasksRead = 0;
   const reader: PlacementReader = {
     ...options,
-    // All threads of the host at once: not more than once a tick.
     maskedThreads: () => {
       if (masked === undefined) masked = options.maskedThreads();
       return masked;
+    },
+    hugePageSizes: () => {
+      hugePages ??= readHugePageSizes(options.roots);
+      return hugePages;
     },
   };
 
@@ -119,7 +125,7 @@ export function createPlacements(
   return {
     isDue,
     due: (living, suspects, now) => {
-      [masked, tasksRead] = [undefined, 0];
+      [masked, hugePages, tasksRead] = [undefined, undefined, 0];
       const refreshes = isDue(now);
       if (refreshes) refreshed = now;
       const toldBefore = refreshes ? now - intervalSeconds : Number.NEGATIVE_INFINITY;

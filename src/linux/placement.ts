@@ -23,6 +23,8 @@ export type PlacementReader = {
   readonly systemd: boolean;
   /** Absent, or null: where an instance's memory is is not told. */
   readonly memory?: MemoryHierarchy | null;
+  /** As `readHugePageSizes`, which is asked where this is absent: of many instances one answer will do. */
+  readonly hugePageSizes?: () => readonly string[];
   /** Threads with a mask of their own, null when nobody tells; asked for each task that is read. */
   readonly maskedThreads: () => ReadonlySet<number> | null;
 };
@@ -109,11 +111,11 @@ export function readPlacement(
 }
 
 function readBytesByNode(
-  { memory, roots }: PlacementReader,
+  { memory, roots, hugePageSizes = () => readHugePageSizes(roots) }: PlacementReader,
   { path, instance }: Place,
 ): Pick<Placement, 'bytesByNode'> {
   const pages = memory
-    ? readNodePages(memory, path, instance.kind === 'vm', readHugePageSizes(roots))
+    ? readNodePages(memory, path, instance.kind === 'vm', hugePageSizes())
     : null;
   if (pages === null) return {};
   const bytesByNode: Record<string, number> = {};

@@ -9,6 +9,12 @@ const [firstOctave, lastOctave] = [-20, 4];
 /** Bounds in seconds, by their number in an octave. A quarter of an octave is what the kernel counts (scale 2). */
 const boundsBy = { explicit: boundsOf(1), 'explicit-fine': boundsOf(4) };
 
+/** A source tells the same histogram again while nothing comes to it. */
+const merged = new WeakMap<
+  ExponentialHistogram,
+  { readonly resolution: HistogramResolution; readonly histogram: ExplicitHistogram }
+>();
+
 /**
  * An exact histogram of scale 2 in the resolution that is exported: buckets are merged whole, nothing is recorded anew, so
  * count and sum stay and so does what is below any bound that two resolutions share. What is explicit already stays as it is.
@@ -18,6 +24,17 @@ export function inResolution(
   resolution: HistogramResolution,
 ): ExplicitHistogram | ExponentialHistogram {
   if (resolution === 'exponential' || exact.kind === 'explicit') return exact;
+  const known = merged.get(exact);
+  if (known?.resolution === resolution) return known.histogram;
+  const histogram = merge(exact, resolution);
+  merged.set(exact, { resolution, histogram });
+  return histogram;
+}
+
+function merge(
+  exact: ExponentialHistogram,
+  resolution: Exclude<HistogramResolution, 'exponential'>,
+): ExplicitHistogram {
   const bounds = boundsBy[resolution];
   const perOctave = resolution === 'explicit' ? 1 : 4;
   const exactPerOctave = 2 ** exact.scale;

@@ -128,3 +128,23 @@ withProbe('beginnings are attached before ends, and the CPUs that are online are
   t.deepEqual(cpus.at(0), [0, 1, 2]);
   t.deepEqual(cpus.at(-1), [0, 2]);
 });
+
+withProbe('what was not read of a cgroup while nobody knew it is told when somebody does', t => {
+  const counts = new Map([
+    [14n, 3],
+    [16n, 5],
+  ]);
+  const source = start(t, makeTree(t, online('0-1')), fakeObject(counts).object);
+  const [early, late] = [life(7), life(8)];
+  const minor = (one: LivingInstance) =>
+    (source.samples(one)[0]?.value as ExplicitHistogram | undefined)?.count;
+  source.read([early]);
+  source.read([early, late]);
+  t.deepEqual([minor(early), minor(late)], [3, 5]);
+  const before = source.samples(early);
+  source.read([early, late]);
+  t.is(source.samples(early), before, 'nothing came: nothing is made anew');
+  counts.set(14n, 4);
+  source.read([early, late]);
+  t.deepEqual([minor(early), minor(late)], [4, 5]);
+});

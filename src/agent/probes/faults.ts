@@ -26,6 +26,8 @@ export type LostFault =
 export type FaultsProbe = {
   /** Totals by cgroup id. They never fall while a key stays. */
   readonly readTotals: () => Map<number, FaultTotals>;
+  /** The same, of those of these cgroups that have had a fault since they were read by this last: most have not. */
+  readonly readChanged: (of: { has(cgroupId: number): boolean }) => Map<number, FaultTotals>;
   /** Drops the totals of cgroups that have ended; answers what they came to. */
   readonly forget: (cgroupIds: readonly number[]) => Map<number, FaultTotals>;
   /** Counts on these CPUs from now on: those that came online since, and no longer on those that went. */
@@ -72,9 +74,27 @@ export function startFaultsProbe(options: {
     object.attach('page_fault_kernel');
     follow(options.onlineCpus);
   });
+  const growth = maps.map(() => new Map<number, number>());
   return {
     readTotals: () => sumOf(maps.map(map => decodeFaults(object.readMap(map)))),
+    readChanged: of => {
+      const read = maps.map(map => object.readMap(map));
+      const changed = new Set<number>();
+      for (const [nth, map] of read.entries())
+        for (const [key, grown] of growthOf(map)) {
+          const id = Math.floor(key / 2);
+          if (!of.has(id) || growth[nth]?.get(key) === grown) continue;
+          growth[nth]?.set(key, grown);
+          changed.add(id);
+        }
+      return sumOf(read.map(map => decodeFaults(map, changed)));
+    },
     forget: ids => {
+      for (const id of ids)
+        for (const known of growth) {
+          known.delete(id * 2);
+          known.delete(id * 2 + 1);
+        }
       const keys = Buffer.alloc(ids.length * 16);
       for (const [i, id] of ids.entries()) {
         keys.writeBigUInt64LE(BigInt(id) * 2n, i * 16);
@@ -90,17 +110,37 @@ export function startFaultsProbe(options: {
   };
 }
 
-/** Sums the values of all CPUs. A key is twice the cgroup's id, and one more for major faults. */
-export function decodeFaults(map: WholeMap): Map<number, FaultTotals> {
+/** By key, what grows with each fault: how many there were and how long they took, over all CPUs. */
+function growthOf({ keys, values, cpus, count, valueSize }: WholeMap): Map<number, number> {
+  const growth = new Map<number, number>();
+  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
+  for (let entry = 0; entry < count; entry += 1) {
+    const key = Number(keys.readBigUInt64LE(entry * 8));
+    let grown = 0;
+    for (let cpu = 0; cpu < cpus; cpu += 1) {
+      const at = (entry * cpus + cpu) * valueSize;
+      grown += uint64(view, at + layout.totals.count) + uint64(view, at + layout.totals.sumNs);
+    }
+    growth.set(key, grown);
+  }
+  return growth;
+}
+
+/** Sums the values of all CPUs, of all cgroups or of some. A key is twice the cgroup's id, and one more for major faults. */
+export function decodeFaults(
+  map: WholeMap,
+  some: ReadonlySet<number> | null = null,
+): Map<number, FaultTotals> {
   const { keys, values, cpus, count, valueSize } = map;
   const totals = new Map<number, FaultTotals>();
   const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
   for (let entry = 0; entry < count; entry += 1) {
     const key = Number(keys.readBigUInt64LE(entry * 8));
+    const id = Math.floor(key / 2);
+    if (some && !some.has(id)) continue;
     const latencies = noLatencies();
     for (let cpu = 0; cpu < cpus; cpu += 1)
       addLatencies(latencies, view, (entry * cpus + cpu) * valueSize);
-    const id = Math.floor(key / 2);
     const kind: FaultKind = key % 2 === 0 ? 'minor' : 'major';
     const found = totals.get(id) ?? { minor: noLatencies(), major: noLatencies() };
     // A batch may answer an entry twice when the table grows meanwhile: the later one holds.
