@@ -138,13 +138,18 @@ function addTo(book: Book, change: ReadonlyMap<string, number>): void {
   }
 }
 
+/** One for all instances: an array of its own is memory outside of the heap each time. */
+let scratch = new Float64Array(256);
+
 /** Of many newcomers few can be kept: the `ns` below which one need not be begun with. */
 function leastKept(
   kept: ReadonlyMap<string, Neighbour>,
   change: ReadonlyMap<string, number>,
 ): number {
   if (kept.size + change.size <= mostCandidates) return 0;
-  const recent = new Float64Array(kept.size + change.size);
+  const most = kept.size + change.size;
+  if (scratch.length < most) scratch = new Float64Array(2 * most);
+  const recent = scratch.subarray(0, most).fill(0);
   let at = 0;
   for (const { recentNs } of kept.values()) recent[at++] = recentNs;
   change.forEach((ns, id) => {
