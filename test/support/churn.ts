@@ -20,6 +20,9 @@ export type Churn = {
   readonly seconds: number;
 };
 
+/** Where the kernel has no memory at hand in a hook, one event of a new thread is not charged, and counted: once in 1.3 M threads. */
+const rarelyUnstored = 1e-5;
+
 const statusSchema = z.looseObject({
   instances: z.number(),
   lost: z.record(z.string(), z.number()),
@@ -50,7 +53,10 @@ export async function churn(t: ExecutionContext, wanted: Churn): Promise<void> {
     t.true(usedAfter.threads - usedBefore.threads > 0.1, 'the threads ran');
     const [told, ran] = [usedAfter.told - usedBefore.told, usedAfter.threads - usedBefore.threads];
     near(t, told, ran, ran * 0.02 + still.length * 0.01, 'seconds that those ran which stayed');
-    t.deepEqual(boundsMet(to.lost), {}, 'no bound was met');
+    const { task_storage: unstored = 0, ...met } = boundsMet(to.lost);
+    t.deepEqual(met, {}, 'no bound was met');
+    const begun = wanted.threadsPerSecond * (wanted.settleSeconds + wanted.seconds);
+    t.true(unstored <= begun * rarelyUnstored, `${unstored} events without memory of the kernel's`);
     const mb = (bytes: number) => bytes / 1e6;
     t.true(mb(to.heapBytes - from.heapBytes) < 3, `heap: ${from.heapBytes} to ${to.heapBytes}`);
     t.true(mb(to.rssBytes - from.rssBytes) < 20, `RSS: ${from.rssBytes} to ${to.rssBytes}`);
