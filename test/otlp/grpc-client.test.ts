@@ -1,6 +1,4 @@
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import {
   createSecureServer,
   createServer,
@@ -17,6 +15,7 @@ import test, { type ExecutionContext } from 'ava';
 import { createGrpcClient, type GrpcClientOptions } from '../../src/otlp/grpc-client.ts';
 import { grpcStatus } from '../../src/otlp/grpc-status.ts';
 import { socketFolder } from '../support/sockets.ts';
+import { localhostCertificate, localhostKey } from './localhost-tls.ts';
 
 type Answer = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, body: Buffer) => void;
 
@@ -282,18 +281,7 @@ test('what is under way ends after close', async t => {
 });
 
 test('TLS: a certificate that is trusted is taken, another one is not', async t => {
-  const folder = socketFolder(t);
-  const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
-  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'];
-  execFileSync(
-    'openssl',
-    [
-      ...['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '1'],
-      ...['-keyout', key, '-out', cert, ...subject],
-    ],
-    { stdio: 'ignore' },
-  );
-  const server = createSecureServer({ key: readFileSync(key), cert: readFileSync(cert) });
+  const server = createSecureServer({ key: localhostKey, cert: localhostCertificate });
   serve(t, server, fine);
   server.listen(0, 'localhost');
   await once(server, 'listening');
@@ -304,7 +292,7 @@ test('TLS: a certificate that is trusted is taken, another one is not', async t 
   const refused = await stranger.call('/a', Buffer.from('abc'));
   t.is(refused.status, grpcStatus.UNAVAILABLE);
   t.regex(refused.reason, /self-signed certificate/);
-  setDefaultCACertificates([...getCACertificates('default'), readFileSync(cert, 'utf8')]);
+  setDefaultCACertificates([...getCACertificates('default'), localhostCertificate]);
   const client = createGrpcClient({ endpoint, timeoutSeconds: 5 });
   t.teardown(client.close);
   t.is((await client.call('/a', Buffer.from('abc'))).status, 0);
