@@ -2,6 +2,7 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:h
 import { createConnection } from 'node:net';
 import { describeError } from '../contract/errors.ts';
 import { grpcStatus, statusOfHttp, statusOfReset } from './grpc-status.ts';
+import { statusDetailsKey } from './retry-info.ts';
 
 /** How a call ended: `message` is empty unless the status is OK. `details`: a google.rpc.Status, where one came. */
 export type GrpcAnswer = {
@@ -142,7 +143,7 @@ function ended(
 ): GrpcAnswer {
   if (told) {
     const status = Number(told['grpc-status']);
-    const details = binaryOf(told['grpc-status-details-bin']);
+    const details = binaryOf(told[statusDetailsKey]);
     const reason = decodedMessage(String(told['grpc-message'] ?? ''));
     if (status !== grpcStatus.OK) return { ...failed({ status, reason }), details };
     const message = messageOf(body);
