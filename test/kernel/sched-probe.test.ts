@@ -51,7 +51,7 @@ kernelTest(
     const { run, wait } = await eventually('the loser waits', 10, async () => {
       const before = probe.readTotals().get(loser.id);
       if (!before || before.waitNs < 1e6) return null;
-      return readingsWithoutSwitch(probe, loser, child);
+      return readingsWithoutSwitch(probe, loser, child, 'waiting');
     });
     near(t, wait, 1, 0.05, 'wait');
     near(t, run, 0, 0.01, 'run');

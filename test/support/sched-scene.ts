@@ -142,17 +142,22 @@ export function near(
   );
 }
 
-/** Reads until two readings a while apart had no switch of the task between them. */
+/** Reads until two readings a while apart had no switch of the task between them, which ran, or waited, all the while. */
 export async function readingsWithoutSwitch(
   probe: SchedProbe,
   box: CgroupBox,
   child: ChildProcess,
+  state: 'running' | 'waiting' = 'running',
 ) {
   return eventually('two readings without a switch', 10, async () => {
-    const switchesBefore = switches(child);
+    const [switchesBefore, before] = [switches(child), schedstat(child)];
     const from = read(probe, box);
     await pause(20);
     const to = read(probe, box);
-    return switches(child) === switchesBefore ? cores(from, to) : null;
+    const after = schedstat(child);
+    // Who waits at the beginning gets its CPU without a switch of its own, but then its wait is on the kernel's account.
+    const stayed = switches(child) === switchesBefore && after.waitNs === before.waitNs;
+    const ran = after.runNs > before.runNs;
+    return stayed && ran === (state === 'running') ? cores(from, to) : null;
   });
 }
