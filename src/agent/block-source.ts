@@ -2,7 +2,7 @@ import { attr } from '../contract/metrics.ts';
 import { bpfCapabilities } from '../linux/capabilities.ts';
 import { deviceNumbers, readDiskName } from '../linux/disks.ts';
 import type { Roots } from '../linux/roots.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import type { Sample } from '../otlp/sample.ts';
 import { createDiskBook, type DiskChange, type DiskSums } from './disk-book.ts';
 import type { LivingInstance } from './instances.ts';
 import {

@@ -1,7 +1,7 @@
 import { attr } from '../contract/metrics.ts';
 import { bpfCapabilities } from '../linux/capabilities.ts';
 import { readCpuIds } from '../linux/topology.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import type { Sample } from '../otlp/sample.ts';
 import type { Counters } from './counters.ts';
 import type { LivingInstance } from './instances.ts';
 import { type FaultKind, type FaultTotals, startFaultsProbe } from './probes/faults.ts';

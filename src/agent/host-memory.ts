@@ -1,7 +1,7 @@
 import { readHostCounts } from '../linux/memory.ts';
 import { pressuresBy, readHostPressure } from '../linux/pressure.ts';
 import type { Roots } from '../linux/roots.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import type { Sample } from '../otlp/sample.ts';
 import { type Counted, counterSamples, counterSeries, countersOf } from './memory-series.ts';
 
 /** Faults, reclaim, NUMA balancing and pressure of the host as a whole, counted from now on (`start`). */

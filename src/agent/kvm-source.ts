@@ -1,7 +1,7 @@
 import { attr } from '../contract/metrics.ts';
 import { bpfCapabilities } from '../linux/capabilities.ts';
 import { readBootTime } from '../linux/procfs.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import type { Sample } from '../otlp/sample.ts';
 import type { LivingInstance } from './instances.ts';
 import { isKvmLoaded, startKvmProbe, type VcpuTotals } from './probes/kvm.ts';
 import { exitReason } from './probes/kvm-exits.ts';

@@ -2,7 +2,7 @@ import type { AgentSettings } from '../contract/agent-settings.ts';
 import type { AgentConfig } from '../contract/config.ts';
 import { sources } from '../contract/metrics/sources.ts';
 import { selectMetrics, selectSources } from '../contract/selection.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import type { Sample } from '../otlp/sample.ts';
 
 /** What is told. A user's own metrics are in no profile: they are told as long as their probe is there. */
 export type Selection = {

@@ -1,7 +1,7 @@
 import { attr, type MetricName } from '../contract/metrics.ts';
 import type { CgroupMemory, MemoryCounts, NodePages } from '../linux/memory.ts';
 import { type Pressure, type PressureResource, pressureResources } from '../linux/pressure.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import type { Sample } from '../otlp/sample.ts';
 import type { Counters } from './counters.ts';
 
 /** Everything that is counted of an instance, or of the host, as the kernel had it at one time. */

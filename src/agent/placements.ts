@@ -8,6 +8,7 @@ import {
   readPlacement,
 } from '../linux/placement.ts';
 import { readTaskStatus } from '../linux/procfs.ts';
+import { readText } from '../linux/read-file.ts';
 import type { LivingInstance } from './instances.ts';
 import type { LastRuns } from './last-runs.ts';
 
@@ -57,12 +58,20 @@ export function createPlacements(
   const { intervalSeconds, hotTids, runsSince, vcpusOf } = options;
   const told = new Map<LivingInstance, Told>();
   let refreshed = Number.NEGATIVE_INFINITY;
-  // What is of the whole host is read once a tick at most.
+  // What is of the whole host, or of several instances, is read once a tick at most.
   let masked: ReadonlySet<number> | null | undefined;
   let hugePages: readonly string[] | undefined;
+  const texts = new Map<string, string | null>();
   let tasksRead = 0;
   const reader: PlacementReader = {
     ...options,
+    read: path => {
+      const known = texts.get(path);
+      if (known !== undefined) return known;
+      const text = readText(path);
+      texts.set(path, text);
+      return text;
+    },
     maskedThreads: () => {
       if (masked === undefined) masked = options.maskedThreads();
       return masked;
@@ -126,6 +135,7 @@ export function createPlacements(
     isDue,
     due: (living, suspects, now) => {
       [masked, hugePages, tasksRead] = [undefined, undefined, 0];
+      texts.clear();
       const refreshes = isDue(now);
       if (refreshes) refreshed = now;
       const toldBefore = refreshes ? now - intervalSeconds : Number.NEGATIVE_INFINITY;

@@ -1,5 +1,5 @@
 import { attr } from '../contract/metrics.ts';
-import type { PointAttributes } from '../otlp/metric-data.ts';
+import type { PointAttributes } from '../otlp/sample.ts';
 import type { PairWaits } from './counters.ts';
 import type { LivingInstance } from './instances.ts';
 

@@ -1,7 +1,7 @@
 import type { AgentConfig } from '../contract/config.ts';
 import { metrics } from '../contract/metrics.ts';
 import type { Profile, ProfileSeries } from '../contract/profile.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import type { Sample } from '../otlp/sample.ts';
 import { difference } from '../otlp/temporality.ts';
 import { quantileOf } from './histogram-quantile.ts';
 import type { LivingInstance } from './instances.ts';

@@ -1,6 +1,6 @@
 import { attr } from '../contract/metrics.ts';
 import { containerIdOf } from '../linux/instance-at.ts';
-import type { PointAttributes, Sample } from '../otlp/metric-data.ts';
+import type { PointAttributes, Sample } from '../otlp/sample.ts';
 import type { Counters } from './counters.ts';
 import type { HotTask } from './hot-tasks.ts';
 import type { LivingInstance } from './instances.ts';

@@ -7,7 +7,7 @@ import type { PlacementReader } from '../linux/placement.ts';
 import { readCpuTimes } from '../linux/procfs.ts';
 import type { Roots } from '../linux/roots.ts';
 import { readTopology } from '../linux/topology.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import type { Sample } from '../otlp/sample.ts';
 import { startSchedDriver } from './bpftrace/sched-driver.ts';
 import type { HotTask } from './hot-tasks.ts';
 import type { RunByCpu } from './locality.ts';

@@ -1,5 +1,5 @@
 import { attr } from '../contract/metrics.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import type { Sample } from '../otlp/sample.ts';
 
 export type SelfCounts = {
   readonly events: number;

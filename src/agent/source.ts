@@ -5,7 +5,7 @@ import type { Capability } from '../linux/capabilities.ts';
 import type { CgroupLayout } from '../linux/cgroups.ts';
 import type { Native } from '../linux/native.ts';
 import type { Roots } from '../linux/roots.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import type { Sample } from '../otlp/sample.ts';
 import type { GuestView } from './gate/guest-view.ts';
 import type { LivingInstance } from './instances.ts';
 import type { RunByCpu } from './locality.ts';

@@ -1,7 +1,7 @@
 import { describeError, KernelInterfaceError, SculptorError } from '../contract/errors.ts';
 import { attr } from '../contract/metrics.ts';
 import { ownLacking } from '../linux/capabilities.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import type { Sample } from '../otlp/sample.ts';
 import { accessSource } from './access-source.ts';
 import { blockSource } from './block-source.ts';
 import { dirtySource } from './dirty-source.ts';

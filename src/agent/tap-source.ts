@@ -10,7 +10,7 @@ import {
 } from '../linux/taps.ts';
 import { unseenInterfaces, unseenKinds } from '../linux/unseen-interfaces.ts';
 import { findQemu } from '../linux/vcpus.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import type { Sample } from '../otlp/sample.ts';
 import { dropAbsent } from './absent.ts';
 import type { LivingInstance } from './instances.ts';
 import { createReadingTurns } from './reading-turns.ts';

@@ -1,8 +1,7 @@
-import { type Resource, resourceFromAttributes } from '@opentelemetry/resources';
 import { scopes } from '../contract/metrics.ts';
 import type { HistogramResolution } from '../otlp/histogram-resolution.ts';
-import { resourceMetrics } from '../otlp/metric-data.ts';
 import { createResourceWriter, type ResourceWriter } from '../otlp/resource-writer.ts';
+import type { Telling } from '../otlp/sample.ts';
 import type { Temporal } from '../otlp/temporality.ts';
 import { writeMetrics } from '../otlp/write-metrics.ts';
 import type { LivingInstance } from './instances.ts';
@@ -24,22 +23,20 @@ export function createToldResources(options: {
 }): ToldResources {
   const { identity, temporal, resolution } = options;
   const known = new WeakMap<LivingInstance, ToldWriters>();
-  const writersOf = (resource: Resource): ToldWriters => {
-    const headline = createResourceWriter({ scope: scopes.agent, resource, temporal, resolution });
+  const writersOf = (resource: Telling['resource']): ToldWriters => {
+    const telling = { scope: scopes.agent, resource, temporal, resolution };
     return {
-      headline,
+      headline: createResourceWriter(telling),
       // Its series come and go, and all of it is told ten times as seldom: not worth the memory of what was written.
-      detail: (samples, now) =>
-        writeMetrics(resourceMetrics(scopes.agent, resource, samples, now, temporal, resolution())),
+      detail: (samples, now) => writeMetrics(telling, samples, now),
     };
   };
   return {
     of: living => {
-      const writers =
-        known.get(living) ?? writersOf(resourceFromAttributes(instanceResource(identity, living)));
+      const writers = known.get(living) ?? writersOf(instanceResource(identity, living));
       known.set(living, writers);
       return writers;
     },
-    host: writersOf(resourceFromAttributes(hostResource(identity))),
+    host: writersOf(hostResource(identity)),
   };
 }

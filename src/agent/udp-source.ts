@@ -1,6 +1,6 @@
 import { attr } from '../contract/metrics.ts';
 import { bpfCapabilities } from '../linux/capabilities.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import type { Sample } from '../otlp/sample.ts';
 import type { Counters } from './counters.ts';
 import type { LivingInstance } from './instances.ts';
 import { startUdpProbe, type UdpTotals } from './probes/udp.ts';

@@ -2,7 +2,7 @@ import { attr } from '../contract/metrics.ts';
 import { type Drive, type DriveCounters, parseBlockStats } from '../linux/block-stats.ts';
 import { readBootTime, readTaskStat } from '../linux/procfs.ts';
 import { askQmp } from '../linux/qmp.ts';
-import type { Sample } from '../otlp/metric-data.ts';
+import type { Sample } from '../otlp/sample.ts';
 import { dropAbsent } from './absent.ts';
 import type { LivingInstance } from './instances.ts';
 import { type DiskDirection, diskDirections } from './probes/block.ts';

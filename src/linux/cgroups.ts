@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { KernelInterfaceError } from '../contract/errors.ts';
 import { parseCpuList } from './cpu-list.ts';
-import { readNumber, readText } from './read-file.ts';
+import { readNumber, readText, type TextReader } from './read-file.ts';
 import type { Roots } from './roots.ts';
 
 /** The hierarchies of this host. On v1 `cpu` and `cpuset` are trees of their own, on v2 one tree is both. */
@@ -79,22 +79,26 @@ export function readIdle(layout: CgroupLayout, path: string): boolean | null {
 }
 
 /** The tightest CFS bandwidth quota of a cgroup and its ancestors, in cores; null: none. */
-export function readQuotaCores(layout: CgroupLayout, path: string): number | null {
+export function readQuotaCores(
+  layout: CgroupLayout,
+  path: string,
+  read: TextReader = readText,
+): number | null {
   let tightest: number | null = null;
   for (let at: string | null = path; at !== null; at = parentPath(at)) {
-    const quota = ownQuotaCores(layout, cgroupFolder(layout.cpu, at));
+    const quota = ownQuotaCores(layout, cgroupFolder(layout.cpu, at), read);
     if (quota !== null && (tightest === null || quota < tightest)) tightest = quota;
   }
   return tightest;
 }
 
-function ownQuotaCores(layout: CgroupLayout, folder: string): number | null {
+function ownQuotaCores(layout: CgroupLayout, folder: string, read: TextReader): number | null {
   const [quota, period] =
     layout.version === 2
-      ? (readText(`${folder}/cpu.max`) ?? 'max').split(' ').map(Number)
+      ? (read(`${folder}/cpu.max`) ?? 'max').split(' ').map(Number)
       : [
-          readNumber(`${folder}/cpu.cfs_quota_us`) ?? -1,
-          readNumber(`${folder}/cpu.cfs_period_us`) ?? 0,
+          readNumber(`${folder}/cpu.cfs_quota_us`, read) ?? -1,
+          readNumber(`${folder}/cpu.cfs_period_us`, read) ?? 0,
         ];
   return quota !== undefined && period !== undefined && quota > 0 && period > 0
     ? quota / period
@@ -111,18 +115,22 @@ export type Cpuset = {
  * The cpuset of a cgroup in the cpuset hierarchy; empty lists where there is none. On v2 a cgroup for which the controller
  * is not enabled has no files, and is bound by the nearest cgroup above that has.
  */
-export function readCpuset(layout: CgroupLayout, path: string): Cpuset {
+export function readCpuset(
+  layout: CgroupLayout,
+  path: string,
+  read: TextReader = readText,
+): Cpuset {
   const { cpuset, version } = layout;
   if (cpuset === null) return { own: [], effective: [], parentEffective: [] };
   const file = version === 2 ? 'cpuset.cpus.effective' : 'cpuset.effective_cpus';
   const effective = (from: string): number[] => {
     for (let at: string | null = from; at !== null; at = parentPath(at)) {
-      const text = readText(`${cgroupFolder(cpuset, at)}/${file}`);
+      const text = read(`${cgroupFolder(cpuset, at)}/${file}`);
       if (text !== null) return parseCpuList(text) ?? [];
     }
     return [];
   };
-  const own = readText(`${cgroupFolder(cpuset, path)}/cpuset.cpus`);
+  const own = read(`${cgroupFolder(cpuset, path)}/cpuset.cpus`);
   const bound = effective(path);
   const above = parentPath(path);
   return {

@@ -13,6 +13,7 @@ import {
 } from './cgroups.ts';
 import { type MemoryHierarchy, readHugePageSizes, readNodePages } from './memory.ts';
 import { readTaskCgroups, readTaskStat, readTaskStatus } from './procfs.ts';
+import type { TextReader } from './read-file.ts';
 import type { Roots } from './roots.ts';
 
 export type PlacementReader = {
@@ -25,6 +26,8 @@ export type PlacementReader = {
   readonly memory?: MemoryHierarchy | null;
   /** As `readHugePageSizes`, which is asked where this is absent: of many instances one answer will do. */
   readonly hugePageSizes?: () => readonly string[];
+  /** As `readText`, for what is given: cgroups of many instances have the same ones above them, and the same cpuset. */
+  readonly read?: TextReader;
   /** Threads with a mask of their own, null when nobody tells; asked for each task that is read. */
   readonly maskedThreads: () => ReadonlySet<number> | null;
 };
@@ -60,7 +63,7 @@ export function readOutline(
   hot: readonly number[] = [],
   known?: string | null,
 ): Outline {
-  const { layout } = reader;
+  const { layout, read } = reader;
   const all = new Set(members.flatMap(member => listCgroupTasks(layout, member)));
   const listed = new Set(hot.filter(tid => all.has(tid)).slice(0, listedTasks));
   for (const tid of all) {
@@ -76,11 +79,11 @@ export function readOutline(
       parent: parentPath(path),
       weight: readWeight(layout, path),
       idle: readIdle(layout, path),
-      quotaCores: readQuotaCores(layout, path),
+      quotaCores: readQuotaCores(layout, path, read),
     },
     cpuset: {
       path: cpusetPath,
-      ...readCpuset(layout, cpusetPath ?? (layout.version === 2 ? path : '/')),
+      ...readCpuset(layout, cpusetPath ?? (layout.version === 2 ? path : '/'), read),
     },
     taskCount: all.size,
     tids,

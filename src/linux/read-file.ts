@@ -14,6 +14,9 @@ const goneCodes = new Set([
   'EOPNOTSUPP',
 ]);
 
+/** As `readText` does: who looks at many files at one moment may read once what they share. */
+export type TextReader = (path: string) => string | null;
+
 /** The trimmed text of a kernel file; null when it is not there (any more) or not readable: processes end meanwhile. */
 export function readText(path: string): string | null {
   try {
@@ -25,8 +28,8 @@ export function readText(path: string): string | null {
 }
 
 /** The number in a kernel file; null as `readText`, or when it holds none. */
-export function readNumber(path: string): number | null {
-  const text = readText(path);
+export function readNumber(path: string, read: TextReader = readText): number | null {
+  const text = read(path);
   if (text === null || text === '') return null;
   const value = Number(text);
   return Number.isFinite(value) ? value : null;

@@ -1,9 +1,8 @@
-import { resourceFromAttributes } from '@opentelemetry/resources';
 import { attr } from '../contract/metrics.ts';
 import type { Clock, Running } from '../contract/ports.ts';
-import { resourceMetrics, type Sample } from './metric-data.ts';
 import { createMetricsExporter } from './metrics-exporter.ts';
 import { createOutbox } from './outbox.ts';
+import type { Sample, Telling } from './sample.ts';
 import { temporalityFrom } from './temporality.ts';
 import { writeMetrics } from './write-metrics.ts';
 
@@ -39,11 +38,11 @@ export function startLossMetric(options: {
   const tell = (): void => {
     const hostId = options.hostId();
     if (hostId === undefined) return;
-    const resource = resourceFromAttributes({
+    const resource = {
       [attr.serviceName]: service,
       [attr.serviceInstanceId]: `${hostId}/${service}`,
       [attr.hostId]: hostId,
-    });
+    };
     const samples = Object.entries({ ...known, ...options.read() }).map(
       ([reason, value]): Sample => ({
         metric: 'sculptor.samples.lost',
@@ -52,9 +51,8 @@ export function startLossMetric(options: {
         value,
       }),
     );
-    outbox.send(() => [
-      writeMetrics(resourceMetrics(scope, resource, samples, clock.unixSeconds(), temporal)),
-    ]);
+    const telling: Telling = { scope, resource, temporal, resolution: () => 'explicit' };
+    outbox.send(() => [writeMetrics(telling, samples, clock.unixSeconds())]);
   };
 
   const cancel = clock.every(intervalSeconds, tell);

@@ -1,8 +1,6 @@
-import type { Resource } from '@opentelemetry/resources';
-import type { HistogramResolution } from './histogram-resolution.ts';
-import { createShaper, resourceMetrics, type Sample, type Shaped } from './metric-data.ts';
-import type { Temporal } from './temporality.ts';
-import { type PointPlace, type PointPlaces, writeMetrics } from './write-metrics.ts';
+import { type Nanoseconds, nanoseconds } from './nanoseconds.ts';
+import { createShaper, type Sample, type Shaped, type Telling } from './sample.ts';
+import { type Noted, type PointPlace, writeMetrics } from './write-metrics.ts';
 
 /**
  * Writes one ExportMetricsServiceRequest with what is told of a resource at a time (seconds since the epoch). The bytes hold
@@ -11,29 +9,20 @@ import { type PointPlace, type PointPlaces, writeMetrics } from './write-metrics
  */
 export type ResourceWriter = (samples: readonly Sample[], now: number) => Uint8Array;
 
-export type ResourceWriterOptions = {
-  /** One of `scopes` of the contract. */
-  readonly scope: string;
-  readonly resource: Resource;
-  readonly temporal: Temporal;
-  /** As it is when something is written. */
-  readonly resolution: () => HistogramResolution;
-};
-
 /**
- * The same bytes as `writeMetrics` of `resourceMetrics`. While the series are the same ones, only their times and values are
- * written, over those of the last time: of a point most is what never changes.
+ * The same bytes as `writeMetrics`. While the series are the same ones, only their times and values are written, over those of
+ * the last time: of a point most is what never changes.
  */
-export function createResourceWriter(options: ResourceWriterOptions): ResourceWriter {
-  const { scope, resource, temporal, resolution } = options;
-  const shape = createShaper(resource, temporal);
+export function createResourceWriter(telling: Telling): ResourceWriter {
+  const shape = createShaper(telling);
   let last: Written | null = null;
 
   const overwrite = (written: Written, samples: readonly Sample[], now: number): boolean => {
     if (!isSame(written, samples)) return false;
     const time = nanoseconds(now);
+    const resolution = telling.resolution();
     for (const [i, point] of written.points.entries()) {
-      const shaped = shape(samples[i] as Sample, now, resolution());
+      const shaped = shape(samples[i] as Sample, now, resolution);
       if (!writePoint(written.view, point, shaped, time)) return false;
     }
     return true;
@@ -41,16 +30,12 @@ export function createResourceWriter(options: ResourceWriterOptions): ResourceWr
 
   return (samples, now) => {
     if (last === null || !overwrite(last, samples, now)) {
-      const made: Made = [];
-      const places: PointPlaces = new Map();
-      const told = resourceMetrics(scope, resource, samples, now, temporal, resolution(), made);
-      last = writtenOf(writeMetrics(told, places), samples, made, places);
+      const noted: Noted[] = [];
+      last = writtenOf(writeMetrics(telling, samples, now, noted), samples, noted);
     }
     return last.bytes;
   };
 }
-
-type Made = { readonly shaped: Shaped; readonly point: object }[];
 
 type Written = {
   readonly bytes: Uint8Array;
@@ -70,18 +55,17 @@ type Point = {
 function writtenOf(
   bytes: Uint8Array,
   samples: readonly Sample[],
-  made: Made,
-  places: PointPlaces,
+  noted: readonly Noted[],
 ): Written {
   const points = samples.map(({ metric, attributes }, i): Point => {
-    const { shaped, point } = made[i] as Made[number];
-    const place = places.get(point);
+    const { shaped, place } = noted[i] as Noted;
     return {
       metric,
       attributes,
-      place: place
-        ? { value: bytes.length - place.value, counts: bytes.length - place.counts }
-        : null,
+      place: place && {
+        value: bytes.length - place.value,
+        counts: bytes.length - place.counts,
+      },
       start: shaped.start,
       value: shaped.value,
     };
@@ -138,15 +122,6 @@ function isSameShape(before: Shaped['value'], now: Exclude<Shaped['value'], numb
     before.counts.length === now.counts.length &&
     Number.isNaN(before.sum) === Number.isNaN(now.sum)
   );
-}
-
-type Nanoseconds = { readonly low: number; readonly high: number };
-
-/** As OpenTelemetry's HrTime has them: whole seconds, and the nanoseconds rounded. */
-function nanoseconds(seconds: number): Nanoseconds {
-  const whole = Math.floor(seconds);
-  const ns = BigInt(whole) * 1_000_000_000n + BigInt(Math.round((seconds - whole) * 1e9));
-  return { low: Number(ns & 0xffff_ffffn), high: Number(ns >> 32n) };
 }
 
 function writeTime(view: DataView, at: number, { low, high }: Nanoseconds): void {

@@ -1,5 +1,8 @@
-import { AggregationTemporality } from '@opentelemetry/sdk-metrics';
-import type { ExplicitHistogram, ExponentialHistogram } from '../contract/telemetry.ts';
+import type {
+  ExplicitHistogram,
+  ExponentialHistogram,
+  Temporality,
+} from '../contract/telemetry.ts';
 
 type Value = number | ExplicitHistogram | ExponentialHistogram;
 
@@ -7,7 +10,7 @@ type Cumulative = { readonly start: number; readonly value: Value };
 
 /** Shapes cumulative values into what is exported. Between `shape` and `settle` an export is under way. */
 export type Temporal = {
-  readonly temporality: AggregationTemporality;
+  readonly temporality: Temporality;
   /** `key` is asked for only where something is kept of the series. */
   readonly shape: (key: () => string, point: Cumulative, now: number) => Cumulative;
   /** Delta: what was delivered is taken off the next; what was not is in it again, so that nothing is lost. */
@@ -28,7 +31,7 @@ export function temporalityFrom(preference: string | undefined): Temporal {
 
 function cumulativeTemporality(): Temporal {
   return {
-    temporality: AggregationTemporality.CUMULATIVE,
+    temporality: 'cumulative',
     shape: (_key, point) => point,
     settle: () => undefined,
     forget: () => undefined,
@@ -40,7 +43,7 @@ function deltaTemporality(): Temporal {
   const delivered = new Map<string, { time: number; value: Value }>();
   let underWay = new Map<string, { time: number; value: Value }>();
   return {
-    temporality: AggregationTemporality.DELTA,
+    temporality: 'delta',
     shape: (keyOf, point, now) => {
       const key = keyOf();
       const last = delivered.get(key);

@@ -1,30 +1,34 @@
-import type { HrTime } from '@opentelemetry/api';
-import {
-  AggregationTemporality,
-  type DataPoint,
-  DataPointType,
-  type ExponentialHistogram,
-  type Histogram,
-  type MetricData,
-  type ResourceMetrics,
-} from '@opentelemetry/sdk-metrics';
+import type { ExplicitHistogram, ExponentialHistogram } from '../contract/telemetry.ts';
 import { createBackwardWriter } from './backward-writer.ts';
+import type { HistogramResolution } from './histogram-resolution.ts';
+import { type Nanoseconds, nanoseconds } from './nanoseconds.ts';
+import {
+  type CustomMetric,
+  createShaper,
+  described,
+  type PointAttributes,
+  type Sample,
+  type Shaped,
+  type Shaper,
+  type Telling,
+} from './sample.ts';
 import { backwards, writeAttributes } from './write-attributes.ts';
 
 /*
- * The SDK's own serializer answers the same bytes (a test holds the two against each other), for any data there is; it goes over
- * all twice, and writes what never changes anew each time. An agent serializes all the time, on a host that is other people's.
+ * The SDK's own serializer answers the same bytes (a test holds the two against each other) of data that is made for it, an
+ * object for each point; it goes over all twice, and writes what never changes anew each time. An agent serializes all the time,
+ * on a host that is other people's.
  *
  * Field numbers: https://github.com/open-telemetry/opentelemetry-proto/blob/v1.7.0/opentelemetry/proto/metrics/v1/metrics.proto
  */
 
 const writer = createBackwardWriter();
 /** The field `resource` of a ResourceMetrics. */
-const resources = new WeakMap<ResourceMetrics['resource'], Uint8Array>();
+const resources = new WeakMap<PointAttributes, Uint8Array>();
 /** The fields `name`, `description` and `unit` of a Metric. */
-const descriptors = new WeakMap<MetricData['descriptor'], Uint8Array>();
+const descriptors = new WeakMap<CustomMetric, Uint8Array>();
 /** The field `attributes` of a NumberDataPoint, of those that are frozen. */
-const frozen = new WeakMap<DataPoint<number>['attributes'], Uint8Array>();
+const frozen = new WeakMap<PointAttributes, Uint8Array>();
 
 /**
  * Where in what was written the fields of one point stand that change from one export to the next, in bytes before its end. Each
@@ -34,27 +38,51 @@ const frozen = new WeakMap<DataPoint<number>['attributes'], Uint8Array>();
  */
 export type PointPlace = { readonly value: number; readonly counts: number };
 
-/** By data point; none of an exponential histogram, whose buckets are of any length. */
-export type PointPlaces = Map<unknown, PointPlace>;
+/** What became of a sample, and where it stands; null for an exponential histogram, whose buckets are of any length. */
+export type Noted = { readonly shaped: Shaped; readonly place: PointPlace | null };
 
-let places: PointPlaces | null = null;
+/** One export of one resource, while it is written. `noted`: by the index of a sample. */
+type Export = {
+  readonly samples: readonly Sample[];
+  readonly shape: Shaper;
+  readonly isDelta: boolean;
+  readonly resolution: HistogramResolution;
+  readonly now: number;
+  readonly end: Nanoseconds;
+  readonly noted: Noted[] | null;
+};
 
 /**
- * One ExportMetricsServiceRequest with the metrics of one resource; several, one after another, are one request as well.
- * Values are doubles; exemplars, min and max are not written. `noted`: gets where the fields of the points stand.
+ * One ExportMetricsServiceRequest with what is told of one resource at a time (seconds since the epoch), by metric in the order
+ * of their first sample; several requests, one after another, are one as well. Values are doubles; exemplars, min and max are
+ * not written. `noted`: gets what became of each sample.
  * @throws TypeError for an attribute that is no AnyValue
  */
 export function writeMetrics(
-  { resource, scopeMetrics }: ResourceMetrics,
-  noted: PointPlaces | null = null,
+  telling: Telling,
+  samples: readonly Sample[],
+  now: number,
+  noted: Noted[] | null = null,
 ): Uint8Array {
-  places = noted;
+  const { scope, resource, temporal, resolution } = telling;
+  const isDelta = temporal.temporality === 'delta';
+  const one: Export = {
+    ...{ samples, noted, now, isDelta },
+    shape: createShaper(telling),
+    resolution: resolution(),
+    end: nanoseconds(now),
+  };
   try {
-    backwards(scopeMetrics, writeScope);
+    backwards(groupsOf(samples), group => writeMetric(one, group));
+    const scopeEnd = writer.mark();
+    writer.string(2, '0.1.0');
+    writer.string(1, scope);
+    writer.begin(1, scopeEnd);
+    writer.begin(2, 0);
     remembered(resources, resource, () => {
       const end = writer.mark();
       writer.varint(2, 0);
-      writeAttributes(writer, 1, resource.attributes);
+      writeAttributes(writer, 1, resource);
       writer.begin(1, end);
     });
     writer.begin(1, 0);
@@ -64,6 +92,26 @@ export function writeMetrics(
     writer.take();
     throw error;
   }
+}
+
+/** Samples of one metric, by their indexes: the first, the last, and from each the one before it by `before`. */
+type Group = { readonly metric: CustomMetric; readonly first: number; last: number };
+
+/** The sample of the same metric before this one. One list for all exports. */
+let before = new Int32Array(256);
+
+/** In the order of their first samples. */
+function groupsOf(samples: readonly Sample[]): readonly Group[] {
+  if (before.length < samples.length) before = new Int32Array(2 * samples.length);
+  const groups = new Map<string, Group>();
+  for (let i = 0; i < samples.length; i += 1) {
+    const metric = described(samples[i] as Sample);
+    const group = groups.get(metric.name);
+    before[i] = group ? group.last : -1;
+    if (group) group.last = i;
+    else groups.set(metric.name, { metric, first: i, last: i });
+  }
+  return [...groups.values()];
 }
 
 function remembered<K extends object>(
@@ -76,121 +124,113 @@ function remembered<K extends object>(
     writer.raw(bytes);
     return;
   }
-  const before = writer.mark();
+  const mark = writer.mark();
   write();
-  known.set(key, writer.since(before));
+  known.set(key, writer.since(mark));
 }
 
-function writeScope({ scope, metrics }: ResourceMetrics['scopeMetrics'][number]): void {
-  const end = writer.mark();
-  backwards(metrics, writeMetric);
-  const scopeEnd = writer.mark();
-  if (scope.version) writer.string(2, scope.version);
-  writer.string(1, scope.name);
-  writer.begin(1, scopeEnd);
-  writer.begin(2, end);
+/** The number of each kind's field in a Metric. */
+const fieldOf = { gauge: 5, counter: 7, explicit: 9, exponential: 10 };
+
+function kindOf(sample: Sample, { type }: CustomMetric, resolution: HistogramResolution) {
+  const { value } = sample;
+  if (typeof value === 'number') return type === 'gauge' ? 'gauge' : 'counter';
+  return resolution === 'exponential' ? value.kind : 'explicit';
 }
 
-function writeMetric(metric: MetricData): void {
+function writeMetric(one: Export, { metric, first, last }: Group): void {
   const end = writer.mark();
-  writeData(metric);
-  const { descriptor } = metric;
-  remembered(descriptors, descriptor, () => {
-    if (descriptor.unit) writer.string(3, descriptor.unit);
-    if (descriptor.description) writer.string(2, descriptor.description);
-    writer.string(1, descriptor.name);
+  const kind = kindOf(one.samples[first] as Sample, metric, one.resolution);
+  if (kind === 'counter') writer.varint(3, 1);
+  if (kind !== 'gauge') writer.varint(2, one.isDelta ? 1 : 2);
+  for (let i = last; i >= 0; i = before[i] ?? -1) writePoint(one, i);
+  writer.begin(fieldOf[kind], end);
+  remembered(descriptors, metric, () => {
+    if (metric.unit) writer.string(3, metric.unit);
+    if (metric.description) writer.string(2, metric.description);
+    writer.string(1, metric.name);
   });
   writer.begin(2, end);
 }
 
-/** The number of each kind's field in a Metric. */
-const fieldOf = {
-  [DataPointType.GAUGE]: 5,
-  [DataPointType.SUM]: 7,
-  [DataPointType.HISTOGRAM]: 9,
-  [DataPointType.EXPONENTIAL_HISTOGRAM]: 10,
-};
+const noAttributes: PointAttributes = Object.freeze({});
 
-function writeData(metric: MetricData): void {
-  const end = writer.mark();
-  if (metric.dataPointType === DataPointType.SUM && metric.isMonotonic) writer.varint(3, 1);
-  if (metric.dataPointType !== DataPointType.GAUGE)
-    writer.varint(2, metric.aggregationTemporality === AggregationTemporality.DELTA ? 1 : 2);
-  switch (metric.dataPointType) {
-    case DataPointType.HISTOGRAM:
-      backwards(metric.dataPoints, writeHistogram);
-      break;
-    case DataPointType.EXPONENTIAL_HISTOGRAM:
-      backwards(metric.dataPoints, writeExponential);
-      break;
-    default:
-      backwards(metric.dataPoints, writeNumber);
-  }
-  writer.begin(fieldOf[metric.dataPointType], end);
+function writePoint(one: Export, i: number): void {
+  const sample = one.samples[i] as Sample;
+  const shaped = one.shape(sample, one.now, one.resolution);
+  const attributes = sample.attributes ?? noAttributes;
+  const { value } = shaped;
+  let place: PointPlace | null = null;
+  if (typeof value === 'number') place = writeNumber(one, shaped.start, value, attributes);
+  else if (value.kind === 'explicit') place = writeHistogram(one, shaped.start, value, attributes);
+  else writeExponential(one, shaped.start, value, attributes);
+  if (one.noted) one.noted[i] = { shaped, place };
 }
 
-function writeNumber(point: DataPoint<number>): void {
+function writeNumber(
+  one: Export,
+  start: number,
+  value: number,
+  attributes: PointAttributes,
+): PointPlace | null {
   const end = writer.mark();
-  const { attributes } = point;
   if (Object.isFrozen(attributes))
     remembered(frozen, attributes, () => writeAttributes(writer, 7, attributes));
   else writeAttributes(writer, 7, attributes);
-  places?.set(point, { value: writer.mark() + 8, counts: 0 });
-  writer.double(4, point.value);
-  writeTimes(point.startTime, point.endTime);
+  const place = one.noted ? { value: writer.mark() + 8, counts: 0 } : null;
+  writer.double(4, value);
+  writeTimes(start, one.end);
   writer.begin(1, end);
+  return place;
 }
 
-function writeHistogram(point: DataPoint<Histogram>): void {
+function writeHistogram(
+  one: Export,
+  start: number,
+  { count, sum, bounds, counts }: ExplicitHistogram,
+  attributes: PointAttributes,
+): PointPlace | null {
   const end = writer.mark();
-  const { count, sum, buckets } = point.value;
-  writeAttributes(writer, 9, point.attributes);
-  if (buckets.boundaries.length > 0) writer.packedDoubles(7, buckets.boundaries);
-  const counts = writer.mark() + 8 * buckets.counts.length;
-  if (buckets.counts.length > 0) writer.packedCounts(6, buckets.counts);
-  if (sum !== undefined) writer.double(5, sum);
-  places?.set(point, { value: writer.mark() + 8, counts });
+  writeAttributes(writer, 9, attributes);
+  if (bounds.length > 0) writer.packedDoubles(7, bounds);
+  const countsAt = writer.mark() + 8 * counts.length;
+  if (counts.length > 0) writer.packedCounts(6, counts);
+  // NaN: it is not known, and is left out.
+  if (!Number.isNaN(sum)) writer.double(5, sum);
+  const place = one.noted ? { value: writer.mark() + 8, counts: countsAt } : null;
   writer.count(4, count);
-  writeTimes(point.startTime, point.endTime);
+  writeTimes(start, one.end);
   writer.begin(1, end);
+  return place;
 }
 
-function writeExponential(point: DataPoint<ExponentialHistogram>): void {
+function writeExponential(
+  one: Export,
+  start: number,
+  { count, sum, scale, zeroCount, offset, counts }: ExponentialHistogram,
+  attributes: PointAttributes,
+): void {
   const end = writer.mark();
-  const { count, sum, scale, zeroCount, positive, negative } = point.value;
-  writeBuckets(9, negative);
-  writeBuckets(8, positive);
+  // Of negative values there are none.
+  writer.begin(9, end);
+  const positive = writer.mark();
+  if (counts.length > 0) writer.packedVarints(2, counts);
+  if (offset !== 0) writer.sint32(1, offset);
+  writer.begin(8, positive);
   writer.count(7, zeroCount);
   if (scale !== 0) writer.sint32(6, scale);
-  if (sum !== undefined) writer.double(5, sum);
+  writer.double(5, sum);
   writer.count(4, count);
-  writeTimes(point.startTime, point.endTime);
-  writeAttributes(writer, 1, point.attributes);
+  writeTimes(start, one.end);
+  writeAttributes(writer, 1, attributes);
   writer.begin(1, end);
 }
 
-function writeBuckets(field: number, buckets: ExponentialHistogram['positive']): void {
-  const end = writer.mark();
-  if (buckets.bucketCounts.length > 0) writer.packedVarints(2, buckets.bucketCounts);
-  if (buckets.offset !== 0) writer.sint32(1, buckets.offset);
-  writer.begin(field, end);
-}
+/** Most points of an export have the start of the one before. */
+let [lastStart, lastStartNs] = [0, nanoseconds(0)];
 
-type Nanoseconds = { time: HrTime | null; low: number; high: number };
-
-/** Most points of an export have the times of the one before. */
-const lastStart: Nanoseconds = { time: null, low: 0, high: 0 };
-const lastEnd: Nanoseconds = { time: null, low: 0, high: 0 };
-
-function writeTimes(start: HrTime, end: HrTime): void {
-  writeTime(3, end, lastEnd);
-  writeTime(2, start, lastStart);
-}
-
-function writeTime(field: number, time: HrTime, last: Nanoseconds): void {
-  if (last.time !== time) {
-    const ns = BigInt(time[0]) * 1_000_000_000n + BigInt(time[1]);
-    [last.time, last.low, last.high] = [time, Number(ns & 0xffff_ffffn), Number(ns >> 32n)];
-  }
-  writer.halves(field, last.low, last.high);
+function writeTimes(start: number, end: Nanoseconds): void {
+  if (start !== lastStart) [lastStart, lastStartNs] = [start, nanoseconds(start)];
+  writer.halves(3, end.low, end.high);
+  writer.halves(2, lastStartNs.low, lastStartNs.high);
 }

@@ -5,7 +5,7 @@ import type { LivingInstance } from '../../src/agent/instances.ts';
 import { type DiskDirection, diskDirections, layout } from '../../src/agent/probes/block.ts';
 import type { SourceContext } from '../../src/agent/source.ts';
 import type { BpfObject, Native } from '../../src/linux/native.ts';
-import type { Sample } from '../../src/otlp/metric-data.ts';
+import type { Sample } from '../../src/otlp/sample.ts';
 import { makeTree, type Tree } from '../linux/tree.ts';
 
 const built = new URL('../../build/bpf/block.bpf.o', import.meta.url);

@@ -4,7 +4,7 @@ import type { LivingInstance } from '../../src/agent/instances.ts';
 import { memorySource } from '../../src/agent/memory-source.ts';
 import type { Source, SourceContext } from '../../src/agent/source.ts';
 import { readCgroupLayout } from '../../src/linux/cgroups.ts';
-import type { Sample } from '../../src/otlp/metric-data.ts';
+import type { Sample } from '../../src/otlp/sample.ts';
 import { makeTree, mounts, type Tree } from '../linux/tree.ts';
 import { steppedClock } from '../support/stepped-clock.ts';
 

@@ -4,7 +4,7 @@ import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import { createProfiles } from '../../src/agent/profiles.ts';
 import type { ExponentialHistogram } from '../../src/contract/telemetry.ts';
-import type { Sample } from '../../src/otlp/metric-data.ts';
+import type { Sample } from '../../src/otlp/sample.ts';
 
 const living = { instance: { id: '/a', kind: 'cgroup', name: 'a' }, start: 0 } as never;
 

@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { resourceFromAttributes } from '@opentelemetry/resources';
 import type { ExecutionContext } from 'ava';
 import { configSchema } from '../../src/contract/config.ts';
 import { type OutgoingEvent, parseEvent } from '../../src/contract/events.ts';
@@ -8,7 +7,6 @@ import { attr, scopes } from '../../src/contract/metrics.ts';
 import type { Mode } from '../../src/contract/policy.ts';
 import { hostRoots } from '../../src/linux/roots.ts';
 import { createEventsExporter } from '../../src/otlp/events-exporter.ts';
-import { resourceMetrics } from '../../src/otlp/metric-data.ts';
 import { createMetricsExporter } from '../../src/otlp/metrics-exporter.ts';
 import { generateKeys, signedEvent } from '../../src/otlp/signing.ts';
 import { temporalityFrom } from '../../src/otlp/temporality.ts';
@@ -95,16 +93,18 @@ async function startAll(t: ExecutionContext, change: Record<string, unknown> = {
 async function contend(t: ExecutionContext, endpoint: string, id: string): Promise<void> {
   const exporter = createMetricsExporter({ endpoint });
   t.teardown(() => exporter.stop());
-  const resource = resourceFromAttributes({ [attr.instanceId]: id, [attr.hostId]: 'host-1' });
+  const resource = { [attr.instanceId]: id, [attr.hostId]: 'host-1' };
   const now = Date.now() / 1000;
   for (const second of [1, 0]) {
     const samples = (['container.cpu.time', 'sculptor.runqueue.wait'] as const).map(metric => ({
       ...{ metric, start: 1, value: 10 - 0.5 * second },
     }));
     const temporal = temporalityFrom(undefined);
-    const answer = await exporter.export([
-      writeMetrics(resourceMetrics(scopes.agent, resource, samples, now - second, temporal)),
-    ]);
+    const telling = {
+      ...{ scope: scopes.agent, resource, temporal },
+      resolution: () => 'explicit' as const,
+    };
+    const answer = await exporter.export([writeMetrics(telling, samples, now - second)]);
     t.true(answer.ok, JSON.stringify(answer));
   }
 }

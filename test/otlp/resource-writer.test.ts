@@ -1,14 +1,17 @@
 import assert from 'node:assert/strict';
-import { resourceFromAttributes } from '@opentelemetry/resources';
 import test from 'ava';
 import fc from 'fast-check';
 import type { HistogramResolution } from '../../src/otlp/histogram-resolution.ts';
-import { resourceMetrics, type Sample } from '../../src/otlp/metric-data.ts';
 import { createResourceWriter } from '../../src/otlp/resource-writer.ts';
+import type { Sample, Telling } from '../../src/otlp/sample.ts';
 import { temporalityFrom } from '../../src/otlp/temporality.ts';
 import { writeMetrics } from '../../src/otlp/write-metrics.ts';
 
-const resource = resourceFromAttributes({ 'service.instance.id': 'host/a', 'host.id': 'host' });
+const resource = { 'service.instance.id': 'host/a', 'host.id': 'host' };
+const tellingOf = (
+  preference: string | undefined,
+  resolution: Telling['resolution'] = () => 'explicit',
+): Telling => ({ scope: 'scope', resource, temporal: temporalityFrom(preference), resolution });
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 /** Series that may be told, of every kind; what is told of one changes from export to export. */
@@ -67,15 +70,12 @@ test('what is written over the last export is what would be written anew', t => 
         maxLength: 6,
       }),
       exports => {
-        const temporal = temporalityFrom(undefined);
         let now: HistogramResolution = 'explicit';
-        const write = createResourceWriter({
-          ...{ scope: 'scope', resource, temporal, resolution: () => now },
-        });
+        const telling = tellingOf(undefined, () => now);
+        const write = createResourceWriter(telling);
         for (const [samples, time, resolution] of exports) {
           now = resolution;
-          const data = resourceMetrics('scope', resource, samples, time, temporal, resolution);
-          assert.equal(hex(write(samples, time)), hex(writeMetrics(data)));
+          assert.equal(hex(write(samples, time)), hex(writeMetrics(telling, samples, time)));
         }
       },
     ),
@@ -85,10 +85,7 @@ test('what is written over the last export is what would be written anew', t => 
 });
 
 test('while the series are the same ones, the bytes are the very same ones, written over', t => {
-  const temporal = temporalityFrom(undefined);
-  const write = createResourceWriter({
-    ...{ scope: 'scope', resource, temporal, resolution: () => 'explicit' as const },
-  });
+  const write = createResourceWriter(tellingOf(undefined));
   const samples = (value: number): Sample[] =>
     series.slice(0, 3).map(one => ({ ...one, start: 1, value }));
   const first = write(samples(1), 10);
@@ -97,10 +94,8 @@ test('while the series are the same ones, the bytes are the very same ones, writ
 });
 
 test('delta: values and starts are written over too', t => {
-  const [one, other] = [temporalityFrom('delta'), temporalityFrom('delta')];
-  const write = createResourceWriter({
-    ...{ scope: 'scope', resource, temporal: one, resolution: () => 'explicit' as const },
-  });
+  const [one, other] = [tellingOf('delta'), tellingOf('delta')];
+  const write = createResourceWriter(one);
   const exponential = { kind: 'exponential', scale: 2, zeroCount: 0, offset: -40 } as const;
   const all = new Set<Uint8Array>();
   for (let n = 1; n < 5; n += 1) {
@@ -109,11 +104,11 @@ test('delta: values and starts are written over too', t => {
       { metric: 'container.cpu.time', start: 1, value: n * n },
       { metric: latency, start: 1, value },
     ];
-    const wanted = writeMetrics(resourceMetrics('scope', resource, samples, 10 * n, other));
+    const wanted = writeMetrics(other, samples, 10 * n);
     const bytes = write(samples, 10 * n);
     t.is(hex(bytes), hex(wanted));
     all.add(bytes);
-    for (const temporal of [one, other]) temporal.settle(true);
+    for (const { temporal } of [one, other]) temporal.settle(true);
   }
   t.is(all.size, 1);
 });

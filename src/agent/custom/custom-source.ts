@@ -3,7 +3,7 @@ import { ConfigError, describeError, type ErrorCode } from '../../contract/error
 import { attr } from '../../contract/metrics.ts';
 import type { Clock, Say } from '../../contract/ports.ts';
 import type { Roots } from '../../linux/roots.ts';
-import type { Sample } from '../../otlp/metric-data.ts';
+import type { Sample } from '../../otlp/sample.ts';
 import type { runBpftrace } from '../bpftrace/run.ts';
 import type { LivingInstance } from '../instances.ts';
 import type { Source } from '../source.ts';

@@ -1,7 +1,7 @@
 import { ConfigError } from '../../contract/errors.ts';
 import type { Clock, Say } from '../../contract/ports.ts';
 import type { Roots } from '../../linux/roots.ts';
-import type { Sample } from '../../otlp/metric-data.ts';
+import type { Sample } from '../../otlp/sample.ts';
 import { keepRunning } from '../bpftrace/lasting-run.ts';
 import type { RunLosses, runBpftrace } from '../bpftrace/run.ts';
 import type { LivingInstance } from '../instances.ts';

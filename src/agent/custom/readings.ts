@@ -1,4 +1,4 @@
-import type { CustomMetric, Sample } from '../../otlp/metric-data.ts';
+import type { CustomMetric, Sample } from '../../otlp/sample.ts';
 import type { BpftraceRecord } from '../bpftrace/output.ts';
 import type { Counters } from '../counters.ts';
 import type { LivingInstance } from '../instances.ts';

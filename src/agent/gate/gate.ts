@@ -6,7 +6,7 @@ import { attr } from '../../contract/metrics.ts';
 import type { Clock, Running, Say } from '../../contract/ports.ts';
 import type { Native } from '../../linux/native.ts';
 import type { Roots } from '../../linux/roots.ts';
-import type { Sample } from '../../otlp/metric-data.ts';
+import type { Sample } from '../../otlp/sample.ts';
 import type { Identity } from '../samples.ts';
 import { createSayLimit } from '../say-limit.ts';
 import { createDrops, type DropReason } from './drops.ts';
