@@ -11,9 +11,9 @@
 #include <cstring>
 #include <iterator>
 #include <set>
-#include <vector>
 
 #include "bpf_constants.h"
+#include "bytes.h"
 #include "errors.h"
 #include "fd.h"
 #include "map_reader.h"
@@ -192,7 +192,7 @@ Napi::Value BpfObject::RunIterator(const Napi::CallbackInfo& info, const bpf_ite
   if (!link) throw SystemError(env, errno, "attach iterator " + name, TakeLog());
   Fd fd(bpf_iter_create(bpf_link__fd(link.get())));
   if (fd.Get() < 0) throw SystemError(env, errno, "iterator " + name);
-  std::vector<char> written;
+  Bytes written;
   // The kernel hands out at most 32 KB a read.
   constexpr size_t kChunk = 32 * 1024;
   size_t length = 0;

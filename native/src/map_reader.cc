@@ -7,8 +7,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <memory>
-#include <vector>
 
+#include "bytes.h"
 #include "errors.h"
 
 namespace sculptor {
@@ -47,7 +47,7 @@ Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map, bool take) {
   const int cpus = CpusOf(map);
   const size_t value_size = ValueSize(map) * cpus;
   const uint32_t most = bpf_map__max_entries(map);
-  std::vector<char> keys, values;
+  Bytes keys, values;
   uint32_t total = 0, cursor = 0;
   uint32_t room = std::clamp<size_t>(kRoundBytes / value_size, 16, 512);
   bool first = true;

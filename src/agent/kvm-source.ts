@@ -1,7 +1,7 @@
 import { attr } from '../contract/metrics.ts';
 import { bpfCapabilities } from '../linux/capabilities.ts';
 import { readBootTime } from '../linux/procfs.ts';
-import type { Sample } from '../otlp/sample.ts';
+import type { PointAttributes, Sample } from '../otlp/sample.ts';
 import type { LivingInstance } from './instances.ts';
 import { isKvmLoaded, startKvmProbe, type VcpuTotals } from './probes/kvm.ts';
 import { exitReason } from './probes/kvm-exits.ts';
@@ -56,17 +56,17 @@ export const kvmSource: SourceKind = {
 
 /** `index`: as QEMU counts its vCPUs, which may differ from the order in which KVM was asked for them. */
 export function vcpuSamples(totals: VcpuTotals, index: number, start: number): Sample[] {
-  const attributes = {
+  const attributes = Object.freeze({
     [attr.threadId]: totals.tid,
     [attr.processId]: totals.tgid,
     [attr.taskStartTicks]: totals.startTicks,
     [attr.vcpuIndex]: index,
-  };
+  });
   const series = (metric: Sample['metric'], value: number, reason?: string): Sample => ({
     metric,
-    attributes: { ...attributes, ...(reason ? { [attr.exitReason]: reason } : {}) },
+    attributes,
+    ...(reason === undefined ? {} : { more: reasonAttributes(reason) }),
     task: `${totals.tid}@${totals.startTicks}`,
-    ...(reason ? { part: reason } : {}),
     start,
     value,
   });
@@ -86,4 +86,15 @@ export function vcpuSamples(totals: VcpuTotals, index: number, start: number): S
     series('sculptor.vcpu.wakeups', totals.wakeups),
     series('sculptor.vcpu.wakeup.time', totals.wakeupNs / 1e9),
   ];
+}
+
+/** By reason, of which there are as many as the processor has exits. */
+const reasons = new Map<string, PointAttributes>();
+
+function reasonAttributes(reason: string): PointAttributes {
+  const known = reasons.get(reason);
+  if (known) return known;
+  const attributes = Object.freeze({ [attr.exitReason]: reason });
+  reasons.set(reason, attributes);
+  return attributes;
 }

@@ -1,7 +1,7 @@
 import type { AgentConfig } from '../contract/config.ts';
 import { metrics } from '../contract/metrics.ts';
 import type { Profile, ProfileSeries } from '../contract/profile.ts';
-import type { Sample } from '../otlp/sample.ts';
+import { attributesOf, type Sample } from '../otlp/sample.ts';
 import { difference } from '../otlp/temporality.ts';
 import { quantileOf } from './histogram-quantile.ts';
 import type { LivingInstance } from './instances.ts';
@@ -127,8 +127,8 @@ function isSameSeries(sample: Series, before: Series | undefined): boolean {
     before !== undefined &&
     sample.metric === before.metric &&
     sample.start === before.start &&
-    (sample.attributes === before.attributes ||
-      JSON.stringify(sample.attributes) === JSON.stringify(before.attributes))
+    ((sample.attributes === before.attributes && sample.more === before.more) ||
+      JSON.stringify(attributesOf(sample)) === JSON.stringify(attributesOf(before)))
   );
 }
 
@@ -147,7 +147,7 @@ function seriesOf(sample: Sample, before: Sample | undefined, window: Window): P
       ? { name: sample.metric, ...metrics[sample.metric] }
       : sample.metric;
   const { start, value } = sample;
-  const common = { metric: name, unit, attributes: { ...sample.attributes } };
+  const common = { metric: name, unit, attributes: { ...attributesOf(sample) } };
   if (type === 'gauge') return { ...common, type, value: Number(value) };
   const delta = sinceThen(sample, before, window);
   if (typeof value === 'number') {
@@ -184,10 +184,13 @@ function sinceThen(
 }
 
 /** What tells the series of one instance apart; of a task not its name, which may change. */
-function keyOf({ metric, task, part, attributes }: Sample): string {
+function keyOf(sample: Sample): string {
+  const { metric, task, more = {} } = sample;
   const name = typeof metric === 'string' ? metric : metric.name;
   return JSON.stringify(
-    task === undefined ? [name, ...Object.values(attributes ?? {})] : [name, task, part],
+    task === undefined
+      ? [name, ...Object.values(attributesOf(sample))]
+      : [name, task, ...Object.values(more)],
   );
 }
 

@@ -140,15 +140,11 @@ export function preemptorSamples(waits: readonly PreemptorWait[], start: number)
   }));
 }
 
-/** The attributes of one task's series, those of its parts in the order of `taskParts`. */
+/** What names one task's series. */
 type TaskNames = Pick<HotTask, 'name' | 'tgid' | 'vcpu'> & {
   readonly task: string;
   readonly attributes: PointAttributes;
-  readonly parts: readonly PointAttributes[];
 };
-
-const taskParts = [...offcpuReasons, voluntary, involuntary];
-const partNames = taskParts.map(part => Object.values(part).join(' '));
 
 function taskNames(task: HotTask): TaskNames {
   const { tid, startTicks, name, tgid, vcpu } = task;
@@ -159,8 +155,7 @@ function taskNames(task: HotTask): TaskNames {
     [attr.taskStartTicks]: startTicks,
     ...(vcpu === null ? {} : { [attr.vcpuIndex]: vcpu }),
   });
-  const parts = taskParts.map(part => Object.freeze({ ...attributes, ...part }));
-  return { name, tgid, vcpu, task: `${tid}@${startTicks}`, attributes, parts };
+  return { name, tgid, vcpu, task: `${tid}@${startTicks}`, attributes };
 }
 
 /** Samples of hot tasks: `begin` a reading, then take each task of it. What names those that stay hot is made once. */
@@ -186,7 +181,7 @@ export function createTaskSamples(): {
   };
 }
 
-function seriesOf(task: HotTask, { task: key, attributes, parts }: TaskNames): Sample[] {
+function seriesOf(task: HotTask, { task: key, attributes }: TaskNames): Sample[] {
   const { start, runNs, waitNs, throttledNs, blockedNs } = task;
   const series = (metric: Sample['metric'], value: number): Sample => ({
     metric,
@@ -195,25 +190,24 @@ function seriesOf(task: HotTask, { task: key, attributes, parts }: TaskNames): S
     start,
     value,
   });
-  const part = (metric: Sample['metric'], nth: number, value: number): Sample => ({
+  const part = (metric: Sample['metric'], more: PointAttributes, value: number): Sample => ({
     metric,
-    attributes: parts[nth] ?? attributes,
+    attributes,
+    more,
     task: key,
-    part: partNames[nth] ?? '',
     start,
     value,
   });
-  const reasons = offcpuReasons.length;
   return [
     series('sculptor.task.cpu.time', runNs / 1e9),
     series('sculptor.task.runqueue.wait', waitNs / 1e9),
     series('sculptor.task.throttled.time', throttledNs / 1e9),
-    ...offcpuReasons.map((_, nth) => {
+    ...offcpuReasons.map((reason, nth) => {
       const ns = nth < blockedReasons.length ? (blockedNs[nth] ?? 0) : throttledNs;
-      return part('sculptor.task.offcpu.time', nth, ns / 1e9);
+      return part('sculptor.task.offcpu.time', reason, ns / 1e9);
     }),
-    part('sculptor.task.context_switches', reasons, task.voluntarySwitches),
-    part('sculptor.task.context_switches', reasons + 1, task.involuntarySwitches),
+    part('sculptor.task.context_switches', voluntary, task.voluntarySwitches),
+    part('sculptor.task.context_switches', involuntary, task.involuntarySwitches),
     series('sculptor.task.migrations', task.migrations),
     series('sculptor.task.node_migrations', task.nodeMigrations),
   ];

@@ -48,6 +48,7 @@ type Point = {
   readonly metric: Sample['metric'];
   readonly place: PointPlace | null;
   attributes: Sample['attributes'];
+  readonly more: Sample['more'];
   start: number;
   readonly value: Shaped['value'];
 };
@@ -57,11 +58,10 @@ function writtenOf(
   samples: readonly Sample[],
   noted: readonly Noted[],
 ): Written {
-  const points = samples.map(({ metric, attributes }, i): Point => {
+  const points = samples.map(({ metric, attributes, more }, i): Point => {
     const { shaped, place } = noted[i] as Noted;
     return {
-      metric,
-      attributes,
+      ...{ metric, attributes, more },
       place: place && {
         value: bytes.length - place.value,
         counts: bytes.length - place.counts,
@@ -76,8 +76,8 @@ function writtenOf(
 function isSame({ points }: Written, samples: readonly Sample[]): boolean {
   if (points.length !== samples.length) return false;
   for (let i = 0; i < points.length; i += 1) {
-    const [point, { metric, attributes }] = [points[i] as Point, samples[i] as Sample];
-    if (point.metric !== metric || point.place === null) return false;
+    const [point, { metric, attributes, more }] = [points[i] as Point, samples[i] as Sample];
+    if (point.metric !== metric || point.more !== more || point.place === null) return false;
     if (point.attributes === attributes) continue;
     if (JSON.stringify(point.attributes) !== JSON.stringify(attributes)) return false;
     // Most sources have one object for a series: the next time it is known at once.

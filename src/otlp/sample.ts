@@ -16,10 +16,10 @@ export type CustomMetric = Pick<MetricSpec, 'unit' | 'type' | 'description'> & {
 export type Sample = {
   readonly metric: MetricName | CustomMetric;
   readonly attributes?: PointAttributes;
+  /** More of them, after those: what many series of others have too. Frozen, it is made and written once for all of them. */
+  readonly more?: PointAttributes;
   /** The task it is of, as `TID@TICKS`. */
   readonly task?: string;
-  /** Tells several series of one task and metric apart. */
-  readonly part?: string;
   readonly start: number;
   /** Histograms exact, as they were counted: in which resolution they are exported is decided last. */
   readonly value: number | ExplicitHistogram | ExponentialHistogram;
@@ -71,7 +71,18 @@ export function described({ metric }: Sample): CustomMetric {
  * What tells the series of one metric apart; of a task not its name, which may change. Values may hold whatever a user's
  * probe found: as JSON they run neither into each other, nor into what names a task.
  */
-function distinctionOf({ task, part, attributes }: Sample): string {
-  if (task === undefined) return JSON.stringify(Object.values(attributes ?? {}));
-  return part === undefined ? task : `${part}\n${task}`;
+function distinctionOf(sample: Sample): string {
+  const { task, more } = sample;
+  if (task === undefined) return JSON.stringify(Object.values(attributesOf(sample)));
+  return more === undefined ? task : `${Object.values(more).join(' ')}\n${task}`;
 }
+
+/** All attributes of a series. */
+export function attributesOf({
+  attributes = noAttributes,
+  more,
+}: Pick<Sample, 'attributes' | 'more'>): PointAttributes {
+  return more === undefined ? attributes : { ...attributes, ...more };
+}
+
+const noAttributes: PointAttributes = Object.freeze({});

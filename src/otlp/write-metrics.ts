@@ -27,8 +27,14 @@ const writer = createBackwardWriter();
 const resources = new WeakMap<PointAttributes, Uint8Array>();
 /** The fields `name`, `description` and `unit` of a Metric. */
 const descriptors = new WeakMap<CustomMetric, Uint8Array>();
-/** The field `attributes` of a NumberDataPoint, of those that are frozen. */
-const frozen = new WeakMap<PointAttributes, Uint8Array>();
+/** The field `attributes` of a data point, by its number, of those that are frozen. */
+const frozen: Readonly<Record<AttributesField, WeakMap<PointAttributes, Uint8Array>>> = {
+  7: new WeakMap(),
+  9: new WeakMap(),
+  1: new WeakMap(),
+};
+/** Of a NumberDataPoint, a HistogramDataPoint, and an ExponentialHistogramDataPoint. */
+type AttributesField = 7 | 9 | 1;
 
 /**
  * Where in what was written the fields of one point stand that change from one export to the next, in bytes before its end. Each
@@ -153,30 +159,31 @@ function writeMetric(one: Export, { metric, first, last }: Group): void {
   writer.begin(2, end);
 }
 
-const noAttributes: PointAttributes = Object.freeze({});
-
 function writePoint(one: Export, i: number): void {
   const sample = one.samples[i] as Sample;
   const shaped = one.shape(sample, one.now, one.resolution);
-  const attributes = sample.attributes ?? noAttributes;
   const { value } = shaped;
   let place: PointPlace | null = null;
-  if (typeof value === 'number') place = writeNumber(one, shaped.start, value, attributes);
-  else if (value.kind === 'explicit') place = writeHistogram(one, shaped.start, value, attributes);
-  else writeExponential(one, shaped.start, value, attributes);
+  if (typeof value === 'number') place = writeNumber(one, shaped.start, value, sample);
+  else if (value.kind === 'explicit') place = writeHistogram(one, shaped.start, value, sample);
+  else writeExponential(one, shaped.start, value, sample);
   if (one.noted) one.noted[i] = { shaped, place };
 }
 
-function writeNumber(
-  one: Export,
-  start: number,
-  value: number,
-  attributes: PointAttributes,
-): PointPlace | null {
+function writeAllAttributes(field: AttributesField, { attributes, more }: Sample): void {
+  if (more) writeSome(field, more);
+  if (attributes) writeSome(field, attributes);
+}
+
+function writeSome(field: AttributesField, attributes: PointAttributes): void {
+  const write = () => writeAttributes(writer, field, attributes);
+  if (Object.isFrozen(attributes)) remembered(frozen[field], attributes, write);
+  else write();
+}
+
+function writeNumber(one: Export, start: number, value: number, sample: Sample): PointPlace | null {
   const end = writer.mark();
-  if (Object.isFrozen(attributes))
-    remembered(frozen, attributes, () => writeAttributes(writer, 7, attributes));
-  else writeAttributes(writer, 7, attributes);
+  writeAllAttributes(7, sample);
   const place = one.noted ? { value: writer.mark() + 8, counts: 0 } : null;
   writer.double(4, value);
   writeTimes(start, one.end);
@@ -188,10 +195,10 @@ function writeHistogram(
   one: Export,
   start: number,
   { count, sum, bounds, counts }: ExplicitHistogram,
-  attributes: PointAttributes,
+  sample: Sample,
 ): PointPlace | null {
   const end = writer.mark();
-  writeAttributes(writer, 9, attributes);
+  writeAllAttributes(9, sample);
   if (bounds.length > 0) writer.packedDoubles(7, bounds);
   const countsAt = writer.mark() + 8 * counts.length;
   if (counts.length > 0) writer.packedCounts(6, counts);
@@ -208,7 +215,7 @@ function writeExponential(
   one: Export,
   start: number,
   { count, sum, scale, zeroCount, offset, counts }: ExponentialHistogram,
-  attributes: PointAttributes,
+  sample: Sample,
 ): void {
   const end = writer.mark();
   // Of negative values there are none.
@@ -222,7 +229,7 @@ function writeExponential(
   writer.double(5, sum);
   writer.count(4, count);
   writeTimes(start, one.end);
-  writeAttributes(writer, 1, attributes);
+  writeAllAttributes(1, sample);
   writer.begin(1, end);
 }
 

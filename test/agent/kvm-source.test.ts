@@ -3,6 +3,7 @@ import { vcpuSamples } from '../../src/agent/kvm-source.ts';
 import type { VcpuTotals } from '../../src/agent/probes/kvm.ts';
 import type { SourceContext } from '../../src/agent/source.ts';
 import { stealSource } from '../../src/agent/steal-source.ts';
+import { attributesOf } from '../../src/otlp/sample.ts';
 import { makeTree } from '../linux/tree.ts';
 
 const totals: VcpuTotals = {
@@ -25,10 +26,10 @@ const totals: VcpuTotals = {
 
 test('exits of one word are one series, with how long they took to handle', t => {
   const samples = vcpuSamples(totals, 3, 1000);
-  const told = samples.map(({ metric, attributes, value }) => [
-    metric,
-    attributes?.['sculptor.vcpu.exit_reason'],
-    value,
+  const told = samples.map(sample => [
+    sample.metric,
+    attributesOf(sample)['sculptor.vcpu.exit_reason'],
+    sample.value,
   ]);
   t.deepEqual(
     told.slice(0, 4),
@@ -47,7 +48,10 @@ test('exits of one word are one series, with how long they took to handle', t =>
   ]);
   t.true(samples.every(sample => sample.task === '100@7' && sample.start === 1000));
   t.is(samples[0]?.attributes?.['sculptor.vcpu.index'], 3);
-  t.is(new Set(samples.map(({ metric, part }) => `${metric} ${part}`)).size, samples.length);
+  t.is(
+    new Set(samples.map(({ metric, more }) => metric + JSON.stringify(more))).size,
+    samples.length,
+  );
 });
 
 test('a guest tells what was kept from each of its vCPUs since then; another machine nothing', t => {

@@ -3,7 +3,13 @@ import { ValueType } from '@opentelemetry/api';
 import { ProtobufMetricsSerializer } from '@opentelemetry/otlp-transformer';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { AggregationTemporality, DataPointType, type MetricData } from '@opentelemetry/sdk-metrics';
-import { createShaper, described, type Sample, type Telling } from '../../src/otlp/sample.ts';
+import {
+  attributesOf,
+  createShaper,
+  described,
+  type Sample,
+  type Telling,
+} from '../../src/otlp/sample.ts';
 
 /** What is told, as the SDK's own data by the SDK's own serializer: what our writers are held against. */
 export function writtenBySdk(
@@ -19,7 +25,7 @@ export function writtenBySdk(
     const { start, value } = shape(sample, now, resolution());
     const point = {
       ...{ startTime: hrTime(start), endTime: hrTime(now) },
-      ...{ attributes: sample.attributes ?? {}, value: pointValue(value) },
+      ...{ attributes: attributesOf(sample), value: pointValue(value) },
     };
     const data = byMetric.get(metric.name);
     if (data) {

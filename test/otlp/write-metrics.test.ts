@@ -58,19 +58,22 @@ const text = fc.string({ maxLength: 40, unit: 'grapheme' });
 const sample: fc.Arbitrary<Sample> = fc
   .record({
     value,
-    attributes: maybeFrozen,
+    attributes: fc.option(maybeFrozen, { nil: undefined }),
+    // The SDK's own copies have a name once.
+    more: fc.option(fc.constantFrom(Object.freeze({ '\0a': 1, '\0b': 'x' })), { nil: undefined }),
     name: fc.constantFrom('one', 'another', 'größer'),
     start: fc.double({ min: 0, max: 2 ** 33, noNaN: true }),
     isGauge: fc.boolean(),
     description: text,
     unit: text,
   })
-  .map(({ value: told, attributes: by, start, name, isGauge, description, unit }) => {
+  .map(({ value: told, attributes: by, more, start, name, isGauge, description, unit }) => {
     const kind = typeof told === 'number' ? (isGauge ? 'gauge' : 'counter') : 'histogram';
     const shape = typeof told === 'number' ? kind : told.kind;
     return {
       metric: { name: `${name}.${shape}`, unit, type: kind, description } as const,
-      attributes: by,
+      ...(by && { attributes: by }),
+      ...(more && { more }),
       start,
       value: told,
     };
