@@ -35,6 +35,7 @@ export function createHotTasks(
     take: (changed, vcpus) => {
       const loads = new Map<number, number>();
       const grown = new Float64Array(changed.length);
+      const ranks = new Uint32Array(changed.length);
       for (let i = 0; i < changed.length; i += 1) {
         const task = changed[i] as ChangedTask;
         const key = keyOf(task);
@@ -42,9 +43,8 @@ export function createHotTasks(
         grown[i] = task.loadNs - (before.get(key) ?? 0);
       }
       before = loads;
-      const ranks = Uint32Array.from(changed, (_, i) => i).sort(
-        (a, b) => (grown[b] ?? 0) - (grown[a] ?? 0),
-      );
+      for (let i = 0; i < changed.length; i += 1) ranks[i] = i;
+      ranks.sort((a, b) => (grown[b] ?? 0) - (grown[a] ?? 0));
       const indexes = new Map(vcpus.map(vcpu => [keyOf(vcpu), vcpu.index]));
       const moving = new Map<number, ChangedTask>();
       for (const task of vcpus.length > 0 ? changed : [])

@@ -33,7 +33,8 @@ export function createLocality(): Locality {
       for (const one of living) last.set(one, next(last.get(one), runOf(one, run), nodeOfCpu));
     },
     localShare: (living, pages) => {
-      const recent = last.get(living)?.recent ?? new Map<number, number>();
+      const recent = last.get(living)?.recent;
+      if (recent === undefined) return null;
       const byNode = new Map<number, number>();
       for (const nodes of pages.values())
         for (const [node, bytes] of nodes) byNode.set(node, (byNode.get(node) ?? 0) + bytes);

@@ -104,9 +104,11 @@ export function gaugeSamples(
     of('container.memory.working_set', workingSetBytes),
     of('sculptor.memory.dirty', dirtyBytes),
   ];
-  for (const [kind, nodes] of pages ?? [])
-    for (const [node, bytes] of nodes)
+  pages?.forEach((nodes, kind) => {
+    nodes.forEach((bytes, node) => {
       samples.push(of('sculptor.memory.pages', bytes, pageAttributes(node, kind)));
+    });
+  });
   if (local !== null) samples.push(of('sculptor.memory.local', local));
   return samples;
 }

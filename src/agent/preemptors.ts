@@ -89,7 +89,9 @@ export function createPreemptors(): Preemptors {
       const book = bookOf(living);
       const { kept, named, otherNs } = book;
       let sum = otherNs;
-      for (const { ns } of kept.values()) sum += ns;
+      kept.forEach(({ ns }) => {
+        sum += ns;
+      });
       // The pairs are read a moment after the totals, and may be ahead of them.
       book.noneNs = Math.max(book.noneNs, waitNs - sum);
       return [
@@ -114,7 +116,9 @@ function attributesOf(preemptor: string): PointAttributes {
 /** What counts is the last reading, and half of what counted before. */
 function addTo(book: Book, change: ReadonlyMap<string, number>): void {
   const { kept } = book;
-  for (const neighbour of kept.values()) neighbour.recentNs /= 2;
+  kept.forEach(neighbour => {
+    neighbour.recentNs /= 2;
+  });
   const least = leastKept(kept, change);
   change.forEach((ns, id) => {
     if (id === 'other') return;
@@ -130,12 +134,12 @@ function addTo(book: Book, change: ReadonlyMap<string, number>): void {
     else book.otherNs += ns;
   });
   // What was told of a neighbour that is no longer kept is told as `other` from here on: the sum stays.
-  for (const [rank, neighbour] of ranked.entries()) {
+  ranked.forEach((neighbour, rank) => {
     const isKept = rank < mostCandidates || (neighbour.ns > 0 && rank < mostKept);
-    if (isKept || book.named.includes(neighbour)) continue;
+    if (isKept || book.named.includes(neighbour)) return;
     book.otherNs += neighbour.ns;
     kept.delete(neighbour.id);
-  }
+  });
 }
 
 /** One for all instances: an array of its own is memory outside of the heap each time. */
@@ -151,7 +155,9 @@ function leastKept(
   if (scratch.length < most) scratch = new Float64Array(2 * most);
   const recent = scratch.subarray(0, most).fill(0);
   let at = 0;
-  for (const { recentNs } of kept.values()) recent[at++] = recentNs;
+  kept.forEach(({ recentNs }) => {
+    recent[at++] = recentNs;
+  });
   change.forEach((ns, id) => {
     if (!kept.has(id)) recent[at++] = ns;
   });

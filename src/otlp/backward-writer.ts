@@ -32,6 +32,8 @@ const half = 4_294_967_296;
 
 export function createBackwardWriter(): BackwardWriter {
   let bytes = Buffer.alloc(65_536);
+  // Buffer's own methods look at their arguments in ways that make an array for each.
+  let view = viewOf(bytes);
   let at = bytes.length;
 
   /** Makes room for so many bytes before what is there. */
@@ -41,6 +43,7 @@ export function createBackwardWriter(): BackwardWriter {
     const larger = Buffer.alloc(2 * bytes.length + length);
     bytes.copy(larger, larger.length - written, at);
     bytes = larger;
+    view = viewOf(larger);
     at = larger.length - written;
   };
   const unsigned = (value: number): void => {
@@ -69,13 +72,13 @@ export function createBackwardWriter(): BackwardWriter {
   const bareHalves = (low: number, high: number): void => {
     room(8);
     at -= 8;
-    bytes.writeUInt32LE(low, at);
-    bytes.writeUInt32LE(high, at + 4);
+    view.setUint32(at, low, true);
+    view.setUint32(at + 4, high, true);
   };
   const bareDouble = (value: number): void => {
     room(8);
     at -= 8;
-    bytes.writeDoubleLE(value, at);
+    view.setFloat64(at, value, true);
   };
   const bareCount = (value: number): void => bareHalves(value % half, Math.floor(value / half));
   const bareText = (text: string): void => {
@@ -151,4 +154,8 @@ export function createBackwardWriter(): BackwardWriter {
       return all;
     },
   };
+}
+
+function viewOf(bytes: Buffer): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -21,9 +21,9 @@ export function createResourceWriter(telling: Telling): ResourceWriter {
     if (!isSame(written, samples)) return false;
     const time = nanoseconds(now);
     const resolution = telling.resolution();
-    for (const [i, point] of written.points.entries()) {
+    for (let i = 0; i < samples.length; i += 1) {
       const shaped = shape(samples[i] as Sample, now, resolution);
-      if (!writePoint(written.view, point, shaped, time)) return false;
+      if (!writePoint(written.view, written.points[i] as Point, shaped, time)) return false;
     }
     return true;
   };

@@ -85,12 +85,7 @@ export function writeMetrics(
     writer.string(1, scope);
     writer.begin(1, scopeEnd);
     writer.begin(2, 0);
-    remembered(resources, resource, () => {
-      const end = writer.mark();
-      writer.varint(2, 0);
-      writeAttributes(writer, 1, resource);
-      writer.begin(1, end);
-    });
+    remembered(resources, resource, writeResource);
     writer.begin(1, 0);
     return writer.take();
   } catch (error) {
@@ -123,7 +118,7 @@ function groupsOf(samples: readonly Sample[]): readonly Group[] {
 function remembered<K extends object>(
   known: WeakMap<K, Uint8Array>,
   key: K,
-  write: () => void,
+  write: (key: K) => void,
 ): void {
   const bytes = known.get(key);
   if (bytes) {
@@ -131,8 +126,21 @@ function remembered<K extends object>(
     return;
   }
   const mark = writer.mark();
-  write();
+  write(key);
   known.set(key, writer.since(mark));
+}
+
+function writeResource(resource: PointAttributes): void {
+  const end = writer.mark();
+  writer.varint(2, 0);
+  writeAttributes(writer, 1, resource);
+  writer.begin(1, end);
+}
+
+function writeDescriptor({ name, description, unit }: CustomMetric): void {
+  if (unit) writer.string(3, unit);
+  if (description) writer.string(2, description);
+  writer.string(1, name);
 }
 
 /** The number of each kind's field in a Metric. */
@@ -151,11 +159,7 @@ function writeMetric(one: Export, { metric, first, last }: Group): void {
   if (kind !== 'gauge') writer.varint(2, one.isDelta ? 1 : 2);
   for (let i = last; i >= 0; i = before[i] ?? -1) writePoint(one, i);
   writer.begin(fieldOf[kind], end);
-  remembered(descriptors, metric, () => {
-    if (metric.unit) writer.string(3, metric.unit);
-    if (metric.description) writer.string(2, metric.description);
-    writer.string(1, metric.name);
-  });
+  remembered(descriptors, metric, writeDescriptor);
   writer.begin(2, end);
 }
 
@@ -176,9 +180,14 @@ function writeAllAttributes(field: AttributesField, { attributes, more }: Sample
 }
 
 function writeSome(field: AttributesField, attributes: PointAttributes): void {
-  const write = () => writeAttributes(writer, field, attributes);
-  if (Object.isFrozen(attributes)) remembered(frozen[field], attributes, write);
-  else write();
+  const known = frozen[field].get(attributes);
+  if (known) {
+    writer.raw(known);
+    return;
+  }
+  const mark = writer.mark();
+  writeAttributes(writer, field, attributes);
+  if (Object.isFrozen(attributes)) frozen[field].set(attributes, writer.since(mark));
 }
 
 function writeNumber(one: Export, start: number, value: number, sample: Sample): PointPlace | null {

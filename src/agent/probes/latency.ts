@@ -27,6 +27,8 @@ export function exponentialHistogram(latencies: Latencies): ExponentialHistogram
   let [first, end] = [0, slots.length];
   while (end > 0 && slots[end - 1] === 0) end -= 1;
   while (first < end && slots[first] === 0) first += 1;
+  const counts: number[] = [];
+  for (let i = first; i < end; i += 1) counts.push(slots[i] ?? 0);
   return {
     kind: 'exponential',
     count: latencies.latencyCount,
@@ -34,6 +36,6 @@ export function exponentialHistogram(latencies: Latencies): ExponentialHistogram
     scale: latencyScale,
     zeroCount: 0,
     offset: firstIndex + first,
-    counts: Array.from(slots.subarray(first, end)),
+    counts,
   };
 }

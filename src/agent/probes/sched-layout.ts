@@ -123,11 +123,11 @@ export function decodeTotals(
 ): Map<number, SchedTotals> {
   const view = viewOf(records);
   const { id, runNs, waitNs, throttledNs, bytes } = layout.sums;
-  for (const totals of into.values()) {
+  into.forEach(totals => {
     totals.runNs = 0;
     totals.waitNs = 0;
     totals.throttledNs = 0;
-  }
+  });
   for (let at = 0; at < count * bytes; at += bytes) {
     const totals = into.get(uint64(view, at + id)) ?? { runNs: 0, waitNs: 0, throttledNs: 0 };
     totals.runNs += uint64(view, at + runNs);
