@@ -12,7 +12,7 @@ import {
   readWeight,
 } from './cgroups.ts';
 import { type MemoryHierarchy, readHugePageSizes, readNodePages } from './memory.ts';
-import { readTaskCgroups, readTaskStat, readTaskStatus } from './procfs.ts';
+import { readTaskCgroup, readTaskStat, readTaskStatus } from './procfs.ts';
 import type { TextReader } from './read-file.ts';
 import type { Roots } from './roots.ts';
 
@@ -65,12 +65,7 @@ export function readOutline(
 ): Outline {
   const { layout, read } = reader;
   const all = new Set(members.flatMap(member => listCgroupTasks(layout, member)));
-  const listed = new Set(hot.filter(tid => all.has(tid)).slice(0, listedTasks));
-  for (const tid of all) {
-    if (listed.size >= listedTasks) break;
-    listed.add(tid);
-  }
-  const tids = [...listed].sort((a, b) => a - b);
+  const tids = [...(all.size <= listedTasks ? all : chooseTasks(all, hot))].sort((a, b) => a - b);
   const cpusetPath =
     known === undefined ? cpusetPathOf(reader, path, tids, instance.kind === 'vm') : known;
   return {
@@ -88,6 +83,16 @@ export function readOutline(
     taskCount: all.size,
     tids,
   };
+}
+
+/** The hot ones first. */
+function chooseTasks(all: ReadonlySet<number>, hot: readonly number[]): ReadonlySet<number> {
+  const chosen = new Set(hot.filter(tid => all.has(tid)).slice(0, listedTasks));
+  for (const tid of all) {
+    if (chosen.size >= listedTasks) break;
+    chosen.add(tid);
+  }
+  return chosen;
 }
 
 /**
@@ -142,9 +147,7 @@ function cpusetPathOf(
   if (layout.version === 2) return hasCpuset(layout, path) ? path : null;
   const step = Math.max(1, Math.ceil(tids.length / cpusetSample));
   const paths = new Set(
-    tids.flatMap((tid, i) =>
-      i % step === 0 ? (readTaskCgroups(roots, tid)?.get('cpuset') ?? []) : [],
-    ),
+    tids.flatMap((tid, i) => (i % step === 0 ? (readTaskCgroup(roots, tid, 'cpuset') ?? []) : [])),
   );
   const [first] = paths;
   if (first === undefined || paths.size === 1 || !vm)

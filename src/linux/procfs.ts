@@ -63,17 +63,16 @@ export function readResidentBytes(roots: Roots, tgid: number): number | null {
   return resident === null ? null : (resident + (kibibytes('HugetlbPages') ?? 0)) * 1024;
 }
 
-/** Cgroup paths of a task: by v1 controller name, and under '' on v2. Null when it has ended. */
-export function readTaskCgroups(roots: Roots, tid: number): Map<string, string> | null {
-  const text = readText(`${roots.proc}/${tid}/cgroup`);
-  if (text === null) return null;
-  const paths = new Map<string, string>();
-  for (const line of text.split('\n')) {
-    const [, controllers, path] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
-    if (controllers === undefined || path === undefined) continue;
-    for (const controller of controllers.split(',')) paths.set(controller, path);
+/** Where a task is in the hierarchy of a v1 controller, or ('') in that of v2. Null when it has ended, or there is none. */
+export function readTaskCgroup(roots: Roots, tid: number, controller: string): string | null {
+  // `HIERARCHY:CONTROLLER,CONTROLLER:PATH`
+  for (const line of readText(`${roots.proc}/${tid}/cgroup`)?.split('\n') ?? []) {
+    const from = line.indexOf(':') + 1;
+    const end = line.indexOf(':', from);
+    if (end > 0 && line.slice(from, end).split(',').includes(controller))
+      return line.slice(end + 1);
   }
-  return paths;
+  return null;
 }
 
 /** Threads of a process; empty when it has ended. */

@@ -76,7 +76,8 @@ function writtenOf(
 function isSame({ points }: Written, samples: readonly Sample[]): boolean {
   if (points.length !== samples.length) return false;
   for (let i = 0; i < points.length; i += 1) {
-    const [point, { metric, attributes, more }] = [points[i] as Point, samples[i] as Sample];
+    const point = points[i] as Point;
+    const { metric, attributes, more } = samples[i] as Sample;
     if (point.metric !== metric || point.more !== more || point.place === null) return false;
     if (point.attributes === attributes) continue;
     if (JSON.stringify(point.attributes) !== JSON.stringify(attributes)) return false;

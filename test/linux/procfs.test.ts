@@ -5,7 +5,7 @@ import {
   readBootTime,
   readCommandLine,
   readCpuTimes,
-  readTaskCgroups,
+  readTaskCgroup,
   readTaskStat,
   readTaskStatus,
 } from '../../src/linux/procfs.ts';
@@ -20,7 +20,7 @@ test('a task that has ended is null everywhere, and has no threads', t => {
   const roots = makeTree(t, { 'proc/': '' });
   t.is(readTaskStat(roots, 9), null);
   t.is(readTaskStatus(roots, 9), null);
-  t.is(readTaskCgroups(roots, 9), null);
+  t.is(readTaskCgroup(roots, 9, 'cpu'), null);
   t.deepEqual(readCommandLine(roots, 9), []);
   t.deepEqual(listThreads(roots, 9), []);
 });
@@ -49,11 +49,11 @@ test('controllers that are mounted together have one path; v2 has none before it
     t,
     taskFiles(8, { cgroup: '5:cpu,cpuacct:/a:b\n3:cpuset:/sets\n0::/user.slice' }),
   );
-  const paths = readTaskCgroups(roots, 8);
-  t.is(paths?.get('cpu'), '/a:b');
-  t.is(paths?.get('cpuacct'), '/a:b');
-  t.is(paths?.get('cpuset'), '/sets');
-  t.is(paths?.get(''), '/user.slice');
+  t.is(readTaskCgroup(roots, 8, 'cpu'), '/a:b');
+  t.is(readTaskCgroup(roots, 8, 'cpuacct'), '/a:b');
+  t.is(readTaskCgroup(roots, 8, 'cpuset'), '/sets');
+  t.is(readTaskCgroup(roots, 8, ''), '/user.slice');
+  t.is(readTaskCgroup(roots, 8, 'memory'), null);
 });
 
 test('idle time includes waiting for I/O; the sum of all CPUs is no CPU', t => {

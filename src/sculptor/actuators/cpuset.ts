@@ -1,7 +1,7 @@
 import type { Move } from '../../contract/recommendation.ts';
 import { cgroupFolder, listCgroupTasks, readCpuset } from '../../linux/cgroups.ts';
 import { formatCpuList, parseCpuList } from '../../linux/cpu-list.ts';
-import { readTaskCgroups } from '../../linux/procfs.ts';
+import { readTaskCgroup } from '../../linux/procfs.ts';
 import { readText } from '../../linux/read-file.ts';
 import type { Kernel } from '../kernel.ts';
 import type { Actuator, UndoEntry } from './actuator.ts';
@@ -94,7 +94,7 @@ export function ownCpusetPath(kernel: Kernel, instance: string): string | null {
 /** Where a thread is in the cpuset hierarchy; null when it has ended. */
 export function cpusetPathOf(kernel: Kernel, tid: number): string | null {
   const controller = kernel.layout.version === 2 ? '' : 'cpuset';
-  return readTaskCgroups(kernel.roots, tid)?.get(controller) ?? null;
+  return readTaskCgroup(kernel.roots, tid, controller);
 }
 
 /** A kernel before 6.2 throws own masks away when a cpuset changes: then a cpuset is only written where no thread has one. */
