@@ -84,3 +84,34 @@ test('delta: values with blanks do not make two series one, nor does a value tha
   t.deepEqual(tell([10, 100, 1000]), [10, 100, 1000]);
   t.deepEqual(tell([11, 102, 1003]), [1, 2, 3]);
 });
+
+test('delta: series of one task are told apart by what they share with those of others, and end with it', t => {
+  const temporal = temporalityFrom('delta');
+  const tell = (values: readonly number[]) =>
+    told(
+      values.map((value, i) => ({
+        metric: custom,
+        attributes: { name: `as it is called at ${value}` },
+        ...(i > 0 && { more: Object.freeze({ reason: ['', 'io', 'lock'][i] ?? '' }) }),
+        ...{ task: '5@6', start: 1, value },
+      })),
+      { temporal },
+    );
+  t.deepEqual(
+    tell([10, 100, 1000]).map(({ attributes }) => Object.values(attributes)),
+    [
+      ['as it is called at 10'],
+      ['as it is called at 100', 'io'],
+      ['as it is called at 1000', 'lock'],
+    ],
+  );
+  t.deepEqual(
+    tell([11, 102, 1003]).map(({ value }) => value),
+    [1, 2, 3],
+  );
+  temporal.keepTasks(() => false);
+  t.deepEqual(
+    tell([12, 103, 1004]).map(({ value }) => value),
+    [12, 103, 1004],
+  );
+});
