@@ -71,12 +71,14 @@ export function writeMetrics(
   noted: Noted[] | null = null,
 ): Uint8Array {
   const { scope, resource, temporal, resolution } = telling;
-  const isDelta = temporal.temporality === 'delta';
   const one: Export = {
-    ...{ samples, noted, now, isDelta },
+    samples,
     shape: createShaper(telling),
+    isDelta: temporal.temporality === 'delta',
     resolution: resolution(),
+    now,
     end: nanoseconds(now),
+    noted,
   };
   try {
     backwards(groupsOf(samples), group => writeMetric(one, group));
