@@ -69,17 +69,19 @@ static __always_inline void leave_cpu(struct task_struct *task, __u64 cgroup_id,
 		return;
 	if (still_runnable)
 		begin_wait(task, state, now);
-	else if (!has_ended(task_state))
-		begin_sleep(task, state, task_state, now);
 	if (only_latency) {
 		state->stamp = now | WAITING;
 		return;
 	}
+	totals = totals_by_id(cgroup_id);
+	if (!still_runnable && !has_ended(task_state))
+		begin_sleep(task, state, totals, cgroup_id, task_state, now);
+	else if (state->sleep)
+		end_unseen_sleep(state, totals, cgroup_id, now);
 	stamp = __sync_lock_test_and_set(&state->stamp, still_runnable ? now | WAITING : NOTHING_OPEN);
 	/* It waited by what was seen, and ran. */
 	if (is_wait(stamp))
 		count_unseen_entry(own);
-	totals = totals_by_id(cgroup_id);
 	if (is_run(stamp))
 		charge_run(state, totals, time_since(stamp, now));
 	count_switch(state, totals, still_runnable);
@@ -102,7 +104,7 @@ static __always_inline void enter_cpu(struct task_struct *task, __u64 cgroup_id,
 		count_unseen_leave(task);
 	totals = totals_by_id(cgroup_id);
 	if (!only_latency)
-		end_sleep(state, totals, is_wait(stamp), now);
+		end_sleep(state, totals, cgroup_id, is_wait(stamp), now);
 	if (!is_wait(stamp)) {
 		if (!only_latency)
 			mark_awake(task->pid);

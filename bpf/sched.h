@@ -38,6 +38,10 @@ struct instance_totals {
 	__u64 latency_count;
 	__u64 latency_sum_ns;
 	__u64 slots[LATENCY_SLOTS];
+	/* Of sleeps that are not in blocked_ns yet: how many began here more than ended, and the sum of those ends less
+	 * those beginnings, modulo 2^64. Each alone says nothing; see include/blocked.bpf.h. */
+	__u64 sleepers[BLOCKED_REASONS];
+	__u64 slept_ns[BLOCKED_REASONS];
 };
 
 /* The first of them over all CPUs, as the `sum_totals` iterator writes it. */
@@ -54,7 +58,7 @@ struct pair {
 	__u64 preemptor;
 };
 
-/* One task whose totals have changed, as the `dump` iterator writes it. */
+/* One task whose totals have changed, as `dump` and `dump_changed` write it. */
 struct task_record {
 	__u64 cgroup_id;
 	__u64 start_boottime_ns;

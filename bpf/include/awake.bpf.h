@@ -2,7 +2,8 @@
 /*
  * Which tasks have woken of late: a bit for each tid. A read of the totals looks at these alone, since a sleeper has
  * nothing open, and of thousands of tasks most sleep. Bits are set by who finds a task awake and taken by the read,
- * which sets them again where the task is awake still; so a task that wakes often costs its hook one look.
+ * which sets them again where the task is awake still; so a task that wakes often costs its hook one look. What was
+ * taken is kept for the reads of details, which are seldom, and look at all that were awake since the last of them.
  */
 #ifndef SCULPTOR_AWAKE_BPF_H
 #define SCULPTOR_AWAKE_BPF_H
@@ -18,6 +19,9 @@ struct awake_block {
 	/* Whether a bit was set since the read was here. */
 	__u64 any;
 	__u64 words[BLOCK_WORDS];
+	/* The same of those that were taken, for the reads of details; hooks do not write here. */
+	__u64 any_taken;
+	__u64 taken[BLOCK_WORDS];
 };
 
 struct {
@@ -41,6 +45,19 @@ static __always_inline void mark_awake(__u32 tid)
 		return;
 	__sync_fetch_and_or(word, bit);
 	*(volatile __u64 *)&block->any = 1;
+}
+
+/* Takes the bits of the nth word, by the read. */
+static __always_inline __u64 take_awake(struct awake_block *block, __u32 nth)
+{
+	__u64 bits;
+
+	if (!*(volatile __u64 *)&block->words[nth])
+		return 0;
+	bits = __sync_lock_test_and_set(&block->words[nth], 0);
+	block->taken[nth] |= bits;
+	block->any_taken = 1;
+	return bits;
 }
 
 #endif

@@ -68,8 +68,10 @@ static __always_inline void charge_open(struct task_struct *task)
 	}
 	/* It runs, and no hook has said so: a switch comes before on_cpu, and leaves it behind for a moment only. */
 	if (is_wait(stamp) && task->on_cpu && now > stamp + SETTLED_NS) {
-		if (__sync_val_compare_and_swap(&state->stamp, stamp, now & ~WAITING) == stamp)
-			count_unseen_entry(stats_of(cpu_of(task)));
+		if (__sync_val_compare_and_swap(&state->stamp, stamp, now & ~WAITING) != stamp)
+			return;
+		count_unseen_entry(stats_of(cpu_of(task)));
+		end_sleep(state, totals_of(task), cgroup_of(task), true, now);
 		return;
 	}
 	now = (now & ~WAITING) | (stamp & WAITING);
@@ -127,9 +129,12 @@ static long flush_block(__u32 key, void *unused)
 	if (!*(volatile __u64 *)&block->any)
 		return 0;
 	__sync_lock_test_and_set(&block->any, 0);
-	for (__u32 i = 0; i < BLOCK_WORDS; i++)
-		if (*(volatile __u64 *)&block->words[i])
-			flush_word(key * BLOCK_TIDS + i * 64, __sync_lock_test_and_set(&block->words[i], 0));
+	for (__u32 i = 0; i < BLOCK_WORDS; i++) {
+		__u64 bits = take_awake(block, i);
+
+		if (bits)
+			flush_word(key * BLOCK_TIDS + i * 64, bits);
+	}
 	return 0;
 }
 
@@ -214,11 +219,77 @@ int sum_totals(struct bpf_iter__task *ctx)
 	return 0;
 }
 
-/* Not inlined, so that the record's layout stays in the object's BTF. A full buffer: the iterator comes back to the
- * task. */
-static __noinline bool write_record(struct seq_file *out, const struct task_record *record)
+struct sleeps {
+	__u64 id;
+	__u64 now;
+	__u64 charged_ns[BLOCKED_REASONS];
+	__u64 lasted_ns[BLOCKED_REASONS];
+};
+
+static __always_inline void add_sleeps(const struct instance_totals *totals, struct sleeps *sleeps)
 {
-	return bpf_seq_write(out, record, sizeof(*record)) == 0;
+	for (int i = 0; i < BLOCKED_REASONS; i++) {
+		sleeps->charged_ns[i] += totals->blocked_ns[i];
+		sleeps->lasted_ns[i] += totals->slept_ns[i] + totals->sleepers[i] * (sleeps->now + LATER);
+	}
+}
+
+static long add_sleeps_of_cpu(__u32 cpu, struct sleeps *sleeps)
+{
+	struct instance_totals *totals = bpf_map_lookup_percpu_elem(&instances, &sleeps->id, cpu);
+
+	if (!totals)
+		return 1;
+	add_sleeps(totals, sleeps);
+	return 0;
+}
+
+/* What is off by a time that was half counted is charged by the next read, with all since. */
+static __always_inline void charge_sleeps(struct instance_totals *totals, const struct sleeps *sleeps)
+{
+	for (int i = 0; i < BLOCKED_REASONS; i++) {
+		__u64 slice_ns = sleeps->lasted_ns[i] - sleeps->charged_ns[i];
+
+		if (slice_ns < LATER / 2)
+			__sync_fetch_and_add(&totals->blocked_ns[i], slice_ns);
+	}
+}
+
+static long settle_instance(struct bpf_map *map, __u64 *id, struct instance_totals *here, __u64 *now)
+{
+	struct sleeps sleeps = {.id = *id, .now = *now};
+	struct instance_totals *shared;
+
+	bpf_loop(MOST_CPUS, add_sleeps_of_cpu, &sleeps, 0);
+	shared = bpf_map_lookup_elem(&shared_instances, &sleeps.id);
+	if (shared)
+		add_sleeps(shared, &sleeps);
+	charge_sleeps(here, &sleeps);
+	return 0;
+}
+
+static long settle_shared(struct bpf_map *map, __u64 *id, struct instance_totals *totals, __u64 *now)
+{
+	struct sleeps sleeps = {.id = *id, .now = *now};
+
+	if (bpf_map_lookup_elem(&instances, &sleeps.id))
+		return 0;
+	add_sleeps(totals, &sleeps);
+	charge_sleeps(totals, &sleeps);
+	return 0;
+}
+
+/* Charges the instances for all sleeps, up to now: for the reads of details, after those of tasks. */
+SEC("iter/task")
+int settle_sleeps(struct bpf_iter__task *ctx)
+{
+	__u64 now = bpf_ktime_get_ns();
+
+	if (!ctx->task)
+		return 0;
+	bpf_for_each_map_elem(&instances, settle_instance, &now, 0);
+	bpf_for_each_map_elem(&shared_instances, settle_shared, &now, 0);
+	return 0;
 }
 
 /* What is charged at long intervals only: sleeps, user and kernel time. */
@@ -249,6 +320,46 @@ int baseline(struct bpf_iter__task *ctx)
 	return 0;
 }
 
+/* The state of a task of which all is charged, where its totals have changed since they were written out. */
+static __always_inline struct task_state *changed_state(struct task_struct *task)
+{
+	struct task_state *state;
+
+	charge_open(task);
+	if (task->exit_state)
+		return NULL;
+	state = state_of(task);
+	if (!state)
+		return NULL;
+	charge_slow(task, state);
+	return state->run_ns + state->wait_ns + state->throttled_ns == state->dumped ? NULL : state;
+}
+
+static __always_inline void write_record(struct task_record *record, struct task_struct *task,
+					 const struct task_state *state)
+{
+	record->cgroup_id = cgroup_of(task);
+	record->start_boottime_ns = task->start_boottime;
+	record->run_ns = state->run_ns;
+	record->wait_ns = state->wait_ns;
+	record->throttled_ns = state->throttled_ns;
+	for (int i = 0; i < BLOCKED_REASONS; i++)
+		record->blocked_ns[i] = state->blocked_ns[i];
+	record->voluntary_switches = state->voluntary_switches;
+	record->involuntary_switches = state->involuntary_switches;
+	record->migrations = state->migrations;
+	record->node_migrations = state->node_migrations;
+	record->cpu = cpu_of(task);
+	record->tid = task->pid;
+	record->tgid = task->tgid;
+	bpf_probe_read_kernel_str(record->comm, sizeof(record->comm), task->comm);
+}
+
+static __always_inline void note_written(struct task_state *state, const struct task_record *record)
+{
+	state->dumped = record->run_ns + record->wait_ns + record->throttled_ns;
+}
+
 /* Charges all that is open, and writes out the tasks that have done something since the last time. */
 SEC("iter/task")
 int dump(struct bpf_iter__task *ctx)
@@ -256,37 +367,100 @@ int dump(struct bpf_iter__task *ctx)
 	struct task_struct *task = ctx->task;
 	struct task_record record = {};
 	struct task_state *state;
-	__u64 sum;
 
 	if (!task || !task->pid)
 		return 0;
-	charge_open(task);
-	if (task->exit_state)
-		return 0;
-	state = state_of(task);
+	state = changed_state(task);
 	if (!state)
 		return 0;
-	charge_slow(task, state);
-	sum = state->run_ns + state->wait_ns + state->throttled_ns;
-	if (sum == state->dumped)
+	write_record(&record, task, state);
+	/* A full buffer: the iterator comes back to the task. */
+	if (bpf_seq_write(ctx->meta->seq, &record, sizeof(record)) == 0)
+		note_written(state, &record);
+	return 0;
+}
+
+/* What `dump_changed` found, as many as it wrote out; for user space to read without a call. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct task_record);
+} changed SEC(".maps");
+
+/* How many it has written. */
+__u32 changed_count;
+
+/* Whether the task needs no look any more; as flush_tid is verified. */
+__noinline int dump_tid(__u32 tid)
+{
+	struct task_record *record;
+	struct task_struct *task;
+	struct task_state *state;
+
+	if (!can_find_tasks())
+		return 1;
+	record = bpf_map_lookup_elem(&changed, &changed_count);
+	if (!record)
 		return 0;
-	record.cgroup_id = cgroup_of(task);
-	record.start_boottime_ns = task->start_boottime;
-	record.run_ns = state->run_ns;
-	record.wait_ns = state->wait_ns;
-	record.throttled_ns = state->throttled_ns;
-	for (int i = 0; i < BLOCKED_REASONS; i++)
-		record.blocked_ns[i] = state->blocked_ns[i];
-	record.voluntary_switches = state->voluntary_switches;
-	record.involuntary_switches = state->involuntary_switches;
-	record.migrations = state->migrations;
-	record.node_migrations = state->node_migrations;
-	record.cpu = cpu_of(task);
-	record.tid = task->pid;
-	record.tgid = task->tgid;
-	bpf_probe_read_kernel_str(record.comm, sizeof(record.comm), task->comm);
-	if (write_record(ctx->meta->seq, &record))
-		state->dumped = sum;
+	task = bpf_task_from_pid(tid);
+	if (!task)
+		return 1;
+	state = changed_state(task);
+	if (state) {
+		write_record(record, task, state);
+		note_written(state, record);
+		changed_count += 1;
+	}
+	bpf_task_release(task);
+	return 1;
+}
+
+/* Those of the bits that are left. */
+__noinline __u64 dump_word(__u32 first_tid, __u64 bits)
+{
+	for (__u32 i = 0; i < 64; i++)
+		if (bits & (1ULL << i) && dump_tid(first_tid + i))
+			bits &= ~(1ULL << i);
+	return bits;
+}
+
+static long dump_block(__u32 key, void *unused)
+{
+	struct awake_block *block = bpf_map_lookup_elem(&awake, &key);
+	__u64 left = 0;
+
+	if (!block)
+		return 1;
+	if (*(volatile __u64 *)&block->any) {
+		__sync_lock_test_and_set(&block->any, 0);
+		for (__u32 i = 0; i < BLOCK_WORDS; i++)
+			take_awake(block, i);
+	}
+	if (!block->any_taken)
+		return 0;
+	for (__u32 i = 0; i < BLOCK_WORDS; i++) {
+		if (block->taken[i])
+			block->taken[i] = dump_word(key * BLOCK_TIDS + i * 64, block->taken[i]);
+		left |= block->taken[i];
+	}
+	block->any_taken = left != 0;
+	return left != 0;
+}
+
+/*
+ * As `dump`, of the tasks that were awake since the last time and no others; sleepers that were moved to another cgroup
+ * are left to `dump`. Writes how many records it made: as many as there is room for, and there may be more.
+ */
+SEC("iter/task")
+int dump_changed(struct bpf_iter__task *ctx)
+{
+	if (!ctx->task || !can_find_tasks())
+		return 0;
+	changed_count = 0;
+	bpf_loop(MOST_TIDS / BLOCK_TIDS, dump_block, NULL, 0);
+	bpf_seq_write(ctx->meta->seq, &changed_count, sizeof(changed_count));
 	return 0;
 }
 

@@ -40,15 +40,15 @@ struct task_state {
 	__u64 wait_throttled_ns;
 	/* From when on the present wait was not yet charged to who ran meanwhile; 0: nothing is open. */
 	__u64 preempted_from_ns;
-	/* When the present sleep began, or was last charged up to; 0: none is open. */
-	__u64 slept_ns;
+	/* When the present sleep began, or was last charged up to, with its reason; 0: none is open. */
+	__u64 sleep;
 	__u64 run_ns;
 	__u64 wait_ns;
 	/* The run queue whose account of throttled time is followed, and how far of it has been charged. */
 	__u64 throttled_queue;
 	__u64 throttled_base_ns;
-	/* An enum blocked_reason: of that sleep. */
-	__u64 blocked_reason;
+	/* The cgroup that counts that sleep; 0: none does. */
+	__u64 sleeps_in;
 	__u64 blocked_ns[BLOCKED_REASONS];
 	__u64 voluntary_switches;
 	__u64 involuntary_switches;
@@ -69,7 +69,7 @@ struct {
 	__type(value, struct task_state);
 } tasks SEC(".maps");
 
-/* Allocated as instances come: 1.3 KB each and CPU, and none for those that a host could have and has not. */
+/* Allocated as instances come: 1.4 KB each and CPU, and none for those that a host could have and has not. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -65,8 +65,9 @@ export function createSchedSource(options: {
     lost: () => ({}),
     forget: gone => {
       preemptors.take(probe.takePairs(), { get: id => gone.get(id) ?? lives.get(id) });
+      const last = probe.detailsOf([...gone.keys()]);
       for (const [id, living] of gone) {
-        const counters = living && probe.detailsOf(id);
+        const counters = last.get(id);
         if (!living || !counters) continue;
         tally.add(living, id, counters);
         take(living);

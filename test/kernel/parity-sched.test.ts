@@ -111,7 +111,9 @@ function octavesByBpftrace({ source }: SchedDriver, box: CgroupBox): Octaves {
 
     t.true(countOf(theirs) > 1000, `${countOf(theirs)} latencies by runqlat`);
     const both = {
-      libbpf: toOctaves(latenciesOf(probe.detailsOf(box.id) ?? new Float64Array()).slots),
+      libbpf: toOctaves(
+        latenciesOf(probe.detailsOf([box.id]).get(box.id) ?? new Float64Array()).slots,
+      ),
       bpftrace: octavesByBpftrace(asked, box),
     };
     for (const [name, ours] of Object.entries(both)) {

@@ -1,11 +1,12 @@
 import type { ChildProcess } from 'node:child_process';
-import { closeSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import test from 'ava';
 import type { SchedProbe } from '../../src/agent/probes/sched.ts';
 import { blockedReasons, word } from '../../src/agent/probes/sched-layout.ts';
 import type { CgroupBox } from '../support/cgroup-box.ts';
 import { needs } from '../support/needs.ts';
+import { eventually } from '../support/scene.ts';
 import {
   endAll,
   makeBox,
@@ -58,6 +59,64 @@ kernelTest('sleepers are charged at each read, though they never wake', async t 
   near(t, older.sleep, 40, 0.4, 'sleep of those that were there before the probe');
   near(t, newer.sleep, 10, 0.1, 'sleep of those that came after');
   t.is(older.wakeups + newer.wakeups + older.io + newer.lock, 0);
+});
+
+kernelTest(
+  'sleepers that are moved are counted where they are when all tasks are looked at',
+  async t => {
+    const probe = startProbe({ wholeLookSeconds: 0 });
+    const [from, to] = [makeBox(), makeBox()];
+    const child = await startPinned(from, 0, workload, 'threads', '--count', '20');
+    await startPinned(to, 0, workload, 'threads', '--count', '1');
+    await pause(300);
+    readDetails(probe, from);
+    to.write('cgroup.procs', String(child.pid));
+    readDetails(probe, to);
+    const [left, joined] = await Promise.all([rates(probe, from, 1), rates(probe, to, 1)]);
+    t.is(left.sleep, 0);
+    near(t, joined.sleep, 21, 0.2, 'sleep where they are now');
+  },
+);
+
+kernelTest('before that they are counted where they fell asleep, until they wake', async t => {
+  const probe = startProbe({ wholeLookSeconds: 1000 });
+  const [from, to] = [makeBox(), makeBox()];
+  const child = await startPinned(from, 0, workload, 'threads', '--count', '20');
+  await startPinned(to, 0, workload, 'threads', '--count', '1');
+  await pause(300);
+  readDetails(probe, from);
+  to.write('cgroup.procs', String(child.pid));
+  const [left, joined] = await Promise.all([rates(probe, from, 1), rates(probe, to, 1)]);
+  near(t, left.sleep, 20, 0.2, 'sleep where they fell asleep');
+  near(t, joined.sleep, 1, 0.01, 'sleep of who was there');
+  // Each thread wakes to stop, and sleeps as a stopped one does.
+  child.kill('SIGSTOP');
+  await pause(100);
+  const [after, here] = await Promise.all([rates(probe, from, 1), rates(probe, to, 1)]);
+  t.is(after.sleep, 0);
+  near(t, here.sleep, 21, 0.2, 'sleep where they are now');
+});
+
+kernelTest('what slept and ended between two readings is charged, its last sleep too', async t => {
+  const probe = startProbe();
+  const box = makeBox();
+  const child = box.spawn('sleep', '0.5');
+  await new Promise(resolve => child.once('exit', resolve));
+  const counters = probe.detailsOf([box.id]).get(box.id);
+  near(t, word(counters ?? new Float64Array(), 'blockedNs', 3) / 1e9, 0.5, 0.02, 'sleep');
+});
+
+kernelTest('more tasks than one answer has room for are told once each', async t => {
+  const probe = startProbe();
+  const box = makeBox();
+  const child = await startPinned(box, 0, workload, 'threads', '--count', '2500');
+  const threads = () => readdirSync(`/proc/${child.pid}/task`).length;
+  await eventually('all threads are there', 10, () => (threads() === 2500 ? true : null));
+  const told = probe.readDetails().tasks.filter(task => task.totals().tgid === child.pid);
+  t.is(new Set(told.map(({ tid }) => tid)).size, 2500);
+  t.is(told.length, 2500);
+  const again = probe.readDetails().tasks.filter(task => task.totals().tgid === child.pid);
+  t.deepEqual(again, []);
 });
 
 kernelTest('a convoy waits for its lock, and the one that has it sleeps', async t => {

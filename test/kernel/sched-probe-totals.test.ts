@@ -195,7 +195,9 @@ kernelTest('where 300 cgroups run for the first time at once, each is charged', 
   const { instances } = probe.readDetails();
   for (const id of ids)
     t.is(word(instances.get(id) ?? new Float64Array(), 'runNs'), totals.get(id)?.runNs ?? 0);
-  t.deepEqual(probe.detailsOf(ids[0] ?? 0), instances.get(ids[0] ?? 0) ?? null);
+  const again = probe.detailsOf([...ids, 123_456_789]);
+  t.deepEqual([...again.keys()], ids);
+  for (const [id, counters] of again) t.is(word(counters, 'runNs'), totals.get(id)?.runNs ?? 0);
   probe.forget(ids);
   const left = probe.readTotals();
   t.false(ids.some(id => left.has(id)));

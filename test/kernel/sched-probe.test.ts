@@ -102,7 +102,7 @@ kernelTest('a hog alone with a quota of 20 % is throttled and does not wait', as
   const accounts = () => ({
     ...schedstat(child),
     throttled: throttledSeconds(box),
-    latencyNs: word(probe.detailsOf(box.id) ?? none, 'latencySumNs'),
+    latencyNs: word(probe.detailsOf([box.id]).get(box.id) ?? none, 'latencySumNs'),
   });
   const [from, before] = readTogether(probe, box, accounts);
   await pause(3000);

@@ -28,7 +28,7 @@ export async function endAll(): Promise<void> {
 
 /** The probe, stopped by `endAll`. */
 export function startProbe(
-  options: { cgroupV1?: boolean; maxInstances?: number; nodeOfCpu?: number[] } = {},
+  options: Partial<Omit<Parameters<typeof startSchedProbe>[0], 'native'>> = {},
 ): SchedProbe {
   const native = loadNative();
   const probe = startSchedProbe({

@@ -55,7 +55,10 @@ export const layout = {
     latencyCount: 112,
     latencySumNs: 120,
     slots: 128,
-    bytes: 1408,
+    /** From here on it is what the probe alone uses: no counter of anything. */
+    sleepers: 1408,
+    sleptNs: 1440,
+    bytes: 1472,
   },
   record: {
     cgroupId: 0,
@@ -90,13 +93,13 @@ export const layout = {
   },
 } as const;
 
-/** How many words `struct instance_totals` has: a `Counters` of a cgroup is these, summed over all CPUs. */
-export const counterWords = layout.totals.bytes / 8;
+/** How many words of `struct instance_totals` count something: a `Counters` of a cgroup is these, summed over all CPUs. */
+export const counterWords = layout.totals.sleepers / 8;
 
 /** One field of `Counters`; of `blockedNs`, the one of the nth reason. */
 export function word(
   counters: Counters,
-  field: Exclude<keyof typeof layout.totals, 'bytes' | 'slots'>,
+  field: Exclude<keyof typeof layout.totals, 'bytes' | 'slots' | 'sleepers' | 'sleptNs'>,
   nth = 0,
 ): number {
   return counters[layout.totals[field] / 8 + nth] ?? 0;

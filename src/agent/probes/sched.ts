@@ -53,8 +53,8 @@ export type SchedProbe = {
   };
   /** For whom all that wait have waited since pairs were last read, by this or with the details. */
   readonly takePairs: () => PairWaits;
-  /** The counters of one cgroup as they stand; null when it has none. */
-  readonly detailsOf: (cgroupId: number) => Counters | null;
+  /** The counters of these cgroups up to now; of those that have some. */
+  readonly detailsOf: (cgroupIds: readonly number[]) => Map<number, Counters>;
   /** ns that each cgroup has run on each CPU, but for what is kept of all CPUs together: cgroup id → `[cpu]`. */
   readonly readRunByCpu: () => Map<number, Float64Array>;
   /** ns that tasks have waited for each of these CPUs since the probe was started. */
@@ -85,6 +85,9 @@ const mostShared = 512;
 /** MOST_CPUS of bpf/include/state.bpf.h. */
 const mostCpus = 8192;
 
+/** So often all tasks are looked at, unless told. */
+const wholeLookSeconds = 60;
+
 /**
  * In the order they are attached. The switch first: a wake-up that is seen before switches are leaves a stamp that the
  * unseen switches do not end, and all of a later sleep is then charged (seconds, when this process is kept waiting between).
@@ -106,6 +109,11 @@ export function startSchedProbe(options: {
   maxInstances: number;
   /** The memory node of each CPU; those past the end are of node 0. */
   nodeOfCpu: readonly number[];
+  /**
+   * A reading of details looks at all tasks when the last that did is so old, else at those that were awake since: a sleeper
+   * that was moved to another cgroup is counted there from then on.
+   */
+  wholeLookSeconds?: number;
 }): SchedProbe {
   const object = loadProbe(options.native, 'sched', {
     constants: { cgroup_v1: options.cgroupV1, node_of_cpu: nodesOf(options.nodeOfCpu) },
@@ -115,18 +123,31 @@ export function startSchedProbe(options: {
     },
   });
   let sums: Buffer = Buffer.alloc(0);
+  let changed: Buffer = Buffer.alloc(0);
+  let findsTasks = false;
   attachOrClose(object, 'sched', () => {
     sums = object.mapMemory('sums');
+    changed = object.mapMemory('changed');
     object.iterate('baseline');
     for (const program of schedPrograms) object.attach(program);
     // The first passes take up the tasks that were there before the hooks.
     object.iterate('flush');
     object.iterate('dump');
+    findsTasks = object.runOnce('flush_awake').length > 0;
   });
   let entries = 0;
-  // Those that have woken, which is quick; where the kernel cannot, all.
+  let wholeLookAt = performance.now();
+  const wholeLookMs = (options.wholeLookSeconds ?? wholeLookSeconds) * 1000;
+  // Those that have woken, which is quick; where the kernel cannot find them, all.
   const chargeOpen = () => {
-    if (object.runOnce('flush_awake').length === 0) object.iterate('flush');
+    if (findsTasks) object.runOnce('flush_awake');
+    else object.iterate('flush');
+  };
+  const takeTasks = (): ChangedTask[] => {
+    if (findsTasks && performance.now() - wholeLookAt < wholeLookMs)
+      return takeChanged(object, changed);
+    wholeLookAt = performance.now();
+    return decodeTasks(object.iterate('dump'));
   };
   const takePairs = () => decodePairs(object.takeMap('pairs'));
   return {
@@ -137,18 +158,20 @@ export function startSchedProbe(options: {
       return totals;
     },
     readDetails: () => {
-      const tasks = decodeTasks(object.iterate('dump'));
+      const tasks = takeTasks();
+      object.runOnce('settle_sleeps');
       const instances = decodeCounters(maps.map(map => object.readMap(map)));
       return { instances, pairs: takePairs(), tasks };
     },
     takePairs,
-    detailsOf: id => {
-      const key = Buffer.alloc(8);
-      key.writeBigUInt64LE(BigInt(id));
-      const found = maps.map(map => object.lookup(map, key)).filter(values => values !== null);
-      const values = Buffer.concat(found);
-      if (found.length === 0) return null;
-      return sumOfCpus(viewOf(values), 0, values.length / layout.totals.bytes);
+    detailsOf: ids => {
+      object.runOnce('settle_sleeps');
+      return new Map(
+        ids.flatMap(id => {
+          const counters = readCountersOf(object, id);
+          return counters ? [[id, counters]] : [];
+        }),
+      );
     },
     readRunByCpu: () => decodeRunByCpu(object.readMap('instances')),
     readWaitByCpu: cpus => {
@@ -166,6 +189,26 @@ export function startSchedProbe(options: {
     counters: () => readCounters(object, entries),
     stop: () => object.close(),
   };
+}
+
+/** Those that were awake since they were asked for last, and have done something. */
+function takeChanged(object: BpfObject, records: Buffer): ChangedTask[] {
+  const { bytes } = layout.record;
+  const tasks: ChangedTask[] = [];
+  for (;;) {
+    const count = object.runOnce('dump_changed').readUInt32LE();
+    tasks.push(...decodeTasks(Buffer.from(records.subarray(0, count * bytes))));
+    if ((count + 1) * bytes <= records.length) return tasks;
+  }
+}
+
+function readCountersOf(object: BpfObject, cgroupId: number): Counters | null {
+  const key = Buffer.alloc(8);
+  key.writeBigUInt64LE(BigInt(cgroupId));
+  const found = maps.map(map => object.lookup(map, key)).filter(values => values !== null);
+  if (found.length === 0) return null;
+  const values = Buffer.concat(found);
+  return sumOfCpus(viewOf(values), 0, values.length / layout.totals.bytes);
 }
 
 /** The values of all CPUs; one entry of an array, key 0. */

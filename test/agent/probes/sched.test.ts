@@ -39,6 +39,8 @@ const inTypeScript: Record<string, { struct: string; fields: Record<string, stri
       latencyCount: 'latency_count',
       latencySumNs: 'latency_sum_ns',
       slots: 'slots',
+      sleepers: 'sleepers',
+      sleptNs: 'slept_ns',
     },
   },
   sums: {

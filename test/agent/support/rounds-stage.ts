@@ -75,7 +75,7 @@ export function stageRounds(
         pairs: noPairs,
         tasks: tasks.map(task => changedTask(task, task.cpu)),
       }),
-      detailsOf: () => null,
+      detailsOf: () => new Map(),
       takePairs: () => noPairs,
       readWaitByCpu: cpus => cpus.map(() => 2e9),
     },
