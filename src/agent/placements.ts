@@ -21,6 +21,9 @@ const mostTasksPerTick = 400;
 /** What is told again since its time has come is told in batches: each looks at all threads of the host once. */
 const refreshSeconds = 30;
 
+/** A batch takes some ticks: so old may be what it knows of the threads with a mask of their own. */
+const batchSeconds = 10;
+
 /** Tasks of a suspect whose mask is looked at each time, by turns: reading all would cost more than it tells. */
 const masksPerLook = 1;
 
@@ -59,10 +62,17 @@ export function createPlacements(
   const told = new Map<LivingInstance, Told>();
   let refreshed = Number.NEGATIVE_INFINITY;
   // What is of the whole host, or of several instances, is read once a tick at most.
-  let masked: ReadonlySet<number> | null | undefined;
+  let tickAt = Number.NEGATIVE_INFINITY;
+  let masked: { readonly tids: ReadonlySet<number> | null; readonly at: number } | undefined;
   let hugePages: readonly string[] | undefined;
   const texts = new Map<string, string | null>();
   let tasksRead = 0;
+  /** The threads with a mask of their own, as they were at that time or later. */
+  const maskedAt = (at: number): ReadonlySet<number> | null => {
+    if (masked === undefined || masked.at < at)
+      masked = { tids: options.maskedThreads(), at: tickAt };
+    return masked.tids;
+  };
   const reader: PlacementReader = {
     ...options,
     read: path => {
@@ -72,10 +82,7 @@ export function createPlacements(
       texts.set(path, text);
       return text;
     },
-    maskedThreads: () => {
-      if (masked === undefined) masked = options.maskedThreads();
-      return masked;
-    },
+    maskedThreads: () => maskedAt(tickAt),
     hugePageSizes: () => {
       hugePages ??= readHugePageSizes(options.roots);
       return hugePages;
@@ -125,7 +132,8 @@ export function createPlacements(
     const since = runsSince(task.tid, toldAt);
     if (since === null) return undefined;
     if (since === 'rested') return task;
-    if (task.ownMask !== false || reader.maskedThreads()?.has(task.tid) !== false) return undefined;
+    if (task.ownMask !== false || maskedAt(tickAt - batchSeconds)?.has(task.tid) !== false)
+      return undefined;
     return since.cpu === task.cpu ? task : { ...task, cpu: since.cpu };
   };
 
@@ -134,7 +142,7 @@ export function createPlacements(
   return {
     isDue,
     due: (living, suspects, now) => {
-      [masked, hugePages, tasksRead] = [undefined, undefined, 0];
+      [tickAt, hugePages, tasksRead] = [now, undefined, 0];
       texts.clear();
       const refreshes = isDue(now);
       if (refreshes) refreshed = now;

@@ -104,26 +104,30 @@ type Reading = { readonly time: number; readonly rows: ReadonlyMap<LivingInstanc
 function rowOf(samples: readonly Sample[], before: Row | undefined): Row {
   const values = new Float64Array(samples.length);
   const histograms = new Map<number, Histogram>();
-  const same =
-    before?.series.length === samples.length &&
-    samples.every((sample, i) => isSameSeries(sample, before.series[i]));
+  const known = before?.series ?? [];
+  let alike = 0;
+  while (alike < samples.length && isSameSeries(samples[alike], known[alike])) alike += 1;
+  const same = alike === samples.length && alike === known.length;
   // An iterator over the entries would make an object for each.
   for (let i = 0; i < samples.length; i += 1) {
     const value = samples[i]?.value ?? Number.NaN;
     if (typeof value === 'number') values[i] = value;
     else {
-      const known = same ? before.histograms.get(i) : undefined;
+      const last = i < alike ? before?.histograms.get(i) : undefined;
       // It is cumulative: nothing came, nothing changed.
-      histograms.set(i, known?.count === value.count && known.sum === value.sum ? known : value);
+      histograms.set(i, last?.count === value.count && last.sum === value.sum ? last : value);
     }
   }
-  const series = same ? before.series : samples.map(({ value: _, ...series }) => series);
-  return { series, values, histograms };
+  if (same) return { series: known, values, histograms };
+  // Tasks and neighbours come and go, and are told last: what stands before them is the same in all readings.
+  const fresh = samples.slice(alike).map(({ value: _, ...series }) => series);
+  return { series: [...known.slice(0, alike), ...fresh], values, histograms };
 }
 
 /** Sources share the attributes of what is told of every instance: most are the very same object. */
-function isSameSeries(sample: Series, before: Series | undefined): boolean {
+function isSameSeries(sample: Series | undefined, before: Series | undefined): boolean {
   return (
+    sample !== undefined &&
     before !== undefined &&
     sample.metric === before.metric &&
     sample.start === before.start &&

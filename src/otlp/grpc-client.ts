@@ -63,7 +63,10 @@ export function createGrpcClient({ endpoint, timeoutSeconds }: GrpcClientOptions
         );
         // Who is silent for so long may be gone for good, and its connection with it.
         answerOf(stream, timeoutSeconds, () => used.destroy()).then(resolve);
-        stream.end(framed(message));
+        // Both leave together, and nothing is copied into a frame: a message is a megabyte, now and then.
+        stream.cork();
+        stream.write(prefixOf(message));
+        stream.end(message);
       }),
     close: () => {
       session?.close();
@@ -78,12 +81,10 @@ function openSession(endpoint: string): ClientHttp2Session {
   return connect('http://localhost', { createConnection: () => createConnection(path) });
 }
 
-function framed(message: Uint8Array): Buffer {
-  const frame = Buffer.allocUnsafe(prefixBytes + message.byteLength);
-  frame.writeUInt8(0, 0);
-  frame.writeUInt32BE(message.byteLength, 1);
-  frame.set(message, prefixBytes);
-  return frame;
+function prefixOf(message: Uint8Array): Buffer {
+  const prefix = Buffer.alloc(prefixBytes);
+  prefix.writeUInt32BE(message.byteLength, 1);
+  return prefix;
 }
 
 type Headers = Readonly<Record<string, string | readonly string[] | number | undefined>>;
