@@ -70,6 +70,8 @@ struct task_record {
 	__u64 involuntary_switches;
 	__u64 migrations;
 	__u64 node_migrations;
+	/* By how much what it ran, waited and was throttled has grown since it was written out last. */
+	__u64 grown_ns;
 	/* Where it ran last. */
 	__u64 cpu;
 	__u32 tid;

@@ -349,6 +349,7 @@ static __always_inline void write_record(struct task_record *record, struct task
 	record->involuntary_switches = state->involuntary_switches;
 	record->migrations = state->migrations;
 	record->node_migrations = state->node_migrations;
+	record->grown_ns = record->run_ns + record->wait_ns + record->throttled_ns - state->dumped;
 	record->cpu = cpu_of(task);
 	record->tid = task->pid;
 	record->tgid = task->tgid;
@@ -357,7 +358,7 @@ static __always_inline void write_record(struct task_record *record, struct task
 
 static __always_inline void note_written(struct task_state *state, const struct task_record *record)
 {
-	state->dumped = record->run_ns + record->wait_ns + record->throttled_ns;
+	state->dumped += record->grown_ns;
 }
 
 /* Charges all that is open, and writes out the tasks that have done something since the last time. */

@@ -10,8 +10,8 @@ export type Vcpu = VcpuThread & { readonly cgroupId: number };
 
 export type HotTasks = {
   /**
-   * Takes the tasks whose totals have changed; answers the K that ran and waited most since the last time, and all of `vcpus`,
-   * also those that did nothing meanwhile.
+   * Takes the tasks whose totals have changed; answers the K that ran, waited and were throttled most since the last time, and
+   * all of `vcpus`, also those that did nothing meanwhile.
    */
   readonly take: (changed: readonly ChangedTask[], vcpus: readonly Vcpu[]) => HotTask[];
   /** Hot tasks of some cgroups, hottest first: for a placement. */
@@ -19,7 +19,7 @@ export type HotTasks = {
 };
 
 /**
- * The hottest K (`config.hotTasks` at the time) tasks of the host. What it remembers is bounded by the tasks that changed in the last interval, and the vCPUs. A series
+ * The hottest K (`config.hotTasks` at the time) tasks of the host. What it remembers is bounded by K, and the vCPUs. A series
  * begins with its task, or with the probe (`began`) for those that are older: so it is the same one after a task was not hot
  * for a while. `booted`: seconds since the epoch; ticks are counted from there.
  */
@@ -28,22 +28,16 @@ export function createHotTasks(
   began: number,
   booted: number,
 ): HotTasks {
-  let before = new Map<number, number>();
   let hot: HotTask[] = [];
   let known = new Map<number, TaskTotals>();
   return {
     take: (changed, vcpus) => {
-      const loads = new Map<number, number>();
       const grown = new Float64Array(changed.length);
       const ranks = new Uint32Array(changed.length);
       for (let i = 0; i < changed.length; i += 1) {
-        const task = changed[i] as ChangedTask;
-        const key = keyOf(task);
-        loads.set(key, task.loadNs);
-        grown[i] = task.loadNs - (before.get(key) ?? 0);
+        grown[i] = changed[i]?.grownNs ?? 0;
+        ranks[i] = i;
       }
-      before = loads;
-      for (let i = 0; i < changed.length; i += 1) ranks[i] = i;
       ranks.sort((a, b) => (grown[b] ?? 0) - (grown[a] ?? 0));
       const indexes = new Map(vcpus.map(vcpu => [keyOf(vcpu), vcpu.index]));
       const moving = new Map<number, ChangedTask>();

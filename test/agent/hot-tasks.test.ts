@@ -2,8 +2,8 @@ import test from 'ava';
 import { createHotTasks } from '../../src/agent/hot-tasks.ts';
 import { changedTask } from './support/changed-task.ts';
 
-function task(tid: number, runNs: number, startTicks = 1, name = 't') {
-  return changedTask({
+function task(tid: number, runNs: number, startTicks = 1, name = 't', grownNs = runNs) {
+  const totals = {
     cgroupId: tid % 2,
     tid,
     tgid: tid,
@@ -17,15 +17,15 @@ function task(tid: number, runNs: number, startTicks = 1, name = 't') {
     involuntarySwitches: 0,
     migrations: 0,
     nodeMigrations: 0,
-  });
+  };
+  return changedTask(totals, 0, grownNs);
 }
 const noVcpus: [] = [];
 
 test('the tasks that grew most are hot, not those that are largest', t => {
   const hot = createHotTasks({ hotTasks: 1 }, 100, 0);
-  hot.take([task(1, 1000), task(2, 10)], noVcpus);
   t.deepEqual(
-    hot.take([task(1, 1001), task(2, 20)], noVcpus).map(each => each.tid),
+    hot.take([task(1, 1001, 1, 't', 1), task(2, 20, 1, 't', 10)], noVcpus).map(each => each.tid),
     [2],
   );
   t.deepEqual(hot.of(new Set([0])), [2]);

@@ -109,6 +109,31 @@ function isStopped(child: ChildProcess): boolean {
   return /\) T /.test(readFileSync(`/proc/${child.pid}/stat`, 'latin1'));
 }
 
+kernelTest(
+  'what a task has grown by is what it did since it was told last, however long ago',
+  async t => {
+    const probe = startProbe();
+    const box = makeBox();
+    const child = await startPinned(box, 0, ...spin);
+    const told = () => probe.readDetails().tasks.find(({ tid }) => tid === child.pid);
+    await pause(300);
+    const first = told();
+    child.kill('SIGSTOP');
+    await pause(50);
+    told();
+    t.is(told(), undefined, 'it rests');
+    child.kill('SIGCONT');
+    await pause(50);
+    const last = told();
+    const grown = (last?.totals().runNs ?? 0) - (first?.totals().runNs ?? 0);
+    t.true(
+      (last?.grownNs ?? 0) >= 4e7 && (last?.grownNs ?? 0) <= grown,
+      `${last?.grownNs} ${grown}`,
+    );
+    t.true((first?.grownNs ?? 0) >= 2e8);
+  },
+);
+
 kernelTest('waits by CPU are those of all instances, and lie where they were waited', async t => {
   const probe = startProbe();
   const box = makeBox();

@@ -11,8 +11,8 @@ export const blockedReasons = ['io', 'uninterruptible', 'lock', 'sleep'] as cons
 
 /** A task whose totals have changed since they were last read. Of thousands, most are asked for nothing else. */
 export type ChangedTask = Pick<TaskTotals, 'tid' | 'startTicks'> & {
-  /** What it ran and waited, of its totals. */
-  readonly loadNs: number;
+  /** What it ran, waited and was throttled since it was told last, however long ago. */
+  readonly grownNs: number;
   /** Where it ran last. */
   readonly cpu: number;
   /** Stands for its name: another one when the name is another, but for one in 2^32. */
@@ -71,11 +71,12 @@ export const layout = {
     involuntarySwitches: 80,
     migrations: 88,
     nodeMigrations: 96,
-    cpu: 104,
-    tid: 112,
-    tgid: 116,
-    comm: 120,
-    bytes: 136,
+    grownNs: 104,
+    cpu: 112,
+    tid: 120,
+    tgid: 124,
+    comm: 128,
+    bytes: 144,
   },
   sums: { id: 0, runNs: 8, waitNs: 16, throttledNs: 24, bytes: 32 },
   pair: { waiter: 0, preemptor: 8, bytes: 16 },
@@ -238,9 +239,8 @@ class RecordedTask implements ChangedTask {
     return Math.floor(uint64(this.#view, this.#at + layout.record.startNs) / nsPerTick);
   }
 
-  get loadNs(): number {
-    const { runNs, waitNs } = layout.record;
-    return uint64(this.#view, this.#at + runNs) + uint64(this.#view, this.#at + waitNs);
+  get grownNs(): number {
+    return uint64(this.#view, this.#at + layout.record.grownNs);
   }
 
   get cpu(): number {

@@ -59,6 +59,7 @@ const inTypeScript: Record<string, { struct: string; fields: Record<string, stri
       voluntarySwitches: 'voluntary_switches',
       involuntarySwitches: 'involuntary_switches',
       migrations: 'migrations',
+      grownNs: 'grown_ns',
       cpu: 'cpu',
       nodeMigrations: 'node_migrations',
       tid: 'tid',
@@ -208,9 +209,10 @@ test('a task record is decoded, its start in ticks as /proc counts them', t => {
   record.writeUInt32LE(5, layout.record.tgid);
   record.write('fifteen letters', layout.record.comm);
   record.writeBigUInt64LE(3n, layout.record.cpu);
+  record.writeBigUInt64LE(9n, layout.record.grownNs);
   const [task, ...others] = decodeTasks(Buffer.concat([record, record.subarray(0, 40)]));
   t.is(others.length, 0);
-  t.like(task, { tid: 4_194_303, startTicks: 1234, loadNs: 2 ** 40, cpu: 3 });
+  t.like(task, { tid: 4_194_303, startTicks: 1234, grownNs: 9, cpu: 3 });
   t.like(task?.totals(), {
     cgroupId: 77,
     startTicks: 1234,

@@ -1,12 +1,16 @@
 import type { ChangedTask, TaskTotals } from '../../../src/agent/probes/sched-layout.ts';
 
-/** A task as a reading of the probe has it. */
-export function changedTask(totals: TaskTotals, cpu = 0): ChangedTask {
-  const { tid, startTicks, runNs, waitNs, name } = totals;
+/** A task as a reading of the probe has it; `grownNs`: all that it did, unless told. */
+export function changedTask(
+  totals: TaskTotals,
+  cpu = 0,
+  grownNs = totals.runNs + totals.waitNs,
+): ChangedTask {
+  const { tid, startTicks, name } = totals;
   return {
     tid,
     startTicks,
-    loadNs: runNs + waitNs,
+    grownNs,
     cpu,
     nameHash: hashOf(name),
     totals: () => totals,
