@@ -208,9 +208,10 @@ async function programCosts(pid: number): Promise<Measured['programs']> {
 /** Run within the agent's own system calls, and so in its kernel time already. */
 const iterators = new Set([
   'flush',
-  'flush_awake',
-  'sum_totals',
+  'read_totals',
+  'settle_sleeps',
   'dump',
+  'dump_changed',
   'own_masks',
   'charge_sockets',
   'own_sockets',

@@ -44,7 +44,7 @@ struct instance_totals {
 	__u64 slept_ns[BLOCKED_REASONS];
 };
 
-/* The first of them over all CPUs, as the `sum_totals` iterator writes it. */
+/* The first of them over all CPUs, as `read_totals` writes it. */
 struct totals_record {
 	__u64 id;
 	__u64 run_ns;

@@ -50,14 +50,16 @@ static __always_inline void mark_awake(__u32 tid)
 /* Takes the bits of the nth word, by the read. */
 static __always_inline __u64 take_awake(struct awake_block *block, __u32 nth)
 {
-	__u64 bits;
+	__u64 *word = &block->words[nth];
 
-	if (!*(volatile __u64 *)&block->words[nth])
-		return 0;
-	bits = __sync_lock_test_and_set(&block->words[nth], 0);
+	return *(volatile __u64 *)word ? __sync_lock_test_and_set(word, 0) : 0;
+}
+
+/* Keeps what was taken for the reads of details. */
+static __always_inline void keep_taken(struct awake_block *block, __u32 nth, __u64 bits)
+{
 	block->taken[nth] |= bits;
 	block->any_taken = 1;
-	return bits;
 }
 
 #endif

@@ -2,10 +2,10 @@
 /*
  * Sleeps: why a task is off its CPU, from its last switch to its wake-up.
  *
- * Most tasks sleep most of the time, so an instance's sleeps are summed without a look at its sleepers. Who falls asleep
- * counts as one sleeper more and takes the time off a sum, who wakes counts as one less and adds the time to it; so at
- * any time t the sleeps have lasted sum + sleepers * t, whichever CPUs had a part in it. A read charges what of that is
- * not in blocked_ns yet.
+ * Most tasks sleep most of the time, so an instance's sleeps are summed without a look at its sleepers. Who falls
+ * asleep counts as one sleeper more and takes the time off a sum, who wakes counts as one less and adds the time to it;
+ * so at any time t the sleeps have lasted sum + sleepers * t, whichever CPUs had a part in it. A read charges what of
+ * that is not in blocked_ns yet.
  */
 #ifndef SCULPTOR_BLOCKED_BPF_H
 #define SCULPTOR_BLOCKED_BPF_H
@@ -178,8 +178,7 @@ static __always_inline void charge_open_sleep(struct task_struct *task, struct t
 		adopt_sleeper(task, state, until);
 	else if (state->sleeps_in != cgroup_id)
 		move_sleeper(task, state, cgroup_id, until);
-	else if (until > sleep &&
-		 __sync_val_compare_and_swap(&state->sleep, sleep, until | (sleep & REASON)) == sleep)
+	else if (until > sleep && __sync_val_compare_and_swap(&state->sleep, sleep, until | (sleep & REASON)) == sleep)
 		charge_sleep(state, sleep, until);
 }
 

@@ -132,32 +132,17 @@ static long flush_block(__u32 key, void *unused)
 	for (__u32 i = 0; i < BLOCK_WORDS; i++) {
 		__u64 bits = take_awake(block, i);
 
-		if (bits)
-			flush_word(key * BLOCK_TIDS + i * 64, bits);
+		if (!bits)
+			continue;
+		keep_taken(block, i, bits);
+		flush_word(key * BLOCK_TIDS + i * 64, bits);
 	}
 	return 0;
 }
 
 /*
- * The same of those that have woken since the last time, and of no other. Writes a byte where the kernel has what it
- * takes, else nothing. It and `sum_totals` are run for one task, whichever: iterators over the entries of a map may
- * write to them, which a kernel may refuse to allow.
- */
-SEC("iter/task")
-int flush_awake(struct bpf_iter__task *ctx)
-{
-	__u8 done = 1;
-
-	if (!ctx->task || !can_find_tasks())
-		return 0;
-	bpf_loop(MOST_TIDS / BLOCK_TIDS, flush_block, NULL, 0);
-	bpf_seq_write(ctx->meta->seq, &done, sizeof(done));
-	return 0;
-}
-
-/*
- * What `sum_totals` found, for user space to read without a call: as many as it wrote out, two of an id that has shared
- * totals too.
+ * What `read_totals` found, for user space to read without a call: as many as it wrote out, two of an id that has
+ * shared totals too.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -205,14 +190,21 @@ static long copy_shared(struct bpf_map *map, __u64 *id, struct instance_totals *
 	return 0;
 }
 
-/* What is read of each instance every time, summed over the CPUs: the histograms beside it are many times as large. */
+/*
+ * Charges what is open of the tasks that have woken since the last time, where the kernel can find them, then sums what
+ * is read of each instance every time over the CPUs: the histograms beside it are many times as large. It and those
+ * below without a task of their own are run for one task, whichever: iterators over the entries of a map may write to
+ * them, which a kernel may refuse to allow.
+ */
 SEC("iter/task")
-int sum_totals(struct bpf_iter__task *ctx)
+int read_totals(struct bpf_iter__task *ctx)
 {
 	__u32 count = 0;
 
 	if (!ctx->task)
 		return 0;
+	if (can_find_tasks())
+		bpf_loop(MOST_TIDS / BLOCK_TIDS, flush_block, NULL, 0);
 	bpf_for_each_map_elem(&instances, sum_instance, &count, 0);
 	bpf_for_each_map_elem(&shared_instances, copy_shared, &count, 0);
 	bpf_seq_write(ctx->meta->seq, &count, sizeof(count));
@@ -393,7 +385,16 @@ struct {
 /* How many it has written. */
 __u32 changed_count;
 
-/* Whether the task needs no look any more; as flush_tid is verified. */
+static __noinline void look_again(__u32 tid)
+{
+	__u32 key = tid / BLOCK_TIDS;
+	struct awake_block *block = bpf_map_lookup_elem(&awake, &key);
+
+	if (block)
+		keep_taken(block, tid / 64 % BLOCK_WORDS, 1ULL << (tid % 64));
+}
+
+/* As flush_tid is verified. Who finds no room is looked at the next time. */
 __noinline int dump_tid(__u32 tid)
 {
 	struct task_record *record;
@@ -401,13 +402,15 @@ __noinline int dump_tid(__u32 tid)
 	struct task_state *state;
 
 	if (!can_find_tasks())
-		return 1;
-	record = bpf_map_lookup_elem(&changed, &changed_count);
-	if (!record)
 		return 0;
+	record = bpf_map_lookup_elem(&changed, &changed_count);
+	if (!record) {
+		look_again(tid);
+		return 0;
+	}
 	task = bpf_task_from_pid(tid);
 	if (!task)
-		return 1;
+		return 0;
 	state = changed_state(task);
 	if (state) {
 		write_record(record, task, state);
@@ -415,39 +418,35 @@ __noinline int dump_tid(__u32 tid)
 		changed_count += 1;
 	}
 	bpf_task_release(task);
-	return 1;
+	return 0;
 }
 
-/* Those of the bits that are left. */
-__noinline __u64 dump_word(__u32 first_tid, __u64 bits)
+__noinline int dump_word(__u32 first_tid, __u64 bits)
 {
 	for (__u32 i = 0; i < 64; i++)
-		if (bits & (1ULL << i) && dump_tid(first_tid + i))
-			bits &= ~(1ULL << i);
-	return bits;
+		if (bits & (1ULL << i))
+			dump_tid(first_tid + i);
+	return 0;
 }
 
 static long dump_block(__u32 key, void *unused)
 {
 	struct awake_block *block = bpf_map_lookup_elem(&awake, &key);
-	__u64 left = 0;
 
 	if (!block)
 		return 1;
-	if (*(volatile __u64 *)&block->any) {
-		__sync_lock_test_and_set(&block->any, 0);
-		for (__u32 i = 0; i < BLOCK_WORDS; i++)
-			take_awake(block, i);
-	}
-	if (!block->any_taken)
+	if (!*(volatile __u64 *)&block->any && !block->any_taken)
 		return 0;
+	__sync_lock_test_and_set(&block->any, 0);
+	block->any_taken = 0;
 	for (__u32 i = 0; i < BLOCK_WORDS; i++) {
-		if (block->taken[i])
-			block->taken[i] = dump_word(key * BLOCK_TIDS + i * 64, block->taken[i]);
-		left |= block->taken[i];
+		__u64 bits = take_awake(block, i) | block->taken[i];
+
+		block->taken[i] = 0;
+		if (bits)
+			dump_word(key * BLOCK_TIDS + i * 64, bits);
 	}
-	block->any_taken = left != 0;
-	return left != 0;
+	return 0;
 }
 
 /*

@@ -157,11 +157,11 @@ kernelTest(
     const object = loadNative().loadObject(sched, { maxEntries });
     const sums = object.mapMemory('sums');
     t.is(sums.length, 16 * 32);
-    t.is(object.runOnce('sum_totals').readUInt32LE(), 0);
+    t.is(object.runOnce('read_totals').readUInt32LE(), 0);
     object.attach('sched_switch');
     spawnSync('true');
     object.iterate('flush');
-    const count = object.runOnce('sum_totals').readUInt32LE();
+    const count = object.runOnce('read_totals').readUInt32LE();
     t.true(count > 0);
     const id = sums.readBigUInt64LE();
     t.true(id > 0n);
@@ -180,7 +180,7 @@ kernelTest('an object that was closed says so and does not crash', t => {
     () => object.attach('sched_switch'),
     () => object.iterate('flush'),
     () => object.readMap('instances'),
-    () => object.runOnce('flush_awake'),
+    () => object.runOnce('read_totals'),
     () => object.mapMemory('sums'),
     () => object.memoryBytes(),
     () => object.programStats(),

@@ -117,7 +117,7 @@ export function latenciesOf(counters: Counters): Latencies {
 }
 
 /**
- * The first `count` of what `sum_totals` wrote: of each cgroup, over all CPUs; those of one id are added up. `into` has them then
+ * The first `count` of what `read_totals` wrote: of each cgroup, over all CPUs; those of one id are added up. `into` has them then
  * and nothing else; what it had of a cgroup is written over.
  */
 export function decodeTotals(

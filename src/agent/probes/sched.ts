@@ -133,16 +133,11 @@ export function startSchedProbe(options: {
     // The first passes take up the tasks that were there before the hooks.
     object.iterate('flush');
     object.iterate('dump');
-    findsTasks = object.runOnce('flush_awake').length > 0;
+    findsTasks = object.runOnce('dump_changed').length > 0;
   });
   let entries = 0;
   let wholeLookAt = performance.now();
   const wholeLookMs = (options.wholeLookSeconds ?? wholeLookSeconds) * 1000;
-  // Those that have woken, which is quick; where the kernel cannot find them, all.
-  const chargeOpen = () => {
-    if (findsTasks) object.runOnce('flush_awake');
-    else object.iterate('flush');
-  };
   const takeTasks = (): ChangedTask[] => {
     if (findsTasks && performance.now() - wholeLookAt < wholeLookMs)
       return takeChanged(object, changed);
@@ -152,8 +147,9 @@ export function startSchedProbe(options: {
   const takePairs = () => decodePairs(object.takeMap('pairs'));
   return {
     readTotals: into => {
-      chargeOpen();
-      const totals = decodeTotals(sums, object.runOnce('sum_totals').readUInt32LE(), into);
+      // Where the kernel cannot find those that have woken.
+      if (!findsTasks) object.iterate('flush');
+      const totals = decodeTotals(sums, object.runOnce('read_totals').readUInt32LE(), into);
       entries = totals.size;
       return totals;
     },

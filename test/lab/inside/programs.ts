@@ -20,7 +20,7 @@ export type Trial = {
 const build = fileURLToPath(new URL('../../../build/', import.meta.url));
 const objects = `${build}bpf/`;
 /** Iterators that go over one task, and the one that goes over a map. */
-const runOnce = ['flush_awake', 'sum_totals', 'settle_sleeps', 'dump_changed'];
+const runOnce = ['read_totals', 'settle_sleeps', 'dump_changed'];
 const iteratedMaps: Readonly<Record<string, string>> = { charge_sockets: 'sockets' };
 /** @see perf_event_open(2): PERF_COUNT_SW_PAGE_FAULTS_MIN, _MAJ */
 const softwareEvents: Readonly<Record<string, number>> = { minor: 5, major: 6 };
