@@ -67,17 +67,18 @@ static __always_inline void leave_cpu(struct task_struct *task, __u64 cgroup_id,
 	state = state_of(task);
 	if (!state)
 		return;
+	totals = only_latency ? NULL : totals_by_id(cgroup_id);
+	/* It came to the CPU unseen. */
+	if (!only_latency && state->sleep)
+		end_unseen_sleep(state, totals, cgroup_id, now);
 	if (still_runnable)
 		begin_wait(task, state, now);
+	else if (!has_ended(task_state))
+		begin_sleep(task, state, totals, cgroup_id, task_state, now);
 	if (only_latency) {
 		state->stamp = now | WAITING;
 		return;
 	}
-	totals = totals_by_id(cgroup_id);
-	if (!still_runnable && !has_ended(task_state))
-		begin_sleep(task, state, totals, cgroup_id, task_state, now);
-	else if (state->sleep)
-		end_unseen_sleep(state, totals, cgroup_id, now);
 	stamp = __sync_lock_test_and_set(&state->stamp, still_runnable ? now | WAITING : NOTHING_OPEN);
 	/* It waited by what was seen, and ran. */
 	if (is_wait(stamp))

@@ -99,6 +99,9 @@ static __always_inline void end_sleep(struct task_state *state, struct instance_
 
 	if (!take_sleep(state, &sleep, &sleeps_in))
 		return;
+	/* A read has charged it a moment longer. */
+	if (ended < (sleep & ~REASON))
+		ended = sleep & ~REASON;
 	charge_sleep(state, sleep, ended);
 	counted_in = sleeps_in ? totals_of_sleep(sleeps_in, totals, cgroup_id) : NULL;
 	if (counted_in)
@@ -107,11 +110,11 @@ static __always_inline void end_sleep(struct task_state *state, struct instance_
 		__sync_fetch_and_add(&totals->wakeups, 1);
 }
 
-/* Of one whose wake-up and coming to a CPU were not seen. */
+/* Of one whose coming to a CPU was not seen, and perhaps its wake-up neither. */
 static __noinline void end_unseen_sleep(struct task_state *state, struct instance_totals *totals, __u64 cgroup_id,
 					__u64 now)
 {
-	end_sleep(state, totals, cgroup_id, false, now);
+	end_sleep(state, totals, cgroup_id, is_wait(state->stamp), now);
 }
 
 static __always_inline void begin_sleep(struct task_struct *task, struct task_state *state,
@@ -120,8 +123,6 @@ static __always_inline void begin_sleep(struct task_struct *task, struct task_st
 {
 	__u64 sleep = (now & ~REASON) | reason_of(task, task_state), other;
 
-	if (state->sleep)
-		end_unseen_sleep(state, totals, cgroup_id, now);
 	state->sleeps_in = totals ? cgroup_id : 0;
 	if (totals)
 		count_sleep(totals, sleep);
