@@ -1,0 +1,44 @@
+/**
+ * Two threads that share a CPU, as `agent.driver: bpftrace` tells them on the kernel it is started on; prints one JSON object
+ * (`BpftraceLab`). It asserts nothing: the test outside does.
+ */
+import { readCgroupLayout } from '../../../src/linux/cgroups.ts';
+import { hostRoots } from '../../../src/linux/roots.ts';
+import { eventually } from '../../support/scene.ts';
+import { coresOf, startTold } from '../../support/told-agent.ts';
+import { openTenancy } from './tenancy.ts';
+
+export type BpftraceLab = {
+  readonly cgroupVersion: number;
+  /** Cores that they ran, and waited for. */
+  readonly run: number;
+  readonly wait: number;
+  /** How many waits the histogram has. */
+  readonly latencies: number;
+  readonly lost: Readonly<Record<string, number>>;
+};
+
+const told = await startTold({ driver: 'bpftrace' });
+const tenancy = openTenancy('sculptor-bpftrace');
+try {
+  const { id } = tenancy.add('two', ['spin', '--threads', '2'], '1');
+  await eventually('twelve seconds of series', 120, () =>
+    told.pointsOf('sculptor.runqueue.wait', id).length >= 12 ? true : null,
+  );
+  const histogram = await eventually(
+    'the latency histogram',
+    60,
+    () => told.pointsOf('sculptor.runqueue.latency', id).at(-1)?.value,
+  );
+  const lab: BpftraceLab = {
+    cgroupVersion: readCgroupLayout(hostRoots).version,
+    run: coresOf(told.pointsOf('container.cpu.time', id)),
+    wait: coresOf(told.pointsOf('sculptor.runqueue.wait', id)),
+    latencies: typeof histogram === 'number' ? 0 : histogram.count,
+    lost: told.agent.status().lost,
+  };
+  console.log(JSON.stringify(lab));
+} finally {
+  await tenancy.clear();
+  await told.stop();
+}
