@@ -24,6 +24,8 @@ test('long waits are told one by one with who woke and who had the CPU, so many 
     scene.spawn('crowd', 'spin', '--threads', '8');
     scene.spawn('woken', 'latency', '--period-us', '20000', '--burn-us', '15000');
     scene.spawn('woken', 'latency', '--period-us', '20000', '--burn-us', '15000');
+    // Those two may be so late that they never sleep; this one does each time.
+    scene.spawn('woken', 'latency', '--period-us', '20000', '--burn-us', '2000');
     await eventually('a first export of details', 10, () =>
       told.pointsOf('sculptor.cpu.wakeups', woken).length > 0 ? true : null,
     );
