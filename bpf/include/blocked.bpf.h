@@ -97,7 +97,8 @@ static __always_inline void end_sleep(struct task_state *state, struct instance_
 	__u64 sleep, sleeps_in, ended = woken ? state->wait_began_ns : now;
 	struct instance_totals *counted_in;
 
-	if (!take_sleep(state, &sleep, &sleeps_in))
+	/* A read may move the word along, once. */
+	if (!take_sleep(state, &sleep, &sleeps_in) && !take_sleep(state, &sleep, &sleeps_in))
 		return;
 	/* A read has charged it a moment longer. */
 	if (ended < (sleep & ~REASON))
@@ -143,7 +144,10 @@ static __always_inline void adopt_sleeper(struct task_struct *task, struct task_
 		return;
 	if (totals)
 		count_sleep(totals, sleep);
-	if (!is_asleep(task) && __sync_val_compare_and_swap(&state->sleep, sleep, 0) == sleep && totals)
+	/* It has woken, or ended, since it was looked at: nobody else would take it back. */
+	if (is_asleep(task) && !*(volatile int *)&task->exit_state)
+		return;
+	if (__sync_val_compare_and_swap(&state->sleep, sleep, 0) == sleep && totals)
 		count_waking(totals, sleep & REASON, sleep & ~REASON);
 }
 

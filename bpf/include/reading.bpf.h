@@ -80,6 +80,9 @@ static __always_inline void charge_open(struct task_struct *task)
 		return;
 	if (__sync_val_compare_and_swap(&state->stamp, stamp, now) == stamp)
 		charge(task, state, stamp, now & ~WAITING);
+	/* It waits: no sleep is to be charged any longer. */
+	if (is_wait(stamp) && state->sleep)
+		end_sleep(state, totals_of(task), cgroup_of(task), true, now & ~WAITING);
 	if (with_preemptors && is_wait(stamp))
 		continue_preemption(task, state, cgroup_of(task), now & ~WAITING, false);
 }
@@ -345,6 +348,8 @@ static __always_inline void write_record(struct task_record *record, struct task
 	record->cpu = cpu_of(task);
 	record->tid = task->pid;
 	record->tgid = task->tgid;
+	/* What stood behind a shorter name before is no part of it. */
+	__builtin_memset(record->comm, 0, sizeof(record->comm));
 	bpf_probe_read_kernel_str(record->comm, sizeof(record->comm), task->comm);
 }
 
@@ -435,12 +440,11 @@ static long dump_block(__u32 key, void *unused)
 
 	if (!block)
 		return 1;
-	if (!*(volatile __u64 *)&block->any && !block->any_taken)
+	if (!block->any_taken)
 		return 0;
-	__sync_lock_test_and_set(&block->any, 0);
 	block->any_taken = 0;
 	for (__u32 i = 0; i < BLOCK_WORDS; i++) {
-		__u64 bits = take_awake(block, i) | block->taken[i];
+		__u64 bits = block->taken[i];
 
 		block->taken[i] = 0;
 		if (bits)
@@ -450,8 +454,9 @@ static long dump_block(__u32 key, void *unused)
 }
 
 /*
- * As `dump`, of the tasks that were awake since the last time and no others; sleepers that were moved to another cgroup
- * are left to `dump`. Writes how many records it made: as many as there is room for, and there may be more.
+ * As `dump`, of the tasks that `read_totals` has found awake since the last time and no others; sleepers that were
+ * moved to another cgroup are left to `dump`. Writes how many records it made: as many as there is room for, and there
+ * may be more. It takes nobody up whom it has looked at, so it comes to an end however many are awake.
  */
 SEC("iter/task")
 int dump_changed(struct bpf_iter__task *ctx)

@@ -119,6 +119,54 @@ kernelTest('more tasks than one answer has room for are told once each', async t
   t.deepEqual(again, []);
 });
 
+kernelTest('so are more tasks that are awake all the while, and the reading ends', async t => {
+  const probe = startProbe();
+  const box = makeBox('fewest');
+  // Who makes threads that spin has to wait for them: few each.
+  const children = Array.from({ length: 30 }, () => box.spawn(workload, 'spin', '--threads', '50'));
+  const threads = () =>
+    children.reduce((sum, { pid }) => sum + readdirSync(`/proc/${pid}/task`).length, 0);
+  await eventually('all threads are there', 20, () => (threads() === 1500 ? true : null));
+  const tgids = new Set(children.map(({ pid }) => pid));
+  for (let reading = 0; reading < 3; reading += 1) {
+    await pause(50);
+    const told = probe.readDetails().tasks.filter(task => tgids.has(task.totals().tgid));
+    t.is(new Set(told.map(({ tid }) => tid)).size, told.length);
+    t.is(told.length, 1500);
+  }
+});
+
+kernelTest('a name is told apart by itself alone, whatever a longer one left behind', async t => {
+  const probe = startProbe();
+  const box = makeBox();
+  const child = await startPinned(
+    box,
+    0,
+    workload,
+    'latency',
+    '--period-us',
+    '1000',
+    '--burn-us',
+    '10',
+  );
+  const hashes = new Map<string, Set<number>>();
+  for (let reading = 0; reading < 10; reading += 1) {
+    await pause(50);
+    for (const { totals, nameHash } of probe
+      .readDetails()
+      .tasks.map(task => ({ totals: task.totals(), nameHash: task.nameHash }))) {
+      hashes.set(totals.name, (hashes.get(totals.name) ?? new Set()).add(nameHash));
+      // Of other lengths come and go.
+      if (reading % 2 === 0 && totals.tid === child.pid) box.spawn('true');
+    }
+  }
+  t.true(hashes.size > 3, `${hashes.size} names`);
+  t.deepEqual(
+    [...hashes].filter(([, each]) => each.size !== 1),
+    [],
+  );
+});
+
 kernelTest('a convoy waits for its lock, and the one that has it sleeps', async t => {
   const probe = startProbe();
   const box = makeBox();

@@ -116,6 +116,9 @@ export function latenciesOf(counters: Counters): Latencies {
   };
 }
 
+/** Of totals that were not among those read. */
+const notMet = -1;
+
 /**
  * The first `count` of what `read_totals` wrote: of each cgroup, over all CPUs; those of one id are added up. `into` has them then
  * and nothing else; what it had of a cgroup is written over.
@@ -128,21 +131,28 @@ export function decodeTotals(
   const view = viewOf(records);
   const { id, runNs, waitNs, throttledNs, bytes } = layout.sums;
   into.forEach(totals => {
-    totals.runNs = 0;
-    totals.waitNs = 0;
-    totals.throttledNs = 0;
+    totals.runNs = notMet;
   });
+  let met = 0;
   for (let at = 0; at < count * bytes; at += bytes) {
-    const totals = into.get(uint64(view, at + id)) ?? { runNs: 0, waitNs: 0, throttledNs: 0 };
+    const key = uint64(view, at + id);
+    let totals = into.get(key);
+    if (!totals) {
+      totals = { runNs: notMet, waitNs: 0, throttledNs: 0 };
+      into.set(key, totals);
+    }
+    if (totals.runNs === notMet) {
+      totals.runNs = 0;
+      totals.waitNs = 0;
+      totals.throttledNs = 0;
+      met += 1;
+    }
     totals.runNs += uint64(view, at + runNs);
     totals.waitNs += uint64(view, at + waitNs);
     totals.throttledNs += uint64(view, at + throttledNs);
-    into.set(uint64(view, at + id), totals);
   }
-  if (into.size === count) return into;
-  const present = new Set<number>();
-  for (let at = 0; at < count * bytes; at += bytes) present.add(uint64(view, at + id));
-  for (const known of into.keys()) if (!present.has(known)) into.delete(known);
+  if (into.size === met) return into;
+  for (const [known, totals] of into) if (totals.runNs === notMet) into.delete(known);
   return into;
 }
 

@@ -138,29 +138,36 @@ export function startSchedProbe(options: {
   let entries = 0;
   let wholeLookAt = performance.now();
   const wholeLookMs = (options.wholeLookSeconds ?? wholeLookSeconds) * 1000;
+  /** How many sums it wrote. Those that have woken are charged, or, where the kernel cannot find them, all. */
+  const charge = (): number => {
+    if (!findsTasks) object.iterate('flush');
+    return object.runOnce('read_totals').readUInt32LE();
+  };
   const takeTasks = (): ChangedTask[] => {
-    if (findsTasks && performance.now() - wholeLookAt < wholeLookMs)
+    if (findsTasks && performance.now() - wholeLookAt < wholeLookMs) {
+      charge();
       return takeChanged(object, changed);
+    }
     wholeLookAt = performance.now();
     return decodeTasks(object.iterate('dump'));
   };
   const takePairs = () => decodePairs(object.takeMap('pairs'));
   return {
     readTotals: into => {
-      // Where the kernel cannot find those that have woken.
-      if (!findsTasks) object.iterate('flush');
-      const totals = decodeTotals(sums, object.runOnce('read_totals').readUInt32LE(), into);
+      const totals = decodeTotals(sums, charge(), into);
       entries = totals.size;
       return totals;
     },
     readDetails: () => {
       const tasks = takeTasks();
+      // After the tasks: who waits is no sleeper then.
       object.runOnce('settle_sleeps');
       const instances = decodeCounters(maps.map(map => object.readMap(map)));
       return { instances, pairs: takePairs(), tasks };
     },
     takePairs,
     detailsOf: ids => {
+      charge();
       object.runOnce('settle_sleeps');
       return new Map(
         ids.flatMap(id => {
@@ -187,7 +194,7 @@ export function startSchedProbe(options: {
   };
 }
 
-/** Those that were awake since they were asked for last, and have done something. */
+/** Those that were found awake since they were asked for last, and have done something. */
 function takeChanged(object: BpfObject, records: Buffer): ChangedTask[] {
   const { bytes } = layout.record;
   const tasks: ChangedTask[] = [];

@@ -2,7 +2,7 @@
 export const sources = {
   sched: {
     hook: 'tp_btf: sched_switch, sched_wakeup, sched_wakeup_new, sched_migrate_task; at each read an iterator over those that woke, over all tasks once a minute',
-    cost: 'net ns a call: switch 478, wake-up 94, migration 1311; 1.4 ms a read for 5,000 threads',
+    cost: 'net ns a call: switch 476-595, wake-up 84-94, migration 360-552; some 0.2 ms a read beside 10,000 threads of which 2,000 wake',
   },
   faults: {
     hook: 'tracepoints exceptions:page_fault_user and _kernel; software events minor-faults and major-faults',

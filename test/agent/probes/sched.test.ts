@@ -200,6 +200,19 @@ test('totals that are written over those of a reading before have the cgroups of
   );
 });
 
+test('a cgroup that is gone is gone from totals that are written over, also where another has two records', t => {
+  const { sums } = layout;
+  const record = (id: bigint, runNs: bigint) => {
+    const bytes = Buffer.alloc(sums.bytes);
+    bytes.writeBigUInt64LE(id, sums.id);
+    bytes.writeBigUInt64LE(runNs, sums.runNs);
+    return bytes;
+  };
+  const totals = decodeTotals(Buffer.concat([record(1n, 10n), record(2n, 20n)]), 2);
+  decodeTotals(Buffer.concat([record(2n, 25n), record(2n, 1n)]), 2, totals);
+  t.deepEqual([...totals], [[2, { runNs: 26, waitNs: 0, throttledNs: 0 }]]);
+});
+
 test('a task record is decoded, its start in ticks as /proc counts them', t => {
   const record = Buffer.alloc(layout.record.bytes);
   record.writeBigUInt64LE(77n, layout.record.cgroupId);
