@@ -176,4 +176,5 @@ int BPF_PROG(sched_migrate_task, struct task_struct *task, int destination)
 	return 0;
 }
 
-#include "include/reading.bpf.h"
+#include "include/tasks_reading.bpf.h"
+#include "include/totals_reading.bpf.h"

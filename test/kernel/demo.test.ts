@@ -16,7 +16,7 @@ test('a demo that is interrupted with contention staged leaves no cgroup and no 
   const demo = spawn(
     process.execPath,
     ['--disable-warning=ExperimentalWarning', main, 'demo', '--report', join(folder, 'r.html')],
-    { stdio: ['ignore', 'ignore', 'pipe'] },
+    { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, TMPDIR: folder } },
   );
   const ended = new Promise<number | null>(resolve => demo.once('exit', resolve));
   const lines: string[] = [];

@@ -4,7 +4,7 @@ import test from 'ava';
 import { runBpftrace } from '../../src/agent/bpftrace/run.ts';
 import { type SchedDriver, startSchedDriver } from '../../src/agent/bpftrace/sched-driver.ts';
 import type { LivingInstance } from '../../src/agent/instances.ts';
-import { latenciesOf } from '../../src/agent/probes/sched-layout.ts';
+import { latenciesOf, word } from '../../src/agent/probes/sched-layout.ts';
 import { realClock } from '../../src/cli/clock.ts';
 import type { ExponentialHistogram } from '../../src/contract/telemetry.ts';
 import { instanceAt } from '../../src/linux/instance-at.ts';
@@ -26,13 +26,14 @@ import {
 } from '../support/sched-scene.ts';
 
 const runqlat = findOracle('runqlat');
+const cpudist = findOracle('cpudist');
 
 let driver: SchedDriver | null = null;
-let oracle: Oracle | null = null;
+const oracles: Oracle[] = [];
 test.afterEach.always(async () => {
-  oracle?.kill();
+  for (const oracle of oracles.splice(0)) oracle.kill();
   await driver?.stop();
-  [driver, oracle] = [null, null];
+  driver = null;
   await endAll();
 });
 
@@ -57,15 +58,24 @@ async function startDriver(cgroupV1 = true): Promise<SchedDriver> {
   return driver;
 }
 
-/** A task that wants its CPU a thousand times a second, beside one that always does; it ends before this resolves. */
-async function load(): Promise<{ box: CgroupBox; tgid: number }> {
+async function look(path: string, programs: number, ...options: string[]): Promise<Oracle> {
+  const oracle = await startOracle(path, programs, ...options);
+  oracles.push(oracle);
+  return oracle;
+}
+
+type Loaded = { readonly box: CgroupBox; readonly tgid: number };
+
+/** A task that wants its CPU a thousand times a second, beside one that always does; both end before this resolves. */
+async function load(): Promise<{ readonly often: Loaded; readonly always: Loaded }> {
   const [box, other] = [makeBox('usual'), makeBox('usual')];
-  await startPinned(other, 0, ...spin);
-  const often = ['latency', '--period-us', '1000', '--burn-us', '300'];
-  const child = await startPinned(box, 0, workload, ...often);
+  const always = await startPinned(other, 0, ...spin);
+  const periodic = ['latency', '--period-us', '1000', '--burn-us', '300'];
+  const often = await startPinned(box, 0, workload, ...periodic);
   await pause(4000);
-  await endChild(child);
-  return { box, tgid: child.pid ?? 0 };
+  await endChild(often);
+  await endChild(always);
+  return { often: { box, tgid: often.pid ?? 0 }, always: { box: other, tgid: always.pid ?? 0 } };
 }
 
 /** The run time (ns) of a cgroup in which nothing runs any more, once bpftrace has come to print all of it. */
@@ -103,9 +113,9 @@ function octavesByBpftrace({ source }: SchedDriver, box: CgroupBox): Octaves {
     t.timeout(90_000);
     const probe = startProbe();
     const asked = await startDriver();
-    oracle = await startOracle(runqlat ?? '', 3);
+    const oracle = await look(runqlat ?? '', 3);
     // The load begins and ends while all look: no moment of it is one's alone.
-    const { box, tgid } = await load();
+    const { box, tgid } = (await load()).often;
     const theirs = await oracle.end(tgid);
     await settled(asked, box);
 
@@ -126,6 +136,29 @@ function octavesByBpftrace({ source }: SchedDriver, box: CgroupBox): Octaves {
     const [libbpf, bpftrace] = [probe, asked.probe].map(one => one.readTotals().get(box.id));
     near(t, (bpftrace?.runNs ?? 0) / (libbpf?.runNs ?? 1), 1, 0.02, 'run time');
     near(t, (bpftrace?.waitNs ?? 0) / (libbpf?.waitNs ?? 1), 1, 0.02, 'wait');
+  },
+);
+
+(cpudist ? needs('root', 'btf', 'addon', 'cgroupV1Cpu') : test.skip)(
+  'switches by libbpf and cpudist: counts within 2 %',
+  async t => {
+    t.timeout(60_000);
+    const probe = startProbe();
+    // It tells turns on a CPU that ended with a task still runnable; of turns off it (-O), all.
+    const [preempted, off] = [await look(cpudist ?? '', 1), await look(cpudist ?? '', 1, '-O')];
+    const { often, always } = await load();
+    const switchesOf = ({ box }: Loaded) => {
+      const counters = probe.detailsOf([box.id]).get(box.id) ?? new Float64Array();
+      const involuntary = word(counters, 'involuntarySwitches');
+      return { involuntary, all: involuntary + word(counters, 'voluntarySwitches') };
+    };
+    const byCpudist = {
+      involuntary: countOf(await preempted.end(always.tgid)),
+      all: countOf(await off.end(often.tgid)),
+    };
+    for (const count of Object.values(byCpudist)) t.true(count > 1000, `${count} by cpudist`);
+    near(t, switchesOf(always).involuntary / byCpudist.involuntary, 1, 0.02, 'preempted');
+    near(t, switchesOf(often).all / byCpudist.all, 1, 0.02, 'off the CPU');
   },
 );
 

@@ -47,6 +47,13 @@ async function rates(probe: SchedProbe, box: CgroupBox, seconds = 2) {
   };
 }
 
+/** Waits until processes have that many threads, together. */
+const threadsOf = (children: readonly ChildProcess[], wanted: number) =>
+  eventually(`${wanted} threads are there`, 20, () => {
+    const threads = children.flatMap(({ pid }) => readdirSync(`/proc/${pid}/task`));
+    return threads.length === wanted ? true : null;
+  });
+
 kernelTest('sleepers are charged at each read, though they never wake', async t => {
   const box = makeBox();
   await startPinned(box, 0, workload, 'threads', '--count', '40');
@@ -110,8 +117,7 @@ kernelTest('more tasks than one answer has room for are told once each', async t
   const probe = startProbe();
   const box = makeBox();
   const child = await startPinned(box, 0, workload, 'threads', '--count', '2500');
-  const threads = () => readdirSync(`/proc/${child.pid}/task`).length;
-  await eventually('all threads are there', 10, () => (threads() === 2500 ? true : null));
+  await threadsOf([child], 2500);
   const told = probe.readDetails().tasks.filter(task => task.totals().tgid === child.pid);
   t.is(new Set(told.map(({ tid }) => tid)).size, 2500);
   t.is(told.length, 2500);
@@ -124,9 +130,7 @@ kernelTest('so are more tasks that are awake all the while, and the reading ends
   const box = makeBox('fewest');
   // Who makes threads that spin has to wait for them: few each.
   const children = Array.from({ length: 30 }, () => box.spawn(workload, 'spin', '--threads', '50'));
-  const threads = () =>
-    children.reduce((sum, { pid }) => sum + readdirSync(`/proc/${pid}/task`).length, 0);
-  await eventually('all threads are there', 20, () => (threads() === 1500 ? true : null));
+  await threadsOf(children, 1500);
   const tgids = new Set(children.map(({ pid }) => pid));
   for (let reading = 0; reading < 3; reading += 1) {
     await pause(50);

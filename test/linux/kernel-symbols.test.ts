@@ -1,11 +1,12 @@
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { createKernelSymbols } from '../../src/linux/kernel-symbols.ts';
 
-function symbolsOf(kallsyms: string) {
+function symbolsOf(t: ExecutionContext, kallsyms: string) {
   const root = mkdtempSync(join(tmpdir(), 'kallsyms-'));
+  t.teardown(() => rmSync(root, { recursive: true }));
   mkdirSync(join(root, 'proc'));
   writeFileSync(join(root, 'proc/kallsyms'), kallsyms);
   return createKernelSymbols({ proc: join(root, 'proc') } as never);
@@ -13,6 +14,7 @@ function symbolsOf(kallsyms: string) {
 
 test('an address is of the function below it; data, and what is too far from any function, has no name', async t => {
   const { learn, nameOf } = symbolsOf(
+    t,
     [
       'ffffffff81000000 T first',
       'ffffffff81000100 t second',
@@ -35,7 +37,7 @@ test('an address is of the function below it; data, and what is too far from any
 });
 
 test('a kernel that hides its symbols leaves addresses', async t => {
-  const { learn, nameOf } = symbolsOf('0000000000000000 T first\n');
+  const { learn, nameOf } = symbolsOf(t, '0000000000000000 T first\n');
   await learn([0xffffffff81000000n]);
   t.is(nameOf(0xffffffff81000000n), '0xffffffff81000000');
 });

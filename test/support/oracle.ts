@@ -21,8 +21,12 @@ export function findOracle(name: string): string | null {
 }
 
 /** Starts it with a histogram for each process; resolves when it has attached so many programs. */
-export async function startOracle(path: string, programs: number): Promise<Oracle> {
-  const child = spawn(path, ['-P'], { stdio: ['ignore', 'pipe', 'inherit'] });
+export async function startOracle(
+  path: string,
+  programs: number,
+  ...options: readonly string[]
+): Promise<Oracle> {
+  const child = spawn(path, ['-P', ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = new Promise(resolve => child.once('close', resolve));
   let printed = '';
   child.stdout.on('data', text => {

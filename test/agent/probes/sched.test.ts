@@ -181,15 +181,8 @@ test('the sums of the totals are decoded by cgroup, and no more than were writte
 });
 
 test('totals that are written over those of a reading before have the cgroups of the new one alone', t => {
-  const { sums } = layout;
-  const record = (id: bigint, runNs: bigint) => {
-    const bytes = Buffer.alloc(sums.bytes);
-    bytes.writeBigUInt64LE(id, sums.id);
-    bytes.writeBigUInt64LE(runNs, sums.runNs);
-    return bytes;
-  };
-  const totals = decodeTotals(Buffer.concat([record(1n, 10n), record(2n, 20n)]), 2);
-  t.is(decodeTotals(Buffer.concat([record(3n, 5n), record(2n, 25n)]), 2, totals), totals);
+  const totals = decodeTotals(Buffer.concat([sumsOf(1n, 10n), sumsOf(2n, 20n)]), 2);
+  t.is(decodeTotals(Buffer.concat([sumsOf(3n, 5n), sumsOf(2n, 25n)]), 2, totals), totals);
   const none = { waitNs: 0, throttledNs: 0 };
   t.deepEqual(
     [...totals],
@@ -201,15 +194,8 @@ test('totals that are written over those of a reading before have the cgroups of
 });
 
 test('a cgroup that is gone is gone from totals that are written over, also where another has two records', t => {
-  const { sums } = layout;
-  const record = (id: bigint, runNs: bigint) => {
-    const bytes = Buffer.alloc(sums.bytes);
-    bytes.writeBigUInt64LE(id, sums.id);
-    bytes.writeBigUInt64LE(runNs, sums.runNs);
-    return bytes;
-  };
-  const totals = decodeTotals(Buffer.concat([record(1n, 10n), record(2n, 20n)]), 2);
-  decodeTotals(Buffer.concat([record(2n, 25n), record(2n, 1n)]), 2, totals);
+  const totals = decodeTotals(Buffer.concat([sumsOf(1n, 10n), sumsOf(2n, 20n)]), 2);
+  decodeTotals(Buffer.concat([sumsOf(2n, 25n), sumsOf(2n, 1n)]), 2, totals);
   t.deepEqual([...totals], [[2, { runNs: 26, waitNs: 0, throttledNs: 0 }]]);
 });
 
@@ -235,6 +221,14 @@ test('a task record is decoded, its start in ticks as /proc counts them', t => {
     name: 'fifteen letters',
   });
 });
+
+function sumsOf(id: bigint, runNs: bigint): Buffer {
+  const { sums } = layout;
+  const record = Buffer.alloc(sums.bytes);
+  record.writeBigUInt64LE(id, sums.id);
+  record.writeBigUInt64LE(runNs, sums.runNs);
+  return record;
+}
 
 function totalsOf(slots: ReadonlyMap<number, number>): Latencies {
   const counts = new Float64Array(latencySlots);
