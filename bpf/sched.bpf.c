@@ -13,6 +13,7 @@
 #include "include/blocked.bpf.h"
 #include "include/charging.bpf.h"
 #include "include/preemptors.bpf.h"
+#include "include/unseen.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -55,8 +56,8 @@ int BPF_PROG(sched_wakeup_new, struct task_struct *task)
 	return runnable(task);
 }
 
-static __always_inline void leave_cpu(struct task_struct *task, __u64 cgroup_id, struct probe_stats *own,
-				      bool still_runnable, unsigned int task_state, __u64 now)
+static __always_inline void leave_cpu(struct task_struct *task, __u64 cgroup_id, bool still_runnable,
+				      unsigned int task_state, __u64 now)
 {
 	struct instance_totals *totals;
 	struct task_state *state;
@@ -67,10 +68,10 @@ static __always_inline void leave_cpu(struct task_struct *task, __u64 cgroup_id,
 	state = state_of(task);
 	if (!state)
 		return;
-	totals = only_latency ? NULL : totals_by_id(cgroup_id);
 	/* It came to the CPU unseen. */
-	if (!only_latency && state->sleep)
-		end_unseen_sleep(state, totals, cgroup_id, now);
+	if (!only_latency && (is_wait(state->stamp) || state->sleep))
+		begin_unseen_turn(task, state, cgroup_id, now, true);
+	totals = only_latency ? NULL : totals_by_id(cgroup_id);
 	if (still_runnable)
 		begin_wait(task, state, now);
 	else if (!has_ended(task_state))
@@ -80,9 +81,6 @@ static __always_inline void leave_cpu(struct task_struct *task, __u64 cgroup_id,
 		return;
 	}
 	stamp = __sync_lock_test_and_set(&state->stamp, still_runnable ? now | WAITING : NOTHING_OPEN);
-	/* It waited by what was seen, and ran. */
-	if (is_wait(stamp))
-		count_unseen_entry(own);
 	if (is_run(stamp))
 		charge_run(state, totals, time_since(stamp, now));
 	count_switch(state, totals, still_runnable);
@@ -99,6 +97,8 @@ static __always_inline void enter_cpu(struct task_struct *task, __u64 cgroup_id,
 
 	if (!state)
 		return;
+	if (!only_latency && state->stamp == NOTHING_OPEN)
+		begin_unseen_wait(task, state, now);
 	stamp = __sync_lock_test_and_set(&state->stamp, only_latency ? NOTHING_OPEN : now & ~WAITING);
 	/* It ran elsewhere by what was seen. */
 	if (is_run(stamp))
@@ -132,10 +132,10 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 	if (!own)
 		return 0;
 	own->events += 1;
+	if (leaver != NOBODY)
+		leave_cpu(prev, leaver, preempt || prev_state == 0, prev_state, now);
 	if (cpu)
 		settle_slice(cpu, leaver);
-	if (leaver != NOBODY)
-		leave_cpu(prev, leaver, own, preempt || prev_state == 0, prev_state, now);
 	if (comer != NOBODY)
 		enter_cpu(next, comer, own, cpu, now);
 	if (cpu)

@@ -87,6 +87,8 @@ struct probe_stats {
 	/* What could not be charged to its instance: the map is full, or there was no memory for another entry. */
 	__u64 lost_instance_full;
 	__u64 lost_instance_memory;
+	/* Switches and wake-ups that no hook was shown, and that the scheduler's own account has put right. */
+	__u64 recovered;
 	/* A task was found where no switch that was seen had put it: what it did since is not charged. */
 	__u64 lost_switch;
 	/* The same, where process 1 had the CPU: a kernel may run no program then. */

@@ -111,13 +111,6 @@ static __always_inline void end_sleep(struct task_state *state, struct instance_
 		__sync_fetch_and_add(&totals->wakeups, 1);
 }
 
-/* Of one whose coming to a CPU was not seen, and perhaps its wake-up neither. */
-static __noinline void end_unseen_sleep(struct task_state *state, struct instance_totals *totals, __u64 cgroup_id,
-					__u64 now)
-{
-	end_sleep(state, totals, cgroup_id, is_wait(state->stamp), now);
-}
-
 static __always_inline void begin_sleep(struct task_struct *task, struct task_state *state,
 					struct instance_totals *totals, __u64 cgroup_id, unsigned int task_state,
 					__u64 now)

@@ -45,6 +45,33 @@ static __always_inline __u64 throttled_time_now(struct cfs_rq *cfs_rq)
 }
 
 /*
+ * When it was, by our clock, that the clock of a task's run queue showed a time; 0: it never did. That clock is of this
+ * moment within a scheduler hook, and elsewhere up to a tick old: the answer is as much too late.
+ */
+static __always_inline __u64 by_our_clock(struct task_struct *task, __u64 queue_time, __u64 now)
+{
+	__u64 clock = task->se.cfs_rq->rq->clock;
+
+	return queue_time && queue_time <= clock && clock - queue_time < now ? now - (clock - queue_time) : 0;
+}
+
+/* When the task's present turn on a CPU began, or its last one; 0: the kernel does not tell (CONFIG_SCHED_INFO). */
+static __always_inline __u64 turn_began(struct task_struct *task, __u64 now)
+{
+	if (!bpf_core_field_exists(task->sched_info.last_arrival))
+		return 0;
+	return by_our_clock(task, task->sched_info.last_arrival, now);
+}
+
+/* Since when a task that is not running yet has been on a run queue; 0: likewise. */
+static __always_inline __u64 queued_since(struct task_struct *task, __u64 now)
+{
+	if (!bpf_core_field_exists(task->sched_info.last_queued))
+		return 0;
+	return by_our_clock(task, task->sched_info.last_queued, now);
+}
+
+/*
  * Whether a runnable task is held back by a quota at this moment. From 6.18 each task is taken off its run queue
  * (e1fad12dcb66, "sched/fair: Switch to task based throttle model"); before, the whole run queue stood still.
  */

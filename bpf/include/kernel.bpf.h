@@ -51,6 +51,13 @@ struct sched_entity {
 	struct cfs_rq *cfs_rq;
 };
 
+/* Empty without CONFIG_SCHED_INFO. */
+struct sched_info {
+	__u64 run_delay;
+	__u64 last_arrival;
+	__u64 last_queued;
+};
+
 struct task_group {
 	struct cgroup_subsys_state css;
 	struct cfs_rq **cfs_rq;
@@ -98,6 +105,7 @@ struct task_struct {
 	char comm[TASK_COMM_LEN];
 	__u64 start_boottime;
 	struct sched_entity se;
+	struct sched_info sched_info;
 	struct task_group *sched_task_group;
 	struct css_set *cgroups;
 	struct cpumask *user_cpus_ptr;

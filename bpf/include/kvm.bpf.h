@@ -45,14 +45,6 @@ struct vcpu_vmx___vt {
 	struct vcpu_vt vt;
 };
 
-struct sched_info {
-	unsigned long long run_delay;
-};
-
-struct task_struct___queued {
-	struct sched_info sched_info;
-};
-
 #pragma clang attribute pop
 
 #define UNKNOWN_EXIT (~0U)
@@ -72,9 +64,9 @@ static __always_inline __u32 exit_code(struct kvm_vcpu *vcpu, __u32 isa)
 /* How long a task was runnable and not running, ever; 0 where the kernel does not count it (CONFIG_SCHED_INFO). */
 static __always_inline __u64 queued_ns(struct task_struct *task)
 {
-	if (!bpf_core_field_exists(struct task_struct___queued, sched_info))
+	if (!bpf_core_field_exists(task->sched_info.run_delay))
 		return 0;
-	return BPF_CORE_READ((struct task_struct___queued *)task, sched_info.run_delay);
+	return BPF_CORE_READ(task, sched_info.run_delay);
 }
 
 #endif

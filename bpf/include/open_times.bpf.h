@@ -7,6 +7,7 @@
 #include "blocked.bpf.h"
 #include "charging.bpf.h"
 #include "preemptors.bpf.h"
+#include "unseen.bpf.h"
 
 /* Longer than it takes from a hook to what the scheduler does after it. */
 #define SETTLED_NS 1000000
@@ -68,11 +69,8 @@ static __always_inline void charge_open(struct task_struct *task)
 	}
 	/* It runs, and no hook has said so: a switch comes before on_cpu, and leaves it behind for a moment only. */
 	if (is_wait(stamp) && task->on_cpu && now > stamp + SETTLED_NS) {
-		if (__sync_val_compare_and_swap(&state->stamp, stamp, now & ~WAITING) != stamp)
-			return;
-		count_unseen_entry(stats_of(cpu_of(task)));
-		end_sleep(state, totals_of(task), cgroup_of(task), true, now);
-		return;
+		begin_unseen_turn(task, state, cgroup_of(task), now, false);
+		stamp = *(volatile __u64 *)&state->stamp;
 	}
 	now = (now & ~WAITING) | (stamp & WAITING);
 	/* A hook is about to speak, or was not heard. */

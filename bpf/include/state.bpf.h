@@ -125,32 +125,6 @@ static __always_inline struct probe_stats *stats_of(__u32 cpu)
 			own->field += 1;                                                                               \
 	} while (0)
 
-/*
- * One kernel was met that runs no BPF program while a thread of this process is current: it shows its threads coming,
- * and neither that they go nor who comes after them.
- */
-#define WITHHOLDING_PROCESS 1
-
-static __always_inline void count_unseen_switch(bool withheld)
-{
-	if (withheld)
-		count(lost_withheld_switch);
-	else
-		count(lost_switch);
-}
-
-/* That the task went off a CPU. */
-static __always_inline void count_unseen_leave(struct task_struct *task)
-{
-	count_unseen_switch(task->tgid == WITHHOLDING_PROCESS);
-}
-
-/* That a task came to a CPU; `cpu`: what is kept of that one. */
-static __always_inline void count_unseen_entry(struct probe_stats *cpu)
-{
-	count_unseen_switch(cpu && cpu->tgid == WITHHOLDING_PROCESS);
-}
-
 static __always_inline struct task_state *state_of(struct task_struct *task)
 {
 	struct task_state *state = bpf_task_storage_get(&tasks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);

@@ -237,14 +237,13 @@ export function createRounds(options: RoundsOptions): Rounds {
   }
 
   const selfCounts = () => ({
-    events: probe.counters().events,
+    ...probe.counters(),
     lost: lost(),
     exportsLost: { ...outbox.lost(), ...options.exportsLost() },
     profilesLost: options.profilesLost(),
     uncounted,
     vcpusUnknown: vcpus.unknown(),
     collectSeconds,
-    entries: probe.counters().entries,
   });
 
   const keepLivingTasks = (now: number): void => {

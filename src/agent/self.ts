@@ -3,6 +3,7 @@ import type { Sample } from '../otlp/sample.ts';
 
 export type SelfCounts = {
   readonly events: number;
+  readonly recovered: number;
   readonly lost: Readonly<Record<string, number>>;
   readonly exportsLost: Readonly<Record<string, number>>;
   readonly profilesLost: Readonly<Record<string, number>>;
@@ -27,6 +28,7 @@ export function selfSamples(counts: SelfCounts, start: number): Sample[] {
     }));
   return [
     { metric: 'sculptor.agent.events', start, value: counts.events },
+    { metric: 'sculptor.agent.events.recovered', start, value: counts.recovered },
     ...byReason('sculptor.agent.events.lost', counts.lost),
     ...byReason('sculptor.agent.exports.lost', counts.exportsLost),
     ...byReason('sculptor.agent.profiles.lost', counts.profilesLost),

@@ -93,20 +93,11 @@ kernelTest('a process that lived 20 ms between two reads is in the totals', asyn
   t.true(word(readDetails(probe, box).counters, 'latencyCount') > 0);
 });
 
-/**
- * A fifth of a CPU, by periods of 70 ms. Process 1 of one kernel wakes ten times a second, in step with periods of 100 ms for
- * minutes; a switch from it, which that kernel shows no program, to a hog whose period begins costs that period.
- */
-function setQuota(box: CgroupBox): void {
-  box.write('cpu.cfs_period_us', '70000');
-  box.write('cpu.cfs_quota_us', '14000');
-}
-
 kernelTest('a hog alone with a quota of 20 % is throttled and does not wait', async t => {
   const probe = startProbe();
   const box = makeBox();
   const child = await startPinned(box, 0, ...spin);
-  setQuota(box);
+  box.write('cpu.cfs_quota_us', '20000');
   await pause(500);
   const accounts = () => ({
     ...schedstat(child),
@@ -119,7 +110,7 @@ kernelTest('a hog alone with a quota of 20 % is throttled and does not wait', as
   const { run, wait, throttled, seconds } = cores(from, to);
   const delayed = (after.waitNs - before.waitNs) / 1e9 / seconds;
   near(t, run, 0.2, 0.03, 'run');
-  near(t, run + wait + throttled, 1, 0.03, 'sum');
+  near(t, run + wait + throttled, 1, 0.01, 'sum');
   // Nought on a quiet machine; what else it does may keep the hog waiting for a moment, never for most of the time.
   t.true(wait < 0.1, `wait: ${wait}`);
   // Two witnesses: the cgroup's own account (periods that have ended), and the task's, which mixes both.
@@ -134,14 +125,14 @@ kernelTest('a hog with a quota and a neighbour shows both, throttling and waitin
   const [hog, neighbour] = [makeBox('most'), makeBox('most')];
   await startPinned(neighbour, 0, ...spin);
   await startPinned(hog, 0, ...spin);
-  setQuota(hog);
+  hog.write('cpu.cfs_quota_us', '20000');
   await pause(500);
   const [from, before] = readTogether(probe, hog, () => throttledSeconds(hog));
   await pause(3000);
   const [to, after] = readTogether(probe, hog, () => throttledSeconds(hog));
   const { run, wait, throttled, seconds } = cores(from, to);
   near(t, run, 0.2, 0.03, 'run');
-  near(t, run + wait + throttled, 1, 0.03, 'sum');
+  near(t, run + wait + throttled, 1, 0.01, 'sum');
   near(t, throttled, (after - before) / seconds, 0.04, 'cpu.stat');
   // Half of the CPU while it may run at all: it waits about as long as it runs.
   t.true(wait > 0.1 && wait < 0.35, `wait: ${wait}`);

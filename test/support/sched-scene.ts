@@ -28,11 +28,10 @@ export async function endAll(): Promise<void> {
 
 /** The probe, stopped by `endAll`. */
 export function startProbe(
-  options: Partial<Omit<Parameters<typeof startSchedProbe>[0], 'native'>> = {},
+  options: Partial<Parameters<typeof startSchedProbe>[0]> = {},
 ): SchedProbe {
-  const native = loadNative();
   const probe = startSchedProbe({
-    native,
+    native: loadNative(),
     cgroupV1: true,
     maxInstances: 1024,
     nodeOfCpu: [],

@@ -87,6 +87,7 @@ export async function startSchedDriver(options: SchedDriverOptions): Promise<Sch
       counters: () => ({
         // It is asked for times, and counts no events.
         events: 0,
+        recovered: 0,
         lost: { ...run.losses() },
         entries: reading.totals().size,
         memoryBytes: 0,

@@ -34,6 +34,8 @@ export type LostReason =
 /** Since the probe was started; `entries` as of the last `readTotals`. */
 export type ProbeCounters = {
   readonly events: number;
+  /** Switches and wake-ups that no program was shown, charged by the scheduler's own account. */
+  readonly recovered: number;
   readonly lost: Readonly<Record<LostReason, number>>;
   readonly entries: number;
   readonly memoryBytes: number;
@@ -225,6 +227,7 @@ function readCounters(object: BpfObject, entries: number): ProbeCounters {
     lostTaskStorage,
     lostInstanceFull,
     lostInstanceMemory,
+    recovered,
     lostSwitch,
     lostWithheldSwitch,
     lostPair,
@@ -238,6 +241,7 @@ function readCounters(object: BpfObject, entries: number): ProbeCounters {
   };
   return {
     events: sum(events),
+    recovered: sum(recovered),
     lost: {
       task_storage: sum(lostTaskStorage),
       instance_map_full: sum(lostInstanceFull),

@@ -10,6 +10,11 @@ export const hostMetrics = of('host', {
 
 export const agentMetrics = of('agent', {
   'sculptor.agent.events': counter('{event}', 'self', 'Scheduler events that the probes handled.'),
+  'sculptor.agent.events.recovered': counter(
+    '{event}',
+    'self',
+    "Switches and wake-ups that the kernel showed no program, charged as the scheduler's own account of the task has them. None of them is lost.",
+  ),
   'sculptor.agent.events.lost': counter(
     '{event}',
     'self',

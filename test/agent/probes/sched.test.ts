@@ -74,6 +74,7 @@ const inTypeScript: Record<string, { struct: string; fields: Record<string, stri
       lostTaskStorage: 'lost_task_storage',
       lostInstanceFull: 'lost_instance_full',
       lostInstanceMemory: 'lost_instance_memory',
+      recovered: 'recovered',
       lostSwitch: 'lost_switch',
       lostWithheldSwitch: 'lost_withheld_switch',
       lostPair: 'lost_pair',

@@ -116,6 +116,7 @@ export function stageRounds(
       },
       counters: () => ({
         events: 42,
+        recovered: 7,
         lost: {
           task_storage: 0,
           instance_map_full: 3,
