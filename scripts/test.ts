@@ -43,8 +43,7 @@ const groups: Group[] = [
   },
   // One file at a time: they load the machine and read its scheduler.
   { name: 'kernel', folders: ['kernel'], flags: oneAtATime, twice: true },
-  // One machine at a time: it takes both cores. Now and then an emulated CPU loses its timer for good as it boots (its kernel
-  // says that RCU stalls), whatever the test.
+  // One machine at a time: it takes both cores.
   { name: 'lab', folders: ['lab'], flags: oneAtATime, without: 'lab/long', twice: true },
   { name: 'lab/long', folders: ['lab/long'], flags: oneAtATime, long: true },
   // What goes on for minutes.
