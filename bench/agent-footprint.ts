@@ -1,5 +1,4 @@
 import { readFileSync, writeFileSync } from 'node:fs';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { layout } from '../src/agent/probes/sched-layout.ts';
 import { openStage, type Stage } from '../src/cli/demo/stage.ts';
@@ -8,20 +7,22 @@ import { selectMetrics } from '../src/contract/selection.ts';
 import {
   type AgentProcess,
   type ProcessReading,
-  readProcess,
   readPrograms,
   startAgentProcess,
 } from './agent-process.ts';
 import { type BenchResult, rawFolder, type Tell, writeRaw } from './bench.ts';
-import { type Rollup, readThreads, rollupOf, type Threads } from './rollup.ts';
+import { type Crowd, type Instant, order, quiet, stageCrowd } from './crowd.ts';
+import { type Rollup, rollupOf } from './rollup.ts';
 import type { SinkReading } from './sink.ts';
 
-const instances = 200;
-const threadsEach = 50;
-const wakersEach = 10;
-/** Wake-ups a second of all of them; each is two switches where the CPU idles in between. */
-const wakeupsPerSecond = 13_000;
-const burnUs = 20;
+/** 10,000 threads in 200 instances, of which 2,000 wake. */
+const crowd: Crowd = {
+  instances: 200,
+  threadsEach: 50,
+  wakersEach: 10,
+  wakeupsPerSecond: 13_000,
+  burnUs: 20,
+};
 const warmSeconds = 120;
 /** One whole interval of placements. */
 const shippedSeconds = 60;
@@ -55,8 +56,8 @@ export async function benchAgentFootprint(tell: Tell): Promise<BenchResult> {
   const stage = openStage(`sculptor-bench-${process.pid}`);
   let agent: AgentProcess | null = null;
   try {
-    await stageCrowd(stage);
-    tell(`${instances} instances with ${threadsEach} threads each`);
+    await stageCrowd(stage, crowd);
+    tell(`${crowd.instances} instances with ${crowd.threadsEach} threads each`);
     agent = await startAgentProcess(folder);
     const measured = await measure(stage, agent, tell);
     writeRaw(folder, 'windows.jsonl', [...Object.values(measured.windows), measured.programs]);
@@ -66,29 +67,6 @@ export async function benchAgentFootprint(tell: Tell): Promise<BenchResult> {
     await stage.clear();
   }
 }
-
-async function stageCrowd(stage: Stage): Promise<void> {
-  const ready = Array.from({ length: instances }, (_, i) => {
-    const { stdout } = stage.run(
-      stage.make(`crowd${i}`, { memory: true }),
-      'crowd',
-      ...['--count', String(threadsEach), '--wakers', String(wakersEach)],
-      ...['--rank', String(i + 1), '--groups', String(instances)],
-      ...['--rate', String(wakeupsPerSecond), '--burn-us', String(burnUs)],
-    );
-    if (stdout === null) throw new TypeError('the workload needs piped stdio');
-    return new Promise(resolve => createInterface({ input: stdout }).once('line', resolve));
-  });
-  await Promise.all(ready);
-}
-
-type Instant = {
-  readonly process: ProcessReading;
-  readonly sink: SinkReading;
-  readonly switches: number;
-  /** By instance id. */
-  readonly threads: ReadonlyMap<string, Threads>;
-};
 
 type Window = {
   readonly name: string;
@@ -112,18 +90,18 @@ async function measure(stage: Stage, agent: AgentProcess, tell: Tell): Promise<M
   const window = async (name: string, seconds: number, settings: object): Promise<Window> => {
     await agent.ask.changeAgentSettings({ ...settings });
     const from = await quiet(stage, agent);
-    const cpuFrom = await run(stage, 'go', agent);
+    const cpuFrom = await order(stage, 'go', agent);
     await sleep(seconds * 1000);
-    const cpuTo = await run(stage, 'rest', agent);
+    const cpuTo = await order(stage, 'rest', agent);
     const to = await quiet(stage, agent);
     const one = windowOf(name, [cpuFrom, cpuTo], rollupOf(from, to));
     tell(JSON.stringify(one));
     return one;
   };
   // It runs for months: its start, and what V8 compiles of it as it learns what is hot, is no part of what it costs.
-  await run(stage, 'go', agent);
+  await order(stage, 'go', agent);
   await sleep(warmSeconds * 1000);
-  await run(stage, 'rest', agent);
+  await order(stage, 'rest', agent);
   const shipped = await window('shipped', shippedSeconds, {});
   const k10 = await window('K = 10', rollupSeconds, { hotTasks: 10 });
   const k1000 = await window('K = 1000', rollupSeconds, { hotTasks: 1000 });
@@ -133,44 +111,14 @@ async function measure(stage: Stage, agent: AgentProcess, tell: Tell): Promise<M
     // They would be told every 200 ms.
     fastInstances: 0,
   });
-  await run(stage, 'go', agent);
+  await order(stage, 'go', agent);
   const programs = await programCosts(agent.pid);
   return { windows: { shipped, k10, k1000, slow }, programs, last: await agent.received() };
 }
 
-/** Nothing of the crowd runs, and the agent has told all that did. */
-async function quiet(stage: Stage, agent: AgentProcess): Promise<Instant> {
-  const { detailIntervalSeconds } = await agent.ask.agentSettings();
-  await agent.ask.changeAgentSettings({ detailIntervalSeconds: 1 });
-  await sleep(500);
-  const told = async () => (await agent.received()).metrics['sculptor.cpu.context_switches'] ?? 0;
-  // Two kinds of switches of each; the first export that comes may have been read before.
-  const wanted = (await told()) + 3 * 2 * instances;
-  for (let waited = 0; waited < 20 && (await told()) < wanted; waited += 1) await sleep(500);
-  const now = { ...(await instant(agent)), threads: readThreads(stage.instances) };
-  await agent.ask.changeAgentSettings({ detailIntervalSeconds });
-  return now;
-}
-
-type Bare = Omit<Instant, 'threads'>;
-
-async function run(stage: Stage, word: 'go' | 'rest', agent: AgentProcess): Promise<Bare> {
-  const before = await instant(agent);
-  for (const { processes } of stage.instances) processes[0]?.stdin?.write(`${word}\n`);
-  return before;
-}
-
-async function instant({ pid, received }: AgentProcess): Promise<Bare> {
-  return { process: readProcess(pid), sink: await received(), switches: readSwitches() };
-}
-
-function readSwitches(): number {
-  return Number(/^ctxt (\d+)$/m.exec(readFileSync('/proc/stat', 'latin1'))?.[1]);
-}
-
-function windowOf(name: string, [from, to]: readonly [Bare, Bare], rollup: Rollup): Window {
+function windowOf(name: string, [from, to]: readonly [Instant, Instant], rollup: Rollup): Window {
   const seconds = to.process.at - from.process.at;
-  const rate = (of: (instant: Bare) => number) => (of(to) - of(from)) / seconds;
+  const rate = (of: (instant: Instant) => number) => (of(to) - of(from)) / seconds;
   return {
     name,
     seconds,
@@ -220,7 +168,8 @@ const iterators = new Set([
 function figuresOf({ windows, programs, last }: Measured) {
   const { shipped, k10, k1000, slow } = windows;
   const { rssBytes, rssOwnBytes, bpfMapBytes, bpfProgramBytes } = shipped.end;
-  const threads = instances * threadsEach;
+  const { instances } = crowd;
+  const threads = instances * crowd.threadsEach;
   const bpfBytes = bpfMapBytes + bpfProgramBytes + threads * taskStorageBytes;
   const cores = ({ userCores, kernelCores }: Window) => userCores + kernelCores;
   const rollups = [shipped, k10, k1000].map(({ rollup }) => rollup);
@@ -243,6 +192,7 @@ function figuresOf({ windows, programs, last }: Measured) {
     points_per_second: shipped.pointsPerSecond,
     bytes_per_second: shipped.bytesPerSecond,
     lost_events: Object.values(last.lost).reduce((sum, n) => sum + n, 0),
+    recovered_events: last.recovered,
     lost_withheld: last.lost['withheld_switch'] ?? 0,
     lost_by_reason: Object.fromEntries(Object.entries(last.lost).filter(([, n]) => n > 0)),
     rollup_error: Math.max(...rollups.map(({ switches }) => switches)),

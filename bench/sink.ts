@@ -17,6 +17,8 @@ export type SinkReading = {
   readonly toldAt: Readonly<Record<string, number>>;
   /** The last values of `sculptor.agent.events.lost`, by reason. */
   readonly lost: Readonly<Record<string, number>>;
+  /** The last value of `sculptor.agent.events.recovered`. */
+  readonly recovered: number;
 };
 
 const kept: ReadonlySet<string> = new Set([...headlineMetrics, 'sculptor.cpu.context_switches']);
@@ -24,7 +26,7 @@ const metrics: Record<string, number> = {};
 const totals: Record<string, Record<string, number>> = {};
 const toldAt: Record<string, number> = {};
 const lost: Record<string, number> = {};
-let [requests, bytes, points] = [0, 0, 0];
+let [requests, bytes, points, recovered] = [0, 0, 0, 0];
 
 function take(request: Buffer): void {
   requests += 1;
@@ -37,6 +39,7 @@ function take(request: Buffer): void {
       metrics[metric] = (metrics[metric] ?? 0) + 1;
       if (metric === 'sculptor.agent.events.lost')
         lost[String(Object.values(attributes)[0])] = Number(value);
+      if (metric === 'sculptor.agent.events.recovered') recovered = Number(value);
       if (!kept.has(metric)) continue;
       totals[instance] ??= {};
       totals[instance][[metric, ...Object.values(attributes)].join(' ')] = Number(value);
@@ -60,7 +63,10 @@ const server = await startOtlpServer({
   },
 });
 process.on('message', () => {
-  const reading: SinkReading = { requests, bytes, points, metrics, totals, toldAt, lost };
+  const reading: SinkReading = {
+    ...{ requests, bytes, points, recovered },
+    ...{ metrics, totals, toldAt, lost },
+  };
   process.send?.(reading);
 });
 process.once('disconnect', () => void server.stop().then(() => process.exit(0)));

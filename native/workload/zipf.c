@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +15,8 @@
 
 static uint64_t periods_ns[MOST_WAKERS];
 static uint64_t burn_ns;
-static atomic_int next_waker;
+static pthread_t wakers[MOST_WAKERS];
+static atomic_int next_waker, known_wakers;
 static atomic_bool going;
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t opened = PTHREAD_COND_INITIALIZER;
@@ -29,16 +32,26 @@ static void await_go(void) {
   pthread_mutex_unlock(&gate);
 }
 
+// Until then, or until they are to rest: the last of them wake once in minutes.
+static void sleep_while_going(uint64_t ns) {
+  struct timespec at = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+  while (atomic_load(&going) && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
+    continue;
+}
+
 static void *wake(void *unused) {
   (void)unused;
   unsigned int seed = (unsigned int)atomic_fetch_add(&next_waker, 1);
   uint64_t period_ns = periods_ns[seed];
+  wakers[seed] = pthread_self();
+  atomic_fetch_add(&known_wakers, 1);
   for (;;) {
     await_go();
     // Not all at one time.
     uint64_t due = now_ns() + (uint64_t)((double)period_ns * rand_r(&seed) / RAND_MAX);
     for (; atomic_load(&going); due += period_ns) {
-      sleep_until(due);
+      sleep_while_going(due);
+      if (!atomic_load(&going)) break;
       uint64_t end = now_ns() + burn_ns;
       while (now_ns() < end) continue;
     }
@@ -62,6 +75,16 @@ static void set_rates(const struct crowd *crowd) {
   burn_ns = crowd->burn_ns;
 }
 
+static void interrupt(int signal) { (void)signal; }
+
+// Thrice: one that was about to sleep sleeps on after the first.
+static void wake_all(int count) {
+  for (int round = 0; round < 3; round++) {
+    for (int i = 0; i < count; i++) pthread_kill(wakers[i], SIGUSR1);
+    sleep_until(now_ns() + 10000000);
+  }
+}
+
 static void say(const char *word) {
   printf("%s\n", word);
   fflush(stdout);
@@ -70,14 +93,17 @@ static void say(const char *word) {
 int run_crowd(const struct crowd *crowd) {
   char line[16];
   set_rates(crowd);
+  sigaction(SIGUSR1, &(struct sigaction){.sa_handler = interrupt}, NULL);
   if (start_threads(crowd->wakers, wake) != 0) return 1;
   if (start_threads(crowd->count - crowd->wakers - 1, rest) != 0) return 1;
+  while (atomic_load(&known_wakers) < crowd->wakers) sched_yield();
   say("ready");
   while (fgets(line, sizeof line, stdin) != NULL) {
     pthread_mutex_lock(&gate);
     atomic_store(&going, strcmp(line, "go\n") == 0);
     pthread_cond_broadcast(&opened);
     pthread_mutex_unlock(&gate);
+    if (!atomic_load(&going)) wake_all(crowd->wakers);
   }
   rest(NULL);
   return 0;
