@@ -8,6 +8,7 @@
  * halt as KVM measures it ends when the thread runs again, so what it waited in the run queue is taken off.
  */
 #include "include/instance.bpf.h"
+#include "include/core_fixes.bpf.h"
 #include "include/kvm.bpf.h"
 #include "kvm.h"
 

@@ -24,23 +24,26 @@ static __always_inline int runnable(struct task_struct *task)
 
 	count(events);
 	state = state_of(task);
-	/* Already waiting: a wake-up of one that had not gone to sleep. */
-	if (!state || is_wait(state->stamp))
+	if (!state || (is_run(state->stamp) && task->on_cpu))
 		return 0;
-	if (is_run(state->stamp)) {
-		if (task->on_cpu)
-			return 0;
-		count_unseen_leave(task);
-	}
 	now = bpf_ktime_get_ns();
+	if (!only_latency && task->tgid == WITHHOLDING_PROCESS)
+		settle_account(task, state, cgroup_of(task), now);
+	/* Already waiting: a wake-up of one that had not gone to sleep. */
+	if (is_wait(state->stamp))
+		return 0;
+	if (is_run(state->stamp))
+		count_unseen_leave(task);
 	if (task->on_cpu) {
 		__sync_lock_test_and_set(&state->stamp, now & ~WAITING);
 		return 0;
 	}
 	begin_wait(task, state, now);
 	__sync_lock_test_and_set(&state->stamp, now | WAITING);
-	if (!only_latency)
-		mark_awake(task->pid);
+	if (only_latency)
+		return 0;
+	mark_awake(task->pid);
+	keep_account(task, now);
 	return 0;
 }
 
@@ -97,6 +100,8 @@ static __always_inline void enter_cpu(struct task_struct *task, __u64 cgroup_id,
 
 	if (!state)
 		return;
+	if (!only_latency && task->tgid == WITHHOLDING_PROCESS)
+		settle_account(task, state, cgroup_id, now);
 	if (!only_latency && state->stamp == NOTHING_OPEN)
 		begin_unseen_wait(task, state, now);
 	stamp = __sync_lock_test_and_set(&state->stamp, only_latency ? NOTHING_OPEN : now & ~WAITING);
@@ -138,6 +143,10 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 		settle_slice(cpu, leaver);
 	if (comer != NOBODY)
 		enter_cpu(next, comer, own, cpu, now);
+	if (!only_latency) {
+		keep_account(prev, now);
+		keep_account(next, now);
+	}
 	if (cpu)
 		begin_slice(cpu, comer, now);
 	own->tgid = next->tgid;

@@ -93,7 +93,7 @@ struct probe_stats {
 	__u64 lost_switch;
 	/* The same, where process 1 had the CPU: a kernel may run no program then. */
 	__u64 lost_withheld_switch;
-	/* A wait could not be charged to who ran meanwhile: the map of pairs is full, or there was no memory. */
+	/* A wait could not be charged to anybody who ran meanwhile, known or not: both maps of pairs are full. */
 	__u64 lost_pair;
 	/* How long tasks waited for this CPU, whichever CPU charged it. */
 	__u64 wait_ns;

@@ -71,6 +71,15 @@ static __always_inline __u64 queued_since(struct task_struct *task, __u64 now)
 	return by_our_clock(task, task->sched_info.last_queued, now);
 }
 
+/* How long a task was runnable and not running, ever, but for the wait that is open; 0 where the kernel does not count
+ * it (CONFIG_SCHED_INFO). */
+static __always_inline __u64 queued_ns(struct task_struct *task)
+{
+	if (!bpf_core_field_exists(task->sched_info.run_delay))
+		return 0;
+	return BPF_CORE_READ(task, sched_info.run_delay);
+}
+
 /*
  * Whether a runnable task is held back by a quota at this moment. From 6.18 each task is taken off its run queue
  * (e1fad12dcb66, "sched/fair: Switch to task based throttle model"); before, the whole run queue stood still.

@@ -48,6 +48,7 @@ struct cfs_rq {
 
 struct sched_entity {
 	unsigned char sched_delayed;
+	__u64 sum_exec_runtime;
 	struct cfs_rq *cfs_rq;
 };
 

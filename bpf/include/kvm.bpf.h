@@ -61,12 +61,4 @@ static __always_inline __u32 exit_code(struct kvm_vcpu *vcpu, __u32 isa)
 	return UNKNOWN_EXIT;
 }
 
-/* How long a task was runnable and not running, ever; 0 where the kernel does not count it (CONFIG_SCHED_INFO). */
-static __always_inline __u64 queued_ns(struct task_struct *task)
-{
-	if (!bpf_core_field_exists(task->sched_info.run_delay))
-		return 0;
-	return BPF_CORE_READ(task, sched_info.run_delay);
-}
-
 #endif

@@ -12,19 +12,6 @@
 /* Longer than it takes from a hook to what the scheduler does after it. */
 #define SETTLED_NS 1000000
 
-/* A sleeper whose last switch was not shown has a stamp left, which is no time that it ran or waited. */
-static __always_inline void close_stale(struct task_struct *task, struct task_state *state)
-{
-	__u64 stamp;
-
-	if (!state)
-		return;
-	stamp = *(volatile __u64 *)&state->stamp;
-	if (stamp > NOTHING_OPEN && is_asleep(task) &&
-	    __sync_val_compare_and_swap(&state->stamp, stamp, NOTHING_OPEN) == stamp)
-		count_unseen_leave(task);
-}
-
 static __always_inline void charge(struct task_struct *task, struct task_state *state, __u64 stamp, __u64 now)
 {
 	__u32 cpu = cpu_of(task);
@@ -47,15 +34,9 @@ static __always_inline void charge_open(struct task_struct *task)
 	struct task_state *state;
 	__u64 now, stamp;
 
-	/*
-	 * Of thousands of tasks most sleep: they cost a look, and no more. Both of their last switches can be withheld
-	 * of process 1 only; of others one is seen, which puts it right.
-	 */
-	if (is_asleep(task)) {
-		if (task->tgid == WITHHOLDING_PROCESS)
-			close_stale(task, bpf_task_storage_get(&tasks, task, 0, 0));
+	/* Of thousands of tasks most sleep: they cost a look, and no more. */
+	if (is_asleep(task))
 		return;
-	}
 	mark_awake(task->pid);
 	state = state_of(task);
 	if (!state)

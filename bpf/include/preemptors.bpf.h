@@ -52,6 +52,15 @@ struct {
 	__type(value, __u64);
 } pairs SEC(".maps");
 
+/* Waits for which there was no room there, one entry for each who waited: when thousands wake at once, all wait for
+ * all. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct pair);
+	__type(value, __u64);
+} other_pairs SEC(".maps");
+
 static const __u64 no_time;
 
 static __always_inline struct slice *slice_of(struct cpu_slices *cpu, __u64 age)
@@ -90,8 +99,18 @@ static __always_inline void begin_slice(struct cpu_slices *cpu, __u64 cgroup_id,
 
 static __noinline __u64 *new_pair(struct pair *pair)
 {
+	__u64 *total;
+
 	bpf_map_update_elem(&pairs, pair, &no_time, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&pairs, pair);
+	total = bpf_map_lookup_elem(&pairs, pair);
+	if (total)
+		return total;
+	pair->preemptor = SOMEBODY;
+	total = bpf_map_lookup_elem(&other_pairs, pair);
+	if (total)
+		return total;
+	bpf_map_update_elem(&other_pairs, pair, &no_time, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&other_pairs, pair);
 }
 
 static __always_inline void charge_pair(__u64 waiter, __u64 preemptor, __u64 ns)
@@ -102,12 +121,6 @@ static __always_inline void charge_pair(__u64 waiter, __u64 preemptor, __u64 ns)
 	if (preemptor == NOBODY)
 		return;
 	total = bpf_map_lookup_elem(&pairs, &pair);
-	if (!total)
-		total = new_pair(&pair);
-	if (!total) {
-		pair.preemptor = SOMEBODY;
-		total = bpf_map_lookup_elem(&pairs, &pair);
-	}
 	if (!total)
 		total = new_pair(&pair);
 	if (total)

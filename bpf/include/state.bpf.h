@@ -117,13 +117,15 @@ static __always_inline struct probe_stats *stats_of(__u32 cpu)
 	return bpf_map_lookup_percpu_elem(&stats, &zero, cpu);
 }
 
-#define count(field)                                                                                                   \
+#define count_many(field, n)                                                                                           \
 	do {                                                                                                           \
 		struct probe_stats *own = own_stats();                                                                 \
                                                                                                                        \
 		if (own)                                                                                               \
-			own->field += 1;                                                                               \
+			own->field += n;                                                                               \
 	} while (0)
+
+#define count(field) count_many(field, 1)
 
 static __always_inline struct task_state *state_of(struct task_struct *task)
 {

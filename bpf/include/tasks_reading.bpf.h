@@ -13,7 +13,6 @@ static __always_inline void charge_slow(struct task_struct *task, struct task_st
 {
 	struct instance_totals *totals;
 
-	close_stale(task, state);
 	charge_open_sleep(task, state);
 	if (task->utime + task->stime == state->charged_user_ns + state->charged_kernel_ns)
 		return;

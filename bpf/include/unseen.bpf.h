@@ -18,8 +18,11 @@
  */
 #define WITHHOLDING_PROCESS 1
 
-/* More than a run queue's clock and ours differ by. */
-#define CLOCKS_DIFFER_NS 100000
+/* More than a run queue's clock and ours differ by, after so long. */
+static __always_inline __u64 clocks_differ_ns(__u64 ns)
+{
+	return 100000 + (ns >> 12);
+}
 
 static __always_inline void count_unseen_switch(bool withheld)
 {
@@ -50,7 +53,7 @@ static __noinline void begin_unseen_turn(struct task_struct *task, struct task_s
 {
 	__u64 stamp = *(volatile __u64 *)&state->stamp, seen = stamp & ~WAITING, began = turn_began(task, now);
 	struct instance_totals *totals = totals_of(task);
-	bool known = began && began + CLOCKS_DIFFER_NS > seen;
+	bool known = began && began + clocks_differ_ns(now - began) > seen;
 	struct cpu_slices *slices;
 	__u32 zero = 0, cpu = cpu_of(task);
 
@@ -92,6 +95,92 @@ static __noinline void begin_unseen_wait(struct task_struct *task, struct task_s
 	begin_wait(task, state, queued);
 	__sync_lock_test_and_set(&state->stamp, queued | WAITING);
 	mark_awake(task->pid);
+}
+
+/* What the scheduler's account said of a thread of the withholding process when a hook saw it last. */
+struct account {
+	__u64 run_ns;
+	__u64 wait_ns;
+	__u64 voluntary;
+	__u64 involuntary;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct account);
+} accounts SEC(".maps");
+
+/* To be called by each hook that has seen a thread of that process; the wait that ends in it is seen. */
+static __always_inline void keep_account(struct task_struct *task, __u64 now)
+{
+	struct account *account;
+	__u64 queued;
+
+	if (task->tgid != WITHHOLDING_PROCESS)
+		return;
+	account = bpf_task_storage_get(&accounts, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!account)
+		return;
+	queued = queued_since(task, now);
+	account->run_ns = task->se.sum_exec_runtime;
+	account->wait_ns = queued_ns(task) + (queued ? now - queued : 0);
+	account->voluntary = task->nvcsw;
+	account->involuntary = task->nivcsw;
+}
+
+/* Of waits one by one only their sum is known. */
+static __always_inline void record_latencies(struct instance_totals *totals, __u64 count, __u64 sum_ns)
+{
+	__sync_fetch_and_add(&totals->latency_count, count);
+	__sync_fetch_and_add(&totals->latency_sum_ns, sum_ns);
+	__sync_fetch_and_add(&totals->slots[latency_slot(sum_ns / count)], count);
+}
+
+/*
+ * A thread of the withholding process has left its CPU since a hook saw it, and may have come back and left again: what
+ * it did until now, where a hook sees it woken or about to run, is what the account has grown by. The time that it
+ * neither ran nor waited it slept, for the reason of its last sleep.
+ */
+static __noinline void settle_account(struct task_struct *task, struct task_state *state, __u64 cgroup_id, __u64 now)
+{
+	__u64 stamp = *(volatile __u64 *)&state->stamp, queued, until, ran_ns, waited_ns, slept_ns, turns, comings;
+	struct account *seen = bpf_task_storage_get(&accounts, task, 0, 0);
+	__u64 voluntary, involuntary, reason = reason_of(task, 0);
+	struct instance_totals *totals;
+
+	if (!seen || stamp <= NOTHING_OPEN)
+		return;
+	voluntary = task->nvcsw - seen->voluntary;
+	involuntary = task->nivcsw - seen->involuntary;
+	turns = voluntary + involuntary;
+	if (!turns || __sync_val_compare_and_swap(&state->stamp, stamp, NOTHING_OPEN) != stamp)
+		return;
+	count_many(recovered, turns);
+	queued = queued_since(task, now);
+	until = time_since(stamp, queued ? queued : now);
+	ran_ns = task->se.sum_exec_runtime - seen->run_ns;
+	waited_ns = queued_ns(task) > seen->wait_ns ? queued_ns(task) - seen->wait_ns : 0;
+	/* A read has found it asleep: that sleep is charged as others are. */
+	slept_ns = !state->sleep && until > ran_ns + waited_ns ? until - ran_ns - waited_ns : 0;
+	totals = totals_by_id(cgroup_id);
+	charge_run(state, totals, ran_ns);
+	__sync_fetch_and_add(&state->wait_ns, waited_ns);
+	__sync_fetch_and_add(&state->blocked_ns[reason], slept_ns);
+	state->voluntary_switches += voluntary;
+	state->involuntary_switches += involuntary;
+	if (!totals)
+		return;
+	__sync_fetch_and_add(&totals->wait_ns, waited_ns);
+	__sync_fetch_and_add(&totals->slept_ns[reason], slept_ns);
+	__sync_fetch_and_add(&totals->voluntary_switches, voluntary);
+	__sync_fetch_and_add(&totals->involuntary_switches, involuntary);
+	__sync_fetch_and_add(&totals->wakeups, voluntary);
+	/* The beginning of the first may have been seen. */
+	comings = is_run(stamp) ? turns - 1 : turns;
+	if (comings)
+		record_latencies(totals, comings, waited_ns);
 }
 
 #endif

@@ -2,6 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { SchedProbe } from '../../src/agent/probes/sched.ts';
 import { word } from '../../src/agent/probes/sched-layout.ts';
+import { loadNative } from '../../src/linux/native.ts';
 import type { CgroupBox } from '../support/cgroup-box.ts';
 import { needs } from '../support/needs.ts';
 import {
@@ -34,6 +35,8 @@ async function observe(probe: SchedProbe, seconds: number) {
   return {
     waited: (waiter: CgroupBox, preemptor: CgroupBox) =>
       waits.get(key(waiter.id, preemptor.id)) ?? 0,
+    waitedInAll: (waiter: CgroupBox) =>
+      [...waits].reduce((sum, [key, ns]) => (key.startsWith(`${waiter.id} `) ? sum + ns : sum), 0),
     ran: (box: CgroupBox) => grown(box, 'runNs'),
     wait: (box: CgroupBox) => grown(box, 'waitNs'),
   };
@@ -65,6 +68,28 @@ async function threeToOne(t: ExecutionContext, command: readonly string[], toler
   near(t, all / wait(waiter), 1, 0.05, 'of all that it waited');
   t.is(probe.counters().lost.pair, 0);
 }
+
+kernelTest(
+  'waits of pairs for which there is no room are charged to nobody known, and none is lost',
+  async t => {
+    const native = loadNative();
+    const probe = startProbe({
+      native: {
+        ...native,
+        loadObject: (path, options) =>
+          native.loadObject(path, { ...options, maxEntries: { ...options.maxEntries, pairs: 1 } }),
+      },
+    });
+    const boxes = [await loaded(1), await loaded(1), await loaded(1)];
+    await pause(300);
+    const { waited, waitedInAll, wait } = await observe(probe, 2);
+    const known = boxes.flatMap(waiter => boxes.filter(other => waited(waiter, other) > 0));
+    t.true(known.length <= 1, `${known.length} pairs`);
+    for (const box of boxes)
+      near(t, waitedInAll(box) / wait(box), 1, 0.05, 'of all that it waited');
+    t.is(probe.counters().lost.pair, 0);
+  },
+);
 
 kernelTest('a spinner beside neighbours that run 3:1 waited for them 3:1', async t => {
   await threeToOne(t, spin, 0.25);

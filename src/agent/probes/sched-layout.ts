@@ -169,17 +169,19 @@ export function decodeCounters(maps: readonly WholeMap[]): Map<number, Counters>
 }
 
 /** What was waited for whom. */
-export function decodePairs({ keys, values, count, valueSize }: WholeMap): PairWaits {
+export function decodePairs(maps: readonly WholeMap[]): PairWaits {
   const { waiter, preemptor, bytes } = layout.pair;
-  const [key, value] = [viewOf(keys), viewOf(values)];
   return {
     forEach: take => {
-      for (let entry = 0; entry < count; entry += 1)
-        take(
-          uint64(key, entry * bytes + waiter),
-          uint64(key, entry * bytes + preemptor),
-          uint64(value, entry * valueSize),
-        );
+      for (const { keys, values, count, valueSize } of maps) {
+        const [key, value] = [viewOf(keys), viewOf(values)];
+        for (let entry = 0; entry < count; entry += 1)
+          take(
+            uint64(key, entry * bytes + waiter),
+            uint64(key, entry * bytes + preemptor),
+            uint64(value, entry * valueSize),
+          );
+      }
     },
   };
 }

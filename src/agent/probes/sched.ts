@@ -81,7 +81,9 @@ function nodesOf(nodeOfCpu: readonly number[]): Buffer {
 
 /** Totals by cgroup: on each CPU, and those for which there was no memory on each CPU at the time. */
 const maps = ['instances', 'shared_instances'] as const;
-/** Entries of the latter, as bpf/include/state.bpf.h has them. */
+/** Waits by who waited and for whom, and those for which there was no room there. */
+const pairMaps = ['pairs', 'other_pairs'] as const;
+/** Entries of shared totals, as bpf/include/state.bpf.h has them. */
 const mostShared = 512;
 
 /** MOST_CPUS of bpf/include/state.bpf.h. */
@@ -122,6 +124,7 @@ export function startSchedProbe(options: {
     maxEntries: {
       instances: options.maxInstances,
       sums: options.maxInstances + mostShared,
+      other_pairs: options.maxInstances,
     },
   });
   let sums: Buffer = Buffer.alloc(0);
@@ -153,7 +156,7 @@ export function startSchedProbe(options: {
     wholeLookAt = performance.now();
     return decodeTasks(object.iterate('dump'));
   };
-  const takePairs = () => decodePairs(object.takeMap('pairs'));
+  const takePairs = () => decodePairs(pairMaps.map(map => object.takeMap(map)));
   return {
     readTotals: into => {
       const totals = decodeTotals(sums, charge(), into);
