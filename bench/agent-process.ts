@@ -46,7 +46,7 @@ export async function startAgentProcess(
   };
   try {
     for (let attempt = 0; !existsSync(apiSocket); attempt += 1) {
-      if (attempt === 200 || agent.exitCode !== null)
+      if (attempt === 600 || agent.exitCode !== null)
         throw new SculptorError('DEMO_FAILED', `the agent did not start: ${folder}/agent.log`);
       await sleep(50);
     }

@@ -22,12 +22,14 @@ static __always_inline int runnable(struct task_struct *task)
 	struct task_state *state;
 	__u64 now;
 
+	if (is_withheld())
+		return 0;
 	count(events);
 	state = state_of(task);
 	if (!state || (is_run(state->stamp) && task->on_cpu))
 		return 0;
 	now = bpf_ktime_get_ns();
-	if (!only_latency && task->tgid == WITHHOLDING_PROCESS)
+	if (!only_latency && task->tgid == withholding_process)
 		settle_account(task, state, cgroup_of(task), now);
 	/* Already waiting: a wake-up of one that had not gone to sleep. */
 	if (is_wait(state->stamp))
@@ -35,7 +37,10 @@ static __always_inline int runnable(struct task_struct *task)
 	if (is_run(state->stamp))
 		count_unseen_leave(task);
 	if (task->on_cpu) {
-		__sync_lock_test_and_set(&state->stamp, now & ~WAITING);
+		if (!only_latency)
+			begin_unseen_turn(task, state, state->stamp, now, false);
+		if (!is_run(state->stamp))
+			__sync_lock_test_and_set(&state->stamp, now & ~WAITING);
 		return 0;
 	}
 	begin_wait(task, state, now);
@@ -71,10 +76,11 @@ static __always_inline void leave_cpu(struct task_struct *task, __u64 cgroup_id,
 	state = state_of(task);
 	if (!state)
 		return;
-	/* It came to the CPU unseen. */
-	if (!only_latency && (is_wait(state->stamp) || state->sleep))
-		begin_unseen_turn(task, state, cgroup_id, now, true);
 	totals = only_latency ? NULL : totals_by_id(cgroup_id);
+	stamp = *(volatile __u64 *)&state->stamp;
+	/* It came to the CPU unseen. */
+	if (!only_latency && (is_wait(stamp) || (state->sleep && !is_run(stamp))))
+		begin_unseen_turn(task, state, stamp, now, true);
 	if (still_runnable)
 		begin_wait(task, state, now);
 	else if (!has_ended(task_state))
@@ -100,7 +106,7 @@ static __always_inline void enter_cpu(struct task_struct *task, __u64 cgroup_id,
 
 	if (!state)
 		return;
-	if (!only_latency && task->tgid == WITHHOLDING_PROCESS)
+	if (!only_latency && task->tgid == withholding_process)
 		settle_account(task, state, cgroup_id, now);
 	if (!only_latency && state->stamp == NOTHING_OPEN)
 		begin_unseen_wait(task, state, now);
@@ -134,9 +140,12 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 	struct probe_stats *own = own_stats();
 	__u64 now = bpf_ktime_get_ns();
 
-	if (!own)
+	if (!own || is_withheld())
 		return 0;
 	own->events += 1;
+	/* Before the CPU idles the clock may have been left as it was for long. */
+	if (comer != NOBODY)
+		own->clock_offset = now - queue_clock(next);
 	if (leaver != NOBODY)
 		leave_cpu(prev, leaver, preempt || prev_state == 0, prev_state, now);
 	if (cpu)

@@ -99,6 +99,8 @@ struct probe_stats {
 	__u64 wait_ns;
 	/* Of the task that the last switch seen here was to. */
 	__u64 tgid;
+	/* What the time was by our clock then, less what it was by the run queue's. */
+	__u64 clock_offset;
 };
 
 #endif

@@ -44,31 +44,24 @@ static __always_inline __u64 throttled_time_now(struct cfs_rq *cfs_rq)
 	return total;
 }
 
+/* The clock of a task's run queue, of this moment within a scheduler hook. */
+static __always_inline __u64 queue_clock(struct task_struct *task)
+{
+	return task->se.cfs_rq->rq->clock;
+}
+
 /*
- * When it was, by our clock, that the clock of a task's run queue showed a time; 0: it never did. That clock is of this
- * moment within a scheduler hook, and elsewhere up to a tick old: the answer is as much too late.
+ * By that clock: when a task came to a CPU last, and since when it has been on its present run queue, 0: it is on none;
+ * 0 too where the kernel does not tell (CONFIG_SCHED_INFO).
  */
-static __always_inline __u64 by_our_clock(struct task_struct *task, __u64 queue_time, __u64 now)
+static __always_inline __u64 last_arrival(struct task_struct *task)
 {
-	__u64 clock = task->se.cfs_rq->rq->clock;
-
-	return queue_time && queue_time <= clock && clock - queue_time < now ? now - (clock - queue_time) : 0;
+	return bpf_core_field_exists(task->sched_info.last_arrival) ? task->sched_info.last_arrival : 0;
 }
 
-/* When the task's present turn on a CPU began, or its last one; 0: the kernel does not tell (CONFIG_SCHED_INFO). */
-static __always_inline __u64 turn_began(struct task_struct *task, __u64 now)
+static __always_inline __u64 last_queued(struct task_struct *task)
 {
-	if (!bpf_core_field_exists(task->sched_info.last_arrival))
-		return 0;
-	return by_our_clock(task, task->sched_info.last_arrival, now);
-}
-
-/* Since when a task that is not running yet has been on a run queue; 0: likewise. */
-static __always_inline __u64 queued_since(struct task_struct *task, __u64 now)
-{
-	if (!bpf_core_field_exists(task->sched_info.last_queued))
-		return 0;
-	return by_our_clock(task, task->sched_info.last_queued, now);
+	return bpf_core_field_exists(task->sched_info.last_queued) ? task->sched_info.last_queued : 0;
 }
 
 /* How long a task was runnable and not running, ever, but for the wait that is open; 0 where the kernel does not count

@@ -50,7 +50,7 @@ static __always_inline void charge_open(struct task_struct *task)
 	}
 	/* It runs, and no hook has said so: a switch comes before on_cpu, and leaves it behind for a moment only. */
 	if (is_wait(stamp) && task->on_cpu && now > stamp + SETTLED_NS) {
-		begin_unseen_turn(task, state, cgroup_of(task), now, false);
+		begin_unseen_turn(task, state, stamp, now, false);
 		stamp = *(volatile __u64 *)&state->stamp;
 	}
 	now = (now & ~WAITING) | (stamp & WAITING);

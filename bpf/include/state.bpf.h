@@ -117,15 +117,13 @@ static __always_inline struct probe_stats *stats_of(__u32 cpu)
 	return bpf_map_lookup_percpu_elem(&stats, &zero, cpu);
 }
 
-#define count_many(field, n)                                                                                           \
+#define count(field)                                                                                                   \
 	do {                                                                                                           \
 		struct probe_stats *own = own_stats();                                                                 \
                                                                                                                        \
 		if (own)                                                                                               \
-			own->field += n;                                                                               \
+			own->field += 1;                                                                               \
 	} while (0)
-
-#define count(field) count_many(field, 1)
 
 static __always_inline struct task_state *state_of(struct task_struct *task)
 {

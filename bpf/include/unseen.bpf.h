@@ -13,15 +13,33 @@
 #include "preemptors.bpf.h"
 
 /*
- * One kernel was met that runs no BPF program while a thread of this process is current: it shows its threads coming,
- * and neither that they go nor who comes after them, nor whom they wake.
+ * One kernel was met that runs no BPF program while a thread of process 1 is current: it shows its threads coming, and
+ * neither that they go nor who comes after them, nor whom they wake. A test has any kernel do so with any process.
  */
-#define WITHHOLDING_PROCESS 1
+const volatile __u32 withholding_process = 1;
+const volatile bool withholds = false;
 
-/* More than a run queue's clock and ours differ by, after so long. */
-static __always_inline __u64 clocks_differ_ns(__u64 ns)
+static __always_inline bool is_withheld(void)
 {
-	return 100000 + (ns >> 12);
+	return withholds && bpf_get_current_pid_tgid() >> 32 == withholding_process;
+}
+
+/* More than a run queue's clock and ours differ by. */
+#define CLOCKS_DIFFER_NS 100000
+
+/*
+ * A time of a run queue's clock by ours, if it is not before what was seen last; 0: it is, or is not known. By itself
+ * for the verifier, which would follow each way through it.
+ */
+__noinline __u64 by_our_clock(__u64 queue_time, __u64 offset, __u64 seen, __u64 now)
+{
+	__u64 time = queue_time + offset;
+
+	if (!queue_time || !offset || time + CLOCKS_DIFFER_NS <= seen || time > now + CLOCKS_DIFFER_NS)
+		return 0;
+	if (time < seen)
+		return seen;
+	return time < now ? time : now;
 }
 
 static __always_inline void count_unseen_switch(bool withheld)
@@ -35,60 +53,70 @@ static __always_inline void count_unseen_switch(bool withheld)
 /* That the task went off a CPU: what it did since is not known. */
 static __always_inline void count_unseen_leave(struct task_struct *task)
 {
-	count_unseen_switch(task->tgid == WITHHOLDING_PROCESS);
+	count_unseen_switch(task->tgid == withholding_process);
 }
 
 /* That a task came to a CPU, if it is not known when; `cpu`: what is kept of that one. */
 static __always_inline void count_unseen_entry(struct probe_stats *cpu)
 {
-	count_unseen_switch(cpu && cpu->tgid == WITHHOLDING_PROCESS);
+	count_unseen_switch(cpu && cpu->tgid == withholding_process);
 }
 
 /*
- * A task that waited or slept, by what was seen, is on a CPU, or was until now: its turn began when the scheduler says.
- * Where it does not say, the time since what was seen last is charged to nothing. `here`: by a hook on that very CPU.
+ * A task that waited or slept, by the stamp that was seen last, is on a CPU, or was until now: its turn began when the
+ * scheduler says. Where it does not say, the time since what was seen last is charged to nothing. `here`: by a hook on
+ * that very CPU, which nobody else but a read can forestall; a read that is forestalled changes nothing.
  */
-static __noinline void begin_unseen_turn(struct task_struct *task, struct task_state *state, __u64 cgroup_id, __u64 now,
+static __noinline void begin_unseen_turn(struct task_struct *task, struct task_state *state, __u64 stamp, __u64 now,
 					 bool here)
 {
-	__u64 stamp = *(volatile __u64 *)&state->stamp, seen = stamp & ~WAITING, began = turn_began(task, now);
-	struct instance_totals *totals = totals_of(task);
-	bool known = began && began + clocks_differ_ns(now - began) > seen;
+	__u64 cgroup_id = cgroup_of(task), seen = is_wait(stamp) ? stamp & ~WAITING : state->sleep & ~REASON, began;
+	__u32 zero = 0, nr = cpu_of(task);
+	struct probe_stats *cpu = stats_of(nr);
+	struct instance_totals *totals;
 	struct cpu_slices *slices;
-	__u32 zero = 0, cpu = cpu_of(task);
 
-	if (!known)
-		began = now;
-	else if (began < seen)
-		began = seen;
-	/* A read has put it right just before; what it may have taken for a sleep is none. */
-	if (is_run(stamp) || __sync_val_compare_and_swap(&state->stamp, stamp, began & ~WAITING) != stamp) {
-		end_sleep(state, totals, cgroup_id, false, now);
+	if (!cpu)
 		return;
-	}
-	end_sleep(state, totals, cgroup_id, is_wait(stamp), began);
-	if (!known) {
-		count_unseen_entry(stats_of(cpu));
+	began = by_our_clock(last_arrival(task), cpu->clock_offset, seen, now);
+	/* By the scheduler it has not come. */
+	if (!began && !here)
+		return;
+	if (__sync_val_compare_and_swap(&state->stamp, stamp, (began ? began : now) & ~WAITING) != stamp)
+		return;
+	mark_awake(task->pid);
+	totals = totals_on(cgroup_id, nr);
+	end_sleep(state, totals, cgroup_id, is_wait(stamp), began ? began : now);
+	if (!began) {
+		count_unseen_entry(cpu);
 		return;
 	}
 	count(recovered);
-	slices = with_preemptors ? bpf_map_lookup_percpu_elem(&cpus, &zero, cpu) : NULL;
+	slices = with_preemptors ? bpf_map_lookup_percpu_elem(&cpus, &zero, nr) : NULL;
 	if (slices && here)
 		begin_slice(slices, cgroup_id, began);
 	if (!is_wait(stamp))
 		return;
 	if (slices)
 		end_preemption(state, slices, cgroup_id, began);
-	charge_wait(task, state, totals, stats_of(cpu), time_since(stamp, began), false);
+	charge_wait(task, state, totals, cpu, time_since(stamp, began), false);
 	if (totals)
 		record_latency(state, totals, began);
 }
 
-/* A task that slept, by what was seen, comes to a CPU: it has wanted one since the scheduler says. */
+/*
+ * A task that slept, by what was seen, comes to a CPU: it has wanted one since the scheduler says, or, where it was
+ * moved to another queue meanwhile, at least since then.
+ */
 static __noinline void begin_unseen_wait(struct task_struct *task, struct task_state *state, __u64 now)
 {
-	__u64 queued = queued_since(task, now);
+	struct probe_stats *own = own_stats();
+	__u64 queued;
 
+	if (!own)
+		return;
+	/* A sleeper that stayed queued and was moved (delayed dequeue) may have a time from before its sleep left. */
+	queued = by_our_clock(last_queued(task), own->clock_offset, state->sleep & ~REASON, now);
 	if (!queued)
 		return;
 	count(recovered);
@@ -115,15 +143,17 @@ struct {
 /* To be called by each hook that has seen a thread of that process; the wait that ends in it is seen. */
 static __always_inline void keep_account(struct task_struct *task, __u64 now)
 {
+	struct probe_stats *own;
 	struct account *account;
 	__u64 queued;
 
-	if (task->tgid != WITHHOLDING_PROCESS)
+	if (task->tgid != withholding_process)
 		return;
+	own = own_stats();
 	account = bpf_task_storage_get(&accounts, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!account)
+	if (!account || !own)
 		return;
-	queued = queued_since(task, now);
+	queued = by_our_clock(last_queued(task), own->clock_offset, 0, now);
 	account->run_ns = task->se.sum_exec_runtime;
 	account->wait_ns = queued_ns(task) + (queued ? now - queued : 0);
 	account->voluntary = task->nvcsw;
@@ -147,18 +177,19 @@ static __noinline void settle_account(struct task_struct *task, struct task_stat
 {
 	__u64 stamp = *(volatile __u64 *)&state->stamp, queued, until, ran_ns, waited_ns, slept_ns, turns, comings;
 	struct account *seen = bpf_task_storage_get(&accounts, task, 0, 0);
+	struct probe_stats *own = own_stats();
 	__u64 voluntary, involuntary, reason = reason_of(task, 0);
 	struct instance_totals *totals;
 
-	if (!seen || stamp <= NOTHING_OPEN)
+	if (!seen || !own || stamp <= NOTHING_OPEN)
 		return;
 	voluntary = task->nvcsw - seen->voluntary;
 	involuntary = task->nivcsw - seen->involuntary;
 	turns = voluntary + involuntary;
 	if (!turns || __sync_val_compare_and_swap(&state->stamp, stamp, NOTHING_OPEN) != stamp)
 		return;
-	count_many(recovered, turns);
-	queued = queued_since(task, now);
+	own->recovered += turns;
+	queued = by_our_clock(last_queued(task), own->clock_offset, 0, now);
 	until = time_since(stamp, queued ? queued : now);
 	ran_ns = task->se.sum_exec_runtime - seen->run_ns;
 	waited_ns = queued_ns(task) > seen->wait_ns ? queued_ns(task) - seen->wait_ns : 0;

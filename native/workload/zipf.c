@@ -16,7 +16,7 @@
 static uint64_t periods_ns[MOST_WAKERS];
 static uint64_t burn_ns;
 static pthread_t wakers[MOST_WAKERS];
-static atomic_int next_waker, known_wakers;
+static atomic_int next_waker, resting_wakers;
 static atomic_bool going;
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t opened = PTHREAD_COND_INITIALIZER;
@@ -28,7 +28,9 @@ static void sleep_until(uint64_t ns) {
 
 static void await_go(void) {
   pthread_mutex_lock(&gate);
+  atomic_fetch_add(&resting_wakers, 1);
   while (!atomic_load(&going)) pthread_cond_wait(&opened, &gate);
+  atomic_fetch_sub(&resting_wakers, 1);
   pthread_mutex_unlock(&gate);
 }
 
@@ -44,7 +46,6 @@ static void *wake(void *unused) {
   unsigned int seed = (unsigned int)atomic_fetch_add(&next_waker, 1);
   uint64_t period_ns = periods_ns[seed];
   wakers[seed] = pthread_self();
-  atomic_fetch_add(&known_wakers, 1);
   for (;;) {
     await_go();
     // Not all at one time.
@@ -77,9 +78,9 @@ static void set_rates(const struct crowd *crowd) {
 
 static void interrupt(int signal) { (void)signal; }
 
-// Thrice: one that was about to sleep sleeps on after the first.
-static void wake_all(int count) {
-  for (int round = 0; round < 3; round++) {
+// Again and again: one that was about to sleep sleeps on after the first.
+static void let_rest(int count) {
+  while (atomic_load(&resting_wakers) < count) {
     for (int i = 0; i < count; i++) pthread_kill(wakers[i], SIGUSR1);
     sleep_until(now_ns() + 10000000);
   }
@@ -96,14 +97,14 @@ int run_crowd(const struct crowd *crowd) {
   sigaction(SIGUSR1, &(struct sigaction){.sa_handler = interrupt}, NULL);
   if (start_threads(crowd->wakers, wake) != 0) return 1;
   if (start_threads(crowd->count - crowd->wakers - 1, rest) != 0) return 1;
-  while (atomic_load(&known_wakers) < crowd->wakers) sched_yield();
+  while (atomic_load(&resting_wakers) < crowd->wakers) sched_yield();
   say("ready");
   while (fgets(line, sizeof line, stdin) != NULL) {
     pthread_mutex_lock(&gate);
     atomic_store(&going, strcmp(line, "go\n") == 0);
     pthread_cond_broadcast(&opened);
     pthread_mutex_unlock(&gate);
-    if (!atomic_load(&going)) wake_all(crowd->wakers);
+    if (!atomic_load(&going)) let_rest(crowd->wakers);
   }
   rest(NULL);
   return 0;

@@ -52,6 +52,8 @@ const longestWaitSeconds = 1800;
  */
 const lostTimer = /rcu_preempt kthread timer wakeup didn't happen/;
 class LostTimer extends Error {}
+/** It says so after 21 s. */
+const longestBootSeconds = 60;
 
 /**
  * Boots the lab, hands it to `use`, and ends it, whatever happens. One lab runs at a time on a machine; another waits.
@@ -128,7 +130,7 @@ async function bootedLab<T>(options: LabOptions, use: (lab: Lab) => Promise<T>):
 
 /** Rejects when the machine says so, and never resolves. */
 async function losesTimer(screen: Console): Promise<never> {
-  await screen.waitFor(lostTimer, longestWaitSeconds).catch(() => new Promise(() => undefined));
+  await screen.waitFor(lostTimer, longestBootSeconds).catch(() => new Promise(() => undefined));
   throw new LostTimer('an emulated CPU lost its timer');
 }
 

@@ -91,7 +91,8 @@ export const layout = {
     lostPair: 56,
     waitNs: 64,
     tgid: 72,
-    bytes: 80,
+    clockOffset: 80,
+    bytes: 88,
   },
 } as const;
 

@@ -13,7 +13,7 @@ export const agentMetrics = of('agent', {
   'sculptor.agent.events.recovered': counter(
     '{event}',
     'self',
-    "Switches and wake-ups that the kernel showed no program, charged as the scheduler's own account of the task has them. None of them is lost.",
+    "Switches and wake-ups that no hook was shown, charged by the scheduler's own account of the task. Not lost, but for those of a refused task storage, which count in both.",
   ),
   'sculptor.agent.events.lost': counter(
     '{event}',

@@ -80,6 +80,7 @@ const inTypeScript: Record<string, { struct: string; fields: Record<string, stri
       lostPair: 'lost_pair',
       waitNs: 'wait_ns',
       tgid: 'tgid',
+      clockOffset: 'clock_offset',
     },
   },
   pair: { struct: 'pair', fields: { waiter: 'waiter', preemptor: 'preemptor' } },
