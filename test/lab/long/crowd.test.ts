@@ -3,7 +3,7 @@ import { withLab } from '../lab.ts';
 import { labKernels, needsLab } from '../needs-lab.ts';
 
 /**
- * Before 6.2 a hook is refused a task's storage while another use of storage on its CPU is under way: once in 100,000 events.
+ * Before 6.2 a hook is refused a task's storage while another use of storage on its CPU is under way: a few of 100,000 events.
  * Where it was of a task coming or woken, the scheduler's account puts it right; of one that leaves it is an unseen switch.
  */
 const mostUnstored: Readonly<Record<string, number>> = { '6.1': 5 };
