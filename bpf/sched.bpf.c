@@ -130,7 +130,10 @@ static __always_inline void enter_cpu(struct task_struct *task, __u64 cgroup_id,
 		record_latency(state, totals, now);
 }
 
-/* prev_state is what the scheduler acted on; reading the task's own again errs when it was woken meanwhile. */
+/*
+ * prev_state, not the task's own, which a wake-up may have changed meanwhile. Where a signal keeps a task from sleeping
+ * older kernels tell the sleep all the same: it comes without a wake-up, and the account says since when it waited.
+ */
 SEC("tp_btf/sched_switch")
 int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)
 {
@@ -143,9 +146,6 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 	if (!own || is_withheld())
 		return 0;
 	own->events += 1;
-	/* Before the CPU idles the clock may have been left as it was for long. */
-	if (comer != NOBODY)
-		own->clock_offset = now - queue_clock(next);
 	if (leaver != NOBODY)
 		leave_cpu(prev, leaver, preempt || prev_state == 0, prev_state, now);
 	if (cpu)
@@ -159,6 +159,8 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 	if (cpu)
 		begin_slice(cpu, comer, now);
 	own->tgid = next->tgid;
+	if (comer != NOBODY && now > own->compared_ns + COMPARED_EVERY_NS)
+		compare_clocks(own, next, now);
 	return 0;
 }
 

@@ -99,8 +99,9 @@ struct probe_stats {
 	__u64 wait_ns;
 	/* Of the task that the last switch seen here was to. */
 	__u64 tgid;
-	/* What the time was by our clock then, less what it was by the run queue's. */
+	/* What the time is by our clock, less what it is by the run queue's, and when that was found. */
 	__u64 clock_offset;
+	__u64 compared_ns;
 };
 
 #endif

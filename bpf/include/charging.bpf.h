@@ -125,15 +125,20 @@ static __always_inline void count_migration(struct task_state *state, struct ins
 		__sync_fetch_and_add(&totals->node_migrations, 1);
 }
 
+/* Of waits of which only the number and the sum are known, each counts as their mean. */
+static __always_inline void record_latencies(struct instance_totals *totals, __u64 count, __u64 sum_ns)
+{
+	__sync_fetch_and_add(&totals->latency_count, count);
+	__sync_fetch_and_add(&totals->latency_sum_ns, sum_ns);
+	__sync_fetch_and_add(&totals->slots[latency_slot(sum_ns / count)], count);
+}
+
 /* The latency of the wait that ends now: all of it but what was throttled. */
 static __always_inline void record_latency(struct task_state *state, struct instance_totals *totals, __u64 now)
 {
 	__u64 began = state->wait_began_ns + state->wait_throttled_ns;
-	__u64 latency_ns = now > began ? now - began : 0;
 
-	__sync_fetch_and_add(&totals->latency_count, 1);
-	__sync_fetch_and_add(&totals->latency_sum_ns, latency_ns);
-	__sync_fetch_and_add(&totals->slots[latency_slot(latency_ns)], 1);
+	record_latencies(totals, 1, now > began ? now - began : 0);
 }
 
 /* Takes up a task that was there before the hooks; a hook that knows better meanwhile makes the exchange fail. */

@@ -27,6 +27,16 @@ static __always_inline bool is_withheld(void)
 /* More than a run queue's clock and ours differ by. */
 #define CLOCKS_DIFFER_NS 100000
 
+/* They drift apart by some 50 µs a second. */
+#define COMPARED_EVERY_NS 50000000
+
+/* In a hook that sees a task come: before a CPU idles its queue's clock may have been left as it was for long. */
+static __always_inline void compare_clocks(struct probe_stats *own, struct task_struct *comer, __u64 now)
+{
+	own->clock_offset = now - queue_clock(comer);
+	own->compared_ns = now;
+}
+
 /*
  * A time of a run queue's clock by ours, if it is not before what was seen last; 0: it is, or is not known. By itself
  * for the verifier, which would follow each way through it.
@@ -158,14 +168,6 @@ static __always_inline void keep_account(struct task_struct *task, __u64 now)
 	account->wait_ns = queued_ns(task) + (queued ? now - queued : 0);
 	account->voluntary = task->nvcsw;
 	account->involuntary = task->nivcsw;
-}
-
-/* Of waits one by one only their sum is known. */
-static __always_inline void record_latencies(struct instance_totals *totals, __u64 count, __u64 sum_ns)
-{
-	__sync_fetch_and_add(&totals->latency_count, count);
-	__sync_fetch_and_add(&totals->latency_sum_ns, sum_ns);
-	__sync_fetch_and_add(&totals->slots[latency_slot(sum_ns / count)], count);
 }
 
 /*

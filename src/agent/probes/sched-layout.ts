@@ -92,7 +92,8 @@ export const layout = {
     waitNs: 64,
     tgid: 72,
     clockOffset: 80,
-    bytes: 88,
+    comparedNs: 88,
+    bytes: 96,
   },
 } as const;
 

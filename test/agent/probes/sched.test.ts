@@ -81,6 +81,7 @@ const inTypeScript: Record<string, { struct: string; fields: Record<string, stri
       waitNs: 'wait_ns',
       tgid: 'tgid',
       clockOffset: 'clock_offset',
+      comparedNs: 'compared_ns',
     },
   },
   pair: { struct: 'pair', fields: { waiter: 'waiter', preemptor: 'preemptor' } },
