@@ -2,15 +2,16 @@ import { describeError, KernelInterfaceError, SculptorError } from '../contract/
 import { attr } from '../contract/metrics.ts';
 import type { Cancel } from '../contract/ports.ts';
 import { type Damon, type DamonOptions, takeDamon } from '../linux/damon.ts';
+import { findHolder } from '../linux/holder.ts';
 import { readResidentBytes } from '../linux/procfs.ts';
 import { findQemu } from '../linux/vcpus.ts';
 import type { LivingInstance } from './instances.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
 
-/** What of the memory of VMs is used, and what lies idle, as the kernel samples it (DAMON). */
+/** What of the memory of instances is used, and what lies idle, as the kernel samples it (DAMON): of the process that has nearly all of it. */
 export const accessSource: SourceKind = {
   name: 'access',
-  tells: 'what of the memory of VMs is used, and what lies idle',
+  tells: 'what of the memory of instances is used, and what lies idle',
   // Root owns the files in question: who stays root needs nothing.
   gains: ({ user }) => (user === undefined ? [] : ['CAP_DAC_OVERRIDE']),
   // Who monitors now may stop.
@@ -18,13 +19,13 @@ export const accessSource: SourceKind = {
   start: context => startAccessSource(context, takeDamon, measured),
 };
 
-/** How one VM is measured. */
+/** How one instance is measured. */
 export type Measured = DamonOptions & {
   /** In a row, before the one at the end of which the kernel is asked. */
   readonly windows: number;
 };
 
-/** The kernel is asked once every three seconds, so 20 VMs are measured in a minute. */
+/** The kernel is asked once every three seconds, so 20 instances are measured in a minute. */
 const measured: Measured = { kdamonds: 20, windowSeconds: 10, parts: 500, windows: 5 };
 const turnSeconds = 3;
 /** The kernel answers at the end of a window, and others wait for it meanwhile. Not much before it: timers of the kernel may be late by some percent. */
@@ -38,12 +39,28 @@ const sparsest = 100;
 /** Turns in vain until it is said. */
 const missesUntilSaid = 4;
 
-const reasons = ['no_qemu', 'too_sparse', 'damon_busy', 'damon_refused'] as const;
+const reasons = [
+  'no_qemu',
+  'spread',
+  'too_small',
+  'ended',
+  'too_sparse',
+  'damon_busy',
+  'damon_refused',
+] as const;
 type Why = (typeof reasons)[number];
+/** Those that are found without DAMON's refusal, for a person. */
+const details = {
+  no_qemu: 'no process of its cgroup is its QEMU',
+  spread: 'it is spread over several processes',
+  too_small: 'there is hardly any',
+  ended: 'its process ended meanwhile',
+  too_sparse: 'far more addresses are mapped than are in memory',
+} as const;
 
 type Known = { readonly referenced: number; readonly idle: number; readonly at: number };
 
-type Machine = {
+type Account = {
   known: Known | null;
   why: Why | null;
   /** Turns in vain, in a row. */
@@ -58,55 +75,55 @@ export function startAccessSource(
   take: typeof takeDamon,
   options: Measured,
 ): Source {
-  const { roots, layout, clock, config, say } = context;
+  const { clock, config, say } = context;
   const hold = createHold(context, take, options);
   const { measure, stop: stopMeasuring } = createMeasurement(context, options);
   const free = Array.from({ length: options.kdamonds }, (_, i) => i);
-  let machines = new Map<LivingInstance, Machine>();
-  const ended = new WeakMap<LivingInstance, Machine>();
+  let accounts = new Map<LivingInstance, Account>();
+  const ended = new WeakMap<LivingInstance, Account>();
   let refused = 0;
 
-  const miss = (living: LivingInstance, machine: Machine, why: Why, detail: string): void => {
+  const miss = (living: LivingInstance, account: Account, why: Why, detail: string): void => {
     // One that ended meanwhile owes nothing.
-    if (machines.get(living) !== machine) return;
-    machine.why = why;
-    machine.misses += 1;
+    if (accounts.get(living) !== account) return;
+    account.why = why;
+    account.misses += 1;
     if (why === 'damon_refused') refused += 1;
-    if (machine.misses === missesUntilSaid)
+    // How a VM is started is somebody's to mend; how other programs lay out their memory mostly is not, and the reason is counted.
+    const isToMend = living.instance.kind === 'vm' || why.startsWith('damon_');
+    if (isToMend && account.misses === missesUntilSaid)
       say(
         'warn',
         `agent: ${living.instance.name}: what of its memory is used is not told: ${detail}`,
       );
   };
 
-  const takeTurn = async (living: LivingInstance, machine: Machine, by: Damon, kdamond: number) => {
+  const takeTurn = async (living: LivingInstance, account: Account, by: Damon, kdamond: number) => {
     try {
-      const tgid = findQemu(roots, layout, living.members.values(), living.instance.id);
-      const known = tgid === null ? null : await measure(by, kdamond, tgid);
-      if (known === null) miss(living, machine, 'no_qemu', 'no process of its cgroup is its QEMU');
-      else if (known === 'too_sparse')
-        miss(living, machine, known, 'far more addresses are mapped than are in memory');
-      else Object.assign(machine, { known, why: null, misses: 0 });
+      const process = findProcess(context, living);
+      const found = typeof process === 'number' ? await measure(by, kdamond, process) : process;
+      if (typeof found === 'string') miss(living, account, found, details[found]);
+      else Object.assign(account, { known: found, why: null, misses: 0 });
     } catch (error) {
       const isBusy = error instanceof SculptorError && error.code === 'KERNEL_BUSY';
       if (isBusy) hold.lose();
-      miss(living, machine, isBusy ? 'damon_busy' : 'damon_refused', describeError(error));
+      miss(living, account, isBusy ? 'damon_busy' : 'damon_refused', describeError(error));
     }
   };
 
   const turn = (): void => {
     const now = clock.monotonicSeconds();
-    const [next] = [...machines]
+    const [next] = [...accounts]
       .filter(([, { isMeasured, nextTurn }]) => !isMeasured && nextTurn <= now)
       .sort(([, a], [, b]) => a.nextTurn - b.nextTurn);
     const by = next && hold.get(free.length === options.kdamonds);
     const kdamond = by ? free.pop() : undefined;
     if (!next || !by || kdamond === undefined) return;
-    const [living, machine] = next;
-    machine.isMeasured = true;
-    machine.nextTurn = now + Math.max(config.placementIntervalSeconds, sessionSeconds(options));
-    void takeTurn(living, machine, by, kdamond).then(() => {
-      machine.isMeasured = false;
+    const [living, account] = next;
+    account.isMeasured = true;
+    account.nextTurn = now + Math.max(config.placementIntervalSeconds, sessionSeconds(options));
+    void takeTurn(living, account, by, kdamond).then(() => {
+      account.isMeasured = false;
       free.push(kdamond);
     });
   };
@@ -115,14 +132,13 @@ export function startAccessSource(
   return {
     name: 'access',
     read: living => {
-      const present = living.filter(({ instance }) => instance.kind === 'vm');
-      const before = machines;
-      machines = new Map(present.map(one => [one, before.get(one) ?? newMachine()]));
-      for (const [one, machine] of before) if (!machines.has(one)) ended.set(one, machine);
+      const before = accounts;
+      accounts = new Map(living.map(one => [one, before.get(one) ?? newAccount()]));
+      for (const [one, account] of before) if (!accounts.has(one)) ended.set(one, account);
     },
     samples: living => {
-      const known = (machines.get(living) ?? ended.get(living))?.known;
-      const round = Math.max(config.placementIntervalSeconds, machines.size * turnSeconds);
+      const known = (accounts.get(living) ?? ended.get(living))?.known;
+      const round = Math.max(config.placementIntervalSeconds, accounts.size * turnSeconds);
       const longest = staleRounds * (round + sessionSeconds(options));
       if (!known || known.at < clock.monotonicSeconds() - longest) return [];
       const { start } = living;
@@ -132,7 +148,7 @@ export function startAccessSource(
       ];
     },
     host: () => {
-      const why = [...machines.values()].map(machine => machine.why);
+      const why = [...accounts.values()].map(account => account.why);
       return reasons.map(reason => ({
         metric: 'sculptor.agent.access.unknown',
         attributes: { [attr.reason]: reason },
@@ -149,11 +165,21 @@ export function startAccessSource(
   };
 }
 
+/** The process that is measured for an instance, or why there is none. */
+function findProcess(
+  { roots, layout }: SourceContext,
+  { instance, members }: LivingInstance,
+): ReturnType<typeof findHolder> | 'no_qemu' {
+  return instance.kind === 'vm'
+    ? (findQemu(roots, layout, members.values(), instance.id) ?? 'no_qemu')
+    : findHolder(roots, layout, members.values());
+}
+
 function sessionSeconds({ windows, windowSeconds }: Measured): number {
   return (windows + 1) * windowSeconds;
 }
 
-/** DAMON, which somebody else may take while no VM is measured, and may give back. */
+/** DAMON, which somebody else may take while nothing is measured, and may give back. */
 function createHold(
   { roots, clock, config }: SourceContext,
   take: typeof takeDamon,
@@ -163,7 +189,7 @@ function createHold(
   let isLost = false;
   let triedAt = 0;
   return {
-    /** Null while it is somebody else's; tried anew now and then, once no VM is measured by what was ours (`isUnused`). */
+    /** Null while it is somebody else's; tried anew now and then, once none is measured by what was ours (`isUnused`). */
     get: (isUnused: boolean): Damon | null => {
       if (!isLost) return damon;
       const now = clock.monotonicSeconds();
@@ -197,18 +223,17 @@ function createMeasurement({ roots, clock }: SourceContext, options: Measured) {
       waits.add(cancel);
     });
   return {
-    /** Null: the process has ended. */
     measure: async (
       by: Damon,
       kdamond: number,
       tgid: number,
-    ): Promise<Known | 'too_sparse' | null> => {
+    ): Promise<Known | 'ended' | 'too_sparse'> => {
       try {
         await by.begin(kdamond, tgid);
         await pause(sessionSeconds(options) - askedBeforeSeconds);
         const { windows, usedBytes, sampledBytes } = await by.ask(kdamond);
         const resident = readResidentBytes(roots, tgid);
-        if (resident === null) return null;
+        if (resident === null) return 'ended';
         if (windows === 0)
           throw new KernelInterfaceError('KERNEL_IO', 'DAMON has finished no window', { kdamond });
         if (sampledBytes > sparsest * resident * windows) return 'too_sparse';
@@ -216,7 +241,7 @@ function createMeasurement({ roots, clock }: SourceContext, options: Measured) {
         const referenced = Math.min(Math.round(usedBytes / windows), resident);
         return { referenced, idle: resident - referenced, at: clock.monotonicSeconds() };
       } catch (error) {
-        if (readResidentBytes(roots, tgid) === null) return null;
+        if (readResidentBytes(roots, tgid) === null) return 'ended';
         throw error;
       } finally {
         await by.end(kdamond);
@@ -228,7 +253,7 @@ function createMeasurement({ roots, clock }: SourceContext, options: Measured) {
   };
 }
 
-function newMachine(): Machine {
+function newAccount(): Account {
   return {
     known: null,
     why: null,

@@ -6,31 +6,44 @@ import type { SourceContext } from '../../src/agent/source.ts';
 import { agentConfigSchema } from '../../src/contract/config.ts';
 import { readCgroupLayout } from '../../src/linux/cgroups.ts';
 import { takeDamon } from '../../src/linux/damon.ts';
-import { makeTree, mounts, taskFiles } from '../linux/tree.ts';
+import { makeTree, mounts, residentFiles } from '../linux/tree.ts';
 import { damonFiles, fakeDamon } from '../support/fake-damon.ts';
 import { steppedClock } from '../support/stepped-clock.ts';
 
 const mib = 1 << 20;
 const began = 1_000_000;
 
-/** VMs with 200 MiB in memory each; two of them can be measured at once, in windows of 10 s. */
-function start(t: ExecutionContext, vms = 1, intervalSeconds = 60) {
+/**
+ * VMs with 200 MiB in memory each, and containers whose processes have so much each; two instances can be measured at once, in
+ * windows of 10 s.
+ */
+function start(
+  t: ExecutionContext,
+  vms = 1,
+  intervalSeconds = 60,
+  containers: readonly (readonly number[])[] = [],
+) {
   const indexes = Array.from({ length: vms }, (_, i) => i);
   const uuids = indexes.map(i => `1b671a64-40d5-491e-99b0-da01ff1f33${10 + i}`);
   const filesOf = (i: number) => {
-    const files = taskFiles(50 + i, { cmdline: ['qemu-system-x86_64', '-uuid', uuids[i] ?? ''] });
+    const cmdline = ['qemu-system-x86_64', '-uuid', uuids[i] ?? ''];
+    const files = residentFiles(50 + i, 150, { cmdline });
     const status = `proc/${50 + i}/status`;
     return {
       [`cgroup/vm${i}/cgroup.procs`]: `${50 + i}`,
       ...files,
-      [status]: `${files[status]}\nVmRSS:\t  ${150 * 1024} kB\nHugetlbPages:\t  ${50 * 1024} kB`,
+      [status]: `${files[status]}\nHugetlbPages:\t  ${50 * 1024} kB`,
     };
   };
+  const containerFiles = (residentMib: readonly number[], i: number) => ({
+    [`cgroup/c${i}/cgroup.procs`]: residentMib.map((_, nth) => 100 + 10 * i + nth).join('\n'),
+    ...Object.assign({}, ...residentMib.map((mib, nth) => residentFiles(100 + 10 * i + nth, mib))),
+  });
   const tree = makeTree(t, {
     'proc/self/mountinfo': mounts.v2,
     'cgroup/cgroup.controllers': 'cpu',
     ...damonFiles,
-    ...Object.assign({}, ...indexes.map(filesOf)),
+    ...Object.assign({}, ...indexes.map(filesOf), ...containers.map(containerFiles)),
   });
   const kernel = fakeDamon(tree);
   const clock = steppedClock(began);
@@ -48,15 +61,17 @@ function start(t: ExecutionContext, vms = 1, intervalSeconds = 60) {
     { kdamonds: 2, windowSeconds: 10, parts: 500, windows: 5 },
   );
   t.teardown(source.stop);
-  const living = indexes.map(
-    i =>
-      ({
-        instance: { id: uuids[i], kind: 'vm', name: `web${i}` },
-        path: `/vm${i}`,
-        start: began - 100,
-        members: new Map([[7 + i, `/vm${i}`]]),
-      }) as unknown as LivingInstance,
-  );
+  const livingAs = (instance: object, path: string, cgroupId: number) =>
+    ({
+      ...{ instance, path, start: began - 100 },
+      members: new Map([[cgroupId, path]]),
+    }) as unknown as LivingInstance;
+  const living = [
+    ...indexes.map(i => livingAs({ id: uuids[i], kind: 'vm', name: `web${i}` }, `/vm${i}`, 7 + i)),
+    ...containers.map((_, i) =>
+      livingAs({ id: `/c${i}`, kind: 'container', name: `c${i}` }, `/c${i}`, 70 + i),
+    ),
+  ];
   source.read(living);
   const pass = async (seconds: number): Promise<void> => {
     for (let i = 0; i < seconds * 2; i += 1) {
@@ -138,6 +153,47 @@ test('a VM that ends takes its kdamond with it, and what was told of it is not t
   t.deepEqual(told(), []);
   t.is(told(1).length, 2);
   t.is(source.lost()['refused'], 0);
+});
+
+test('of a container the process is measured that has nearly all of its memory', async t => {
+  const { told, pass, kernel, unknown, said } = start(t, 0, 60, [[8, 256, 8], [100, 100], [12]]);
+  kernel.finds(101, [900, 5 * 64 * mib], [1603, 5 * 512 * mib]);
+  await pass(64);
+  t.deepEqual(told(0), [
+    ['referenced', 64],
+    ['idle', 192],
+  ]);
+  t.deepEqual([told(1), told(2)], [[], []]);
+  t.deepEqual(unknown(), [
+    ['spread', 1],
+    ['too_small', 1],
+  ]);
+  await pass(600);
+  t.deepEqual([...kernel.on.values()], [101], 'no kdamond for the others');
+  t.deepEqual(said, [], 'nobody is to mend that');
+});
+
+test('a container whose process ends meanwhile is told of the one after it', async t => {
+  const { told, pass, tree, kernel, unknown } = start(t, 0, 60, [[256]]);
+  await pass(20);
+  tree.remove('proc/100');
+  kernel.ends(100);
+  tree.write({ 'cgroup/c0/cgroup.procs': '109', ...residentFiles(109, 128) });
+  kernel.finds(109, [900, 5 * 64 * mib], [1603, 5 * 512 * mib]);
+  await pass(45);
+  t.deepEqual(told(), []);
+  t.deepEqual(unknown(), [['ended', 1]]);
+  await pass(64);
+  t.deepEqual(told()[1], ['idle', 64]);
+  t.deepEqual(unknown(), []);
+});
+
+test('VMs and containers share the turns, and what is of no interest does not hold up the others', async t => {
+  const { uses, told, pass, kernel } = start(t, 2, 60, [[256], [1], [1], [1], [200, 200], [256]]);
+  for (const vm of [0, 1]) uses(vm, 64);
+  for (const tgid of [100, 150]) kernel.finds(tgid, [900, 5 * 64 * mib], [1603, 5 * 512 * mib]);
+  await pass(160);
+  for (const nth of [0, 1, 2, 7]) t.is(told(nth).length, 2, `${nth}`);
 });
 
 test('what the kernel refuses is counted, by VM, and said once', async t => {

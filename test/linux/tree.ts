@@ -77,3 +77,14 @@ export function taskFiles(
     [`proc/${tid}/cmdline`]: (task.cmdline ?? ['work']).map(arg => `${arg}\0`).join(''),
   };
 }
+
+/** The files of a process that has so much in memory. */
+export function residentFiles(
+  tgid: number,
+  mib: number,
+  task: Parameters<typeof taskFiles>[1] = {},
+): Record<string, string> {
+  const files = taskFiles(tgid, task);
+  const status = `proc/${tgid}/status`;
+  return { ...files, [status]: `${files[status]}\nVmRSS:\t  ${mib * 1024} kB` };
+}

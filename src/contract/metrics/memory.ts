@@ -88,12 +88,12 @@ export const accessMetrics = of('access', {
   'sculptor.memory.referenced': gauge(
     'By',
     'instance',
-    "Of a VM: what its guest, or its QEMU, used of its memory within 10 s, reads too: the mean of some five such windows in a row, once a minute; less often where there are more than 20 VMs. By the accessed bits of 500 sampled pages in each window, those in KVM's second-level page tables too (DAMON): an estimate, with a standard error of at most 1 % of QEMU's address space; memory that the host backs by huge pages counts by these. Nothing while somebody else has DAMON, nor once the last estimate is three rounds old.",
+    "What was used of its memory within 10 s, reads too: the mean of some five such windows in a row, once a minute; less often where there are more than 20 instances: of 200 each is measured every 10 minutes. Of a VM: by its guest, or its QEMU. Of any other: by the one process that has at least nine tenths of what its processes have in memory (VmRSS); where none has, nothing is told (sculptor.agent.access.unknown), and what that process shares with others, of other instances too, counts. File pages that it has not mapped are not in it. By the accessed bits of 500 sampled pages in each window, those in KVM's second-level page tables too (DAMON): an estimate, with a standard error of at most 1 % of the address space of the process; memory that the host backs by huge pages counts by these. Nothing while somebody else has DAMON, nor once the last estimate is three rounds old.",
   ),
   'sculptor.memory.idle': gauge(
     'By',
     'instance',
-    'Of a VM: what is in memory of it and was not used within 10 s: resident - sculptor.memory.referenced, of the same time. What the guest never touched, or is swapped out, is not in it.',
+    'What is in memory of the process in question and was not used within 10 s: resident - sculptor.memory.referenced, of the same time. What was never touched, or is swapped out, is not in it, nor are file pages that are not mapped.',
   ),
 });
 

@@ -1,6 +1,6 @@
 /**
  * DAMON as it is on the kernel this is started on: a process that touches a known part of its memory, two guests under KVM of
- * which one does, a whole agent that tells of both, and others who want DAMON as well. `node access.ts GUEST_FOLDER` prints one
+ * which one does, a whole agent that tells of all three, and others who want DAMON as well. `node access.ts GUEST_FOLDER` prints one
  * JSON object (`AccessLab`). It asserts nothing: the test outside does.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
@@ -26,18 +26,23 @@ export type AccessLab = {
   readonly by: Readonly<Record<'root' | 'capable' | 'nobody', string>>;
   readonly busy: GuestMemory;
   readonly still: GuestMemory;
+  /** The cgroup of the process that touches 64 of its 256 MB, and of one that sleeps. */
+  readonly cgroup: Memory;
   readonly source: string | undefined;
   /** When the agent had stopped. */
   readonly left: { readonly kdamonds: string; readonly threads: number };
 };
 
-/** Both guests have written to all of 64 MB once, and one goes on. */
-export type GuestMemory = {
+export type Memory = {
   readonly residentBytes: number;
-  /** Used in 10 s by the host's own page tables, which a guest does not go through. */
-  readonly byHostTables: number;
   readonly referenced: number;
   readonly idle: number;
+};
+
+/** Both guests have written to all of 64 MB once, and one goes on. */
+export type GuestMemory = Memory & {
+  /** Used in 10 s by the host's own page tables, which a guest does not go through. */
+  readonly byHostTables: number;
 };
 
 const damon = '/sys/kernel/mm/damon/admin/kdamonds';
@@ -45,6 +50,7 @@ const reclaim = '/sys/module/damon_reclaim/parameters/enabled';
 const options = { kdamonds: 2, windowSeconds: 5, parts: 500 };
 const [folder = '', role = ''] = process.argv.slice(2);
 const self = fileURLToPath(import.meta.url);
+const touchers = 'touchers';
 const uuids = {
   busy: 'c0000000-0000-4000-8000-000000000001',
   still: 'c0000000-0000-4000-8000-000000000002',
@@ -76,7 +82,7 @@ try {
     capable: takenBy(64_901, ['dac_override']),
     nobody: takenBy(64_901, []),
   };
-  const lab: AccessLab = { ...toucher, ...others, by, ...(await tellOf(guests)) };
+  const lab: AccessLab = { ...toucher, ...others, by, ...(await tellOf(guests, touching)) };
   console.log(JSON.stringify(lab));
 } finally {
   for (const child of children) child.kill('SIGKILL');
@@ -92,15 +98,20 @@ function start(command: string, args: readonly string[], env = {}): ChildProcess
   return child;
 }
 
+/** In a cgroup of the root's, which is made where it is not there. */
+function startIn(name: string, command: readonly string[], env = {}): ChildProcess {
+  const cgroup = `/sys/fs/cgroup/${name}`;
+  mkdirSync(cgroup, { recursive: true });
+  return start('sh', ['-c', `echo $$ >${cgroup}/cgroup.procs; exec "$0" "$@"`, ...command], env);
+}
+
 /** QEMU's process. */
 function guest(name: keyof typeof uuids, pagesPerSecond: number): number {
-  const cgroup = `/sys/fs/cgroup/${name}`;
-  mkdirSync(cgroup);
   const script = `${import.meta.dirname}/../guest/run-guest.sh`;
-  const child = start(
-    'sh',
+  const child = startIn(
+    name,
     [
-      ...['-c', `echo $$ >${cgroup}/cgroup.procs; exec sh "$0" "$@"`, script, folder, 'kvm'],
+      ...['sh', script, folder, 'kvm'],
       ...[name, uuids[name], `/tmp/${name}.qmp`, `dirtying,64,${pagesPerSecond}`],
     ],
     { MEMORY: '256', CPUS: '1' },
@@ -124,7 +135,8 @@ print("ready", flush=True)
 while True:
     touch(64)
     time.sleep(.5)`;
-  return firstLine(start('python3', ['-c', touch]));
+  startIn(touchers, ['sleep', '10000']);
+  return firstLine(startIn(touchers, ['python3', '-c', touch]));
 }
 
 async function firstLine(child: ChildProcess): Promise<number> {
@@ -197,20 +209,25 @@ function takenBy(uid: number, capabilities: readonly string[]): string {
 
 async function tellOf(
   tgids: Readonly<Record<keyof typeof uuids, number>>,
-): Promise<Pick<AccessLab, 'busy' | 'still' | 'source' | 'left'>> {
+  toucher: number,
+): Promise<Pick<AccessLab, 'busy' | 'still' | 'cgroup' | 'source' | 'left'>> {
   const byHostTables = await referencedByHost(Object.values(tgids));
   const told = await startTold({ profile: 'full' });
-  const last = (metric: 'referenced' | 'idle', uuid: string) =>
-    told.pointsOf(`sculptor.memory.${metric}`, uuid).at(-1)?.value;
+  const last = (metric: 'referenced' | 'idle', id: string) =>
+    told.pointsOf(`sculptor.memory.${metric}`, id).at(-1)?.value;
+  const ids = [...Object.values(uuids), `/${touchers}`];
   // What was under way when the agent was new is over, and one more.
-  await until(200, () => Object.values(uuids).every(id => last('idle', id) !== undefined) || null);
-  const of = (name: keyof typeof uuids, i: number): GuestMemory => ({
-    residentBytes: readResidentBytes(hostRoots, tgids[name]) ?? 0,
-    byHostTables: byHostTables[i] ?? 0,
-    referenced: Number(last('referenced', uuids[name])),
-    idle: Number(last('idle', uuids[name])),
+  await until(200, () => ids.every(id => last('idle', id) !== undefined) || null);
+  const of = (id: string, tgid: number): Memory => ({
+    residentBytes: readResidentBytes(hostRoots, tgid) ?? 0,
+    referenced: Number(last('referenced', id)),
+    idle: Number(last('idle', id)),
   });
-  const found = { busy: of('busy', 0), still: of('still', 1) };
+  const found = {
+    busy: { ...of(uuids.busy, tgids.busy), byHostTables: byHostTables[0] ?? 0 },
+    still: { ...of(uuids.still, tgids.still), byHostTables: byHostTables[1] ?? 0 },
+    cgroup: of(`/${touchers}`, toucher),
+  };
   const source = told.agent.status().sources['access'];
   await told.stop();
   const kdamondsLeft = readFileSync(`${damon}/nr_kdamonds`, 'utf8').trim();

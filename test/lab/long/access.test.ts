@@ -1,12 +1,12 @@
 import { buildGuest } from '../guest/guest.ts';
-import type { AccessLab, GuestMemory } from '../inside/access.ts';
+import type { AccessLab, Memory } from '../inside/access.ts';
 import { withLab } from '../lab.ts';
 import { needsLab } from '../needs-lab.ts';
 
 const mib = 1 << 20;
 
 needsLab('6.12')(
-  "on Debian's 6.12 DAMON tells what a process, and a guest under KVM, uses of its memory, and nothing of it is left",
+  "on Debian's 6.12 DAMON tells what a process, a cgroup and a guest under KVM use of their memory, and nothing of it is left",
   async t => {
     t.timeout(500_000);
     const folder = `/${buildGuest('6.12').split('/').at(-1)}`;
@@ -28,9 +28,9 @@ needsLab('6.12')(
     t.is(lab.afterKill, 'taken');
     t.deepEqual(lab.by, { root: 'taken', capable: 'taken', nobody: 'KERNEL_PRIVILEGE' });
 
-    const { busy, still } = lab;
-    const whole = ({ referenced, idle }: GuestMemory): number => referenced + idle;
-    for (const one of [busy, still])
+    const { busy, still, cgroup } = lab;
+    const whole = ({ referenced, idle }: Memory): number => referenced + idle;
+    for (const one of [busy, still, cgroup])
       t.true(Math.abs(whole(one) / one.residentBytes - 1) < 0.1, 'each page is used or idle');
     // Both have the 64 MB in memory; who uses them only second-level page tables tell.
     t.true(busy.referenced > 48 * mib && busy.referenced < 140 * mib);
@@ -38,6 +38,9 @@ needsLab('6.12')(
     t.true(busy.referenced > still.referenced + 32 * mib);
     t.true(still.idle > 96 * mib);
     t.true(busy.byHostTables < 32 * mib);
+
+    t.true(cgroup.referenced > 48 * mib && cgroup.referenced < 112 * mib);
+    t.true(cgroup.idle > 144 * mib);
 
     t.is(lab.source, 'running');
     t.deepEqual(lab.left, { kdamonds: '0', threads: 0 });

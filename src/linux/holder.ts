@@ -1,0 +1,28 @@
+import { type CgroupLayout, listCgroupProcesses } from './cgroups.ts';
+import { readResidentBytes, readTaskStatus } from './procfs.ts';
+import type { Roots } from './roots.ts';
+
+/** One look takes some 10 ms for so many, and holds up everything else meanwhile. */
+const processesLookedAt = 256;
+const leastShare = 0.9;
+/** A minute of one of few kdamonds is worth more than to know what of this lies idle. */
+const leastBytes = 16 << 20;
+
+/**
+ * The process that has in memory nearly all that the processes of these cgroups have. None does where it is spread over several, or
+ * there are too many to look at all of them; and where they have less than 16 MiB together. Pages that they share count for each.
+ */
+export function findHolder(
+  roots: Roots,
+  layout: CgroupLayout,
+  members: Iterable<string>,
+): number | 'spread' | 'too_small' {
+  const ids = [...members].flatMap(member => listCgroupProcesses(layout, member));
+  if (ids.length > processesLookedAt) return 'spread';
+  // In a threaded cgroup they are threads. The kernel's have no memory.
+  const tgids = new Set(ids.map(id => readTaskStatus(roots, id)?.tgid ?? id));
+  const found = [...tgids].map(tgid => ({ tgid, bytes: readResidentBytes(roots, tgid) ?? 0 }));
+  const all = found.reduce((sum, { bytes }) => sum + bytes, 0);
+  if (all < leastBytes) return 'too_small';
+  return found.find(({ bytes }) => bytes >= leastShare * all)?.tgid ?? 'spread';
+}
