@@ -38,6 +38,8 @@ const staleRounds = 3;
 const sparsest = 100;
 /** Turns in vain until it is said. */
 const missesUntilSaid = 4;
+/** Of which nothing comes, by nobody's fault, has its turns ever more seldom, down to one in so many. */
+const seldomest = 10;
 
 const reasons = [
   'no_qemu',
@@ -79,6 +81,7 @@ export function startAccessSource(
   const hold = createHold(context, take, options);
   const { measure, stop: stopMeasuring } = createMeasurement(context, options);
   const free = Array.from({ length: options.kdamonds }, (_, i) => i);
+  const interval = Math.max(config.placementIntervalSeconds, sessionSeconds(options));
   let accounts = new Map<LivingInstance, Account>();
   const ended = new WeakMap<LivingInstance, Account>();
   let refused = 0;
@@ -91,6 +94,7 @@ export function startAccessSource(
     if (why === 'damon_refused') refused += 1;
     // How a VM is started is somebody's to mend; how other programs lay out their memory mostly is not, and the reason is counted.
     const isToMend = living.instance.kind === 'vm' || why.startsWith('damon_');
+    if (!isToMend) account.nextTurn += interval * Math.min(account.misses - 1, seldomest - 1);
     if (isToMend && account.misses === missesUntilSaid)
       say(
         'warn',
@@ -121,7 +125,7 @@ export function startAccessSource(
     if (!next || !by || kdamond === undefined) return;
     const [living, account] = next;
     account.isMeasured = true;
-    account.nextTurn = now + Math.max(config.placementIntervalSeconds, sessionSeconds(options));
+    account.nextTurn = now + interval;
     void takeTurn(living, account, by, kdamond).then(() => {
       account.isMeasured = false;
       free.push(kdamond);

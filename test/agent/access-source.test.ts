@@ -196,6 +196,19 @@ test('VMs and containers share the turns, and what is of no interest does not ho
   for (const nth of [0, 1, 2, 7]) t.is(told(nth).length, 2, `${nth}`);
 });
 
+test('instances of which nothing comes leave their turns to the others', async t => {
+  const hardlyAny = Array.from({ length: 40 }, () => [1]);
+  const { pass, kernel, begun, tree, unknown } = start(t, 0, 60, [[256], ...hardlyAny]);
+  kernel.finds(100, [900, 5 * 64 * mib], [1603, 5 * 512 * mib]);
+  await pass(1200);
+  const before = begun();
+  await pass(600);
+  t.true(begun() - before >= 9, `in ten minutes: ${begun() - before}`);
+  tree.write(residentFiles(110, 128));
+  await pass(660);
+  t.deepEqual(unknown(), [['too_small', 39]], 'and are looked at all the same');
+});
+
 test('what the kernel refuses is counted, by VM, and said once', async t => {
   const { uses, told, pass, source, kernel, unknown, said } = start(t, 2);
   for (const vm of [0, 1]) uses(vm, 64);
