@@ -64,8 +64,8 @@ int BPF_PROG(sched_wakeup_new, struct task_struct *task)
 	return runnable(task);
 }
 
-static __always_inline void leave_cpu(struct task_struct *task, __u64 cgroup_id, bool still_runnable,
-				      unsigned int task_state, __u64 now)
+static __always_inline void leave_cpu(struct task_struct *task, __u64 cgroup_id, struct probe_stats *own,
+				      bool still_runnable, unsigned int task_state, bool idles, __u64 now)
 {
 	struct instance_totals *totals;
 	struct task_state *state;
@@ -79,8 +79,11 @@ static __always_inline void leave_cpu(struct task_struct *task, __u64 cgroup_id,
 	totals = only_latency ? NULL : totals_by_id(cgroup_id);
 	stamp = *(volatile __u64 *)&state->stamp;
 	/* It came to the CPU unseen. */
-	if (!only_latency && (is_wait(stamp) || (state->sleep && !is_run(stamp))))
+	if (!only_latency && (is_wait(stamp) || (state->sleep && !is_run(stamp)))) {
+		if (!idles)
+			compare_clocks(own, task, now);
 		begin_unseen_turn(task, state, stamp, now, true);
+	}
 	if (still_runnable)
 		begin_wait(task, state, now);
 	else if (!has_ended(task_state))
@@ -147,7 +150,7 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 		return 0;
 	own->events += 1;
 	if (leaver != NOBODY)
-		leave_cpu(prev, leaver, preempt || prev_state == 0, prev_state, now);
+		leave_cpu(prev, leaver, own, preempt || prev_state == 0, prev_state, comer == NOBODY, now);
 	if (cpu)
 		settle_slice(cpu, leaver);
 	if (comer != NOBODY)

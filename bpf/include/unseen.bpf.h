@@ -30,10 +30,11 @@ static __always_inline bool is_withheld(void)
 /* They drift apart by some 50 µs a second. */
 #define COMPARED_EVERY_NS 50000000
 
-/* In a hook that sees a task come: before a CPU idles its queue's clock may have been left as it was for long. */
-static __always_inline void compare_clocks(struct probe_stats *own, struct task_struct *comer, __u64 now)
+/* In a hook that sees a task come to this CPU: before one idles its queue's clock may have been left as it was for
+ * long. */
+static __always_inline void compare_clocks(struct probe_stats *own, struct task_struct *task, __u64 now)
 {
-	own->clock_offset = now - queue_clock(comer);
+	own->clock_offset = now - queue_clock(task);
 	own->compared_ns = now;
 }
 
@@ -125,6 +126,7 @@ static __noinline void begin_unseen_wait(struct task_struct *task, struct task_s
 
 	if (!own)
 		return;
+	compare_clocks(own, task, now);
 	/* A sleeper that stayed queued and was moved (delayed dequeue) may have a time from before its sleep left. */
 	queued = by_our_clock(last_queued(task), own->clock_offset, state->sleep & ~REASON, now);
 	if (!queued)
