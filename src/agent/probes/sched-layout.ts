@@ -170,19 +170,19 @@ export function decodeCounters(maps: readonly WholeMap[]): Map<number, Counters>
   return sums;
 }
 
-/** What was waited for whom. */
+/** What was waited for whom, by all CPUs. */
 export function decodePairs(maps: readonly WholeMap[]): PairWaits {
   const { waiter, preemptor, bytes } = layout.pair;
   return {
     forEach: take => {
-      for (const { keys, values, count, valueSize } of maps) {
+      for (const { keys, values, count, cpus, valueSize } of maps) {
         const [key, value] = [viewOf(keys), viewOf(values)];
-        for (let entry = 0; entry < count; entry += 1)
-          take(
-            uint64(key, entry * bytes + waiter),
-            uint64(key, entry * bytes + preemptor),
-            uint64(value, entry * valueSize),
-          );
+        for (let entry = 0; entry < count; entry += 1) {
+          let ns = 0;
+          for (let cpu = 0; cpu < cpus; cpu += 1)
+            ns += uint64(value, (entry * cpus + cpu) * valueSize);
+          take(uint64(key, entry * bytes + waiter), uint64(key, entry * bytes + preemptor), ns);
+        }
       }
     },
   };

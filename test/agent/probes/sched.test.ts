@@ -8,6 +8,7 @@ import {
 } from '../../../src/agent/probes/latency.ts';
 import {
   decodeCounters,
+  decodePairs,
   decodeTasks,
   decodeTotals,
   latenciesOf,
@@ -168,6 +169,22 @@ test('counters of one cgroup that lie in two maps are added up, of others they s
       [9, 20],
     ],
   );
+});
+
+test('what was waited for whom is added up over the CPUs, in both maps of pairs', t => {
+  const words = (...values: readonly number[]) =>
+    Buffer.from(BigUint64Array.from(values.map(BigInt)).buffer);
+  const byCpu = { count: 2, cpus: 3, keys: words(7, 8, 8, 7), values: words(1, 2, 3, 10, 20, 30) };
+  const shared = { count: 1, cpus: 1, keys: words(7, 9), values: words(100) };
+  const told: number[][] = [];
+  decodePairs([byCpu, shared].map(map => ({ ...map, valueSize: 8 }))).forEach((...pair) => {
+    told.push(pair);
+  });
+  t.deepEqual(told, [
+    [7, 8, 6],
+    [8, 7, 60],
+    [7, 9, 100],
+  ]);
 });
 
 test('the sums of the totals are decoded by cgroup, and no more than were written', t => {

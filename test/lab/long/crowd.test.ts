@@ -3,10 +3,11 @@ import { withLab } from '../lab.ts';
 import { labKernels, needsLab } from '../needs-lab.ts';
 
 /**
- * Before 6.2 a hook is refused a task's storage while another use of storage on its CPU is under way: a few of 100,000 events.
- * Where it was of a task coming or woken, the scheduler's account puts it right; of one that leaves it is an unseen switch.
+ * Before 6.2 a hook is refused a task's storage while another use of storage on its CPU is under way: one to five of some 150,000
+ * events, in each of four runs. Where it was of a task coming or woken, the scheduler's account puts it right; of one that leaves it is
+ * an unseen switch.
  */
-const mostUnstored: Readonly<Record<string, number>> = { '6.1': 5 };
+const mostUnstored: Readonly<Record<string, number>> = { '6.1': 20 };
 
 for (const kernel of labKernels) {
   needsLab(kernel)(
