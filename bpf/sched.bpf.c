@@ -109,8 +109,10 @@ static __always_inline void enter_cpu(struct task_struct *task, __u64 cgroup_id,
 
 	if (!state)
 		return;
-	if (!only_latency && task->tgid == withholding_process)
+	if (!only_latency && task->tgid == withholding_process) {
+		compare_clocks(own, task, now);
 		settle_account(task, state, cgroup_id, now);
+	}
 	if (!only_latency && state->stamp == NOTHING_OPEN)
 		begin_unseen_wait(task, state, now);
 	stamp = __sync_lock_test_and_set(&state->stamp, only_latency ? NOTHING_OPEN : now & ~WAITING);

@@ -46,6 +46,8 @@ export type BpfLoadOptions = {
   readonly constants?: Readonly<Record<string, number | bigint | boolean | Buffer>>;
   /** max_entries of maps by name. */
   readonly maxEntries?: Readonly<Record<string, number>>;
+  /** Hashes by CPU, by name, that are made to have one value for all CPUs. */
+  readonly plainHashes?: readonly string[];
   /** Programs to load; absent: all. */
   readonly programs?: readonly string[];
   /** Of those, programs that are not loaded after all. */

@@ -42,9 +42,9 @@ struct {
 } cpus SEC(".maps");
 
 /*
- * Emptied by each read, so that it holds the pairs of one interval; allocated beforehand (1.2 MB, and 131 KB for each
+ * Emptied by each read, so that it holds the pairs of one interval; allocated beforehand (1.4 MB, and 131 KB for each
  * CPU), since a hook now and then finds no memory at hand. By CPU: most waits add to a few pairs, which CPUs would take
- * from one another with every switch.
+ * from one another with every switch. One for all CPUs where there are very many.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);

@@ -113,6 +113,15 @@ void BpfObject::Configure(Napi::Env env, const Napi::Object& options) {
       bpf_map__set_max_entries(map, value.As<Napi::Number>().Uint32Value());
     }
   }
+  if (options.Has("plainHashes") && options.Get("plainHashes").IsArray()) {
+    Napi::Array names = options.Get("plainHashes").As<Napi::Array>();
+    for (uint32_t i = 0; i < names.Length(); i++) {
+      std::string name = names.Get(i).As<Napi::String>();
+      bpf_map* map = bpf_object__find_map_by_name(object_.get(), name.c_str());
+      if (!map) throw SystemError(env, ENOENT, "map " + name);
+      bpf_map__set_type(map, BPF_MAP_TYPE_HASH);
+    }
+  }
   if (options.Has("programs") && options.Get("programs").IsArray()) {
     bpf_program* program;
     bpf_object__for_each_program(program, object_.get()) bpf_program__set_autoload(program, false);

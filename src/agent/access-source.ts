@@ -38,6 +38,8 @@ const staleRounds = 3;
 const sparsest = 100;
 /** Turns in vain until it is said. */
 const missesUntilSaid = 4;
+/** So many instances are looked at in one turn until one is found that can be measured. */
+const looksInTurn = 4;
 /** Of which nothing comes, by nobody's fault, has its turns ever more seldom, down to one in so many. */
 const seldomest = 10;
 
@@ -65,8 +67,9 @@ type Known = { readonly referenced: number; readonly idle: number; readonly at: 
 type Account = {
   known: Known | null;
   why: Why | null;
-  /** Turns in vain, in a row. */
+  /** Turns in vain, in a row and all of one kind: for reasons that are somebody's to mend, or not. */
   misses: number;
+  isToMend: boolean;
   nextTurn: number;
   isMeasured: boolean;
 };
@@ -89,11 +92,12 @@ export function startAccessSource(
   const miss = (living: LivingInstance, account: Account, why: Why, detail: string): void => {
     // One that ended meanwhile owes nothing.
     if (accounts.get(living) !== account) return;
-    account.why = why;
-    account.misses += 1;
-    if (why === 'damon_refused') refused += 1;
     // How a VM is started is somebody's to mend; how other programs lay out their memory mostly is not, and the reason is counted.
     const isToMend = living.instance.kind === 'vm' || why.startsWith('damon_');
+    account.misses = isToMend === account.isToMend ? account.misses + 1 : 1;
+    account.isToMend = isToMend;
+    account.why = why;
+    if (why === 'damon_refused') refused += 1;
     if (!isToMend) account.nextTurn += interval * Math.min(account.misses - 1, seldomest - 1);
     if (isToMend && account.misses === missesUntilSaid)
       say(
@@ -102,34 +106,44 @@ export function startAccessSource(
       );
   };
 
-  const takeTurn = async (living: LivingInstance, account: Account, by: Damon, kdamond: number) => {
+  const fail = (living: LivingInstance, account: Account, error: unknown): void => {
+    const isBusy = error instanceof SculptorError && error.code === 'KERNEL_BUSY';
+    if (isBusy) hold.lose();
+    miss(living, account, isBusy ? 'damon_busy' : 'damon_refused', describeError(error));
+  };
+
+  const takeTurn = async (living: LivingInstance, account: Account, by: Damon, tgid: number) => {
+    const kdamond = free.pop() ?? 0;
+    account.isMeasured = true;
     try {
-      const process = findProcess(context, living);
-      const found = typeof process === 'number' ? await measure(by, kdamond, process) : process;
+      const found = await measure(by, kdamond, tgid);
       if (typeof found === 'string') miss(living, account, found, details[found]);
       else Object.assign(account, { known: found, why: null, misses: 0 });
     } catch (error) {
-      const isBusy = error instanceof SculptorError && error.code === 'KERNEL_BUSY';
-      if (isBusy) hold.lose();
-      miss(living, account, isBusy ? 'damon_busy' : 'damon_refused', describeError(error));
+      fail(living, account, error);
     }
+    account.isMeasured = false;
+    free.push(kdamond);
   };
 
+  /** Who has waited longest is measured; those that have no process for it are passed over. */
   const turn = (): void => {
     const now = clock.monotonicSeconds();
-    const [next] = [...accounts]
+    const due = [...accounts]
       .filter(([, { isMeasured, nextTurn }]) => !isMeasured && nextTurn <= now)
       .sort(([, a], [, b]) => a.nextTurn - b.nextTurn);
-    const by = next && hold.get(free.length === options.kdamonds);
-    const kdamond = by ? free.pop() : undefined;
-    if (!next || !by || kdamond === undefined) return;
-    const [living, account] = next;
-    account.isMeasured = true;
-    account.nextTurn = now + interval;
-    void takeTurn(living, account, by, kdamond).then(() => {
-      account.isMeasured = false;
-      free.push(kdamond);
-    });
+    for (const [living, account] of due.slice(0, looksInTurn)) {
+      const by = hold.get(free.length === options.kdamonds);
+      if (!by || free.length === 0) return;
+      account.nextTurn = now + interval;
+      try {
+        const process = findProcess(context, living);
+        if (typeof process === 'number') return void takeTurn(living, account, by, process);
+        miss(living, account, process, details[process]);
+      } catch (error) {
+        fail(living, account, error);
+      }
+    }
   };
   const stopTurns = clock.every(turnSeconds, turn);
 
@@ -137,7 +151,8 @@ export function startAccessSource(
     name: 'access',
     read: living => {
       const before = accounts;
-      accounts = new Map(living.map(one => [one, before.get(one) ?? newAccount()]));
+      const now = clock.monotonicSeconds();
+      accounts = new Map(living.map(one => [one, before.get(one) ?? newAccount(now)]));
       for (const [one, account] of before) if (!accounts.has(one)) ended.set(one, account);
     },
     samples: living => {
@@ -257,12 +272,6 @@ function createMeasurement({ roots, clock }: SourceContext, options: Measured) {
   };
 }
 
-function newAccount(): Account {
-  return {
-    known: null,
-    why: null,
-    misses: 0,
-    nextTurn: Number.NEGATIVE_INFINITY,
-    isMeasured: false,
-  };
+function newAccount(nextTurn: number): Account {
+  return { known: null, why: null, misses: 0, isToMend: false, nextTurn, isMeasured: false };
 }

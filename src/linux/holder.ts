@@ -2,8 +2,8 @@ import { type CgroupLayout, listCgroupProcesses } from './cgroups.ts';
 import { readResidentBytes, readTaskStatus } from './procfs.ts';
 import type { Roots } from './roots.ts';
 
-/** One look takes some 10 ms for so many, and holds up everything else meanwhile. */
-const processesLookedAt = 256;
+/** In a threaded cgroup threads. One look takes some 4 ms for so many, and holds up everything else meanwhile. */
+const processesLookedAt = 128;
 const leastShare = 0.9;
 /** A minute of one of few kdamonds is worth more than to know what of this lies idle. */
 const leastBytes = 16 << 20;

@@ -198,15 +198,41 @@ test('VMs and containers share the turns, and what is of no interest does not ho
 
 test('instances of which nothing comes leave their turns to the others', async t => {
   const hardlyAny = Array.from({ length: 40 }, () => [1]);
-  const { pass, kernel, begun, tree, unknown } = start(t, 0, 60, [[256], ...hardlyAny]);
+  const { pass, kernel, begun, tree, told, unknown } = start(t, 0, 60, [[256], ...hardlyAny]);
   kernel.finds(100, [900, 5 * 64 * mib], [1603, 5 * 512 * mib]);
   await pass(1200);
   const before = begun();
   await pass(600);
   t.true(begun() - before >= 9, `in ten minutes: ${begun() - before}`);
   tree.write(residentFiles(110, 128));
+  kernel.finds(110, [900, 5 * 64 * mib], [1603, 5 * 512 * mib]);
   await pass(660);
+  t.is(told(1).length, 2);
   t.deepEqual(unknown(), [['too_small', 39]], 'and are looked at all the same');
+});
+
+test('instances that come all the time do not take the turns of those that are there', async t => {
+  const { pass, kernel, living, source, told } = start(t, 1, 60, [[256]]);
+  const [vm, ...containers] = living;
+  source.read([vm as LivingInstance]);
+  for (const tgid of [50, 100]) kernel.finds(tgid, [900, 5 * 64 * mib], [1603, 5 * 512 * mib]);
+  // One that is new at each turn.
+  for (let turns = 0; turns < 140; turns += 1) {
+    source.read([vm as LivingInstance, { ...containers[0] } as LivingInstance]);
+    await pass(3);
+  }
+  t.is(told(0).length, 2, 'three rounds and two sessions later');
+});
+
+test('what is to be mended is said when it was met often enough, whatever came before', async t => {
+  const { pass, kernel, tree, said } = start(t, 0, 60, [[1]]);
+  await pass(400);
+  tree.write(residentFiles(100, 256));
+  kernel.refuse = (_, text) => (text === 'on' ? 'ENOMEM' : null);
+  await pass(330);
+  const before = said.length;
+  await pass(120);
+  t.deepEqual([before, said.length], [0, 1]);
 });
 
 test('what the kernel refuses is counted, by VM, and said once', async t => {

@@ -137,6 +137,7 @@ kernelTest('a name that the object does not have is an error that names it', t =
   const absent = { code: 'ENOENT', message: /absent/ };
   t.throws(() => native.loadObject(sched, { constants: { absent: 1 } }), absent);
   t.throws(() => native.loadObject(sched, { maxEntries: { absent: 1 } }), absent);
+  t.throws(() => native.loadObject(sched, { plainHashes: ['absent'] }), absent);
   t.throws(() => native.loadObject(sched, { programs: ['absent'] }), absent);
   const object = native.loadObject(sched, {});
   t.throws(() => object.attach('absent'), absent);

@@ -55,8 +55,12 @@ async function loaded(weight: number, ...command: string[]): Promise<CgroupBox> 
  * for who ran then, which a fair scheduler does not divide alike: held against a trace of all switches, the probe was 0.5 %
  * off where they ran 3.0:1 in all, and 2.5:1 while it waited.
  */
-async function threeToOne(t: ExecutionContext, command: readonly string[], tolerance: number) {
-  const probe = startProbe();
+async function threeToOne(
+  t: ExecutionContext,
+  command: readonly string[],
+  tolerance: number,
+  probe = startProbe(),
+) {
   const [loud, quiet] = [await loaded(3), await loaded(1)];
   const waiter = await loaded(1, ...command);
   await pause(300);
@@ -93,6 +97,13 @@ kernelTest(
 
 kernelTest('a spinner beside neighbours that run 3:1 waited for them 3:1', async t => {
   await threeToOne(t, spin, 0.25);
+});
+
+kernelTest('of very many CPUs one hash for all tells the same', async t => {
+  const probe = startProbe({ nodeOfCpu: Array.from({ length: 65 }, () => 0) });
+  const byCpu = startProbe();
+  t.true(probe.counters().memoryBytes < byCpu.counters().memoryBytes - 100_000);
+  await threeToOne(t, spin, 0.25, probe);
 });
 
 kernelTest(

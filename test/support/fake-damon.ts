@@ -19,6 +19,12 @@ const filesOfScheme = [
   ...['nr_tried', 'sz_tried'].map(name => `stats/${name}`),
 ];
 
+/** Of a process of which nothing was found yet: what is left there of another is no answer. */
+const nothing = [
+  [0, 0],
+  [0, 0],
+] as const;
+
 /** How the kernel answers in a test. */
 export type FakeDamon = {
   readonly writer: KernelWriter;
@@ -60,7 +66,7 @@ export function fakeDamon(roots: Roots, operations = 'vaddr\nfvaddr\npaddr'): Fa
     } else if (!on.has(kdamond)) throw errno(text === 'off' ? 'EPERM' : 'EINVAL');
     else if (text === 'off') on.delete(kdamond);
     else
-      for (const [scheme, [samples, bytes]] of (found.get(tgid) ?? []).entries()) {
+      for (const [scheme, [samples, bytes]] of (found.get(tgid) ?? nothing).entries()) {
         const stats = `${folder}/${kdamond}/contexts/0/schemes/${scheme}/stats`;
         writeFileSync(`${stats}/nr_tried`, `${samples}\n`);
         writeFileSync(`${stats}/sz_tried`, `${bytes}\n`);

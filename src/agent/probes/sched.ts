@@ -86,6 +86,9 @@ const pairMaps = ['pairs', 'other_pairs'] as const;
 /** Entries of shared totals, as bpf/include/state.bpf.h has them. */
 const mostShared = 512;
 
+/** A hook that makes an entry by CPU writes a word for each of them, with the run queue locked: of more CPUs than so many they share one. */
+const mostCpusOfPairs = 64;
+
 /** MOST_CPUS of bpf/include/state.bpf.h. */
 const mostCpus = 8192;
 
@@ -126,6 +129,7 @@ export function startSchedProbe(options: {
       sums: options.maxInstances + mostShared,
       other_pairs: options.maxInstances,
     },
+    plainHashes: options.nodeOfCpu.length > mostCpusOfPairs ? ['pairs'] : [],
   });
   let sums: Buffer = Buffer.alloc(0);
   let changed: Buffer = Buffer.alloc(0);

@@ -38,7 +38,7 @@ export const sources = {
   },
   access: {
     hook: "DAMON's kdamonds, by /sys/kernel/mm/damon/admin: virtual addresses of a VM's QEMU, or of the process that has nearly all of an instance's memory",
-    cost: 'some 5 ms of a CPU each 10 s for an instance that is measured, in the emulated laboratory, where all is some eight times slower: for a minute each, 20 at once, so at most 1 % of a CPU there; 500 pages of each are looked at in 10 s, whatever its size. Once in 3 s VmRSS of the processes of one instance, of at most 256: some 7 ms for so many. Not measured elsewhere',
+    cost: 'some 5 ms of a CPU each 10 s for an instance that is measured, in the emulated laboratory, where all is some eight times slower: for a minute each, 20 at once, so at most 1 % of a CPU there; 500 pages of each are looked at in 10 s, whatever its size. Once in 3 s VmRSS of the processes of one instance, or of up to four, of at most 128 each: some 4 ms for so many. Not measured elsewhere',
   },
   kvm: {
     hook: 'tp_btf: kvm_entry, kvm_exit, kvm_vcpu_wakeup (where KVM is loaded)',
