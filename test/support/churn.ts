@@ -7,7 +7,6 @@ import * as z from 'zod';
 import { type AgentProcess, readProcess, startAgentProcess } from '../../bench/agent-process.ts';
 import { openStage, type Stage, type StagedInstance } from '../../src/cli/demo/stage.ts';
 import { eventually } from './scene.ts';
-import { near } from './sched-scene.ts';
 
 export type Churn = {
   readonly cgroups: number;
@@ -22,6 +21,12 @@ export type Churn = {
 
 /** Where the kernel has no memory at hand in a hook, one event of a new thread is not charged, and counted: once in 1.3 M threads. */
 const rarelyUnstored = 1e-5;
+
+/**
+ * A thread that ends still runs when its process has closed the account of it, for as long at most: /proc told 8.5 s where the agent told
+ * 9.0 and the account of the cgroup (cpuacct) 9.6, of 90,000 threads.
+ */
+const secondsAfterItsAccount = 5e-6;
 
 const statusSchema = z.looseObject({
   instances: z.number(),
@@ -52,7 +57,10 @@ export async function churn(t: ExecutionContext, wanted: Churn): Promise<void> {
 
     t.true(usedAfter.threads - usedBefore.threads > 0.1, 'the threads ran');
     const [told, ran] = [usedAfter.told - usedBefore.told, usedAfter.threads - usedBefore.threads];
-    near(t, told, ran, ran * 0.02 + still.length * 0.01, 'seconds that those ran which stayed');
+    const ended = (wanted.threadsPerSecond * wanted.seconds * still.length) / wanted.cgroups;
+    const most = ran + ended * secondsAfterItsAccount;
+    const tolerance = ran * 0.02 + still.length * 0.01;
+    t.true(told > ran - tolerance && told < most + tolerance, `told ${told} s, ran ${ran} s`);
     const { task_storage: unstored = 0, ...met } = boundsMet(to.lost);
     t.deepEqual(met, {}, 'no bound was met');
     const begun = wanted.threadsPerSecond * (wanted.settleSeconds + wanted.seconds);
