@@ -23,8 +23,8 @@ export type Churn = {
 const rarelyUnstored = 1e-5;
 
 /**
- * A thread that ends still runs when its process has closed the account of it, for as long at most: /proc told 8.5 s where the agent told
- * 9.0 and the account of the cgroup (cpuacct) 9.6, of 90,000 threads.
+ * A thread that ends still runs when its process has closed the account of it, for as long at most. Of 90,000 threads /proc told 8.5 s, the
+ * agent 9.0, and the account of their cgroup (cpuacct, for a second or two longer) 9.6.
  */
 const secondsAfterItsAccount = 5e-6;
 
