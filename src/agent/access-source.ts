@@ -3,7 +3,7 @@ import { attr } from '../contract/metrics.ts';
 import type { Cancel } from '../contract/ports.ts';
 import { type Damon, type DamonOptions, takeDamon } from '../linux/damon.ts';
 import { findHolder } from '../linux/holder.ts';
-import { readResidentBytes } from '../linux/procfs.ts';
+import { readResidentBytes, readTaskStat } from '../linux/procfs.ts';
 import { findQemu } from '../linux/vcpus.ts';
 import type { LivingInstance } from './instances.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
@@ -247,12 +247,18 @@ function createMeasurement({ roots, clock }: SourceContext, options: Measured) {
       kdamond: number,
       tgid: number,
     ): Promise<Known | 'ended' | 'too_sparse'> => {
+      const before = readTaskStat(roots, tgid);
+      // Another may have its pid by then.
+      const hasEnded = () => {
+        const now = readTaskStat(roots, tgid);
+        return now === null || now.startTicks !== before?.startTicks;
+      };
       try {
         await by.begin(kdamond, tgid);
         await pause(sessionSeconds(options) - askedBeforeSeconds);
         const { windows, usedBytes, sampledBytes } = await by.ask(kdamond);
         const resident = readResidentBytes(roots, tgid);
-        if (resident === null) return 'ended';
+        if (resident === null || hasEnded()) return 'ended';
         if (windows === 0)
           throw new KernelInterfaceError('KERNEL_IO', 'DAMON has finished no window', { kdamond });
         if (sampledBytes > sparsest * resident * windows) return 'too_sparse';
@@ -260,7 +266,7 @@ function createMeasurement({ roots, clock }: SourceContext, options: Measured) {
         const referenced = Math.min(Math.round(usedBytes / windows), resident);
         return { referenced, idle: resident - referenced, at: clock.monotonicSeconds() };
       } catch (error) {
-        if (readResidentBytes(roots, tgid) === null) return 'ended';
+        if (hasEnded()) return 'ended';
         throw error;
       } finally {
         await by.end(kdamond);

@@ -188,6 +188,19 @@ test('a container whose process ends meanwhile is told of the one after it', asy
   t.deepEqual(unknown(), []);
 });
 
+test('a process that has the pid of the one that was measured is another', async t => {
+  const { told, pass, tree, kernel, unknown, source } = start(t, 0, 60, [[256]]);
+  await pass(20);
+  kernel.ends(100);
+  tree.write(residentFiles(100, 128, { startTicks: 7000 }));
+  kernel.finds(100, [900, 5 * 64 * mib], [1603, 5 * 512 * mib]);
+  await pass(45);
+  t.deepEqual(unknown(), [['ended', 1]]);
+  t.is(source.lost()['refused'], 0);
+  await pass(64);
+  t.deepEqual(told()[1], ['idle', 64]);
+});
+
 test('VMs and containers share the turns, and what is of no interest does not hold up the others', async t => {
   const { uses, told, pass, kernel } = start(t, 2, 60, [[256], [1], [1], [1], [200, 200], [256]]);
   for (const vm of [0, 1]) uses(vm, 64);
