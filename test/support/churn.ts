@@ -7,6 +7,7 @@ import * as z from 'zod';
 import { type AgentProcess, readProcess, startAgentProcess } from '../../bench/agent-process.ts';
 import { openStage, type Stage, type StagedInstance } from '../../src/cli/demo/stage.ts';
 import { eventually } from './scene.ts';
+import { near } from './sched-scene.ts';
 
 export type Churn = {
   readonly cgroups: number;
@@ -23,10 +24,11 @@ export type Churn = {
 const rarelyUnstored = 1e-5;
 
 /**
- * A thread that ends still runs when its process has closed the account of it, for as long at most. Of 90,000 threads /proc told 8.5 s, the
- * agent 9.0, and the account of their cgroup (cpuacct, for a second or two longer) 9.6.
+ * So much may /proc and the agent differ for each thread. The kernel lets a turn begin when its run queue's clock was last set, which is
+ * the wake-up where that preempts, and end before it looks for who is next; the agent, at the switch. Of the same 600,000 threads in ten
+ * minutes the agent told 56.6 and 57.0 s, /proc 53.9 where others kept the CPUs busy, and 59.4 where they idled.
  */
-const secondsAfterItsAccount = 5e-6;
+const secondsOfAThread = 5e-6;
 
 const statusSchema = z.looseObject({
   instances: z.number(),
@@ -58,9 +60,8 @@ export async function churn(t: ExecutionContext, wanted: Churn): Promise<void> {
     t.true(usedAfter.threads - usedBefore.threads > 0.1, 'the threads ran');
     const [told, ran] = [usedAfter.told - usedBefore.told, usedAfter.threads - usedBefore.threads];
     const ended = (wanted.threadsPerSecond * wanted.seconds * still.length) / wanted.cgroups;
-    const most = ran + ended * secondsAfterItsAccount;
-    const tolerance = ran * 0.02 + still.length * 0.01;
-    t.true(told > ran - tolerance && told < most + tolerance, `told ${told} s, ran ${ran} s`);
+    const tolerance = ran * 0.02 + still.length * 0.01 + ended * secondsOfAThread;
+    near(t, told, ran, tolerance, 'seconds that those ran which stayed');
     const { task_storage: unstored = 0, ...met } = boundsMet(to.lost);
     t.deepEqual(met, {}, 'no bound was met');
     const begun = wanted.threadsPerSecond * (wanted.settleSeconds + wanted.seconds);
