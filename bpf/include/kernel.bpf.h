@@ -127,6 +127,18 @@ struct bpf_iter__task {
 	struct task_struct *task;
 };
 
+struct vm_area_struct {
+	unsigned long vm_start;
+	unsigned long vm_end;
+	unsigned long vm_flags;
+};
+
+struct bpf_iter__task_vma {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	struct vm_area_struct *vma;
+};
+
 struct bpf_map;
 
 struct bpf_iter__bpf_map_elem {

@@ -180,9 +180,15 @@ bpf_link* AttachIterator(bpf_program* program, const bpf_iter_link_info* over) {
 }  // namespace
 
 Napi::Value BpfObject::Iterate(const Napi::CallbackInfo& info) {
-  if (!info[1].IsString()) return RunIterator(info, nullptr);
+  if (info[1].IsUndefined()) return RunIterator(info, nullptr);
   bpf_iter_link_info over = {};
-  over.map.map_fd = bpf_map__fd(Map(info, 1));
+  if (!info[1].IsNumber()) {
+    over.map.map_fd = bpf_map__fd(Map(info, 1));
+    return RunIterator(info, &over);
+  }
+  over.task.tid = info[1].As<Napi::Number>().Uint32Value();
+  // Of another process each time.
+  links_.erase(bpf_program__name(Program(info)));
   return RunIterator(info, &over);
 }
 

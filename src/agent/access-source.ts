@@ -1,9 +1,11 @@
 import { describeError, KernelInterfaceError, SculptorError } from '../contract/errors.ts';
 import { attr } from '../contract/metrics.ts';
 import type { Cancel } from '../contract/ports.ts';
+import { bpfCapabilities } from '../linux/capabilities.ts';
 import { type Damon, type DamonOptions, takeDamon } from '../linux/damon.ts';
 import { findHolder } from '../linux/holder.ts';
-import { readResidentBytes, readTaskStat } from '../linux/procfs.ts';
+import { joinRanges, lengthOf, type MappingReader, openMappings } from '../linux/mappings.ts';
+import { readProcessMemory, readTaskStat } from '../linux/procfs.ts';
 import { findQemu } from '../linux/vcpus.ts';
 import type { LivingInstance } from './instances.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
@@ -12,11 +14,18 @@ import type { Source, SourceContext, SourceKind } from './source.ts';
 export const accessSource: SourceKind = {
   name: 'access',
   tells: 'what of the memory of instances is used, and what lies idle',
+  needs: bpfCapabilities,
   // Root owns the files in question: who stays root needs nothing.
   gains: ({ user }) => (user === undefined ? [] : ['CAP_DAC_OVERRIDE']),
   // Who monitors now may stop.
   comesLater: true,
-  start: context => startAccessSource(context, takeDamon, measured),
+  start: context => startAccessSource(context, { takeDamon, openMappings }, measured),
+};
+
+/** What it stands on: the functions of those names. */
+export type AccessKernel = {
+  readonly takeDamon: typeof takeDamon;
+  readonly openMappings: typeof openMappings;
 };
 
 /** How one instance is measured. */
@@ -32,7 +41,7 @@ const turnSeconds = 3;
 const askedBeforeSeconds = 1;
 const staleRounds = 3;
 /**
- * An address space that is larger than this many times what is in memory of it is sampled in vain: with 2,500 samples the standard
+ * Mappings that are longer than this many times what is in memory of them are sampled in vain: with 2,500 samples the standard
  * error is then a fifth of what is in memory, and grows with the root.
  */
 const sparsest = 100;
@@ -45,6 +54,7 @@ const seldomest = 10;
 
 const reasons = [
   'no_qemu',
+  'hidden',
   'spread',
   'too_small',
   'ended',
@@ -53,9 +63,12 @@ const reasons = [
   'damon_refused',
 ] as const;
 type Why = (typeof reasons)[number];
+/** Of whatever instance. */
+const toMend: ReadonlySet<Why> = new Set(['hidden', 'damon_busy', 'damon_refused']);
 /** Those that are found without DAMON's refusal, for a person. */
 const details = {
   no_qemu: 'no process of its cgroup is its QEMU',
+  hidden: '/proc does not show its processes (hidepid)',
   spread: 'it is spread over several processes',
   too_small: 'there is hardly any',
   ended: 'its process ended meanwhile',
@@ -74,15 +87,15 @@ type Account = {
   isMeasured: boolean;
 };
 
-/** `take` is `takeDamon`. */
 export function startAccessSource(
   context: SourceContext,
-  take: typeof takeDamon,
+  kernel: AccessKernel,
   options: Measured,
 ): Source {
-  const { clock, config, say } = context;
-  const hold = createHold(context, take, options);
-  const { measure, stop: stopMeasuring } = createMeasurement(context, options);
+  const { clock, config, say, native } = context;
+  const hold = createHold(context, kernel.takeDamon, options);
+  const mappings = openOrStop(hold, () => kernel.openMappings(native));
+  const { measure, stop: stopMeasuring } = createMeasurement(context, mappings, options);
   const free = Array.from({ length: options.kdamonds }, (_, i) => i);
   const interval = Math.max(config.placementIntervalSeconds, sessionSeconds(options));
   let accounts = new Map<LivingInstance, Account>();
@@ -93,7 +106,7 @@ export function startAccessSource(
     // One that ended meanwhile owes nothing.
     if (accounts.get(living) !== account) return;
     // How a VM is started is somebody's to mend; how other programs lay out their memory mostly is not, and the reason is counted.
-    const isToMend = living.instance.kind === 'vm' || why.startsWith('damon_');
+    const isToMend = living.instance.kind === 'vm' || toMend.has(why);
     account.misses = isToMend === account.isToMend ? account.misses + 1 : 1;
     account.isToMend = isToMend;
     account.why = why;
@@ -113,7 +126,8 @@ export function startAccessSource(
   };
 
   const takeTurn = async (living: LivingInstance, account: Account, by: Damon, tgid: number) => {
-    const kdamond = free.pop() ?? 0;
+    const kdamond = free.pop();
+    if (kdamond === undefined) return;
     account.isMeasured = true;
     try {
       const found = await measure(by, kdamond, tgid);
@@ -180,6 +194,7 @@ export function startAccessSource(
       stopTurns();
       stopMeasuring();
       hold.stop();
+      mappings.close();
     },
   };
 }
@@ -192,6 +207,15 @@ function findProcess(
   return instance.kind === 'vm'
     ? (findQemu(roots, layout, members.values(), instance.id) ?? 'no_qemu')
     : findHolder(roots, layout, members.values());
+}
+
+function openOrStop(hold: { readonly stop: () => void }, open: () => MappingReader): MappingReader {
+  try {
+    return open();
+  } catch (error) {
+    hold.stop();
+    throw error;
+  }
 }
 
 function sessionSeconds({ windows, windowSeconds }: Measured): number {
@@ -231,8 +255,13 @@ function createHold(
   };
 }
 
-function createMeasurement({ roots, clock }: SourceContext, options: Measured) {
+function createMeasurement(
+  { roots, clock }: SourceContext,
+  mappings: MappingReader,
+  options: Measured,
+) {
   const waits = new Set<Cancel>();
+  const residentOf = (tgid: number) => readProcessMemory(roots, tgid)?.residentBytes ?? null;
   const pause = (seconds: number): Promise<void> =>
     new Promise(resolve => {
       const cancel = clock.after(seconds, () => {
@@ -247,24 +276,27 @@ function createMeasurement({ roots, clock }: SourceContext, options: Measured) {
       kdamond: number,
       tgid: number,
     ): Promise<Known | 'ended' | 'too_sparse'> => {
-      const before = readTaskStat(roots, tgid);
+      const begun = readTaskStat(roots, tgid);
       // Another may have its pid by then.
       const hasEnded = () => {
         const now = readTaskStat(roots, tgid);
-        return now === null || now.startTicks !== before?.startTicks;
+        return now === null || now.startTicks !== begun?.startTicks;
       };
+      const before = residentOf(tgid);
+      const ranges = joinRanges(mappings.of(tgid), options.parts);
+      if (before === null || ranges.length === 0) return 'ended';
+      if (lengthOf(ranges) > sparsest * before) return 'too_sparse';
       try {
-        await by.begin(kdamond, tgid);
+        await by.begin(kdamond, tgid, ranges);
         await pause(sessionSeconds(options) - askedBeforeSeconds);
-        const { windows, usedBytes, sampledBytes } = await by.ask(kdamond);
-        const resident = readResidentBytes(roots, tgid);
+        const { windows, usedBytes } = await by.ask(kdamond);
+        const resident = residentOf(tgid);
         if (resident === null || hasEnded()) return 'ended';
         if (windows === 0)
           throw new KernelInterfaceError('KERNEL_IO', 'DAMON has finished no window', { kdamond });
-        if (sampledBytes > sparsest * resident * windows) return 'too_sparse';
-        // A sample may well find more than there is.
-        const referenced = Math.min(Math.round(usedBytes / windows), resident);
-        return { referenced, idle: resident - referenced, at: clock.monotonicSeconds() };
+        // What came meanwhile was used by that. A sample may well find more than there is.
+        const idle = Math.max(0, Math.min(before, resident) - Math.round(usedBytes / windows));
+        return { referenced: resident - idle, idle, at: clock.monotonicSeconds() };
       } catch (error) {
         if (hasEnded()) return 'ended';
         throw error;

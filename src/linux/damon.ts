@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { describeError, KernelInterfaceError } from '../contract/errors.ts';
 import { kdamondsFolder, markFile, ownMark, whoMonitors } from './damon-owner.ts';
+import { cutRanges, lengthOf, type Range } from './mappings.ts';
 import { readNumber, readText } from './read-file.ts';
 import type { Roots } from './roots.ts';
 
@@ -10,7 +11,7 @@ export type DamonOptions = {
   readonly kdamonds: number;
   /** In one window a sampled page counts once, however often it was used. */
   readonly windowSeconds: number;
-  /** Into so many parts of equal size each address space is cut; one page of each is sampled in each window. */
+  /** Into so many parts of equal size what is sampled of a process is cut; one page of each is sampled in each window. */
   readonly parts: number;
 };
 
@@ -20,14 +21,12 @@ export type Accesses = {
   readonly windows: number;
   /** Bytes of the parts whose sampled page was used, over all windows: without bias, what is used in a window times their number. */
   readonly usedBytes: number;
-  /** Bytes of all parts, over all windows: its address space times the number of windows, but for the largest gaps in it. */
-  readonly sampledBytes: number;
 };
 
 /** Kdamonds of this process, by their number; they are used by one caller, who keeps an account of which are free. */
 export type Damon = {
-  /** Begins to monitor a process. */
-  readonly begin: (kdamond: number, tgid: number) => Promise<void>;
+  /** Begins to monitor a process, at these addresses: ascending, and no more ranges than parts. */
+  readonly begin: (kdamond: number, tgid: number, ranges: readonly Range[]) => Promise<void>;
   /** The kernel answers at the end of the window that is under way, and one question after another. */
   readonly ask: (kdamond: number) => Promise<Accesses>;
   /** Ends it. One that is off stays so, as when its process has ended. */
@@ -55,6 +54,7 @@ const [used, unused] = [0, 1];
 /** DAMON has one lock, and answers EBUSY while it is held: for milliseconds, and 100 ms when what it waits for has ended. */
 const [triesWhenBusy, pauseMilliseconds] = [50, 20];
 const pause = new Int32Array(new SharedArrayBuffer(4));
+const piecesAtOnce = 50;
 
 /** Hosts whose kernel was found to have no virtual addresses, for which it must be given a kdamond: once is enough. */
 const withoutAddresses = new WeakSet<Roots>();
@@ -62,7 +62,7 @@ const withoutAddresses = new WeakSet<Roots>();
 function noAddresses(): KernelInterfaceError {
   return new KernelInterfaceError(
     'KERNEL_MISSING',
-    'DAMON knows no virtual addresses here: a kernel with CONFIG_DAMON_VADDR is wanted',
+    'DAMON knows no virtual addresses here, or none that are given: a kernel from 5.19 on with CONFIG_DAMON_VADDR is wanted',
   );
 }
 
@@ -121,16 +121,17 @@ function setUp(
   write(`${kdamond}/contexts/nr_contexts`, 1);
   write(`${kdamond}/${markFile}`, mark);
   const operations = readText(`${kdamondsFolder(roots)}/${context}/avail_operations`) ?? '';
-  if (!operations.split(/\s+/).includes('vaddr')) {
+  // Where it is to look is told it: by itself (`vaddr`) it takes in all but the two largest gaps, of a heap far from all else too.
+  if (!operations.split(/\s+/).includes('fvaddr')) {
     withoutAddresses.add(roots);
     throw noAddresses();
   }
-  write(`${context}/operations`, 'vaddr');
+  write(`${context}/operations`, 'fvaddr');
   const [attributes, microseconds] = [`${context}/monitoring_attrs`, windowSeconds * 1e6];
   // One sample is one window: a part counts as used by what one page of it did for all of the window, and no part hides in another.
   write(`${attributes}/intervals/sample_us`, microseconds);
   write(`${attributes}/intervals/aggr_us`, microseconds);
-  // With as many parts as there are to be at least, none is joined to another; with no more than half of the most none is cut.
+  // With as many parts as there are to be at least, hardly one is joined to another; with more than half of the most none is cut.
   write(`${attributes}/nr_regions/max`, Math.floor(parts * 1.5));
   write(`${attributes}/nr_regions/min`, parts);
   write(`${context}/targets/nr_targets`, 1);
@@ -168,6 +169,8 @@ function createDamon(
   own: { readonly mark: number; readonly writer: KernelWriter; readonly sync: SyncWriter },
 ): Damon {
   const folder = kdamondsFolder(roots);
+  /** By kdamond: bytes that a window samples. */
+  const sampled = new Map<number, number>();
   let last: Promise<unknown> = Promise.resolve();
   let given = false;
 
@@ -202,21 +205,32 @@ function createDamon(
     readNumber(`${folder}/${kdamond}/contexts/0/schemes/${scheme}/stats/${name}`) ?? 0;
 
   return {
-    begin: (kdamond, tgid) =>
+    begin: (kdamond, tgid, ranges) =>
       inTurn(async () => {
         mustBeOurs(kdamond);
-        await write(`${kdamond}/contexts/0/targets/0/pid_target`, tgid);
+        const target = `${kdamond}/contexts/0/targets/0`;
+        const pieces = cutRanges(ranges, parts);
+        await write(`${target}/pid_target`, tgid);
+        await write(`${target}/regions/nr_regions`, pieces.length);
+        for (const [i, { start, end }] of pieces.entries()) {
+          // Some ten µs each, where a write on another thread takes a hundred; others are not held up by all of them.
+          if (i % piecesAtOnce === 0) await new Promise(setImmediate);
+          own.sync(`${target}/regions/${i}/start`, BigInt(start));
+          own.sync(`${target}/regions/${i}/end`, BigInt(end));
+        }
+        sampled.set(kdamond, lengthOf(ranges));
+        // Others may have come between.
+        mustBeOurs(kdamond);
         await write(`${kdamond}/state`, 'on');
       }),
     ask: kdamond =>
       inTurn(async () => {
         mustBeOurs(kdamond);
         await write(`${kdamond}/state`, 'update_schemes_stats');
-        const samples = stat(kdamond, used, 'nr_tried') + stat(kdamond, unused, 'nr_tried');
-        // There are a few more parts than asked for: what is between the two largest gaps is cut apart.
-        const windows = Math.round(samples / parts);
         const usedBytes = stat(kdamond, used, 'sz_tried');
-        return { windows, usedBytes, sampledBytes: usedBytes + stat(kdamond, unused, 'sz_tried') };
+        const allBytes = usedBytes + stat(kdamond, unused, 'sz_tried');
+        const windows = Math.round(allBytes / (sampled.get(kdamond) ?? Number.POSITIVE_INFINITY));
+        return { windows, usedBytes };
       }),
     end: kdamond =>
       inTurn(async () => {

@@ -52,15 +52,22 @@ export function readTaskStatus(roots: Roots, tid: number): TaskStatus | null {
   return allowedCpus && Number.isInteger(tgid) ? { tgid, allowedCpus } : null;
 }
 
-/** What a process has in memory, shared and huge pages too; null when it has ended. */
-export function readResidentBytes(roots: Roots, tgid: number): number | null {
-  const text = readText(`${roots.proc}/${tgid}/status`);
+/** Of one of its threads, the process, and what that has in memory: shared and huge pages too; null where it has no memory (as threads of the kernel have none). */
+export type ProcessMemory = { readonly tgid: number; readonly residentBytes: number | null };
+
+/** Null when the thread has ended, or /proc does not show it. */
+export function readProcessMemory(roots: Roots, tid: number): ProcessMemory | null {
+  const text = readText(`${roots.proc}/${tid}/status`);
+  const tgid = Number(/^Tgid:\s*(\d+)$/m.exec(text ?? '')?.[1]);
+  if (text === null || !Number.isInteger(tgid)) return null;
   const kibibytes = (key: string): number | null => {
-    const value = new RegExp(`^${key}:\\s*(\\d+) kB$`, 'm').exec(text ?? '')?.[1];
+    const value = new RegExp(`^${key}:\\s*(\\d+) kB$`, 'm').exec(text)?.[1];
     return value === undefined ? null : Number(value);
   };
   const resident = kibibytes('VmRSS');
-  return resident === null ? null : (resident + (kibibytes('HugetlbPages') ?? 0)) * 1024;
+  const residentBytes =
+    resident === null ? null : (resident + (kibibytes('HugetlbPages') ?? 0)) * 1024;
+  return { tgid, residentBytes };
 }
 
 /** Where a task is in the hierarchy of a v1 controller, or ('') in that of v2. Null when it has ended, or there is none. */

@@ -4,13 +4,14 @@ import { capabilitiesOf } from '../../src/agent/capabilities.ts';
 import type { LivingInstance } from '../../src/agent/instances.ts';
 import type { SourceContext } from '../../src/agent/source.ts';
 import { agentConfigSchema } from '../../src/contract/config.ts';
+import { KernelInterfaceError } from '../../src/contract/errors.ts';
 import { readCgroupLayout } from '../../src/linux/cgroups.ts';
 import { takeDamon } from '../../src/linux/damon.ts';
 import { makeTree, mounts, residentFiles } from '../linux/tree.ts';
 import { damonFiles, fakeDamon } from '../support/fake-damon.ts';
 import { steppedClock } from '../support/stepped-clock.ts';
 
-const mib = 1 << 20;
+const [mib, gib] = [1 << 20, 1 << 30];
 const began = 1_000_000;
 
 /**
@@ -55,10 +56,17 @@ function start(
     clock,
     say: (_level: string, text: string) => void said.push(text),
   } as unknown as SourceContext;
+  const mappedMib = new Map<number, number>();
   const source = startAccessSource(
     context,
-    (roots, options) => takeDamon(roots, options, kernel.writer),
-    { kdamonds: 2, windowSeconds: 10, parts: 500, windows: 5 },
+    {
+      takeDamon: (roots, options) => takeDamon(roots, options, kernel.writer),
+      openMappings: () => ({
+        of: tgid => [{ start: gib, end: gib + (mappedMib.get(tgid) ?? 1024) * mib }],
+        close: () => undefined,
+      }),
+    },
+    { kdamonds: 2, windowSeconds: 10, parts: 4, windows: 5 },
   );
   t.teardown(source.stop);
   const livingAs = (instance: object, path: string, cgroupId: number) =>
@@ -79,11 +87,14 @@ function start(
       for (let turns = 0; turns < 12; turns += 1) await new Promise(setImmediate);
     }
   };
+  /** In five windows, with so much used in each. */
+  const finds = (tgid: number, usedMib: number) => {
+    const unusedMib = (mappedMib.get(tgid) ?? 1024) - usedMib;
+    kernel.finds(tgid, [900, 5 * usedMib * mib], [1603, 5 * unusedMib * mib]);
+  };
   return {
-    ...{ source, living, tree, kernel, said, pass },
-    /** Of five windows, with so much used in each. */
-    uses: (vm: number, usedMib: number, unusedMib = 1024) =>
-      kernel.finds(50 + vm, [900, 5 * usedMib * mib], [1603, 5 * unusedMib * mib]),
+    ...{ source, context, living, tree, kernel, said, pass, mappedMib, finds },
+    uses: (vm: number, usedMib: number) => finds(50 + vm, usedMib),
     told: (vm = 0) =>
       source
         .samples(living[vm] as LivingInstance)
@@ -156,8 +167,12 @@ test('a VM that ends takes its kdamond with it, and what was told of it is not t
 });
 
 test('of a container the process is measured that has nearly all of its memory', async t => {
-  const { told, pass, kernel, unknown, said } = start(t, 0, 60, [[8, 256, 8], [100, 100], [12]]);
-  kernel.finds(101, [900, 5 * 64 * mib], [1603, 5 * 512 * mib]);
+  const { told, pass, kernel, unknown, said, finds } = start(t, 0, 60, [
+    [8, 256, 8],
+    [100, 100],
+    [12],
+  ]);
+  finds(101, 64);
   await pass(64);
   t.deepEqual(told(0), [
     ['referenced', 64],
@@ -174,12 +189,12 @@ test('of a container the process is measured that has nearly all of its memory',
 });
 
 test('a container whose process ends meanwhile is told of the one after it', async t => {
-  const { told, pass, tree, kernel, unknown } = start(t, 0, 60, [[256]]);
+  const { told, pass, tree, kernel, unknown, finds } = start(t, 0, 60, [[256]]);
   await pass(20);
   tree.remove('proc/100');
   kernel.ends(100);
   tree.write({ 'cgroup/c0/cgroup.procs': '109', ...residentFiles(109, 128) });
-  kernel.finds(109, [900, 5 * 64 * mib], [1603, 5 * 512 * mib]);
+  finds(109, 64);
   await pass(45);
   t.deepEqual(told(), []);
   t.deepEqual(unknown(), [['ended', 1]]);
@@ -188,12 +203,28 @@ test('a container whose process ends meanwhile is told of the one after it', asy
   t.deepEqual(unknown(), []);
 });
 
+test('what comes into memory meanwhile is used, and what goes was not', async t => {
+  const { finds, told, pass, tree } = start(t, 0, 60, [[256], [256]]);
+  for (const tgid of [100, 110]) finds(tgid, 64);
+  await pass(20);
+  tree.write({ ...residentFiles(100, 300), ...residentFiles(110, 100) });
+  await pass(50);
+  t.deepEqual(told(0), [
+    ['referenced', 64 + 44],
+    ['idle', 256 - 64],
+  ]);
+  t.deepEqual(told(1), [
+    ['referenced', 64],
+    ['idle', 100 - 64],
+  ]);
+});
+
 test('a process that has the pid of the one that was measured is another', async t => {
-  const { told, pass, tree, kernel, unknown, source } = start(t, 0, 60, [[256]]);
+  const { told, pass, tree, kernel, unknown, source, finds } = start(t, 0, 60, [[256]]);
   await pass(20);
   kernel.ends(100);
   tree.write(residentFiles(100, 128, { startTicks: 7000 }));
-  kernel.finds(100, [900, 5 * 64 * mib], [1603, 5 * 512 * mib]);
+  finds(100, 64);
   await pass(45);
   t.deepEqual(unknown(), [['ended', 1]]);
   t.is(source.lost()['refused'], 0);
@@ -202,33 +233,33 @@ test('a process that has the pid of the one that was measured is another', async
 });
 
 test('VMs and containers share the turns, and what is of no interest does not hold up the others', async t => {
-  const { uses, told, pass, kernel } = start(t, 2, 60, [[256], [1], [1], [1], [200, 200], [256]]);
+  const { uses, told, pass, finds } = start(t, 2, 60, [[256], [1], [1], [1], [200, 200], [256]]);
   for (const vm of [0, 1]) uses(vm, 64);
-  for (const tgid of [100, 150]) kernel.finds(tgid, [900, 5 * 64 * mib], [1603, 5 * 512 * mib]);
+  for (const tgid of [100, 150]) finds(tgid, 64);
   await pass(160);
   for (const nth of [0, 1, 2, 7]) t.is(told(nth).length, 2, `${nth}`);
 });
 
 test('instances of which nothing comes leave their turns to the others', async t => {
   const hardlyAny = Array.from({ length: 40 }, () => [1]);
-  const { pass, kernel, begun, tree, told, unknown } = start(t, 0, 60, [[256], ...hardlyAny]);
-  kernel.finds(100, [900, 5 * 64 * mib], [1603, 5 * 512 * mib]);
+  const { pass, begun, tree, told, unknown, finds } = start(t, 0, 60, [[256], ...hardlyAny]);
+  finds(100, 64);
   await pass(1200);
   const before = begun();
   await pass(600);
   t.true(begun() - before >= 9, `in ten minutes: ${begun() - before}`);
   tree.write(residentFiles(110, 128));
-  kernel.finds(110, [900, 5 * 64 * mib], [1603, 5 * 512 * mib]);
+  finds(110, 64);
   await pass(660);
   t.is(told(1).length, 2);
   t.deepEqual(unknown(), [['too_small', 39]], 'and are looked at all the same');
 });
 
 test('instances that come all the time do not take the turns of those that are there', async t => {
-  const { pass, kernel, living, source, told } = start(t, 1, 60, [[256]]);
+  const { pass, living, source, told, finds } = start(t, 1, 60, [[256]]);
   const [vm, ...containers] = living;
   source.read([vm as LivingInstance]);
-  for (const tgid of [50, 100]) kernel.finds(tgid, [900, 5 * 64 * mib], [1603, 5 * 512 * mib]);
+  for (const tgid of [50, 100]) finds(tgid, 64);
   // One that is new at each turn.
   for (let turns = 0; turns < 140; turns += 1) {
     source.read([vm as LivingInstance, { ...containers[0] } as LivingInstance]);
@@ -266,13 +297,15 @@ test('what the kernel refuses is counted, by VM, and said once', async t => {
 });
 
 test('an address space of which hardly anything is in memory is not told by a few samples', async t => {
-  const { uses, told, pass, unknown } = start(t);
-  uses(0, 64, 200 * 100);
-  await pass(64);
+  const { uses, told, pass, unknown, mappedMib, begun } = start(t);
+  mappedMib.set(50, 200 * 100 + 1);
+  await pass(40);
   t.deepEqual(told(), []);
   t.deepEqual(unknown(), [['too_sparse', 1]]);
-  uses(0, 64, 200 * 100 - 64);
-  await pass(64);
+  t.is(begun(), 0, 'and takes no kdamond');
+  mappedMib.set(50, 200 * 100);
+  uses(0, 64);
+  await pass(90);
   t.is(told().length, 2);
   t.deepEqual(unknown(), []);
 });
@@ -319,6 +352,22 @@ test('nothing of it is left once it is stopped, also in the middle of a window',
   const before = begun();
   await pass(200);
   t.is(begun(), before);
+});
+
+test('where mappings cannot be read DAMON is given back', t => {
+  const { tree, kernel, context } = start(t, 0);
+  const other = fakeDamon(tree);
+  const takeAnew: typeof takeDamon = (roots, options) => takeDamon(roots, options, other.writer);
+  kernel.writer.now(`${kernel.folder}/nr_kdamonds`, '0');
+  const openMappings = () => {
+    throw new KernelInterfaceError('KERNEL_PRIVILEGE', 'no iterator', {});
+  };
+  const options = { kdamonds: 2, windowSeconds: 10, parts: 4, windows: 5 };
+  t.throws(() => startAccessSource(context, { takeDamon: takeAnew, openMappings }, options), {
+    code: 'KERNEL_PRIVILEGE',
+  });
+  t.is(other.written[0], 'nr_kdamonds 2');
+  t.is(other.written.at(-1), 'nr_kdamonds 0');
 });
 
 test('only another user than root needs a capability for it', t => {

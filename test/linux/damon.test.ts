@@ -5,9 +5,16 @@ import { markFile } from '../../src/linux/damon-owner.ts';
 import { damonFiles, fakeDamon } from '../support/fake-damon.ts';
 import { makeTree, taskFiles } from './tree.ts';
 
+const mib = 1 << 20;
 const options = { kdamonds: 2, windowSeconds: 10, parts: 500 };
+/** Of 57 bits, where no number holds each byte. */
+const high = 2 ** 56;
+const mapped = [
+  { start: 2 ** 30, end: 2 ** 30 + 50.5 * mib },
+  { start: high, end: high + 449.5 * mib },
+];
 
-function start(t: ExecutionContext, { files = {}, operations = 'vaddr\npaddr' } = {}) {
+function start(t: ExecutionContext, { files = {}, operations = 'vaddr\nfvaddr\npaddr' } = {}) {
   const tree = makeTree(t, { ...damonFiles, ...taskFiles(50), ...taskFiles(51), ...files });
   const kernel = fakeDamon(tree, operations);
   const read = (path: string): string => readFileSync(`${kernel.folder}/${path}`, 'utf8').trim();
@@ -18,7 +25,7 @@ function start(t: ExecutionContext, { files = {}, operations = 'vaddr\npaddr' } 
 async function leaveBehind(t: ExecutionContext, tgid: number) {
   const machine = start(t);
   const damon = machine.take();
-  await damon.begin(1, 50);
+  await damon.begin(1, 50, mapped);
   const mark = Number(machine.read(`0/${markFile}`)) - process.pid + tgid;
   for (const i of [0, 1]) machine.tree.write({ [pathOf(i)]: String(mark) });
   machine.kernel.written.length = 0;
@@ -31,10 +38,10 @@ test('a kdamond samples so many parts of a process, each for a whole window', as
   const { take, kernel, read } = start(t);
   const damon = take();
   t.is(read('nr_kdamonds'), '2');
-  await damon.begin(1, 50);
+  await damon.begin(1, 50, mapped);
   t.deepEqual([...kernel.on], [[1, 50]]);
   const context = '1/contexts/0';
-  t.is(read(`${context}/operations`), 'vaddr');
+  t.is(read(`${context}/operations`), 'fvaddr');
   t.is(read(`${context}/targets/0/pid_target`), '50');
   t.is(read(`${context}/monitoring_attrs/intervals/sample_us`), '10000000');
   t.is(read(`${context}/monitoring_attrs/intervals/aggr_us`), '10000000');
@@ -52,11 +59,21 @@ test('a kdamond samples so many parts of a process, each for a whole window', as
   ]);
   t.is(read(`${context}/schemes/0/access_pattern/sz/max`), '18446744073709551615');
 
-  kernel.finds(50, [300, 3 << 20], [703, 7 << 20]);
+  const regions = readdirSync(`${kernel.folder}/${context}/targets/0/regions`).filter(
+    name => name !== 'nr_regions',
+  );
+  const bounds = regions
+    .toSorted((a, b) => Number(a) - Number(b))
+    .map(name => ['start', 'end'].map(end => read(`${context}/targets/0/regions/${name}/${end}`)));
+  t.is(bounds.length, 501, 'one part lies in both ranges');
+  t.deepEqual(bounds[0], [String(2 ** 30), String(2 ** 30 + mib)]);
+  t.deepEqual(bounds.at(-1), ['72057594508214272', '72057594509262848']);
+
+  // A window samples 500 MiB.
+  kernel.finds(50, [300, 24 * mib], [703, 976 * mib]);
   t.deepEqual(await damon.ask(1), {
     windows: 2,
-    usedBytes: 3 << 20,
-    sampledBytes: 10 << 20,
+    usedBytes: 24 * mib,
   });
   await damon.end(1);
   t.is(kernel.on.size, 0);
@@ -68,13 +85,13 @@ test('a kdamond samples so many parts of a process, each for a whole window', as
 test('what is on is ended when it is given back, and nothing is begun after that', async t => {
   const { take, kernel, read } = start(t);
   const damon = take();
-  await damon.begin(0, 50);
-  await damon.begin(1, 51);
+  await damon.begin(0, 50, mapped);
+  await damon.begin(1, 51, mapped);
   damon.giveBack();
   t.is(kernel.on.size, 0);
   t.is(read('nr_kdamonds'), '0');
   const before = kernel.written.length;
-  await t.throwsAsync(damon.begin(0, 50), { code: 'KERNEL_BUSY' });
+  await t.throwsAsync(damon.begin(0, 50, mapped), { code: 'KERNEL_BUSY' });
   await damon.end(1);
   damon.giveBack();
   t.is(kernel.written.length, before);
@@ -145,7 +162,10 @@ test('what somebody made of them meanwhile is not touched', async t => {
   kernel.writer.now(`${kernel.folder}/nr_kdamonds`, '1');
   tree.write({ [pathOf(0)]: '1000000' });
   kernel.written.length = 0;
-  await t.throwsAsync(damon.begin(0, 50), { code: 'KERNEL_BUSY', message: /somebody else/ });
+  await t.throwsAsync(damon.begin(0, 50, mapped), {
+    code: 'KERNEL_BUSY',
+    message: /somebody else/,
+  });
   await t.throwsAsync(damon.ask(0), { code: 'KERNEL_BUSY' });
   await damon.end(0);
   damon.giveBack();
@@ -161,9 +181,9 @@ test('DAMON is asked again while its lock is held, and what it refuses is said',
   };
   const damon = take();
   busy = 3;
-  await damon.begin(0, 50);
+  await damon.begin(0, 50, mapped);
   t.deepEqual([...kernel.on], [[0, 50]]);
-  await t.throwsAsync(damon.begin(1, 4242), {
+  await t.throwsAsync(damon.begin(1, 4242, mapped), {
     code: 'KERNEL_IO',
     message: /state did not take "on"/,
   });
@@ -171,9 +191,9 @@ test('DAMON is asked again while its lock is held, and what it refuses is said',
   await t.throwsAsync(damon.ask(0), { code: 'KERNEL_IO' });
   await damon.end(0);
   kernel.refuse = () => 'EBUSY';
-  await t.throwsAsync(damon.begin(0, 51), { code: 'KERNEL_BUSY' });
+  await t.throwsAsync(damon.begin(0, 51, mapped), { code: 'KERNEL_BUSY' });
   kernel.refuse = () => 'EACCES';
-  await t.throwsAsync(damon.begin(0, 51), { code: 'KERNEL_PRIVILEGE' });
+  await t.throwsAsync(damon.begin(0, 51, mapped), { code: 'KERNEL_PRIVILEGE' });
   kernel.refuse = () => null;
   damon.giveBack();
   t.true(existsSync(`${kernel.folder}/nr_kdamonds`));

@@ -30,6 +30,10 @@ test('where there is hardly any memory nobody holds it', t => {
   t.is(find(t, []), 'too_small');
 });
 
+test('where /proc shows no process it is not told that there is no memory', t => {
+  t.is(find(t, [], { 'cgroup/a/cgroup.procs': '50\n51' }), 'hidden');
+});
+
 test('a thread of the kernel has no memory, and one that has ended neither', t => {
   t.is(find(t, [64], { 'cgroup/a/cgroup.procs': '2\n50\n51', ...taskFiles(2) }), 50);
 });

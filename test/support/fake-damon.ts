@@ -91,7 +91,8 @@ export function fakeDamon(roots: Roots, operations = 'vaddr\nfvaddr\npaddr'): Fa
       resize(at, Number(text), filesOfContext);
       writeFileSync(`${at}/0/avail_operations`, `${operations}\n`);
     }
-    if (path.endsWith('nr_targets')) resize(at, Number(text), ['pid_target']);
+    if (path.endsWith('nr_targets')) resize(at, Number(text), ['pid_target', 'regions/nr_regions']);
+    if (path.endsWith('regions/nr_regions')) resize(at, Number(text), ['start', 'end']);
     if (path.endsWith('nr_schemes')) resize(at, Number(text), filesOfScheme);
   };
   const fake: FakeDamon = {

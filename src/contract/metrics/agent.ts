@@ -70,7 +70,7 @@ export const agentMetrics = of('agent', {
   'sculptor.agent.access.unknown': gauge(
     '{instance}',
     'self',
-    'Instances of which it was not told, when it was last their turn, what of their memory is used, by reason: no_qemu (of a VM), spread (no process has nine tenths of what all have in memory, or there are more than 128), too_small (they have less than 16 MiB), ended (the process did, while it was measured), too_sparse (its addresses span more than a hundred times what is in memory of it, and samples would hit too little: as a rule programs of Go, Java and Node), damon_busy (somebody else has taken DAMON meanwhile), damon_refused (the kernel refused something).',
+    'Instances of which it was not told, when it was last their turn, what of their memory is used, by reason: no_qemu (of a VM), hidden (/proc does not show its processes: hidepid), spread (no process has nine tenths of what all have in memory, or there are more than 128), too_small (they have less than 16 MiB), ended (the process did, while it was measured), too_sparse (its mappings, without what is only reserved, are more than a hundred times as long as what is in memory of them, and samples would hit too little), damon_busy (somebody else has taken DAMON meanwhile), damon_refused (the kernel refused something).',
     [attr.reason],
   ),
   'sculptor.agent.source.available': gauge(

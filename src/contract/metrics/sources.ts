@@ -37,7 +37,7 @@ export const sources = {
     cost: "some 3 ms of a CPU for each GiB of a VM once a minute, 8 VMs at a time, in a thread of QEMU's that the guest does not wait for: 512 pages of each GiB are read and hashed, twice. Those that are swapped out come back",
   },
   access: {
-    hook: "DAMON's kdamonds, by /sys/kernel/mm/damon/admin: virtual addresses of a VM's QEMU, or of the process that has nearly all of an instance's memory",
+    hook: "DAMON's kdamonds, by /sys/kernel/mm/damon/admin: what is mapped by a VM's QEMU, or by the process that has nearly all of an instance's memory (iter/task_vma)",
     cost: 'some 5 ms of a CPU each 10 s for an instance that is measured, in the emulated laboratory, where all is some eight times slower: for a minute each, 20 at once, so at most 1 % of a CPU there; 500 pages of each are looked at in 10 s, whatever its size. Once in 3 s VmRSS of the processes of one instance, or of up to four, of at most 128 each: some 4 ms for so many. Not measured elsewhere',
   },
   kvm: {

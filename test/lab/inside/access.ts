@@ -9,15 +9,25 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { SculptorError } from '../../../src/contract/errors.ts';
 import { takeDamon } from '../../../src/linux/damon.ts';
-import { readResidentBytes } from '../../../src/linux/procfs.ts';
+import { joinRanges, lengthOf, openMappings, type Range } from '../../../src/linux/mappings.ts';
+import { loadNative } from '../../../src/linux/native.ts';
+import { readProcessMemory } from '../../../src/linux/procfs.ts';
 import { hostRoots } from '../../../src/linux/roots.ts';
 import { startTold } from '../../support/told-agent.ts';
 
 export type AccessLab = {
-  /** A process with 256 MB that touches 64 of them over and over, and what was found to be used in each window. */
-  readonly toucher: { readonly usedBytes: readonly number[]; readonly residentBytes: number };
-  /** CPU time of the kdamond for each window, and how long the answers were waited for. */
-  readonly kdamond: { readonly seconds: number; readonly waitedSeconds: readonly number[] };
+  /** A process of Node with 256 MB that touches 64 of them over and over, and what was found to be used in each window. */
+  readonly toucher: {
+    readonly usedBytes: readonly number[];
+    readonly residentBytes: number;
+    readonly mapped: { readonly ranges: number; readonly bytes: number };
+  };
+  /** CPU time of the kdamond for each window, of this process to set it up, and how long the answers were waited for. */
+  readonly kdamond: {
+    readonly seconds: number;
+    readonly begunSeconds: number;
+    readonly waitedSeconds: readonly number[];
+  };
   /** What came of taking DAMON while … */
   readonly refused: Readonly<Record<'held' | 'foreign' | 'reclaim', string>>;
   /** What came of it after who held it was killed. */
@@ -56,8 +66,12 @@ const uuids = {
   still: 'c0000000-0000-4000-8000-000000000002',
 };
 
+// Who is to be refused DAMON may load no probe.
+const mappings = role === 'taker' ? null : openMappings(loadNative());
+
 if (role === 'holder') {
-  await takeDamon(hostRoots, options).begin(1, Number(process.argv[4]));
+  const tgid = Number(process.argv[4]);
+  await takeDamon(hostRoots, options).begin(1, tgid, rangesOf(tgid));
   console.log('holds');
   await sleep(1e8);
 }
@@ -125,18 +139,22 @@ function hasBegun(name: string): true | null {
 }
 
 async function startToucher(): Promise<number> {
-  // Node reserves far more addresses than it uses.
-  const touch = `import mmap, time
-m = mmap.mmap(-1, 256 << 20)
-def touch(megabytes):
-    for i in range(0, megabytes << 20, 4096): m[i] = 1
-touch(256)
-print("ready", flush=True)
-while True:
-    touch(64)
-    time.sleep(.5)`;
+  // Its heap lies scattered over terabytes of addresses.
+  const touch = `const memory = Buffer.alloc(256 << 20);
+const touch = megabytes => { for (let i = 0; i < megabytes << 20; i += 4096) memory[i] = 1; };
+touch(256);
+console.log('ready');
+setInterval(() => touch(64), 500);`;
   startIn(touchers, ['sleep', '10000']);
-  return firstLine(startIn(touchers, ['python3', '-c', touch]));
+  return firstLine(startIn(touchers, [process.execPath, '-e', touch]));
+}
+
+function rangesOf(tgid: number): Range[] {
+  return joinRanges(mappings?.of(tgid) ?? [], options.parts);
+}
+
+function residentOf(tgid: number): number {
+  return readProcessMemory(hostRoots, tgid)?.residentBytes ?? 0;
 }
 
 async function firstLine(child: ChildProcess): Promise<number> {
@@ -147,11 +165,14 @@ async function firstLine(child: ChildProcess): Promise<number> {
 async function measure(tgid: number): Promise<Pick<AccessLab, 'toucher' | 'kdamond'>> {
   const mine = takeDamon(hostRoots, options);
   try {
-    await mine.begin(0, tgid);
-    const [usedBytes, waitedSeconds]: [number[], number[]] = [[], []];
     const began = performance.now();
+    const ranges = rangesOf(tgid);
+    const cpuBegan = process.cpuUsage();
+    await mine.begin(0, tgid, ranges);
+    const { user, system } = process.cpuUsage(cpuBegan);
+    const [usedBytes, waitedSeconds]: [number[], number[]] = [[], []];
     const cpuBefore = kdamondSeconds();
-    let before = { windows: 0, usedBytes: 0, sampledBytes: 0 };
+    let before = { windows: 0, usedBytes: 0 };
     for (let look = 2; look <= 4; look += 1) {
       await sleep(began + look * options.windowSeconds * 1000 - 500 - performance.now());
       const asked = performance.now();
@@ -161,8 +182,10 @@ async function measure(tgid: number): Promise<Pick<AccessLab, 'toucher' | 'kdamo
       before = now;
     }
     const seconds = (kdamondSeconds() - cpuBefore) / (before.windows + 1);
-    const residentBytes = readResidentBytes(hostRoots, tgid) ?? 0;
-    return { toucher: { usedBytes, residentBytes }, kdamond: { seconds, waitedSeconds } };
+    const residentBytes = residentOf(tgid);
+    const mapped = { ranges: ranges.length, bytes: lengthOf(ranges) };
+    const kdamond = { seconds, waitedSeconds, begunSeconds: (user + system) / 1e6 };
+    return { toucher: { usedBytes, residentBytes, mapped }, kdamond };
   } finally {
     await mine.end(0);
     mine.giveBack();
@@ -219,7 +242,7 @@ async function tellOf(
   // What was under way when the agent was new is over, and one more.
   await until(200, () => ids.every(id => last('idle', id) !== undefined) || null);
   const of = (id: string, tgid: number): Memory => ({
-    residentBytes: readResidentBytes(hostRoots, tgid) ?? 0,
+    residentBytes: residentOf(tgid),
     referenced: Number(last('referenced', id)),
     idle: Number(last('idle', id)),
   });

@@ -16,8 +16,9 @@ needsLab('6.12')(
     });
     t.log(JSON.stringify(lab));
 
-    const { usedBytes, residentBytes } = lab.toucher;
+    const { usedBytes, residentBytes, mapped } = lab.toucher;
     t.true(residentBytes > 256 * mib);
+    t.true(mapped.bytes > residentBytes && mapped.bytes < 1024 * mib);
     for (const used of usedBytes) t.true(used > 48 * mib && used < 112 * mib, `${used / mib} MiB`);
 
     t.deepEqual(lab.refused, {
