@@ -25,7 +25,7 @@ const mostKept = 50;
 /** `ns` counts while it is named, `recentNs` always. */
 type Neighbour = {
   readonly id: string;
-  /** Made when it is named first. */
+  /** While it is named; the same object for as long. */
   attributes: PointAttributes | null;
   ns: number;
   recentNs: number;
@@ -127,7 +127,10 @@ function addTo(book: Book, change: ReadonlyMap<string, number>): void {
     else if (ns >= least) kept.set(id, { id, attributes: null, ns: 0, recentNs: ns });
   });
   const ranked = [...kept.values()].sort((a, b) => b.recentNs - a.recentNs);
-  book.named = nextNamed(book.named, ranked);
+  const named = nextNamed(book.named, ranked);
+  // What was encoded of a series is kept for as long as its attributes are, and of those that were named once most are not again soon.
+  for (const one of book.named) if (!named.includes(one)) one.attributes = null;
+  book.named = named;
   change.forEach((ns, id) => {
     const neighbour = kept.get(id);
     if (neighbour && book.named.includes(neighbour)) neighbour.ns += ns;

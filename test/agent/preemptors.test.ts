@@ -49,6 +49,21 @@ test('who takes the place of another counts from then on, and is named again whe
   t.is(named('/2'), 2020);
 });
 
+test('attributes are the same object while it is named, and not kept beyond that', t => {
+  const preemptors = createPreemptors();
+  const attributesOf = (id: string) =>
+    preemptors.of(victim, 1e9).find(each => each.preemptor === id)?.attributes;
+  preemptors.take(pairs({ 1: 1, 2: 20, 3: 30, 4: 40, 5: 50, 6: 60 }), lives);
+  const first = attributesOf('/2');
+  preemptors.take(pairs({ 2: 20 }), lives);
+  t.is(attributesOf('/2'), first);
+  preemptors.take(pairs({ 1: 500, 3: 100, 4: 100, 5: 100, 6: 100 }), lives);
+  t.is(attributesOf('/2'), undefined);
+  preemptors.take(pairs({ 2: 2000 }), lives);
+  t.deepEqual(attributesOf('/2'), first);
+  t.not(attributesOf('/2'), first);
+});
+
 test('who is named keeps its place until another has kept it waiting twice as long', t => {
   const preemptors = createPreemptors();
   const named = () =>
