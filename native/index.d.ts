@@ -71,11 +71,13 @@ export type BpfObject = {
    * have it keep it, so called again with the CPUs that are online it follows them.
    */
   attachSoftwareEvent(program: string, event: number, cpus: Int32Array): void;
+  /** Runs an `iter/…` program once over everything and answers what it wrote. `map`: of an iterator over the entries of one. */
+  iterate(program: string, map?: string): Buffer;
   /**
-   * Runs an `iter/…` program once over everything and answers what it wrote. `over`: the map, of an iterator over the entries of one; of
-   * one over tasks, or over what they have, the only thread (nothing is written of one that has ended).
+   * Runs an `iter/task…` program over one thread, or over what it has, on a thread of its own, since it may have to wait for locks of
+   * that; nothing is written of one that has ended. Throws EINVAL where no thread can have this id.
    */
-  iterate(program: string, over?: string | number): Buffer;
+  iterateThread(program: string, tid: number): Promise<Buffer>;
   /** Runs an `iter/task` program for one task, this process's first: a program that is run when it is asked to be. */
   runOnce(program: string): Buffer;
   /** The values of an array made with BPF_F_MMAPABLE, each as long as a multiple of 8 bytes: what programs write is seen. */

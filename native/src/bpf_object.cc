@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
@@ -66,6 +67,7 @@ void BpfObject::Init(Napi::Env env) {
                       InstanceMethod("attach", &BpfObject::Attach),
                       InstanceMethod("attachSoftwareEvent", &BpfObject::AttachSoftwareEvent),
                       InstanceMethod("iterate", &BpfObject::Iterate),
+                      InstanceMethod("iterateThread", &BpfObject::IterateThread),
                       InstanceMethod("runOnce", &BpfObject::RunOnce),
                       InstanceMethod("readMap", &BpfObject::ReadMap),
                       InstanceMethod("mapMemory", &BpfObject::MapMemory),
@@ -177,19 +179,75 @@ bpf_link* AttachIterator(bpf_program* program, const bpf_iter_link_info* over) {
   return bpf_program__attach_iter(program, &options);
 }
 
+// All that an iterator writes; answers an errno, or 0.
+int ReadToEnd(const Fd& fd, Bytes* written) {
+  // The kernel hands out at most 32 KB a read.
+  constexpr size_t kChunk = 32 * 1024;
+  size_t length = 0;
+  for (;;) {
+    if (written->size() < length + kChunk) written->resize(2 * length + kChunk);
+    ssize_t got = read(fd.Get(), written->data() + length, kChunk);
+    // EAGAIN: a million tasks were visited and nothing was written yet.
+    if (got < 0 && errno != EAGAIN && errno != EINTR) return errno;
+    if (got == 0) break;
+    if (got > 0) length += got;
+  }
+  written->resize(length);
+  return 0;
+}
+
+// Reads an iterator on another thread: it may wait for a lock that its task holds.
+class IteratorReader : public Napi::AsyncWorker {
+ public:
+  IteratorReader(Napi::Env env, std::string name, Fd fd)
+      : Napi::AsyncWorker(env), deferred_(env), name_(std::move(name)), fd_(std::move(fd)) {}
+  Napi::Promise Promise() const { return deferred_.Promise(); }
+
+ protected:
+  void Execute() override { error_ = ReadToEnd(fd_, &written_); }
+  void OnOK() override {
+    if (error_) {
+      deferred_.Reject(SystemError(Env(), error_, "read iterator " + name_).Value());
+    } else {
+      deferred_.Resolve(Napi::Buffer<char>::Copy(Env(), written_.data(), written_.size()));
+    }
+  }
+
+ private:
+  Napi::Promise::Deferred deferred_;
+  std::string name_;
+  Fd fd_;
+  Bytes written_;
+  int error_ = 0;
+};
+
 }  // namespace
 
 Napi::Value BpfObject::Iterate(const Napi::CallbackInfo& info) {
-  if (info[1].IsUndefined()) return RunIterator(info, nullptr);
+  if (!info[1].IsString()) return RunIterator(info, nullptr);
   bpf_iter_link_info over = {};
-  if (!info[1].IsNumber()) {
-    over.map.map_fd = bpf_map__fd(Map(info, 1));
-    return RunIterator(info, &over);
-  }
-  over.task.tid = info[1].As<Napi::Number>().Uint32Value();
-  // Of another process each time.
-  links_.erase(bpf_program__name(Program(info)));
+  over.map.map_fd = bpf_map__fd(Map(info, 1));
   return RunIterator(info, &over);
+}
+
+Napi::Value BpfObject::IterateThread(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  bpf_program* program = Program(info);
+  std::string name = bpf_program__name(program);
+  double tid = info[1].IsNumber() ? info[1].As<Napi::Number>().DoubleValue() : 0;
+  // The kernel takes 0 for all there are.
+  if (!(tid >= 1 && tid <= INT32_MAX && tid == std::floor(tid))) {
+    throw SystemError(env, EINVAL, "iterator " + name + ": no thread has this id");
+  }
+  bpf_iter_link_info over = {};
+  over.task.tid = static_cast<uint32_t>(tid);
+  Link link(AttachIterator(program, &over));
+  if (!link) throw SystemError(env, errno, "attach iterator " + name, TakeLog());
+  Fd fd(bpf_iter_create(bpf_link__fd(link.get())));
+  if (fd.Get() < 0) throw SystemError(env, errno, "iterator " + name);
+  auto* reader = new IteratorReader(env, name, std::move(fd));
+  reader->Queue();
+  return reader->Promise();
 }
 
 Napi::Value BpfObject::RunOnce(const Napi::CallbackInfo& info) {
@@ -208,19 +266,9 @@ Napi::Value BpfObject::RunIterator(const Napi::CallbackInfo& info, const bpf_ite
   Fd fd(bpf_iter_create(bpf_link__fd(link.get())));
   if (fd.Get() < 0) throw SystemError(env, errno, "iterator " + name);
   Bytes written;
-  // The kernel hands out at most 32 KB a read.
-  constexpr size_t kChunk = 32 * 1024;
-  size_t length = 0;
-  for (;;) {
-    if (written.size() < length + kChunk) written.resize(2 * length + kChunk);
-    ssize_t got = read(fd.Get(), written.data() + length, kChunk);
-    if (got == 0) return Napi::Buffer<char>::Copy(env, written.data(), length);
-    // EAGAIN: a million tasks were visited and nothing was written yet.
-    if (got < 0 && errno != EAGAIN && errno != EINTR) {
-      throw SystemError(env, errno, "read iterator " + name);
-    }
-    if (got > 0) length += got;
-  }
+  int error = ReadToEnd(fd, &written);
+  if (error) throw SystemError(env, error, "read iterator " + name);
+  return Napi::Buffer<char>::Copy(env, written.data(), written.size());
 }
 
 Napi::Value BpfObject::ProgramStats(const Napi::CallbackInfo& info) {

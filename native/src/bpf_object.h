@@ -34,6 +34,7 @@ class BpfObject : public Napi::ObjectWrap<BpfObject> {
   void Attach(const Napi::CallbackInfo& info);
   void AttachSoftwareEvent(const Napi::CallbackInfo& info);
   Napi::Value Iterate(const Napi::CallbackInfo& info);
+  Napi::Value IterateThread(const Napi::CallbackInfo& info);
   Napi::Value RunOnce(const Napi::CallbackInfo& info);
   Napi::Value RunIterator(const Napi::CallbackInfo& info, const bpf_iter_link_info* over);
   Napi::Value MapMemory(const Napi::CallbackInfo& info);

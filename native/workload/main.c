@@ -32,6 +32,7 @@ void usage_error(const char *message) {
       "       sculpt-workload vfork\n"
       "       sculpt-workload hop [--period-us 1000]\n"
       "       sculpt-workload walk [--mb 64] [--node N] [--huge | --file FILE]\n"
+      "       sculpt-workload map [--count 1000] [--threads 1]\n"
       "       sculpt-workload merge --file DEVICE [--count 1000]\n"
       "       sculpt-workload wire --from NETNS --to NETNS [--delay-us 1000] [--drop-every N]\n"
       "latency: sleeps a period, notes how late it woke, burns; a line \"mark NAME\" on "
@@ -49,6 +50,8 @@ void usage_error(const char *message) {
       "walk: touches each page of so much memory (of memory node N; of huge pages; or of FILE, "
       "which is dropped\n"
       "      from the page cache before), answers one JSON line with its faults, and stays\n"
+      "map: has so many mappings, and threads that map and unmap all the time; says when it has "
+      "them\n"
       "merge: writes so many times 12 KB to DEVICE, past the page cache, in three operations that "
       "an I/O scheduler\n"
       "      makes one request of, and ends\n"
@@ -115,7 +118,7 @@ int main(int argc, char **argv) {
         raw_path = optarg;
         break;
       case 't':
-        threads = number("threads", optarg, 1, 1024);
+        threads = number("threads", optarg, 0, 1024);
         break;
       case 'c':
         count = number("count", optarg, 1, 65536);
@@ -163,6 +166,7 @@ int main(int argc, char **argv) {
   if (optind != argc - 1) usage_error("wanted one mode");
   die_with_parent();
   const char *mode = argv[optind];
+  if (threads == 0 && strcmp(mode, "map") != 0) usage_error("--threads: wanted 1..1024, got 0");
   if (strcmp(mode, "latency") == 0)
     return run_latency((uint64_t)period_us * 1000, (uint64_t)burn_us * 1000, raw_path);
   if (strcmp(mode, "spin") == 0) return run_spin((int)threads);
@@ -179,6 +183,7 @@ int main(int argc, char **argv) {
   if (strcmp(mode, "vfork") == 0) return run_vfork();
   if (strcmp(mode, "hop") == 0) return run_hop((uint64_t)period_us * 1000);
   if (strcmp(mode, "walk") == 0) return run_walk((size_t)mb << 20, (int)node, huge, file);
+  if (strcmp(mode, "map") == 0) return run_map((int)count, (int)threads);
   if (strcmp(mode, "merge") == 0) {
     if (file == NULL) usage_error("merge: wanted --file");
     return run_merge(file, (int)count);
@@ -188,6 +193,6 @@ int main(int argc, char **argv) {
     return run_wire(from, to, (uint64_t)delay_us * 1000, (unsigned long)drop_every);
   }
   usage_error(
-      "wanted the mode latency, spin, threads, crowd, churn, convoy, vfork, hop, walk, merge or "
-      "wire");
+      "wanted the mode latency, spin, threads, crowd, churn, convoy, vfork, hop, walk, map, merge "
+      "or wire");
 }

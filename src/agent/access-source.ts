@@ -4,7 +4,13 @@ import type { Cancel } from '../contract/ports.ts';
 import { bpfCapabilities } from '../linux/capabilities.ts';
 import { type Damon, type DamonOptions, takeDamon } from '../linux/damon.ts';
 import { findHolder } from '../linux/holder.ts';
-import { joinRanges, lengthOf, type MappingReader, openMappings } from '../linux/mappings.ts';
+import {
+  joinRanges,
+  lengthOf,
+  type MappingReader,
+  newBytes,
+  openMappings,
+} from '../linux/mappings.ts';
 import { readProcessMemory, readTaskStat } from '../linux/procfs.ts';
 import { findQemu } from '../linux/vcpus.ts';
 import type { LivingInstance } from './instances.ts';
@@ -282,20 +288,25 @@ function createMeasurement(
         const now = readTaskStat(roots, tgid);
         return now === null || now.startTicks !== begun?.startTicks;
       };
-      const before = residentOf(tgid);
-      const ranges = joinRanges(mappings.of(tgid), options.parts);
-      if (before === null || ranges.length === 0) return 'ended';
-      if (lengthOf(ranges) > sparsest * before) return 'too_sparse';
       try {
+        const before = residentOf(tgid);
+        const mapped = await mappings.of(tgid);
+        if (before === null || mapped.length === 0) return 'ended';
+        const ranges = joinRanges(mapped, options.parts);
+        if (lengthOf(ranges) > sparsest * before) return 'too_sparse';
         await by.begin(kdamond, tgid, ranges);
         await pause(sessionSeconds(options) - askedBeforeSeconds);
         const { windows, usedBytes } = await by.ask(kdamond);
-        const resident = residentOf(tgid);
-        if (resident === null || hasEnded()) return 'ended';
         if (windows === 0)
           throw new KernelInterfaceError('KERNEL_IO', 'DAMON has finished no window', { kdamond });
-        // What came meanwhile was used by that. A sample may well find more than there is.
-        const idle = Math.max(0, Math.min(before, resident) - Math.round(usedBytes / windows));
+        const now = await mappings.of(tgid);
+        const resident = residentOf(tgid);
+        const fresh = newBytes(mapped, now);
+        // It is another program by now, where nothing is left.
+        if (resident === null || hasEnded() || fresh === lengthOf(now)) return 'ended';
+        // Of what was mapped meanwhile nothing is known, and so nothing of it is idle. A sample may well find more than there is.
+        const still = Math.min(before, resident - Math.min(fresh, resident));
+        const idle = Math.max(0, still - Math.round(usedBytes / windows));
         return { referenced: resident - idle, idle, at: clock.monotonicSeconds() };
       } catch (error) {
         if (hasEnded()) return 'ended';

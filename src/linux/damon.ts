@@ -55,6 +55,10 @@ const [used, unused] = [0, 1];
 const [triesWhenBusy, pauseMilliseconds] = [50, 20];
 const pause = new Int32Array(new SharedArrayBuffer(4));
 const piecesAtOnce = 50;
+/** DAMON takes no less. */
+const fewestRegions = 3;
+/** It draws the page of a part by 32 bits. */
+const mostPartBytes = 2 ** 32 - 2 ** 16;
 
 /** Hosts whose kernel was found to have no virtual addresses, for which it must be given a kdamond: once is enough. */
 const withoutAddresses = new WeakSet<Roots>();
@@ -115,7 +119,7 @@ function setUp(
   roots: Roots,
   write: SyncWriter,
   kdamond: number,
-  { windowSeconds, parts, mark }: DamonOptions & { readonly mark: number },
+  { windowSeconds, mark }: DamonOptions & { readonly mark: number },
 ): void {
   const context = `${kdamond}/contexts/0`;
   write(`${kdamond}/contexts/nr_contexts`, 1);
@@ -131,9 +135,6 @@ function setUp(
   // One sample is one window: a part counts as used by what one page of it did for all of the window, and no part hides in another.
   write(`${attributes}/intervals/sample_us`, microseconds);
   write(`${attributes}/intervals/aggr_us`, microseconds);
-  // With as many parts as there are to be at least, hardly one is joined to another; with more than half of the most none is cut.
-  write(`${attributes}/nr_regions/max`, Math.floor(parts * 1.5));
-  write(`${attributes}/nr_regions/min`, parts);
   write(`${context}/targets/nr_targets`, 1);
   write(`${context}/schemes/nr_schemes`, 2);
   for (const [scheme, least, most] of [
@@ -208,19 +209,26 @@ function createDamon(
     begin: (kdamond, tgid, ranges) =>
       inTurn(async () => {
         mustBeOurs(kdamond);
-        const target = `${kdamond}/contexts/0/targets/0`;
-        const pieces = cutRanges(ranges, parts);
-        await write(`${target}/pid_target`, tgid);
-        await write(`${target}/regions/nr_regions`, pieces.length);
-        for (const [i, { start, end }] of pieces.entries()) {
-          // Some ten µs each, where a write on another thread takes a hundred; others are not held up by all of them.
-          if (i % piecesAtOnce === 0) await new Promise(setImmediate);
-          own.sync(`${target}/regions/${i}/start`, BigInt(start));
-          own.sync(`${target}/regions/${i}/end`, BigInt(end));
+        const context = `${kdamond}/contexts/0`;
+        const cut = cutRanges(ranges, parts, mostPartBytes);
+        // With as many parts as there are to be at least, hardly one piece is joined to another; with fewer pieces than the most, and more than half of it, none
+        // is joined for want of room, and none cut.
+        const count = `${context}/monitoring_attrs/nr_regions`;
+        await write(`${count}/min`, Math.max(fewestRegions, cut.parts));
+        await write(`${count}/max`, Math.max(fewestRegions, Math.ceil(1.5 * cut.pieces.length)));
+        await write(`${context}/targets/0/pid_target`, tgid);
+        const regions = `${context}/targets/0/regions`;
+        await write(`${regions}/nr_regions`, cut.pieces.length);
+        for (const [i, { start, end }] of cut.pieces.entries()) {
+          // Some ten µs each, where a write on another thread takes a hundred; others are not held up by all of them, and may take the kdamonds away.
+          if (i % piecesAtOnce === 0) {
+            await new Promise(setImmediate);
+            mustBeOurs(kdamond);
+          }
+          own.sync(`${regions}/${i}/start`, BigInt(start));
+          own.sync(`${regions}/${i}/end`, BigInt(end));
         }
         sampled.set(kdamond, lengthOf(ranges));
-        // Others may have come between.
-        mustBeOurs(kdamond);
         await write(`${kdamond}/state`, 'on');
       }),
     ask: kdamond =>
@@ -236,6 +244,8 @@ function createDamon(
       inTurn(async () => {
         if (given || !isOurs(kdamond)) return;
         await write(`${kdamond}/state`, 'off').catch(() => undefined);
+        // A thousand folders otherwise, until it is begun anew.
+        await write(`${kdamond}/contexts/0/targets/0/regions/nr_regions`, 0).catch(() => undefined);
       }),
     giveBack: () => {
       if (given) return;

@@ -7,8 +7,8 @@ export type Range = { readonly start: number; readonly end: number };
 const recordBytes = 16;
 
 export type MappingReader = {
-  /** What a process can use memory at, ascending; nothing when it has ended. */
-  readonly of: (tgid: number) => Range[];
+  /** What a process can use memory at, ascending; nothing when it has ended. Waits for its mmap lock. */
+  readonly of: (tgid: number) => Promise<Range[]>;
   readonly close: () => void;
 };
 
@@ -20,7 +20,7 @@ export type MappingReader = {
 export function openMappings(native: Native): MappingReader {
   const object: BpfObject = loadProbe(native, 'mappings');
   return {
-    of: tgid => [...decodeRanges(object.iterate('mappings', tgid))],
+    of: async tgid => [...decodeRanges(await object.iterateThread('mappings', tgid))],
     close: () => object.close(),
   };
 }
@@ -51,15 +51,35 @@ export function joinRanges(ranges: readonly Range[], most: number): Range[] {
   return joined;
 }
 
-/** A multiple of every kernel's page. */
-const grain = 64 << 10;
+/** Bytes of `now` that are in none of `before`; both ascending. */
+export function newBytes(before: readonly Range[], now: readonly Range[]): number {
+  let known = 0;
+  let at = 0;
+  for (const { start, end } of now) {
+    while ((before[at]?.end ?? Number.POSITIVE_INFINITY) <= start) at += 1;
+    for (let i = at; i < before.length; i += 1) {
+      const range = before[i];
+      if (!range || range.start >= end) break;
+      known += Math.min(end, range.end) - Math.max(start, range.start);
+    }
+  }
+  return lengthOf(now) - known;
+}
+
+/** The size of a page, or a multiple of it. */
+const grain = (process.arch === 'x64' ? 4 : 64) << 10;
 
 /**
- * Cuts ranges, as if they lay end to end, into so many parts of equal size: fewer where those would be smaller than 64 KiB. A part that
- * lies in several ranges is as many pieces.
+ * Cuts ranges, as if they lay end to end, into parts of equal size; of none more than `mostBytes`. A part that lies in several ranges is
+ * as many pieces.
  */
-export function cutRanges(ranges: readonly Range[], parts: number): Range[] {
-  const size = Math.ceil(lengthOf(ranges) / parts / grain) * grain;
+export function cutRanges(
+  ranges: readonly Range[],
+  parts: number,
+  mostBytes: number,
+): { readonly parts: number; readonly pieces: readonly Range[] } {
+  const all = lengthOf(ranges);
+  const size = Math.min(Math.ceil(all / parts / grain) * grain, mostBytes);
   const pieces: Range[] = [];
   let room = size;
   for (const { start, end } of ranges)
@@ -69,5 +89,5 @@ export function cutRanges(ranges: readonly Range[], parts: number): Range[] {
       room = next - at === room ? size : room - (next - at);
       at = next;
     }
-  return pieces;
+  return { parts: Math.ceil(all / size), pieces };
 }

@@ -56,13 +56,17 @@ function start(
     clock,
     say: (_level: string, text: string) => void said.push(text),
   } as unknown as SourceContext;
-  const mappedMib = new Map<number, number>();
+  /** By process: where its only mapping begins, and how long it is. */
+  const [startOf, mappedMib] = [new Map<number, number>(), new Map<number, number>()];
   const source = startAccessSource(
     context,
     {
       takeDamon: (roots, options) => takeDamon(roots, options, kernel.writer),
       openMappings: () => ({
-        of: tgid => [{ start: gib, end: gib + (mappedMib.get(tgid) ?? 1024) * mib }],
+        of: async tgid => {
+          const start = startOf.get(tgid) ?? gib;
+          return [{ start, end: start + (mappedMib.get(tgid) ?? 1024) * mib }];
+        },
         close: () => undefined,
       }),
     },
@@ -93,7 +97,7 @@ function start(
     kernel.finds(tgid, [900, 5 * usedMib * mib], [1603, 5 * unusedMib * mib]);
   };
   return {
-    ...{ source, context, living, tree, kernel, said, pass, mappedMib, finds },
+    ...{ source, context, living, tree, kernel, said, pass, startOf, mappedMib, finds },
     uses: (vm: number, usedMib: number) => finds(50 + vm, usedMib),
     told: (vm = 0) =>
       source
@@ -217,6 +221,22 @@ test('what comes into memory meanwhile is used, and what goes was not', async t 
     ['referenced', 64],
     ['idle', 100 - 64],
   ]);
+});
+
+test('of what was mapped meanwhile nothing is idle, and another program begins anew', async t => {
+  const { finds, told, pass, startOf, unknown } = start(t, 0, 60, [[256], [256]]);
+  for (const tgid of [100, 110]) finds(tgid, 64);
+  await pass(20);
+  // Of 1024 MiB the last 156 are new ones, and so may hold 156 of what is in memory; or all of it is new.
+  startOf.set(100, gib + 156 * mib);
+  startOf.set(110, 8 * gib);
+  await pass(50);
+  t.deepEqual(told(0), [
+    ['referenced', 256 - 36],
+    ['idle', 256 - 156 - 64],
+  ]);
+  t.deepEqual(told(1), []);
+  t.deepEqual(unknown(), [['ended', 1]]);
 });
 
 test('a process that has the pid of the one that was measured is another', async t => {

@@ -47,7 +47,7 @@ test('a kdamond samples so many parts of a process, each for a whole window', as
   t.is(read(`${context}/monitoring_attrs/intervals/aggr_us`), '10000000');
   // Neither joined to another nor cut.
   t.is(read(`${context}/monitoring_attrs/nr_regions/min`), '500');
-  t.is(read(`${context}/monitoring_attrs/nr_regions/max`), '750');
+  t.is(read(`${context}/monitoring_attrs/nr_regions/max`), '752');
   const patterns = [0, 1].map(scheme =>
     ['min', 'max'].map(end =>
       read(`${context}/schemes/${scheme}/access_pattern/nr_accesses/${end}`),
@@ -77,9 +77,48 @@ test('a kdamond samples so many parts of a process, each for a whole window', as
   });
   await damon.end(1);
   t.is(kernel.on.size, 0);
+  t.is(read(`${context}/targets/0/regions/nr_regions`), '0');
   damon.giveBack();
   t.is(read('nr_kdamonds'), '0');
   t.deepEqual(readdirSync(kernel.folder), ['nr_kdamonds']);
+});
+
+test('neither are many pieces joined nor few of them cut', async t => {
+  const { take, read } = start(t);
+  const damon = take();
+  const count = (name: string) =>
+    Number(
+      read(
+        `0/contexts/0/${name === 'all' ? 'targets/0/regions/nr_regions' : `monitoring_attrs/nr_regions/${name}`}`,
+      ),
+    );
+  const scattered = Array.from({ length: 500 }, (_, i) => ({
+    start: i * 2 * mib,
+    end: (i * 2 + 1) * mib - 4096 * (i % 7),
+  }));
+  for (const ranges of [mapped, scattered, [{ start: 2 ** 30, end: 2 ** 30 + mib }]]) {
+    await damon.begin(0, 50, ranges);
+    t.true(count('min') <= count('all') && count('all') <= count('max'));
+    t.true(count('all') > count('max') / 2);
+    await damon.end(0);
+  }
+});
+
+test('who takes the kdamonds while one is set up is not written to', async t => {
+  const { take, kernel } = start(t);
+  const damon = take();
+  const begun = damon.begin(0, 50, mapped);
+  kernel.refuse = path => {
+    if (!path.endsWith('regions/49/end')) return null;
+    kernel.refuse = () => null;
+    setImmediate(() => {
+      kernel.writer.now(`${kernel.folder}/nr_kdamonds`, '1');
+      kernel.written.length = 0;
+    });
+    return null;
+  };
+  await t.throwsAsync(begun, { code: 'KERNEL_BUSY' });
+  t.deepEqual(kernel.written, []);
 });
 
 test('what is on is ended when it is given back, and nothing is begun after that', async t => {

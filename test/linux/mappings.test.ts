@@ -1,7 +1,7 @@
 import test from 'ava';
-import { cutRanges, joinRanges, lengthOf, type Range } from '../../src/linux/mappings.ts';
+import { cutRanges, joinRanges, lengthOf, newBytes, type Range } from '../../src/linux/mappings.ts';
 
-const [kib, mib] = [1 << 10, 1 << 20];
+const [kib, mib, gib] = [1 << 10, 1 << 20, 1 << 30];
 const of = (...bounds: readonly (readonly [start: number, end: number])[]): Range[] =>
   bounds.map(([start, end]) => ({ start, end }));
 
@@ -20,15 +20,28 @@ test('gaps that are all alike do not leave too many ranges', t => {
   t.true(joinRanges(even, 500).length <= 500);
 });
 
+test('what is new is what was not there, however it is mapped now', t => {
+  const before = of([10, 20], [20, 30], [50, 60], [70, 80]);
+  t.is(newBytes(before, before), 0);
+  t.is(newBytes(before, of([10, 30], [50, 80])), 10);
+  t.is(newBytes(before, of([0, 100])), 60);
+  t.is(newBytes(before, of([15, 25], [55, 65], [90, 95])), 10);
+  t.is(newBytes(before, of([12, 14], [16, 18], [30, 50])), 20);
+  t.is(newBytes(before, []), 0);
+  t.is(newBytes([], before), 40);
+});
+
+const cut = (ranges: readonly Range[], parts: number) => cutRanges(ranges, parts, 4 * gib).pieces;
+
 test('parts are of equal size, and go on in the next range', t => {
-  const ranges = of([mib, 2 * mib], [8 * mib, 8 * mib + 512 * kib], [9 * mib, 9 * mib + 512 * kib]);
-  t.deepEqual(cutRanges(ranges, 1), ranges);
-  t.deepEqual(cutRanges(ranges, 2), ranges);
+  const ranges = of([mib, 2 * mib], [8 * mib, 8.5 * mib], [9 * mib, 9.5 * mib]);
+  t.deepEqual(cut(ranges, 1), ranges);
+  t.deepEqual(cut(ranges, 2), ranges);
   t.deepEqual(
-    cutRanges(of([0, mib], [4 * mib, 6 * mib]), 2),
+    cut(of([0, mib], [4 * mib, 6 * mib]), 2),
     of([0, mib], [4 * mib, 4.5 * mib], [4.5 * mib, 6 * mib]),
   );
-  t.deepEqual(cutRanges([], 500), []);
+  t.deepEqual(cut([], 500), []);
 });
 
 test('what is cut is as long as it was, whatever it is cut into', t => {
@@ -37,13 +50,18 @@ test('what is cut is as long as it was, whatever it is cut into', t => {
     return { start, end: start + (((i * 7919) % 200) + 1) * 4 * kib };
   });
   for (const parts of [1, 7, 500, 5000]) {
-    const pieces = cutRanges(ranges, parts);
+    const pieces = cut(ranges, parts);
     t.is(lengthOf(pieces), lengthOf(ranges));
     t.true(pieces.every(({ start, end }) => end > start));
     t.true(pieces.length <= parts + ranges.length);
   }
 });
 
-test('no part is smaller than a page can be', t => {
-  t.is(cutRanges(of([0, mib]), 500).length, 16);
+test('no part is smaller than a page, or larger than the most', t => {
+  const page = (process.arch === 'x64' ? 4 : 64) * kib;
+  t.is(cut(of([0, mib]), 500).length, mib / page);
+  const large = cutRanges(of([0, 5000 * gib]), 500, 4 * gib - page);
+  t.true(large.pieces.every(({ start, end }) => end - start <= 4 * gib - page));
+  t.is(large.parts, large.pieces.length);
+  t.is(lengthOf(large.pieces), 5000 * gib);
 });

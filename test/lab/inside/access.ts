@@ -71,7 +71,7 @@ const mappings = role === 'taker' ? null : openMappings(loadNative());
 
 if (role === 'holder') {
   const tgid = Number(process.argv[4]);
-  await takeDamon(hostRoots, options).begin(1, tgid, rangesOf(tgid));
+  await takeDamon(hostRoots, options).begin(1, tgid, await rangesOf(tgid));
   console.log('holds');
   await sleep(1e8);
 }
@@ -149,8 +149,8 @@ setInterval(() => touch(64), 500);`;
   return firstLine(startIn(touchers, [process.execPath, '-e', touch]));
 }
 
-function rangesOf(tgid: number): Range[] {
-  return joinRanges(mappings?.of(tgid) ?? [], options.parts);
+async function rangesOf(tgid: number): Promise<Range[]> {
+  return joinRanges((await mappings?.of(tgid)) ?? [], options.parts);
 }
 
 function residentOf(tgid: number): number {
@@ -166,7 +166,7 @@ async function measure(tgid: number): Promise<Pick<AccessLab, 'toucher' | 'kdamo
   const mine = takeDamon(hostRoots, options);
   try {
     const began = performance.now();
-    const ranges = rangesOf(tgid);
+    const ranges = await rangesOf(tgid);
     const cpuBegan = process.cpuUsage();
     await mine.begin(0, tgid, ranges);
     const { user, system } = process.cpuUsage(cpuBegan);
