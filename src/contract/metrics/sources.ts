@@ -38,7 +38,7 @@ export const sources = {
   },
   access: {
     hook: "DAMON's kdamonds, by /sys/kernel/mm/damon/admin: what is mapped by a VM's QEMU, or by the process that has nearly all of an instance's memory (iter/task_vma)",
-    cost: 'some 5 ms of a CPU each 10 s for an instance that is measured, in the emulated laboratory, where all is some eight times slower: for a minute each, 20 at once, so at most 1 % of a CPU there; 500 pages of each are looked at in 10 s, whatever its size. Once in 3 s VmRSS of the processes of one instance, or of up to four, of at most 128 each: some 4 ms for so many. Not measured elsewhere',
+    cost: 'some 7 ms of a CPU each 10 s for an instance that is measured, in the emulated laboratory, where all is at least eight times slower: for a minute each, 20 at once, so at most 1.4 % of a CPU there; and a thousand small writes to begin with each, at most one in 3 s: 0.9 s there for the first; 500 pages of each are looked at in 10 s, whatever its size. Once in 3 s VmRSS of the processes of one instance, or of up to four, of at most 128 each: some 4 ms for so many. Not measured elsewhere',
   },
   kvm: {
     hook: 'tp_btf: kvm_entry, kvm_exit, kvm_vcpu_wakeup (where KVM is loaded)',
