@@ -205,6 +205,8 @@ class IteratorReader : public Napi::AsyncWorker {
 
  protected:
   void Execute() override { error_ = ReadToEnd(fd_, &written_); }
+  // Out of memory.
+  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
   void OnOK() override {
     if (error_) {
       deferred_.Reject(SystemError(Env(), error_, "read iterator " + name_).Value());
