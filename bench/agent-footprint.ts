@@ -12,6 +12,7 @@ import {
 } from './agent-process.ts';
 import { type BenchResult, rawFolder, type Tell, writeRaw } from './bench.ts';
 import { type Crowd, type Instant, order, quiet, stageCrowd } from './crowd.ts';
+import { timeFixedWork } from './fixed-work.ts';
 import { type Rollup, rollupOf } from './rollup.ts';
 import type { SinkReading } from './sink.ts';
 
@@ -77,6 +78,8 @@ type Window = {
   readonly pointsPerSecond: number;
   readonly bytesPerSecond: number;
   readonly rollup: Rollup;
+  /** What a fixed piece of work took beside it: how fast the machine was. */
+  readonly fixedWorkUs: number;
   readonly end: ProcessReading;
 };
 
@@ -91,10 +94,10 @@ async function measure(stage: Stage, agent: AgentProcess, tell: Tell): Promise<M
     await agent.ask.changeAgentSettings({ ...settings });
     const from = await quiet(stage, agent);
     const cpuFrom = await order(stage, 'go', agent);
-    await sleep(seconds * 1000);
+    const fixedWorkUs = await timeFixedWork(seconds);
     const cpuTo = await order(stage, 'rest', agent);
     const to = await quiet(stage, agent);
-    const one = windowOf(name, [cpuFrom, cpuTo], rollupOf(from, to));
+    const one = { ...windowOf(name, [cpuFrom, cpuTo], rollupOf(from, to)), fixedWorkUs };
     tell(JSON.stringify(one));
     return one;
   };
@@ -116,7 +119,11 @@ async function measure(stage: Stage, agent: AgentProcess, tell: Tell): Promise<M
   return { windows: { shipped, k10, k1000, slow }, programs, last: await agent.received() };
 }
 
-function windowOf(name: string, [from, to]: readonly [Instant, Instant], rollup: Rollup): Window {
+function windowOf(
+  name: string,
+  [from, to]: readonly [Instant, Instant],
+  rollup: Rollup,
+): Omit<Window, 'fixedWorkUs'> {
   const seconds = to.process.at - from.process.at;
   const rate = (of: (instant: Instant) => number) => (of(to) - of(from)) / seconds;
   return {
@@ -184,6 +191,8 @@ function figuresOf({ windows, programs, last }: Measured) {
     cpu_cores: cores(shipped),
     cpu_cores_kernel: shipped.kernelCores,
     cpu_cores_slow: cores(slow),
+    fixed_work_us: shipped.fixedWorkUs,
+    fixed_work_us_slow: slow.fixedWorkUs,
     bpf_cores: coresOf(name => !iterators.has(name)),
     bpf_cores_iterators: coresOf(name => iterators.has(name)),
     threads,

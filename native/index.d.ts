@@ -63,6 +63,17 @@ export type WholeMap = {
   readonly values: Buffer;
 };
 
+/**
+ * Entries of a map whose values are words of 64 bits, each summed over all CPUs; exact up to 2^53. `keys`: one after another;
+ * `sums`: `width` words of each.
+ */
+export type MapSums = {
+  readonly count: number;
+  readonly width: number;
+  readonly keys: Buffer;
+  readonly sums: Float64Array;
+};
+
 export type BpfObject = {
   /** Attaches a program by its section; iterators are attached by `iterate`. */
   attach(program: string): void;
@@ -88,8 +99,14 @@ export type BpfObject = {
   readMap(map: string): WholeMap;
   /** The same, and the map is empty then; an update that a program makes of an entry at that very moment is lost. */
   takeMap(map: string): WholeMap;
+  /** As `readMap`. Throws EINVAL where values are no whole words of 64 bits. */
+  readSums(map: string): MapSums;
+  /** As `takeMap`. */
+  takeSums(map: string): MapSums;
   /** One entry of an array or hash (per-CPU: all CPUs); null when absent. */
   lookup(map: string, key: Buffer): Buffer | null;
+  /** The same, each word summed over all CPUs. */
+  lookupSums(map: string, key: Buffer): Float64Array | null;
   /** Deletes entries; answers how many were there. */
   deleteKeys(map: string, keys: Buffer): number;
   /** Map ids and bytes of memory by map, as the kernel counts them (memlock in fdinfo). */

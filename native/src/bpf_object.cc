@@ -14,9 +14,9 @@
 #include <set>
 
 #include "bpf_constants.h"
-#include "bytes.h"
 #include "errors.h"
 #include "fd.h"
+#include "iterators.h"
 #include "map_reader.h"
 #include "software_event.h"
 
@@ -72,7 +72,10 @@ void BpfObject::Init(Napi::Env env) {
                       InstanceMethod("readMap", &BpfObject::ReadMap),
                       InstanceMethod("mapMemory", &BpfObject::MapMemory),
                       InstanceMethod("takeMap", &BpfObject::TakeMap),
+                      InstanceMethod("readSums", &BpfObject::ReadSums),
+                      InstanceMethod("takeSums", &BpfObject::TakeSums),
                       InstanceMethod("lookup", &BpfObject::Lookup),
+                      InstanceMethod("lookupSums", &BpfObject::LookupSums),
                       InstanceMethod("deleteKeys", &BpfObject::DeleteKeys),
                       InstanceMethod("memoryBytes", &BpfObject::MemoryBytes),
                       InstanceMethod("programStats", &BpfObject::ProgramStats),
@@ -170,61 +173,6 @@ void BpfObject::AttachSoftwareEvent(const Napi::CallbackInfo& info) {
   }
 }
 
-namespace {
-
-bpf_link* AttachIterator(bpf_program* program, const bpf_iter_link_info* over) {
-  if (!over) return bpf_program__attach_iter(program, nullptr);
-  LIBBPF_OPTS(bpf_iter_attach_opts, options, .link_info = const_cast<bpf_iter_link_info*>(over),
-              .link_info_len = sizeof(*over));
-  return bpf_program__attach_iter(program, &options);
-}
-
-// All that an iterator writes; answers an errno, or 0.
-int ReadToEnd(const Fd& fd, Bytes* written) {
-  // The kernel hands out at most 32 KB a read.
-  constexpr size_t kChunk = 32 * 1024;
-  size_t length = 0;
-  for (;;) {
-    if (written->size() < length + kChunk) written->resize(2 * length + kChunk);
-    ssize_t got = read(fd.Get(), written->data() + length, kChunk);
-    // EAGAIN: a million tasks were visited and nothing was written yet.
-    if (got < 0 && errno != EAGAIN && errno != EINTR) return errno;
-    if (got == 0) break;
-    if (got > 0) length += got;
-  }
-  written->resize(length);
-  return 0;
-}
-
-// Reads an iterator on another thread: it may wait for a lock that its task holds.
-class IteratorReader : public Napi::AsyncWorker {
- public:
-  IteratorReader(Napi::Env env, std::string name, Fd fd)
-      : Napi::AsyncWorker(env), deferred_(env), name_(std::move(name)), fd_(std::move(fd)) {}
-  Napi::Promise Promise() const { return deferred_.Promise(); }
-
- protected:
-  void Execute() override { error_ = ReadToEnd(fd_, &written_); }
-  // Out of memory.
-  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
-  void OnOK() override {
-    if (error_) {
-      deferred_.Reject(SystemError(Env(), error_, "read iterator " + name_).Value());
-    } else {
-      deferred_.Resolve(Napi::Buffer<char>::Copy(Env(), written_.data(), written_.size()));
-    }
-  }
-
- private:
-  Napi::Promise::Deferred deferred_;
-  std::string name_;
-  Fd fd_;
-  Bytes written_;
-  int error_ = 0;
-};
-
-}  // namespace
-
 Napi::Value BpfObject::Iterate(const Napi::CallbackInfo& info) {
   if (!info[1].IsString()) return RunIterator(info, nullptr);
   bpf_iter_link_info over = {};
@@ -245,11 +193,7 @@ Napi::Value BpfObject::IterateThread(const Napi::CallbackInfo& info) {
   over.task.tid = static_cast<uint32_t>(tid);
   Link link(AttachIterator(program, &over));
   if (!link) throw SystemError(env, errno, "attach iterator " + name, TakeLog());
-  Fd fd(bpf_iter_create(bpf_link__fd(link.get())));
-  if (fd.Get() < 0) throw SystemError(env, errno, "iterator " + name);
-  auto* reader = new IteratorReader(env, name, std::move(fd));
-  reader->Queue();
-  return reader->Promise();
+  return ReadIteratorAside(env, name, link.get());
 }
 
 Napi::Value BpfObject::RunOnce(const Napi::CallbackInfo& info) {
@@ -265,12 +209,7 @@ Napi::Value BpfObject::RunIterator(const Napi::CallbackInfo& info, const bpf_ite
   Link& link = links_[name];
   if (!link) link.reset(AttachIterator(program, over));
   if (!link) throw SystemError(env, errno, "attach iterator " + name, TakeLog());
-  Fd fd(bpf_iter_create(bpf_link__fd(link.get())));
-  if (fd.Get() < 0) throw SystemError(env, errno, "iterator " + name);
-  Bytes written;
-  int error = ReadToEnd(fd, &written);
-  if (error) throw SystemError(env, error, "read iterator " + name);
-  return Napi::Buffer<char>::Copy(env, written.data(), written.size());
+  return ReadIterator(env, name, link.get());
 }
 
 Napi::Value BpfObject::ProgramStats(const Napi::CallbackInfo& info) {
@@ -303,12 +242,24 @@ Napi::Value BpfObject::TakeMap(const Napi::CallbackInfo& info) {
   return ReadWholeMap(info.Env(), Map(info), true);
 }
 
+Napi::Value BpfObject::ReadSums(const Napi::CallbackInfo& info) {
+  return SumWholeMap(info.Env(), Map(info), false);
+}
+
+Napi::Value BpfObject::TakeSums(const Napi::CallbackInfo& info) {
+  return SumWholeMap(info.Env(), Map(info), true);
+}
+
 Napi::Value BpfObject::MapMemory(const Napi::CallbackInfo& info) {
   return MapArrayMemory(info.Env(), Map(info));
 }
 
 Napi::Value BpfObject::Lookup(const Napi::CallbackInfo& info) {
   return LookupKey(info.Env(), Map(info), info[1].As<Napi::Buffer<char>>());
+}
+
+Napi::Value BpfObject::LookupSums(const Napi::CallbackInfo& info) {
+  return SumKey(info.Env(), Map(info), info[1].As<Napi::Buffer<char>>());
 }
 
 Napi::Value BpfObject::DeleteKeys(const Napi::CallbackInfo& info) {

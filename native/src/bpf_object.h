@@ -40,7 +40,10 @@ class BpfObject : public Napi::ObjectWrap<BpfObject> {
   Napi::Value MapMemory(const Napi::CallbackInfo& info);
   Napi::Value ReadMap(const Napi::CallbackInfo& info);
   Napi::Value TakeMap(const Napi::CallbackInfo& info);
+  Napi::Value ReadSums(const Napi::CallbackInfo& info);
+  Napi::Value TakeSums(const Napi::CallbackInfo& info);
   Napi::Value Lookup(const Napi::CallbackInfo& info);
+  Napi::Value LookupSums(const Napi::CallbackInfo& info);
   Napi::Value DeleteKeys(const Napi::CallbackInfo& info);
   Napi::Value MemoryBytes(const Napi::CallbackInfo& info);
   Napi::Value ProgramStats(const Napi::CallbackInfo& info);

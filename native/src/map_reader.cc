@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <memory>
+#include <vector>
 
 #include "bytes.h"
 #include "errors.h"
@@ -37,18 +39,17 @@ size_t ValueSize(bpf_map* map) {
   return IsPerCpu(map) ? (size + 7) / 8 * 8 : size;
 }
 
-}  // namespace
-
-Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map, bool take) {
+// All entries of a hash, some at a time: `each` gets how many, their keys and their values.
+template <typename Each>
+void ReadInRounds(Napi::Env env, bpf_map* map, bool take, Each each) {
   const auto read = take ? bpf_map_lookup_and_delete_batch : bpf_map_lookup_batch;
-  // A round asks for 1 MB: a value may be 1.3 KB for each of hundreds of CPUs.
+  // A round asks for 1 MB, or 16 entries: a value may be 1.4 KB for each of hundreds of CPUs.
   constexpr size_t kRoundBytes = 1 << 20;
   const size_t key_size = bpf_map__key_size(map);
-  const int cpus = CpusOf(map);
-  const size_t value_size = ValueSize(map) * cpus;
+  const size_t value_size = ValueSize(map) * CpusOf(map);
   const uint32_t most = bpf_map__max_entries(map);
   Bytes keys, values;
-  uint32_t total = 0, cursor = 0;
+  uint32_t cursor = 0;
   uint32_t room = std::clamp<size_t>(kRoundBytes / value_size, 16, 512);
   bool first = true;
   // Each round that is not the last answers at least one entry; a hash that changes while it is
@@ -56,13 +57,12 @@ Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map, bool take) {
   for (uint32_t round = 0;; round++) {
     if (round > most + 64)
       throw SystemError(env, EBUSY, std::string("read map ") + bpf_map__name(map));
-    keys.resize((total + room) * key_size);
-    values.resize((total + room) * value_size);
+    keys.resize(room * key_size);
+    values.resize(room * value_size);
     uint32_t count = room;
     uint32_t next = 0;
-    int error =
-        read(bpf_map__fd(map), first ? nullptr : &cursor, &next, keys.data() + total * key_size,
-             values.data() + total * value_size, &count, nullptr);
+    int error = read(bpf_map__fd(map), first ? nullptr : &cursor, &next, keys.data(), values.data(),
+                     &count, nullptr);
     // One bucket has more entries than there is room for: nothing was read yet.
     if (error && errno == ENOSPC) {
       room *= 2;
@@ -71,17 +71,80 @@ Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map, bool take) {
     if (error && errno != ENOENT) {
       throw SystemError(env, errno, std::string("read map ") + bpf_map__name(map));
     }
-    total += count;
+    each(count, keys.data(), values.data());
     if (error) break;
     cursor = next;
     first = false;
   }
+}
+
+// How many words a value has on each CPU.
+size_t WordsOf(Napi::Env env, bpf_map* map) {
+  const size_t size = bpf_map__value_size(map);
+  if (size % sizeof(uint64_t))
+    throw SystemError(env, EINVAL, std::string("words of map ") + bpf_map__name(map));
+  return size / sizeof(uint64_t);
+}
+
+// Adds up what each of `cpus` has of a value: `words` words.
+void SumOfCpus(const char* values, int cpus, size_t words, double* sums) {
+  for (size_t word = 0; word < words; word++) {
+    uint64_t sum = 0, part;
+    for (int cpu = 0; cpu < cpus; cpu++) {
+      memcpy(&part, values + (cpu * words + word) * sizeof(part), sizeof(part));
+      sum += part;
+    }
+    sums[word] = static_cast<double>(sum);
+  }
+}
+
+Napi::Float64Array DoublesOf(Napi::Env env, const double* numbers, size_t count) {
+  Napi::Float64Array array = Napi::Float64Array::New(env, count);
+  std::copy_n(numbers, count, array.Data());
+  return array;
+}
+
+}  // namespace
+
+Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map, bool take) {
+  const size_t key_size = bpf_map__key_size(map);
+  const size_t value_size = ValueSize(map) * CpusOf(map);
+  Bytes all_keys, all_values;
+  uint32_t total = 0;
+  ReadInRounds(env, map, take, [&](uint32_t count, const char* keys, const char* values) {
+    all_keys.insert(all_keys.end(), keys, keys + count * key_size);
+    all_values.insert(all_values.end(), values, values + count * value_size);
+    total += count;
+  });
   Napi::Object result = Napi::Object::New(env);
   result.Set("count", total);
-  result.Set("cpus", cpus);
+  result.Set("cpus", CpusOf(map));
   result.Set("valueSize", static_cast<uint32_t>(ValueSize(map)));
-  result.Set("keys", Napi::Buffer<char>::Copy(env, keys.data(), total * key_size));
-  result.Set("values", Napi::Buffer<char>::Copy(env, values.data(), total * value_size));
+  result.Set("keys", Napi::Buffer<char>::Copy(env, all_keys.data(), all_keys.size()));
+  result.Set("values", Napi::Buffer<char>::Copy(env, all_values.data(), all_values.size()));
+  return result;
+}
+
+Napi::Value SumWholeMap(Napi::Env env, bpf_map* map, bool take) {
+  const size_t key_size = bpf_map__key_size(map);
+  const int cpus = CpusOf(map);
+  const size_t words = WordsOf(env, map);
+  Bytes all_keys;
+  std::vector<double> sums;
+  uint32_t total = 0;
+  ReadInRounds(env, map, take, [&](uint32_t count, const char* keys, const char* values) {
+    all_keys.insert(all_keys.end(), keys, keys + count * key_size);
+    sums.resize((total + count) * words);
+    for (uint32_t entry = 0; entry < count; entry++)
+      SumOfCpus(values + entry * cpus * words * sizeof(uint64_t), cpus, words,
+                sums.data() + (total + entry) * words);
+    total += count;
+  });
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("count", total);
+  result.Set("width", static_cast<uint32_t>(words));
+  result.Set("keys", Napi::Buffer<char>::Copy(env, all_keys.data(), all_keys.size()));
+  result.Set("sums", DoublesOf(env, sums.data(), sums.size()));
   return result;
 }
 
@@ -100,6 +163,20 @@ Napi::Value LookupKey(Napi::Env env, bpf_map* map, Napi::Buffer<char> key) {
   if (key.Length() != bpf_map__key_size(map)) throw SystemError(env, EINVAL, "size of the key");
   Napi::Buffer<char> value = Napi::Buffer<char>::New(env, ValueSize(map) * CpusOf(map));
   if (bpf_map_lookup_elem(bpf_map__fd(map), key.Data(), value.Data()) == 0) return value;
+  if (errno == ENOENT) return env.Null();
+  throw SystemError(env, errno, std::string("look up in map ") + bpf_map__name(map));
+}
+
+Napi::Value SumKey(Napi::Env env, bpf_map* map, Napi::Buffer<char> key) {
+  if (key.Length() != bpf_map__key_size(map)) throw SystemError(env, EINVAL, "size of the key");
+  const int cpus = CpusOf(map);
+  const size_t words = WordsOf(env, map);
+  Bytes value(cpus * words * sizeof(uint64_t));
+  if (bpf_map_lookup_elem(bpf_map__fd(map), key.Data(), value.data()) == 0) {
+    std::vector<double> sums(words);
+    SumOfCpus(value.data(), cpus, words, sums.data());
+    return DoublesOf(env, sums.data(), words);
+  }
   if (errno == ENOENT) return env.Null();
   throw SystemError(env, errno, std::string("look up in map ") + bpf_map__name(map));
 }

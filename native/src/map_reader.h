@@ -9,10 +9,14 @@ namespace sculptor {
 
 // `take`: what is read is deleted with it.
 Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map, bool take);
+// Of values that are words of 64 bits: their sums over all CPUs, as doubles. Of many CPUs the
+// values themselves may be tens of megabytes.
+Napi::Value SumWholeMap(Napi::Env env, bpf_map* map, bool take);
 // The values of an array that was made with BPF_F_MMAPABLE, as the programs write them. It outlives
 // the map's descriptor, and is unmapped when nothing refers to it any more.
 Napi::Value MapArrayMemory(Napi::Env env, bpf_map* map);
 Napi::Value LookupKey(Napi::Env env, bpf_map* map, Napi::Buffer<char> key);
+Napi::Value SumKey(Napi::Env env, bpf_map* map, Napi::Buffer<char> key);
 Napi::Value DeleteMapKeys(Napi::Env env, bpf_map* map, Napi::Buffer<char> keys);
 double MapsMemoryBytes(bpf_object* object);
 

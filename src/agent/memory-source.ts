@@ -3,6 +3,7 @@ import { type CgroupLayout, cgroupFolder, cgroupIdOf, walkCgroups } from '../lin
 import {
   type CgroupMemory,
   findMemoryHierarchy,
+  listMemoryNodes,
   type MemoryHierarchy,
   type NodePages,
   readCgroupMemory,
@@ -10,7 +11,6 @@ import {
   readNodePages,
 } from '../linux/memory.ts';
 import { pressuresBy, readCgroupPressure } from '../linux/pressure.ts';
-import { listFolder } from '../linux/read-file.ts';
 import { readNodeOfCpu } from '../linux/topology.ts';
 import type { Counters } from './counters.ts';
 import { createHostMemory } from './host-memory.ts';
@@ -55,7 +55,7 @@ type Beginning = { readonly cgroupId: number; readonly since: number; readonly b
 
 function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): Source {
   const { roots, layout, clock, config, runByCpu } = context;
-  const severalNodes = listFolder(`${roots.sys}/devices/system/node`).filter(isNode).length > 1;
+  const severalNodes = listMemoryNodes(roots).length > 1;
   const series = counterSeries('container.memory.paging.faults', severalNodes);
   const beginnings = new WeakMap<LivingInstance, Beginning>();
   const readings = new WeakMap<LivingInstance, Reading>();
@@ -64,6 +64,7 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
   const host = createHostMemory(roots, severalNodes, clock.unixSeconds());
   const locality = createLocality();
   let hugePages: readonly string[] = [];
+  let nodes: readonly number[] = [];
 
   const begin = (living: LivingInstance, cgroupId: number, reading: Reading): Beginning =>
     old.has(cgroupId)
@@ -75,7 +76,7 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
     const beginning = beginnings.get(living);
     // One that was made again under the name is another life's.
     if (id === null || (beginning && beginning.cgroupId !== id)) return;
-    const reading = readInstance(hierarchy, layout, living, hugePages);
+    const reading = readInstance(hierarchy, layout, living, { hugePages, nodes });
     if (reading === null) return;
     readings.set(living, reading);
     if (!beginning) beginnings.set(living, begin(living, id, reading));
@@ -87,6 +88,7 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
     read: living => {
       host.read();
       hugePages = readHugePageSizes(roots);
+      nodes = listMemoryNodes(roots);
       if (severalNodes) locality.read(living, runByCpu(), readNodeOfCpu(roots));
       turns.next(living);
     },
@@ -110,22 +112,25 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
   };
 }
 
-const isNode = (name: string): boolean => /^node\d+$/.test(name);
-
 /** On v1 a cgroup's tasks and those below it are different instances, but for a VM, which is all of them. */
 function readInstance(
   hierarchy: MemoryHierarchy,
   layout: CgroupLayout,
   { path, instance }: LivingInstance,
-  hugePages: readonly string[],
+  {
+    hugePages,
+    nodes,
+  }: Readonly<Record<'hugePages', readonly string[]> & Record<'nodes', readonly number[]>>,
 ): Reading | null {
   const isVm = instance.kind === 'vm';
   const memory = readCgroupMemory(hierarchy, path, isVm);
   if (memory === null) return null;
+  const [node] = nodes;
+  const only = node === undefined || nodes.length > 1 ? null : { node, ...memory };
   return {
     memory,
     counts: memory.counts,
-    pages: readNodePages(hierarchy, path, isVm, hugePages),
+    pages: readNodePages(hierarchy, path, isVm, hugePages, only),
     pressure:
       layout.version === 1
         ? new Map()

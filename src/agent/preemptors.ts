@@ -22,13 +22,14 @@ const mostCandidates = 20;
 /** Those, and such as were named once, so that one that is named again goes on where it was. */
 const mostKept = 50;
 
-/** `ns` counts while it is named, `recentNs` always. */
+/** `ns` counts while it is named, `recentNs` always; `newNs`: of the reading that is being taken. */
 type Neighbour = {
   readonly id: string;
   /** While it is named; the same object for as long. */
   attributes: PointAttributes | null;
   ns: number;
   recentNs: number;
+  newNs: number;
 };
 
 type Book = {
@@ -113,33 +114,46 @@ function attributesOf(preemptor: string): PointAttributes {
   return Object.freeze({ [attr.preemptor]: preemptor });
 }
 
-/** What counts is the last reading, and half of what counted before. */
+/**
+ * What counts is the last reading, and half of what counted before. There are thousands of pairs: each is looked up
+ * once among those that are kept.
+ */
 function addTo(book: Book, change: ReadonlyMap<string, number>): void {
   const { kept } = book;
   kept.forEach(neighbour => {
     neighbour.recentNs /= 2;
+    neighbour.newNs = 0;
   });
-  const least = leastKept(kept, change);
+  const newcomers = { ids: [] as string[], ns: [] as number[] };
   change.forEach((ns, id) => {
-    if (id === 'other') return;
     const neighbour = kept.get(id);
-    if (neighbour) neighbour.recentNs += ns;
-    else if (ns >= least) kept.set(id, { id, attributes: null, ns: 0, recentNs: ns });
+    if (neighbour) {
+      neighbour.recentNs += ns;
+      neighbour.newNs = ns;
+    } else if (id === 'other') book.otherNs += ns;
+    else {
+      newcomers.ids.push(id);
+      newcomers.ns.push(ns);
+    }
+  });
+  const least = leastKept(kept, newcomers.ns);
+  newcomers.ids.forEach((id, i) => {
+    const ns = newcomers.ns[i] ?? 0;
+    if (ns >= least) kept.set(id, { id, attributes: null, ns: 0, recentNs: ns, newNs: ns });
+    else book.otherNs += ns;
   });
   const ranked = [...kept.values()].sort((a, b) => b.recentNs - a.recentNs);
   const named = nextNamed(book.named, ranked);
   // What was encoded of a series is kept for as long as its attributes are, and of those that were named once most are not again soon.
   for (const one of book.named) if (!named.includes(one)) one.attributes = null;
   book.named = named;
-  change.forEach((ns, id) => {
-    const neighbour = kept.get(id);
-    if (neighbour && book.named.includes(neighbour)) neighbour.ns += ns;
-    else book.otherNs += ns;
-  });
-  // What was told of a neighbour that is no longer kept is told as `other` from here on: the sum stays.
   ranked.forEach((neighbour, rank) => {
+    const isNamed = named.includes(neighbour);
+    if (isNamed) neighbour.ns += neighbour.newNs;
+    else book.otherNs += neighbour.newNs;
+    // What was told of a neighbour that is no longer kept is told as `other` from here on: the sum stays.
     const isKept = rank < mostCandidates || (neighbour.ns > 0 && rank < mostKept);
-    if (isKept || book.named.includes(neighbour)) return;
+    if (isKept || isNamed) return;
     book.otherNs += neighbour.ns;
     kept.delete(neighbour.id);
   });
@@ -149,21 +163,16 @@ function addTo(book: Book, change: ReadonlyMap<string, number>): void {
 let scratch = new Float64Array(256);
 
 /** Of many newcomers few can be kept: the `ns` below which one need not be begun with. */
-function leastKept(
-  kept: ReadonlyMap<string, Neighbour>,
-  change: ReadonlyMap<string, number>,
-): number {
-  if (kept.size + change.size <= mostCandidates) return 0;
-  const most = kept.size + change.size;
+function leastKept(kept: ReadonlyMap<string, Neighbour>, newcomers: readonly number[]): number {
+  const most = kept.size + newcomers.length;
+  if (most <= mostCandidates) return 0;
   if (scratch.length < most) scratch = new Float64Array(2 * most);
-  const recent = scratch.subarray(0, most).fill(0);
+  const recent = scratch.subarray(0, most);
   let at = 0;
   kept.forEach(({ recentNs }) => {
     recent[at++] = recentNs;
   });
-  change.forEach((ns, id) => {
-    if (!kept.has(id)) recent[at++] = ns;
-  });
+  for (const ns of newcomers) recent[at++] = ns;
   recent.sort();
   return recent.at(-mostCandidates) ?? 0;
 }

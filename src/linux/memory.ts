@@ -36,6 +36,8 @@ export type CgroupMemory = {
   readonly workingSetBytes: number;
   /** Waiting to be written, or being written. */
   readonly dirtyBytes: number;
+  /** Its pages, but for those of hugetlbfs. */
+  readonly pageBytes: ReadonlyMap<PageKind, number>;
   readonly counts: MemoryCounts;
 };
 
@@ -51,6 +53,14 @@ export function findMemoryHierarchy(roots: Roots): MemoryHierarchy | null {
   const controllers = readText(`${v2}/cgroup.controllers`)?.split(' ') ?? [];
   if (!controllers.includes('memory')) return null;
   return { version: 2, root: v2, hugetlb: controllers.includes('hugetlb') ? v2 : null };
+}
+
+/** Numbers of the host's memory nodes; none where the kernel knows no NUMA. */
+export function listMemoryNodes(roots: Roots): number[] {
+  return listFolder(`${roots.sys}/devices/system/node`).flatMap(name => {
+    const node = /^node(\d+)$/.exec(name)?.[1];
+    return node === undefined ? [] : [Number(node)];
+  });
 }
 
 /** Sizes of huge pages of which this host has some, as the hugetlb controller names them: `2MB`, `1GB`. */
@@ -95,6 +105,13 @@ function memoryOfV2(text: string, folder: string): CgroupMemory | null {
     usageBytes,
     workingSetBytes: Math.max(0, usageBytes - (field('inactive_file') ?? 0)),
     dirtyBytes: (field('file_dirty') ?? 0) + (field('file_writeback') ?? 0),
+    pageBytes: pageBytes(
+      [
+        ['anon', ['anon']],
+        ['file', ['file']],
+      ],
+      field,
+    ),
     counts: {
       ...faultsAndRefaults(field),
       directScanned,
@@ -115,6 +132,14 @@ function memoryOfV1(text: string, withBelow: boolean): CgroupMemory {
     usageBytes,
     workingSetBytes: Math.max(0, usageBytes - (field('inactive_file') ?? 0)),
     dirtyBytes: (field('dirty') ?? 0) + (field('writeback') ?? 0),
+    pageBytes: pageBytes(
+      [
+        ['anon', ['inactive_anon', 'active_anon']],
+        ['file', ['inactive_file', 'active_file']],
+        ['unevictable', ['unevictable']],
+      ],
+      field,
+    ),
     counts: {
       ...faultsAndRefaults(field),
       directScanned: null,
@@ -125,6 +150,23 @@ function memoryOfV1(text: string, withBelow: boolean): CgroupMemory {
       numaMigrations: null,
     },
   };
+}
+
+/** The kinds of which the kernel tells all fields. */
+function pageBytes(
+  kinds: readonly (readonly [PageKind, readonly string[]])[],
+  field: Field,
+): ReadonlyMap<PageKind, number> {
+  const bytes = new Map<PageKind, number>();
+  for (const [kind, names] of kinds) {
+    let sum: number | null = 0;
+    for (const name of names) {
+      const part = field(name);
+      sum = sum === null || part === null ? null : sum + part;
+    }
+    if (sum !== null) bytes.set(kind, sum);
+  }
+  return bytes;
 }
 
 /** `pgfault` counts all faults, also the major ones. */
@@ -153,14 +195,31 @@ function fieldsOf(text: string): Field {
 
 /**
  * Where a cgroup's pages are, in bytes; null as `readCgroupMemory`. Read from counters: nobody's mmap lock is taken.
- * `hugePages`: sizes as `readHugePageSizes`.
+ * `hugePages`: sizes as `readHugePageSizes`. `only`: of a host with one memory node, which that is, and the pages as they were
+ * read just now: all of them are there, and only those of hugetlbfs are read.
  */
 export function readNodePages(
-  { version, root, hugetlb }: MemoryHierarchy,
+  hierarchy: MemoryHierarchy,
   path: string,
   withBelow: boolean,
   hugePages: readonly string[] = [],
+  only: ({ readonly node: number } & Pick<CgroupMemory, 'pageBytes'>) | null = null,
 ): NodePages | null {
+  const pages =
+    only === null
+      ? readPagesByNode(hierarchy, path, withBelow)
+      : new Map([...only.pageBytes].map(([kind, bytes]) => [kind, new Map([[only.node, bytes]])]));
+  if (pages !== null) addHugePages(pages, hierarchy, path, withBelow, hugePages);
+  return pages;
+}
+
+type PagesByNode = Map<PageKind, Map<number, number>>;
+
+function readPagesByNode(
+  { version, root }: MemoryHierarchy,
+  path: string,
+  withBelow: boolean,
+): PagesByNode | null {
   if (version === 2 && path === '/') return null;
   const text = readText(`${cgroupFolder(root, path)}/memory.numa_stat`);
   if (text === null) return null;
@@ -169,29 +228,33 @@ export function readNodePages(
     version === 2 ? ['anon', 'file'] : ['anon', 'file', 'unevictable'];
   const prefix = version === 1 && withBelow ? 'hierarchical_' : '';
   const unitBytes = version === 2 ? 1 : 4096;
-  const pages = new Map<PageKind, Map<number, number>>();
+  const pages: PagesByNode = new Map();
   for (const line of text.split('\n')) {
     const kind = kinds.find(one => line.startsWith(`${prefix}${one}${version === 2 ? ' ' : '='}`));
     if (!kind) continue;
     addNodes(pages, kind, line, unitBytes);
   }
-  for (const size of hugePages) {
-    if (hugetlb === null) break;
-    const file = `${cgroupFolder(hugetlb, path)}/hugetlb.${size}.numa_stat`;
-    const lines = readText(file)?.split('\n') ?? [];
-    const line = lines.find(one => one.startsWith(`${prefix}total=`));
-    if (line !== undefined) addNodes(pages, 'hugetlb', line, 1);
-  }
   return pages;
 }
 
-/** Adds what a line of a `numa_stat` says of each node (`total=5 N0=2 N1=3`). */
-function addNodes(
-  pages: Map<PageKind, Map<number, number>>,
-  kind: PageKind,
-  line: string,
-  unitBytes: number,
+function addHugePages(
+  pages: PagesByNode,
+  { version, hugetlb }: MemoryHierarchy,
+  path: string,
+  withBelow: boolean,
+  sizes: readonly string[],
 ): void {
+  if (hugetlb === null) return;
+  const total = version === 1 && withBelow ? 'hierarchical_total=' : 'total=';
+  for (const size of sizes) {
+    const text = readText(`${cgroupFolder(hugetlb, path)}/hugetlb.${size}.numa_stat`);
+    const line = text?.split('\n').find(one => one.startsWith(total));
+    if (line !== undefined) addNodes(pages, 'hugetlb', line, 1);
+  }
+}
+
+/** Adds what a line of a `numa_stat` says of each node (`total=5 N0=2 N1=3`). */
+function addNodes(pages: PagesByNode, kind: PageKind, line: string, unitBytes: number): void {
   const nodes = pages.get(kind) ?? new Map<number, number>();
   for (const [, node, count] of line.matchAll(/ N(\d+)=(\d+)/g))
     nodes.set(Number(node), (nodes.get(Number(node)) ?? 0) + Number(count) * unitBytes);

@@ -7,6 +7,7 @@ import type { SourceContext } from '../../src/agent/source.ts';
 import type { BpfObject, Native } from '../../src/linux/native.ts';
 import type { Sample } from '../../src/otlp/sample.ts';
 import { makeTree, type Tree } from '../linux/tree.ts';
+import { sumsOf, wordsOf } from '../support/map-sums.ts';
 
 const built = new URL('../../build/bpf/block.bpf.o', import.meta.url);
 const hasProbe = existsSync(built) && existsSync('/sys/kernel/btf/vmlinux');
@@ -28,7 +29,7 @@ function fakeKernel() {
     key.writeUInt32LE(diskDirections.indexOf(direction), layout.key.direction);
     return key;
   };
-  const wordsOf = (count: number): Buffer => {
+  const valueWith = (count: number): Buffer => {
     const value = Buffer.alloc(layout.totals.bytes);
     const write = (at: number, word: number) => value.writeBigUInt64LE(BigInt(word), at);
     write(layout.totals.operations, count);
@@ -41,17 +42,12 @@ function fakeKernel() {
   };
   const object: Partial<BpfObject> = {
     attach: program => void attached.push(program),
-    readMap: () => ({
-      count: counts.size,
-      cpus: 1,
-      valueSize: layout.totals.bytes,
-      keys: Buffer.concat([...counts.keys()].map(key => Buffer.from(key, 'hex'))),
-      values: Buffer.concat([...counts.values()].map(wordsOf)),
-    }),
-    lookup: (map, key) => {
-      if (map === 'stats') return stats;
+    readSums: () =>
+      sumsOf([...counts].map(([key, count]) => [Buffer.from(key, 'hex'), valueWith(count)])),
+    lookupSums: (map, key) => {
+      if (map === 'stats') return wordsOf(stats);
       const count = counts.get(key.toString('hex'));
-      return count === undefined ? null : wordsOf(count);
+      return count === undefined ? null : wordsOf(valueWith(count));
     },
     deleteKeys: (_, keys) => {
       for (let at = 0; at < keys.length; at += layout.key.bytes)

@@ -7,6 +7,7 @@ import type { SourceContext } from '../../src/agent/source.ts';
 import type { ExplicitHistogram } from '../../src/contract/telemetry.ts';
 import type { BpfObject, Native } from '../../src/linux/native.ts';
 import { makeTree, type Tree } from '../linux/tree.ts';
+import { keyOf, sumsOf, wordsOf } from '../support/map-sums.ts';
 
 const built = new URL('../../build/bpf/faults.bpf.o', import.meta.url);
 const hasProbe = existsSync(built) && existsSync('/sys/kernel/btf/vmlinux');
@@ -25,28 +26,18 @@ function fakeObject(counts: Map<bigint, number>, shared = new Map<bigint, number
     value.writeBigUInt64LE(BigInt(count), layout.totals.slots + 8 * 41);
     return value;
   };
-  const keyOf = (key: bigint): Buffer => {
-    const bytes = Buffer.alloc(8);
-    bytes.writeBigUInt64LE(key);
-    return bytes;
-  };
   const object: Partial<BpfObject> = {
     attach: program => void attached.push(program),
     attachSoftwareEvent: (program, _event, online) => {
       attached.push(program);
       cpus.push([...online]);
     },
-    readMap: map => ({
-      count: countsOf(map).size,
-      cpus: 1,
-      valueSize: layout.totals.bytes,
-      keys: Buffer.concat([...countsOf(map).keys()].map(keyOf)),
-      values: Buffer.concat([...countsOf(map).values()].map(valueWith)),
-    }),
-    lookup: (map, key) => {
-      if (map === 'stats') return Buffer.alloc(layout.stats.bytes);
+    readSums: map =>
+      sumsOf([...countsOf(map)].map(([key, count]) => [keyOf(key), valueWith(count)])),
+    lookupSums: (map, key) => {
+      if (map === 'stats') return new Float64Array(layout.stats.bytes / 8);
       const count = countsOf(map).get(key.readBigUInt64LE());
-      return count === undefined ? null : valueWith(count);
+      return count === undefined ? null : wordsOf(valueWith(count));
     },
     deleteKeys: (map, keys) => {
       for (let at = 0; at < keys.length; at += 8) countsOf(map).delete(keys.readBigUInt64LE(at));

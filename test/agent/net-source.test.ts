@@ -7,6 +7,7 @@ import { layout } from '../../src/agent/probes/net.ts';
 import type { SourceContext } from '../../src/agent/source.ts';
 import type { ExponentialHistogram } from '../../src/contract/telemetry.ts';
 import type { BpfObject, Native } from '../../src/linux/native.ts';
+import { keyOf, sumsOf, wordsOf } from '../support/map-sums.ts';
 import { steppedClock } from '../support/stepped-clock.ts';
 
 const built = new URL('../../build/bpf/net.bpf.o', import.meta.url);
@@ -30,26 +31,19 @@ function fakeObject(sent: Map<number, { bytes: number; packets: number }>, walks
     put(found.packets, layout.totals.rttSlots + 8 * 80);
     return value;
   };
-  const keyOf = (id: number): Buffer => {
-    const key = Buffer.alloc(8);
-    key.writeBigUInt64LE(BigInt(id));
-    return key;
-  };
   const object: Partial<BpfObject> = {
     attach: program => void ran.push(program),
     iterate: program => {
       ran.push(program);
       return Buffer.alloc(0);
     },
-    readMap: () => ({
-      count: sent.size,
-      cpus: 1,
-      valueSize: layout.totals.bytes,
-      keys: Buffer.concat([...sent.keys()].map(keyOf)),
-      values: Buffer.concat([...sent.keys()].map(id => valueFor(id) ?? Buffer.alloc(0))),
-    }),
-    lookup: (map, key) =>
-      map === 'stats' ? Buffer.alloc(layout.stats.bytes) : valueFor(Number(key.readBigUInt64LE())),
+    readSums: () =>
+      sumsOf([...sent.keys()].map(id => [keyOf(id), valueFor(id) ?? Buffer.alloc(0)])),
+    lookupSums: (map, key) => {
+      if (map === 'stats') return new Float64Array(layout.stats.bytes / 8);
+      const value = valueFor(Number(key.readBigUInt64LE()));
+      return value && wordsOf(value);
+    },
     deleteKeys: (_map, keys) => {
       for (let at = 0; at < keys.length; at += 8) sent.delete(Number(keys.readBigUInt64LE(at)));
       return 0;

@@ -5,41 +5,33 @@ import { layout } from '../../src/agent/probes/udp.ts';
 import type { SourceContext } from '../../src/agent/source.ts';
 import { udpSource } from '../../src/agent/udp-source.ts';
 import type { BpfObject, Native } from '../../src/linux/native.ts';
+import { keyOf, sumsOf, wordsOf } from '../support/map-sums.ts';
 
 const built = new URL('../../build/bpf/udp.bpf.o', import.meta.url);
 const hasProbe = existsSync(built) && existsSync('/sys/kernel/btf/vmlinux');
 const withProbe = hasProbe ? test : test.skip;
 if (!hasProbe) console.error('# skipped: no build/bpf/udp.bpf.o, or no BTF of the kernel');
 
-const cpus = 2;
-
-/** Cgroups by id: so many bytes in so many datagrams sent, all on one CPU. */
+/** Cgroups by id: so many bytes in so many datagrams sent. */
 function fakeObject(sent: Map<number, { bytes: number; packets: number }>) {
-  const valuesFor = (id: number): Buffer | null => {
+  const valueFor = (id: number): Buffer | null => {
     const found = sent.get(id);
     if (!found) return null;
-    const values = Buffer.alloc(cpus * layout.totals.bytes);
+    const values = Buffer.alloc(layout.totals.bytes);
     values.writeBigUInt64LE(BigInt(found.bytes), layout.totals.sentBytes);
     values.writeBigUInt64LE(BigInt(found.packets), layout.totals.sentPackets);
     return values;
   };
-  const keyOf = (id: number): Buffer => {
-    const key = Buffer.alloc(8);
-    key.writeBigUInt64LE(BigInt(id));
-    return key;
-  };
   const attached: string[] = [];
   const object: Partial<BpfObject> = {
     attach: program => void attached.push(program),
-    readMap: () => ({
-      count: sent.size,
-      cpus,
-      valueSize: layout.totals.bytes,
-      keys: Buffer.concat([...sent.keys()].map(keyOf)),
-      values: Buffer.concat([...sent.keys()].map(id => valuesFor(id) ?? Buffer.alloc(0))),
-    }),
-    lookup: (map, key) =>
-      map === 'stats' ? Buffer.alloc(layout.stats.bytes) : valuesFor(Number(key.readBigUInt64LE())),
+    readSums: () =>
+      sumsOf([...sent.keys()].map(id => [keyOf(id), valueFor(id) ?? Buffer.alloc(0)])),
+    lookupSums: (map, key) => {
+      if (map === 'stats') return new Float64Array(layout.stats.bytes / 8);
+      const value = valueFor(Number(key.readBigUInt64LE()));
+      return value && wordsOf(value);
+    },
     deleteKeys: (_map, keys) => {
       for (let at = 0; at < keys.length; at += 8) sent.delete(Number(keys.readBigUInt64LE(at)));
       return 0;

@@ -2,10 +2,12 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_pr
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createConnection, createServer, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import test from 'ava';
+import { counterWords, layout } from '../../src/agent/probes/sched-layout.ts';
 import { KernelInterfaceError, ProbeError } from '../../src/contract/errors.ts';
 import { loadNative, loadProbe } from '../../src/linux/native.ts';
+import { keyOf } from '../support/map-sums.ts';
 import { needs } from '../support/needs.ts';
 import { endChild, eventually } from '../support/scene.ts';
 
@@ -144,9 +146,12 @@ kernelTest('a name that the object does not have is an error that names it', t =
   t.throws(() => object.iterate('absent'), absent);
   t.throws(() => object.runOnce('absent'), absent);
   t.throws(() => object.readMap('absent'), absent);
+  t.throws(() => object.readSums('absent'), absent);
+  t.throws(() => object.takeSums('absent'), absent);
   t.throws(() => object.mapMemory('absent'), absent);
   t.throws(() => object.mapMemory('instances'), { message: /memory of map instances/ });
   t.throws(() => object.lookup('stats', Buffer.alloc(3)), { code: 'EINVAL' });
+  t.throws(() => object.lookupSums('stats', Buffer.alloc(3)), { code: 'EINVAL' });
   t.throws(() => object.deleteKeys('instances', Buffer.alloc(12)), { code: 'EINVAL' });
   object.close();
 });
@@ -171,6 +176,76 @@ kernelTest(
   },
 );
 
+kernelTest(
+  "the sums of a map are those of all CPUs' values, and one is looked up as all are read",
+  t => {
+    const object = loadNative().loadObject(sched, {
+      maxEntries: { instances: 16 },
+      programs: ['sched_switch', 'sched_wakeup', 'flush'],
+    });
+    object.attach('sched_wakeup');
+    object.attach('sched_switch');
+    // On more than one CPU.
+    for (let i = 0; i < 50; i += 1) spawnSync('true');
+    object.iterate('flush');
+    const before = object.readSums('instances');
+    const whole = object.readMap('instances');
+    const after = object.readSums('instances');
+    t.true(whole.count > 0);
+    t.is(after.width * 8, whole.valueSize);
+    // Switches go on meanwhile: what each counts is between the two readings of it.
+    const wordsBy = (from: typeof before) =>
+      new Map(
+        Array.from({ length: from.count }, (_, i) => [
+          from.keys.readBigUInt64LE(i * 8),
+          from.sums.subarray(i * from.width, (i + 1) * from.width),
+        ]),
+      );
+    const [least, most] = [wordsBy(before), wordsBy(after)];
+    let several = 0;
+    for (let entry = 0; entry < whole.count; entry += 1) {
+      const key = whole.keys.subarray(entry * 8, entry * 8 + 8);
+      const id = key.readBigUInt64LE();
+      const one = object.lookupSums('instances', key);
+      for (let word = 0; word < counterWords; word += 1) {
+        const parts = Array.from({ length: whole.cpus }, (_, cpu) =>
+          Number(
+            whole.values.readBigUInt64LE((entry * whole.cpus + cpu) * whole.valueSize + word * 8),
+          ),
+        );
+        const sum = parts.reduce((all, part) => all + part, 0);
+        const [low, high, now] = [
+          least.get(id)?.[word] ?? 0,
+          most.get(id)?.[word],
+          one?.[word] ?? -1,
+        ];
+        if (low > sum || sum > (high ?? -1) || now < sum)
+          t.fail(`${id}, word ${word}: ${low}, ${parts}, ${high}, ${now}`);
+        if (parts.filter(part => part > 0).length > 1) several += 1;
+      }
+    }
+    t.true(several > 0 || availableParallelism() === 1);
+    t.is(object.lookupSums('instances', Buffer.alloc(8)), null);
+    const first = Buffer.alloc(4);
+    const events = object.lookupSums('stats', first)?.[0] ?? 0;
+    const stats = object.lookup('stats', first) ?? Buffer.alloc(0);
+    let counted = 0;
+    for (let at = 0; at < stats.length; at += layout.stats.bytes)
+      counted += Number(stats.readBigUInt64LE(at));
+    t.true(0 < events && events <= counted && counted < 2 * events, `${events}, ${counted}`);
+    // A map of plain values; what is taken is there no more.
+    const key = keyOf(7);
+    const ran = (from: ReturnType<typeof wordsBy>) =>
+      [...from.values()].reduce((sum, words) => sum + (words[0] ?? 0), 0);
+    t.is(object.lookupSums('shared_instances', key), null);
+    t.is(object.readSums('shared_instances').count, 0);
+    const taken = wordsBy(object.takeSums('instances'));
+    t.true(taken.size >= whole.count);
+    t.true(ran(wordsBy(object.readSums('instances'))) < ran(taken) / 2);
+    object.close();
+  },
+);
+
 kernelTest('an object that was closed says so and does not crash', t => {
   const object = loadNative().loadObject(sched, { programs: ['sched_switch', 'flush'] });
   object.attach('sched_switch');
@@ -181,6 +256,9 @@ kernelTest('an object that was closed says so and does not crash', t => {
     () => object.attach('sched_switch'),
     () => object.iterate('flush'),
     () => object.readMap('instances'),
+    () => object.readSums('instances'),
+    () => object.takeSums('instances'),
+    () => object.lookupSums('stats', Buffer.alloc(4)),
     () => object.runOnce('read_totals'),
     () => object.mapMemory('sums'),
     () => object.memoryBytes(),

@@ -1,6 +1,7 @@
 import test from 'ava';
 import {
   findMemoryHierarchy,
+  listMemoryNodes,
   type MemoryHierarchy,
   readCgroupMemory,
   readHostCounts,
@@ -72,6 +73,10 @@ test('on v2 the memory of a cgroup is what its files say', t => {
     usageBytes: 13000000,
     workingSetBytes: 12000000,
     dirtyBytes: 12288,
+    pageBytes: new Map([
+      ['anon', 4096000],
+      ['file', 8192000],
+    ]),
     counts: {
       minorFaults: 4960,
       majorFaults: 40,
@@ -172,6 +177,42 @@ test('on v1 the cgroups below count where they are asked for, and pages are of 4
       [1, 0],
     ]),
   );
+});
+
+test('where there is one memory node all pages are there, and another file need not be read for it', t => {
+  const pagesOf = (tree: Tree, withBelow: boolean) => {
+    const hierarchy = hierarchyOf(tree);
+    const [node = -1, ...others] = listMemoryNodes(tree);
+    t.is(others.length, 0);
+    const { pageBytes = new Map() } = readCgroupMemory(hierarchy, '/a', withBelow) ?? {};
+    const sizes = readHugePageSizes(tree);
+    const only = { node, pageBytes };
+    const pages = readNodePages(hierarchy, '/a', withBelow, sizes, only) ?? new Map();
+    return Object.fromEntries([...pages].map(([kind, nodes]) => [kind, [...nodes]]));
+  };
+  const one = { 'sys/devices/system/node/node1/': '', 'sys/devices/system/node/possible': '0-1' };
+  const v2 = makeTree(t, {
+    ...one,
+    'proc/self/mountinfo': mounts.v2,
+    'sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages': '64',
+    'cgroup/cgroup.controllers': 'memory hugetlb',
+    'cgroup/a/memory.stat': v2Stat,
+    'cgroup/a/memory.current': '13000000',
+    'cgroup/a/hugetlb.2MB.numa_stat': 'total=2097152 N1=2097152',
+  });
+  t.deepEqual(pagesOf(v2, false), {
+    anon: [[1, 4096000]],
+    file: [[1, 8192000]],
+    hugetlb: [[1, 2097152]],
+  });
+  const lists = 'inactive_anon 1\nactive_anon 2\ninactive_file 4\nactive_file 8\nunevictable 16';
+  const v1 = makeTree(t, {
+    ...one,
+    'proc/self/mountinfo': mounts.v1,
+    'cgroup/memory/a/memory.stat': `${lists}\n${lists.replaceAll(/^(\w+) (\d+)$/gm, 'total_$1 1$2')}`,
+  });
+  t.deepEqual(pagesOf(v1, false), { anon: [[1, 3]], file: [[1, 12]], unevictable: [[1, 16]] });
+  t.deepEqual(pagesOf(v1, true), { anon: [[1, 23]], file: [[1, 32]], unevictable: [[1, 116]] });
 });
 
 test('pages of hugetlbfs are counted by another controller, and of sizes that the host has', t => {

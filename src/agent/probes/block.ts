@@ -1,5 +1,12 @@
-import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
-import { latencySlots, uint64 } from './latency.ts';
+import {
+  attachOrClose,
+  type BpfObject,
+  loadProbe,
+  type MapSums,
+  type Native,
+} from '../../linux/native.ts';
+import { latencySlots } from './latency.ts';
+import { missedRuns, readStats } from './sums.ts';
 
 /** In the order of BLOCK_… in bpf/block.h. */
 export const diskDirections = ['read', 'write', 'flush', 'discard'] as const;
@@ -100,18 +107,18 @@ export function startBlockProbe(options: {
   });
   let unseen = 0;
   return {
-    read: () => decodeBlock(object.readMap('block')),
+    read: () => decodeBlock(object.readSums('block')),
     forget: keys => {
       const entries = keys.flatMap(key => {
-        const value = object.lookup('block', encodeKey(key));
-        return value === null ? [] : [{ key, words: wordsAt(value, 0) }];
+        const words = object.lookupSums('block', encodeKey(key));
+        return words === null ? [] : [{ key, words }];
       });
       if (entries.length > 0)
         object.deleteKeys('block', Buffer.concat(entries.map(({ key }) => encodeKey(key))));
       return entries;
     },
     stats: () => {
-      const { irregular, lost } = readStats(object);
+      const { irregular, lost } = readBlockStats(object);
       // One that was not followed is taken off at once, and ends later: the difference may fall for a while.
       unseen = Math.max(unseen, lost.unseen);
       return { irregular, lost: { ...lost, unseen } };
@@ -120,8 +127,7 @@ export function startBlockProbe(options: {
   };
 }
 
-export function decodeBlock(map: ReturnType<BpfObject['readMap']>): BlockEntry[] {
-  const { keys, values, count, valueSize } = map;
+export function decodeBlock({ keys, sums, count, width }: MapSums): BlockEntry[] {
   return Array.from({ length: count }, (_, entry) => {
     const at = entry * layout.key.bytes;
     const direction = diskDirections[keys.readUInt32LE(at + layout.key.direction)];
@@ -131,7 +137,7 @@ export function decodeBlock(map: ReturnType<BpfObject['readMap']>): BlockEntry[]
       device: keys.readUInt32LE(at + layout.key.device),
       direction,
     };
-    return { key, words: wordsAt(values, entry * valueSize) };
+    return { key, words: sums.slice(entry * width, (entry + 1) * width) };
   });
 }
 
@@ -143,20 +149,8 @@ function encodeKey({ cgroupId, device, direction }: BlockKey): Buffer {
   return key;
 }
 
-function wordsAt(values: Buffer, at: number): Float64Array {
-  const view = new DataView(values.buffer, values.byteOffset + at, layout.totals.bytes);
-  return Float64Array.from({ length: blockWords.end }, (_, word) => uint64(view, word * 8));
-}
-
-function readStats(object: BpfObject): BlockStats {
-  // One entry of an array, key 0: the values of all CPUs.
-  const values = object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0);
-  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
-  const sum = (field: number): number => {
-    let total = 0;
-    for (let at = field; at < values.length; at += layout.stats.bytes) total += uint64(view, at);
-    return total;
-  };
+function readBlockStats(object: BpfObject): BlockStats {
+  const sum = readStats(object);
   const { stats } = layout;
   const full = sum(stats.lostFull);
   return {
@@ -173,7 +167,7 @@ function readStats(object: BpfObject): BlockStats {
       unfinished: sum(stats.lostUnfinished),
       map_full: sum(stats.lostTotalsFull),
       memory: sum(stats.lostTotalsMemory),
-      recursion: Object.values(object.programStats()).reduce((n, { missed }) => n + missed, 0),
+      recursion: missedRuns(object),
     },
   };
 }

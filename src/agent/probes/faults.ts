@@ -1,11 +1,6 @@
-import {
-  attachOrClose,
-  type BpfObject,
-  loadProbe,
-  type Native,
-  type WholeMap,
-} from '../../linux/native.ts';
-import { type Latencies, latencySlots, uint64 } from './latency.ts';
+import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
+import { type Latencies, latencySlots } from './latency.ts';
+import { entriesOf, keysOf, lookUpSums, missedRuns, readStats } from './sums.ts';
 
 /** Latencies of the page faults of one cgroup over all CPUs since the first of them; from exception to handled. */
 export type FaultTotals = { readonly minor: Latencies; readonly major: Latencies };
@@ -76,17 +71,18 @@ export function startFaultsProbe(options: {
   });
   const growth = maps.map(() => new Map<number, number>());
   return {
-    readTotals: () => sumOf(maps.map(map => decodeFaults(object.readMap(map)))),
+    readTotals: () => sumOf(maps.map(map => decodeFaults(entriesOf(object.readSums(map))))),
     readChanged: of => {
-      const read = maps.map(map => object.readMap(map));
+      const read = maps.map(map => entriesOf(object.readSums(map)));
       const changed = new Set<number>();
-      for (const [nth, map] of read.entries())
-        for (const [key, grown] of growthOf(map)) {
+      for (const [nth, entries] of read.entries())
+        entries.forEach((words, key) => {
           const id = Math.floor(key / 2);
-          if (!of.has(id) || growth[nth]?.get(key) === grown) continue;
+          const grown = growthOf(words);
+          if (!of.has(id) || growth[nth]?.get(key) === grown) return;
           growth[nth]?.set(key, grown);
           changed.add(id);
-        }
+        });
       return sumOf(read.map(map => decodeFaults(map, changed)));
     },
     forget: ids => {
@@ -95,13 +91,9 @@ export function startFaultsProbe(options: {
           known.delete(id * 2);
           known.delete(id * 2 + 1);
         }
-      const keys = Buffer.alloc(ids.length * 16);
-      for (const [i, id] of ids.entries()) {
-        keys.writeBigUInt64LE(BigInt(id) * 2n, i * 16);
-        keys.writeBigUInt64LE(BigInt(id) * 2n + 1n, i * 16 + 8);
-      }
-      const last = sumOf(maps.map(map => decodeFaults(lookUp(object, map, keys))));
-      for (const map of maps) object.deleteKeys(map, keys);
+      const keys = ids.flatMap(id => [id * 2, id * 2 + 1]);
+      const last = sumOf(maps.map(map => decodeFaults(lookUpSums(object, map, keys))));
+      for (const map of maps) object.deleteKeys(map, keysOf(keys));
       return last;
     },
     follow,
@@ -110,43 +102,34 @@ export function startFaultsProbe(options: {
   };
 }
 
-/** By key, what grows with each fault: how many there were and how long they took, over all CPUs. */
-function growthOf({ keys, values, cpus, count, valueSize }: WholeMap): Map<number, number> {
-  const growth = new Map<number, number>();
-  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
-  for (let entry = 0; entry < count; entry += 1) {
-    const key = Number(keys.readBigUInt64LE(entry * 8));
-    let grown = 0;
-    for (let cpu = 0; cpu < cpus; cpu += 1) {
-      const at = (entry * cpus + cpu) * valueSize;
-      grown += uint64(view, at + layout.totals.count) + uint64(view, at + layout.totals.sumNs);
-    }
-    growth.set(key, grown);
-  }
-  return growth;
+/** What grows with each fault: how many there were and how long they took. */
+function growthOf(words: Float64Array): number {
+  return (words[layout.totals.count / 8] ?? 0) + (words[layout.totals.sumNs / 8] ?? 0);
 }
 
-/** Sums the values of all CPUs, of all cgroups or of some. A key is twice the cgroup's id, and one more for major faults. */
+/** Of all cgroups or of some. A key is twice the cgroup's id, and one more for major faults. */
 export function decodeFaults(
-  map: WholeMap,
+  entries: ReadonlyMap<number, Float64Array>,
   some: ReadonlySet<number> | null = null,
 ): Map<number, FaultTotals> {
-  const { keys, values, cpus, count, valueSize } = map;
   const totals = new Map<number, FaultTotals>();
-  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
-  for (let entry = 0; entry < count; entry += 1) {
-    const key = Number(keys.readBigUInt64LE(entry * 8));
+  for (const [key, words] of entries) {
     const id = Math.floor(key / 2);
     if (some && !some.has(id)) continue;
-    const latencies = noLatencies();
-    for (let cpu = 0; cpu < cpus; cpu += 1)
-      addLatencies(latencies, view, (entry * cpus + cpu) * valueSize);
     const kind: FaultKind = key % 2 === 0 ? 'minor' : 'major';
     const found = totals.get(id) ?? { minor: noLatencies(), major: noLatencies() };
-    // A batch may answer an entry twice when the table grows meanwhile: the later one holds.
-    totals.set(id, { ...found, [kind]: latencies });
+    totals.set(id, { ...found, [kind]: latenciesOf(words) });
   }
   return totals;
+}
+
+function latenciesOf(words: Float64Array): Latencies {
+  const { count, sumNs, slots } = layout.totals;
+  return {
+    latencyCount: words[count / 8] ?? 0,
+    latencySumNs: words[sumNs / 8] ?? 0,
+    slots: words.slice(slots / 8, slots / 8 + latencySlots),
+  };
 }
 
 /** Adds up what several maps hold of a cgroup. */
@@ -160,37 +143,8 @@ function sumOf(several: readonly Map<number, FaultTotals>[]): Map<number, FaultT
   return sums;
 }
 
-function lookUp(object: BpfObject, map: (typeof maps)[number], keys: Buffer): WholeMap {
-  const found: Buffer[] = [];
-  const values: Buffer[] = [];
-  for (let at = 0; at < keys.length; at += 8) {
-    const key = keys.subarray(at, at + 8);
-    const value = object.lookup(map, key);
-    if (value === null) continue;
-    found.push(key);
-    values.push(value);
-  }
-  const valueSize = layout.totals.bytes;
-  return {
-    count: found.length,
-    cpus: (values[0]?.length ?? 0) / valueSize,
-    valueSize,
-    keys: Buffer.concat(found),
-    values: Buffer.concat(values),
-  };
-}
-
 function noLatencies(): Latencies {
   return { latencyCount: 0, latencySumNs: 0, slots: new Float64Array(latencySlots) };
-}
-
-function addLatencies(sum: Latencies, view: DataView, at: number): void {
-  const count = uint64(view, at + layout.totals.count);
-  if (count === 0) return;
-  sum.latencyCount += count;
-  sum.latencySumNs += uint64(view, at + layout.totals.sumNs);
-  for (let slot = 0; slot < latencySlots; slot += 1)
-    sum.slots[slot] = (sum.slots[slot] ?? 0) + uint64(view, at + layout.totals.slots + slot * 8);
 }
 
 function addTo(sum: Latencies, more: Latencies): void {
@@ -200,19 +154,12 @@ function addTo(sum: Latencies, more: Latencies): void {
 }
 
 function readLost(object: BpfObject): Record<LostFault, number> {
-  const { lostTaskStorage, lostInstanceFull, lostInstanceMemory, bytes } = layout.stats;
-  // One entry of an array, key 0: the values of all CPUs.
-  const values = object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0);
-  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
-  const sum = (field: number): number => {
-    let total = 0;
-    for (let at = field; at < values.length; at += bytes) total += uint64(view, at);
-    return total;
-  };
+  const { lostTaskStorage, lostInstanceFull, lostInstanceMemory } = layout.stats;
+  const sum = readStats(object);
   return {
     task_storage: sum(lostTaskStorage),
     map_full: sum(lostInstanceFull),
     memory: sum(lostInstanceMemory),
-    recursion: Object.values(object.programStats()).reduce((n, { missed }) => n + missed, 0),
+    recursion: missedRuns(object),
   };
 }

@@ -3,7 +3,8 @@ import { KernelInterfaceError } from '../../contract/errors.ts';
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
 import type { Roots } from '../../linux/roots.ts';
-import { uint64 } from './latency.ts';
+import { uint64, viewOf } from './latency.ts';
+import { missedRuns, readStats } from './sums.ts';
 
 /** What KVM counted of one vCPU thread since its first exit that was seen. */
 export type VcpuTotals = {
@@ -75,7 +76,7 @@ export function isKvmLoaded(sys: string): boolean {
 }
 
 export function decodeVcpus(records: Buffer): VcpuTotals[] {
-  const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
+  const view = viewOf(records);
   const { record, totals } = layout;
   const vcpus: VcpuTotals[] = [];
   const size = record.bytes + totals.bytes;
@@ -110,11 +111,5 @@ function decodeExits(view: DataView, at: number): VcpuTotals['exits'] {
 }
 
 function readLost(object: BpfObject): Record<'memory' | 'recursion', number> {
-  // One entry of an array, key 0: the values of all CPUs.
-  const values = object.lookup('lost_memory', Buffer.alloc(4)) ?? Buffer.alloc(0);
-  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
-  let memory = 0;
-  for (let at = 0; at < values.length; at += 8) memory += uint64(view, at);
-  const missed = Object.values(object.programStats()).reduce((n, program) => n + program.missed, 0);
-  return { memory, recursion: missed };
+  return { memory: readStats(object, 'lost_memory')(0), recursion: missedRuns(object) };
 }

@@ -18,6 +18,10 @@ export function uint64(view: DataView, at: number): number {
   return view.getUint32(at, true) + view.getUint32(at + 4, true) * 4_294_967_296;
 }
 
+export function viewOf(bytes: Buffer): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
 /**
  * The exact histogram in seconds, as sources tell it whatever is exported (`agent.histograms`); empty buckets at both ends are
  * left out.

@@ -1,5 +1,6 @@
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
-import { type Latencies, latencySlots, uint64 } from './latency.ts';
+import { type Latencies, latencySlots } from './latency.ts';
+import { entriesOf, keysOf, lookUpSums, missedRuns, readStats } from './sums.ts';
 
 /** TCP of one cgroup since its first socket. */
 export type NetTotals = {
@@ -92,16 +93,10 @@ export function startNetProbe(options: {
         ? object.iterate('charge_sockets', 'sockets')
         : object.iterate('own_sockets')),
     own: () => void object.iterate('own_sockets'),
-    readTotals: () => decodeNet(object.readMap('networks')),
+    readTotals: () => decodeNet(entriesOf(object.readSums('networks'))),
     forget: ids => {
-      const last = new Map<number, NetTotals>();
-      const keys = Buffer.alloc(ids.length * 8);
-      for (const [i, id] of ids.entries()) {
-        keys.writeBigUInt64LE(BigInt(id), i * 8);
-        const value = object.lookup('networks', keys.subarray(i * 8, i * 8 + 8));
-        if (value) last.set(id, totalsAt(viewOf(value), 0));
-      }
-      object.deleteKeys('networks', keys);
+      const last = decodeNet(lookUpSums(object, 'networks', ids));
+      object.deleteKeys('networks', keysOf(ids));
       return last;
     },
     lost: () => readLost(object),
@@ -109,55 +104,35 @@ export function startNetProbe(options: {
   };
 }
 
-export function decodeNet(map: ReturnType<BpfObject['readMap']>): Map<number, NetTotals> {
-  const { keys, values, count, valueSize } = map;
-  const view = viewOf(values);
-  const totals = new Map<number, NetTotals>();
-  // A batch may answer an entry twice when the table grows meanwhile: the later one holds.
-  for (let entry = 0; entry < count; entry += 1)
-    totals.set(Number(keys.readBigUInt64LE(entry * 8)), totalsAt(view, entry * valueSize));
-  return totals;
+export function decodeNet(entries: ReadonlyMap<number, Float64Array>): Map<number, NetTotals> {
+  return new Map([...entries].map(([id, words]) => [id, totalsOf(words)]));
 }
 
-function totalsAt(view: DataView, at: number): NetTotals {
-  const fields = layout.totals;
-  const slots = new Float64Array(latencySlots);
-  for (let slot = 0; slot < latencySlots; slot += 1)
-    slots[slot] = uint64(view, at + fields.rttSlots + slot * 8);
+function totalsOf(words: Float64Array): NetTotals {
+  const { rttSlots, ...fields } = layout.totals;
+  const of = (offset: number): number => words[offset / 8] ?? 0;
   return {
-    receivedBytes: uint64(view, at + fields.receivedBytes),
-    sentBytes: uint64(view, at + fields.sentBytes),
-    receivedPackets: uint64(view, at + fields.receivedPackets),
-    sentPackets: uint64(view, at + fields.sentPackets),
-    retransmits: uint64(view, at + fields.retransmits),
+    receivedBytes: of(fields.receivedBytes),
+    sentBytes: of(fields.sentBytes),
+    receivedPackets: of(fields.receivedPackets),
+    sentPackets: of(fields.sentPackets),
+    retransmits: of(fields.retransmits),
     rtt: {
-      latencyCount: uint64(view, at + fields.rttCount),
-      latencySumNs: uint64(view, at + fields.rttSumNs),
-      slots,
+      latencyCount: of(fields.rttCount),
+      latencySumNs: of(fields.rttSumNs),
+      slots: words.slice(rttSlots / 8, rttSlots / 8 + latencySlots),
     },
   };
 }
 
-function viewOf(buffer: Buffer): DataView {
-  return new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
-}
-
 function readLost(object: BpfObject): Record<LostTraffic, number> {
-  const { lostSocketStorage, lostInstanceFull, lostInstanceMemory, lostOwner, bytes } =
-    layout.stats;
-  // One entry of an array, key 0: the values of all CPUs.
-  const values = object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0);
-  const view = viewOf(values);
-  const sum = (field: number): number => {
-    let total = 0;
-    for (let at = field; at < values.length; at += bytes) total += uint64(view, at);
-    return total;
-  };
+  const { lostSocketStorage, lostInstanceFull, lostInstanceMemory, lostOwner } = layout.stats;
+  const sum = readStats(object);
   return {
     socket_storage: sum(lostSocketStorage),
     map_full: sum(lostInstanceFull),
     memory: sum(lostInstanceMemory),
     owner: sum(lostOwner),
-    recursion: Object.values(object.programStats()).reduce((n, { missed }) => n + missed, 0),
+    recursion: missedRuns(object),
   };
 }

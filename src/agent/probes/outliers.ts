@@ -1,6 +1,7 @@
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
-import { uint64 } from './latency.ts';
+import { uint64, viewOf } from './latency.ts';
+import { readStats } from './sums.ts';
 
 export type Party = {
   readonly cgroupId: number;
@@ -86,7 +87,7 @@ export function startOutlierProbe(options: {
 }
 
 export function decodeOutliers(values: Buffer): RawOutlier[] {
-  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
+  const view = viewOf(values);
   const { outlier } = layout;
   const decoded: RawOutlier[] = [];
   for (let at = 0; at + outlier.bytes <= values.length; at += outlier.bytes) {
@@ -130,14 +131,7 @@ function stackAt(values: Buffer, view: DataView, at: number): bigint[] {
 
 function readCounts(object: BpfObject): OutlierCounts {
   const { stats } = layout;
-  // One entry of an array, key 0: the values of all CPUs.
-  const values = object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0);
-  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
-  const sum = (field: number): number => {
-    let total = 0;
-    for (let at = field; at < values.length; at += stats.bytes) total += uint64(view, at);
-    return total;
-  };
+  const sum = readStats(object);
   return {
     found: sum(stats.found),
     limited: sum(stats.limited),

@@ -1,7 +1,7 @@
-import type { WholeMap } from '../../linux/native.ts';
+import type { MapSums, WholeMap } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
 import type { Counters, PairWaits } from '../counters.ts';
-import { type Latencies, latencySlots, uint64 } from './latency.ts';
+import { type Latencies, latencySlots, uint64, viewOf } from './latency.ts';
 
 /** What is read of each cgroup every time: totals over all CPUs since it was first seen; ns. */
 export type SchedTotals = { runNs: number; waitNs: number; throttledNs: number };
@@ -159,29 +159,29 @@ export function decodeTotals(
   return into;
 }
 
-/** Sums all that is counted over all CPUs, of each cgroup, in whichever of these maps. */
-export function decodeCounters(maps: readonly WholeMap[]): Map<number, Counters> {
-  const sums = new Map<number, Counters>();
-  for (const map of maps) {
-    const entries = decodeEntries(map, (view, from) => sumOfCpus(view, from, map.cpus));
-    for (const [id, counters] of entries)
-      sums.set(id, sums.get(id)?.map((value, i) => value + (counters[i] ?? 0)) ?? counters);
-  }
-  return sums;
+/** What is counted of each cgroup, in whichever of several maps. */
+export function countersOf(
+  maps: readonly ReadonlyMap<number, Float64Array>[],
+): Map<number, Counters> {
+  const counters = new Map<number, Counters>();
+  for (const map of maps)
+    map.forEach((words, id) => {
+      const more = words.subarray(0, counterWords);
+      counters.set(id, counters.get(id)?.map((value, i) => value + (more[i] ?? 0)) ?? more);
+    });
+  return counters;
 }
 
-/** What was waited for whom, by all CPUs. */
-export function decodePairs(maps: readonly WholeMap[]): PairWaits {
+/** What was waited for whom. */
+export function decodePairs(maps: readonly MapSums[]): PairWaits {
   const { waiter, preemptor, bytes } = layout.pair;
   return {
     forEach: take => {
-      for (const { keys, values, count, cpus, valueSize } of maps) {
-        const [key, value] = [viewOf(keys), viewOf(values)];
+      for (const { keys, sums, count, width } of maps) {
+        const view = viewOf(keys);
         for (let entry = 0; entry < count; entry += 1) {
-          let ns = 0;
-          for (let cpu = 0; cpu < cpus; cpu += 1)
-            ns += uint64(value, (entry * cpus + cpu) * valueSize);
-          take(uint64(key, entry * bytes + waiter), uint64(key, entry * bytes + preemptor), ns);
+          const at = entry * bytes;
+          take(uint64(view, at + waiter), uint64(view, at + preemptor), sums[entry * width] ?? 0);
         }
       }
     },
@@ -190,40 +190,18 @@ export function decodePairs(maps: readonly WholeMap[]): PairWaits {
 
 /** `[cpu]` ns that each cgroup ran there. */
 export function decodeRunByCpu(map: WholeMap): Map<number, Float64Array> {
-  const { cpus, valueSize } = map;
-  return decodeEntries(map, (view, from) =>
-    Float64Array.from({ length: cpus }, (_, cpu) =>
-      uint64(view, from + cpu * valueSize + layout.totals.runNs),
-    ),
-  );
-}
-
-function decodeEntries<T>(
-  { keys, values, cpus, count, valueSize }: WholeMap,
-  decode: (view: DataView, from: number) => T,
-): Map<number, T> {
-  const view = viewOf(values);
-  const entries = new Map<number, T>();
+  const { keys, values, cpus, count, valueSize } = map;
+  const [key, value] = [viewOf(keys), viewOf(values)];
+  const byCpu = new Map<number, Float64Array>();
   // A batch may answer an entry twice when the table grows meanwhile: the later one holds.
   for (let entry = 0; entry < count; entry += 1)
-    entries.set(Number(keys.readBigUInt64LE(entry * 8)), decode(view, entry * cpus * valueSize));
-  return entries;
-}
-
-/** One value of `instances`: the sum over all CPUs. */
-export function sumOfCpus(view: DataView, from: number, cpus: number): Counters {
-  const { bytes, latencyCount, slots } = layout.totals;
-  const sum = new Float64Array(counterWords);
-  for (let at = from; at < from + cpus * bytes; at += bytes) {
-    // Most cgroups have run on few of many CPUs.
-    const length = uint64(view, at + latencyCount) === 0 ? slots / 8 : counterWords;
-    for (let i = 0; i < length; i += 1) sum[i] = (sum[i] ?? 0) + uint64(view, at + i * 8);
-  }
-  return sum;
-}
-
-export function viewOf(bytes: Buffer): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    byCpu.set(
+      uint64(key, entry * 8),
+      Float64Array.from({ length: cpus }, (_, cpu) =>
+        uint64(value, (entry * cpus + cpu) * valueSize + layout.totals.runNs),
+      ),
+    );
+  return byCpu;
 }
 
 export function decodeTasks(records: Buffer): ChangedTask[] {

@@ -1,18 +1,17 @@
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import type { Counters, PairWaits } from '../counters.ts';
-import { uint64 } from './latency.ts';
+import { uint64, viewOf } from './latency.ts';
 import {
   type ChangedTask,
-  decodeCounters,
+  countersOf,
   decodePairs,
   decodeRunByCpu,
   decodeTasks,
   decodeTotals,
   layout,
   type SchedTotals,
-  sumOfCpus,
-  viewOf,
 } from './sched-layout.ts';
+import { entriesOf, keysOf, lookUpSums, missedRuns, readStats } from './sums.ts';
 
 /** Why an event was not, or not wholly, charged. */
 export type LostReason =
@@ -160,7 +159,7 @@ export function startSchedProbe(options: {
     wholeLookAt = performance.now();
     return decodeTasks(object.iterate('dump'));
   };
-  const takePairs = () => decodePairs(pairMaps.map(map => object.takeMap(map)));
+  const takePairs = () => decodePairs(pairMaps.map(map => object.takeSums(map)));
   return {
     readTotals: into => {
       const totals = decodeTotals(sums, charge(), into);
@@ -171,32 +170,25 @@ export function startSchedProbe(options: {
       const tasks = takeTasks();
       // After the tasks: who waits is no sleeper then.
       object.runOnce('settle_sleeps');
-      const instances = decodeCounters(maps.map(map => object.readMap(map)));
+      const instances = countersOf(maps.map(map => entriesOf(object.readSums(map))));
       return { instances, pairs: takePairs(), tasks };
     },
     takePairs,
     detailsOf: ids => {
       charge();
       object.runOnce('settle_sleeps');
-      return new Map(
-        ids.flatMap(id => {
-          const counters = readCountersOf(object, id);
-          return counters ? [[id, counters]] : [];
-        }),
-      );
+      return countersOf(maps.map(map => lookUpSums(object, map, ids)));
     },
     readRunByCpu: () => decodeRunByCpu(object.readMap('instances')),
     readWaitByCpu: cpus => {
-      const view = readStats(object);
+      const view = viewOf(object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0));
       const { waitNs, bytes } = layout.stats;
       return cpus.map(cpu =>
         cpu < view.byteLength / bytes ? uint64(view, cpu * bytes + waitNs) : 0,
       );
     },
     forget: ids => {
-      const keys = Buffer.alloc(ids.length * 8);
-      for (const [i, id] of ids.entries()) keys.writeBigUInt64LE(BigInt(id), i * 8);
-      for (const map of maps) object.deleteKeys(map, keys);
+      for (const map of maps) object.deleteKeys(map, keysOf(ids));
     },
     counters: () => readCounters(object, entries),
     stop: () => object.close(),
@@ -214,20 +206,6 @@ function takeChanged(object: BpfObject, records: Buffer): ChangedTask[] {
   }
 }
 
-function readCountersOf(object: BpfObject, cgroupId: number): Counters | null {
-  const key = Buffer.alloc(8);
-  key.writeBigUInt64LE(BigInt(cgroupId));
-  const found = maps.map(map => object.lookup(map, key)).filter(values => values !== null);
-  if (found.length === 0) return null;
-  const values = Buffer.concat(found);
-  return sumOfCpus(viewOf(values), 0, values.length / layout.totals.bytes);
-}
-
-/** The values of all CPUs; one entry of an array, key 0. */
-function readStats(object: BpfObject): DataView {
-  return viewOf(object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0));
-}
-
 function readCounters(object: BpfObject, entries: number): ProbeCounters {
   const {
     events,
@@ -238,14 +216,8 @@ function readCounters(object: BpfObject, entries: number): ProbeCounters {
     lostSwitch,
     lostWithheldSwitch,
     lostPair,
-    bytes,
   } = layout.stats;
-  const view = readStats(object);
-  const sum = (field: number): number => {
-    let total = 0;
-    for (let at = field; at < view.byteLength; at += bytes) total += uint64(view, at);
-    return total;
-  };
+  const sum = readStats(object);
   return {
     events: sum(events),
     recovered: sum(recovered),
@@ -256,7 +228,7 @@ function readCounters(object: BpfObject, entries: number): ProbeCounters {
       pair: sum(lostPair),
       unseen_switch: sum(lostSwitch),
       withheld_switch: sum(lostWithheldSwitch),
-      recursion: Object.values(object.programStats()).reduce((n, { missed }) => n + missed, 0),
+      recursion: missedRuns(object),
     },
     entries,
     memoryBytes: object.memoryBytes(),

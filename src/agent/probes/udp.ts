@@ -1,6 +1,6 @@
 import { KernelInterfaceError } from '../../contract/errors.ts';
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
-import { uint64 } from './latency.ts';
+import { entriesOf, keysOf, lookUpSums, missedRuns, readStats } from './sums.ts';
 
 /** UDP of one cgroup over all CPUs since its first datagram. */
 export type UdpTotals = {
@@ -51,12 +51,10 @@ export function startUdpProbe(options: UdpProbeOptions): UdpProbe {
     for (const program of programs) object.attach(program);
   });
   return {
-    readTotals: () => decodeUdp(object.readMap('datagrams')),
+    readTotals: () => decodeUdp(entriesOf(object.readSums('datagrams'))),
     forget: ids => {
-      const keys = Buffer.alloc(ids.length * 8);
-      for (const [i, id] of ids.entries()) keys.writeBigUInt64LE(BigInt(id), i * 8);
-      const last = lookUp(object, keys);
-      object.deleteKeys('datagrams', keys);
+      const last = decodeUdp(lookUpSums(object, 'datagrams', ids));
+      object.deleteKeys('datagrams', keysOf(ids));
       return last;
     },
     lost: () => readLost(object),
@@ -83,59 +81,27 @@ function load({ native, cgroupV1, maxInstances }: UdpProbeOptions): BpfObject {
   }
 }
 
-/** Sums the values of all CPUs. */
-export function decodeUdp(map: ReturnType<BpfObject['readMap']>): Map<number, UdpTotals> {
-  const { keys, values, cpus, count, valueSize } = map;
-  const view = viewOf(values);
-  const totals = new Map<number, UdpTotals>();
-  for (let entry = 0; entry < count; entry += 1) {
-    const of = (field: number): number =>
-      sumOver(view, entry * cpus * valueSize + field, valueSize, cpus);
-    const { receivedBytes, sentBytes, receivedPackets, sentPackets } = layout.totals;
-    // A batch may answer an entry twice when the table grows meanwhile: the later one holds.
-    totals.set(Number(keys.readBigUInt64LE(entry * 8)), {
-      receivedBytes: of(receivedBytes),
-      sentBytes: of(sentBytes),
-      receivedPackets: of(receivedPackets),
-      sentPackets: of(sentPackets),
-    });
-  }
-  return totals;
+export function decodeUdp(entries: ReadonlyMap<number, Float64Array>): Map<number, UdpTotals> {
+  return new Map([...entries].map(([id, words]) => [id, totalsOf(words)]));
 }
 
-function lookUp(object: BpfObject, keys: Buffer): Map<number, UdpTotals> {
-  const last = new Map<number, UdpTotals>();
-  const valueSize = layout.totals.bytes;
-  for (let at = 0; at < keys.length; at += 8) {
-    const key = keys.subarray(at, at + 8);
-    const values = object.lookup('datagrams', key);
-    if (values === null) continue;
-    const cpus = values.length / valueSize;
-    for (const [id, totals] of decodeUdp({ count: 1, cpus, valueSize, keys: key, values }))
-      last.set(id, totals);
-  }
-  return last;
-}
-
-function readLost(object: BpfObject): Record<LostDatagrams, number> {
-  const { lostInstanceFull, lostInstanceMemory, bytes } = layout.stats;
-  // One entry of an array, key 0: the values of all CPUs.
-  const values = object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0);
-  const sum = (field: number): number =>
-    sumOver(viewOf(values), field, bytes, values.length / bytes);
+function totalsOf(words: Float64Array): UdpTotals {
+  const of = (offset: number): number => words[offset / 8] ?? 0;
+  const { receivedBytes, sentBytes, receivedPackets, sentPackets } = layout.totals;
   return {
-    map_full: sum(lostInstanceFull),
-    memory: sum(lostInstanceMemory),
-    recursion: Object.values(object.programStats()).reduce((n, { missed }) => n + missed, 0),
+    receivedBytes: of(receivedBytes),
+    sentBytes: of(sentBytes),
+    receivedPackets: of(receivedPackets),
+    sentPackets: of(sentPackets),
   };
 }
 
-function sumOver(view: DataView, at: number, stride: number, cpus: number): number {
-  let total = 0;
-  for (let cpu = 0; cpu < cpus; cpu += 1) total += uint64(view, at + cpu * stride);
-  return total;
-}
-
-function viewOf(buffer: Buffer): DataView {
-  return new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+function readLost(object: BpfObject): Record<LostDatagrams, number> {
+  const { lostInstanceFull, lostInstanceMemory } = layout.stats;
+  const sum = readStats(object);
+  return {
+    map_full: sum(lostInstanceFull),
+    memory: sum(lostInstanceMemory),
+    recursion: missedRuns(object),
+  };
 }

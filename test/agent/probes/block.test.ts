@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import test from 'ava';
 import { blockWords, decodeBlock, layout } from '../../../src/agent/probes/block.ts';
 import { structLayout } from '../../support/btf-layout.ts';
+import { wordsOf } from '../../support/map-sums.ts';
 
 const object = new URL('../../../build/bpf/block.bpf.o', import.meta.url).pathname;
 const withObject = existsSync(object) ? test : test.skip;
@@ -52,13 +53,8 @@ test('a key is a cgroup, a device and a direction', t => {
     );
     values.writeBigUInt64LE(7n, i * layout.totals.bytes + layout.totals.deviceSlots + 8 * 60);
   }
-  const [first, second] = decodeBlock({
-    count: 2,
-    cpus: 1,
-    valueSize: layout.totals.bytes,
-    keys,
-    values,
-  });
+  const width = layout.totals.bytes / 8;
+  const [first, second] = decodeBlock({ count: 2, width, keys, sums: wordsOf(values) });
   t.deepEqual(first?.key, { cgroupId: 42, device: (254 << 20) + 16, direction: 'write' });
   t.deepEqual(second?.key, { cgroupId: 1, device: 0xfff00001, direction: 'discard' });
   t.is(first?.words[blockWords.bytes], 2 ** 40);

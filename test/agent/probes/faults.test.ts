@@ -33,34 +33,25 @@ withObject("the decoder's layout of stats is the one in the object's BTF", t => 
   );
 });
 
-/** One value for each of two CPUs: `counts[cpu]` faults of 100 ns, all in slot 20 + cpu. */
-function perCpu(counts: readonly number[]): Buffer {
-  const { bytes, count, sumNs, slots } = layout.totals;
-  const values = Buffer.alloc(counts.length * bytes);
-  for (const [cpu, faults] of counts.entries()) {
-    const at = cpu * bytes;
-    values.writeBigUInt64LE(BigInt(faults), at + count);
-    values.writeBigUInt64LE(BigInt(faults) * 100n, at + sumNs);
-    values.writeBigUInt64LE(BigInt(faults), at + slots + 8 * (20 + cpu));
+/** So many faults of 100 ns each, by slot. */
+function wordsWith(slots: Readonly<Record<number, number>>): Float64Array {
+  const words = new Float64Array(layout.totals.bytes / 8);
+  for (const [slot, faults] of Object.entries(slots)) {
+    words[0] = (words[0] ?? 0) + faults;
+    words[layout.totals.slots / 8 + Number(slot)] = faults;
   }
-  return values;
+  words[layout.totals.sumNs / 8] = 100 * (words[0] ?? 0);
+  return words;
 }
 
-test('a key is a cgroup and a kind of fault, and the values of all CPUs are added up', t => {
-  const entries = [
-    { key: 84n, values: perCpu([3, 4]) },
-    { key: 85n, values: perCpu([0, 1]) },
-    { key: 14n, values: perCpu([5, 0]) },
-  ];
-  const keys = Buffer.alloc(8 * entries.length);
-  for (const [i, { key }] of entries.entries()) keys.writeBigUInt64LE(key, i * 8);
-  const totals = decodeFaults({
-    count: entries.length,
-    cpus: 2,
-    valueSize: layout.totals.bytes,
-    keys,
-    values: Buffer.concat(entries.map(({ values }) => values)),
-  });
+test('a key is a cgroup and a kind of fault', t => {
+  const totals = decodeFaults(
+    new Map([
+      [84, wordsWith({ 20: 3, 21: 4 })],
+      [85, wordsWith({ 21: 1 })],
+      [14, wordsWith({ 20: 5 })],
+    ]),
+  );
   t.deepEqual([...totals.keys()], [42, 7]);
   const { minor, major } = totals.get(42) ?? {};
   t.is(minor?.latencyCount, 7);

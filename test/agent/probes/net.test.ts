@@ -1,7 +1,9 @@
 import { existsSync } from 'node:fs';
 import test from 'ava';
 import { decodeNet, layout } from '../../../src/agent/probes/net.ts';
+import { entriesOf } from '../../../src/agent/probes/sums.ts';
 import { structLayout } from '../../support/btf-layout.ts';
+import { keyOf, sumsOf } from '../../support/map-sums.ts';
 
 const object = new URL('../../../build/bpf/net.bpf.o', import.meta.url).pathname;
 const withObject = existsSync(object) ? test : test.skip;
@@ -33,15 +35,15 @@ test('an entry is one cgroup; of two answers for it the later one holds', t => {
     bytes.writeBigUInt64LE(7n, layout.totals.rttSlots + 8 * slot);
     return bytes;
   };
-  const keys = Buffer.alloc(24);
-  for (const [i, key] of [42n, 43n, 42n].entries()) keys.writeBigUInt64LE(key, i * 8);
-  const totals = decodeNet({
-    count: 3,
-    cpus: 1,
-    valueSize: layout.totals.bytes,
-    keys,
-    values: Buffer.concat([value(1, 0), value(2 ** 40, 1), value(3, 159)]),
-  });
+  const totals = decodeNet(
+    entriesOf(
+      sumsOf([
+        [keyOf(42), value(1, 0)],
+        [keyOf(43), value(2 ** 40, 1)],
+        [keyOf(42), value(3, 159)],
+      ]),
+    ),
+  );
   t.deepEqual([...totals.keys()], [42, 43]);
   t.is(totals.get(43)?.sentBytes, 2 ** 40);
   t.is(totals.get(42)?.sentBytes, 3);

@@ -7,15 +7,16 @@ import {
   latencySlots,
 } from '../../../src/agent/probes/latency.ts';
 import {
-  decodeCounters,
+  countersOf,
+  counterWords,
   decodePairs,
   decodeTasks,
   decodeTotals,
-  latenciesOf,
   layout,
   word,
 } from '../../../src/agent/probes/sched-layout.ts';
 import { structLayout } from '../../support/btf-layout.ts';
+import { keyOf, sumsOf } from '../../support/map-sums.ts';
 
 const root = new URL('../../../', import.meta.url).pathname;
 const object = `${root}build/bpf/sched.bpf.o`;
@@ -114,53 +115,17 @@ test('each slot ends at the whole part of its bound in nanoseconds, exactly', t 
   }
 });
 
-test('the values of all CPUs are added up under the id of the cgroup', t => {
-  fc.assert(
-    fc.property(
-      fc.array(fc.array(fc.nat({ max: 2 ** 52 / 16 }), { minLength: 6, maxLength: 6 }), {
-        minLength: 1,
-        maxLength: 8,
-      }),
-      perCpu => {
-        const values = Buffer.alloc(perCpu.length * layout.totals.bytes);
-        for (const [cpu, fields] of perCpu.entries()) {
-          for (const [i, value] of fields.entries()) {
-            values.writeBigUInt64LE(BigInt(value), cpu * layout.totals.bytes + i * 8);
-          }
-          // Latencies only count where there were some.
-          values.writeBigUInt64LE(1n, cpu * layout.totals.bytes + layout.totals.latencyCount);
-          values.writeBigUInt64LE(1n, cpu * layout.totals.bytes + layout.totals.slots + 8 * cpu);
-        }
-        const keys = Buffer.alloc(8);
-        keys.writeBigUInt64LE(4242n);
-        const map = { count: 1, cpus: perCpu.length, valueSize: layout.totals.bytes, keys, values };
-        const sum = (field: number) => perCpu.reduce((s, fields) => s + (fields[field] ?? 0), 0);
-        const counters = decodeCounters([map]).get(4242) ?? new Float64Array();
-        t.is(word(counters, 'runNs'), sum(0));
-        t.is(word(counters, 'blockedNs', 2), sum(5));
-        const { latencyCount, slots } = latenciesOf(counters);
-        t.is(latencyCount, perCpu.length);
-        t.is(
-          slots.reduce((a, b) => a + b, 0),
-          perCpu.length,
-        );
-      },
-    ),
-  );
-});
-
 test('counters of one cgroup that lie in two maps are added up, of others they stay', t => {
-  const mapOf = (ids: readonly number[], runNs: number) => {
-    const { bytes } = layout.totals;
-    const keys = Buffer.alloc(ids.length * 8);
-    const values = Buffer.alloc(ids.length * bytes);
-    for (const [i, id] of ids.entries()) {
-      keys.writeBigUInt64LE(BigInt(id), i * 8);
-      values.writeBigUInt64LE(BigInt(runNs), i * bytes + layout.totals.runNs);
-    }
-    return { count: ids.length, cpus: 1, valueSize: bytes, keys, values };
-  };
-  const counters = decodeCounters([mapOf([7, 8], 100), mapOf([8, 9], 20)]);
+  const mapOf = (ids: readonly number[], runNs: number) =>
+    new Map(
+      ids.map(id => {
+        const words = new Float64Array(layout.totals.bytes / 8);
+        words[layout.totals.runNs / 8] = runNs;
+        words[layout.totals.sleepers / 8] = 1;
+        return [id, words] as const;
+      }),
+    );
+  const counters = countersOf([mapOf([7, 8], 100), mapOf([8, 9], 20)]);
   t.deepEqual(
     [...counters].map(([id, sums]) => [id, word(sums, 'runNs')]),
     [
@@ -169,17 +134,19 @@ test('counters of one cgroup that lie in two maps are added up, of others they s
       [9, 20],
     ],
   );
+  // What the probe alone uses is no counter.
+  t.true([...counters.values()].every(sums => sums.length === counterWords));
 });
 
-test('what was waited for whom is added up over the CPUs, in both maps of pairs', t => {
-  const words = (...values: readonly number[]) =>
-    Buffer.from(BigUint64Array.from(values.map(BigInt)).buffer);
-  const byCpu = { count: 2, cpus: 3, keys: words(7, 8, 8, 7), values: words(1, 2, 3, 10, 20, 30) };
-  const shared = { count: 1, cpus: 1, keys: words(7, 9), values: words(100) };
+test('what was waited for whom is told of both maps of pairs', t => {
+  const pair = (waiter: number, preemptor: number, ns: number) =>
+    [Buffer.concat([keyOf(waiter), keyOf(preemptor)]), keyOf(ns)] as const;
   const told: number[][] = [];
-  decodePairs([byCpu, shared].map(map => ({ ...map, valueSize: 8 }))).forEach((...pair) => {
-    told.push(pair);
-  });
+  decodePairs([sumsOf([pair(7, 8, 6), pair(8, 7, 60)]), sumsOf([pair(7, 9, 100)])]).forEach(
+    (...one) => {
+      told.push(one);
+    },
+  );
   t.deepEqual(told, [
     [7, 8, 6],
     [8, 7, 60],
@@ -201,8 +168,8 @@ test('the sums of the totals are decoded by cgroup, and no more than were writte
 });
 
 test('totals that are written over those of a reading before have the cgroups of the new one alone', t => {
-  const totals = decodeTotals(Buffer.concat([sumsOf(1n, 10n), sumsOf(2n, 20n)]), 2);
-  t.is(decodeTotals(Buffer.concat([sumsOf(3n, 5n), sumsOf(2n, 25n)]), 2, totals), totals);
+  const totals = decodeTotals(Buffer.concat([recordOf(1n, 10n), recordOf(2n, 20n)]), 2);
+  t.is(decodeTotals(Buffer.concat([recordOf(3n, 5n), recordOf(2n, 25n)]), 2, totals), totals);
   const none = { waitNs: 0, throttledNs: 0 };
   t.deepEqual(
     [...totals],
@@ -214,8 +181,8 @@ test('totals that are written over those of a reading before have the cgroups of
 });
 
 test('a cgroup that is gone is gone from totals that are written over, also where another has two records', t => {
-  const totals = decodeTotals(Buffer.concat([sumsOf(1n, 10n), sumsOf(2n, 20n)]), 2);
-  decodeTotals(Buffer.concat([sumsOf(2n, 25n), sumsOf(2n, 1n)]), 2, totals);
+  const totals = decodeTotals(Buffer.concat([recordOf(1n, 10n), recordOf(2n, 20n)]), 2);
+  decodeTotals(Buffer.concat([recordOf(2n, 25n), recordOf(2n, 1n)]), 2, totals);
   t.deepEqual([...totals], [[2, { runNs: 26, waitNs: 0, throttledNs: 0 }]]);
 });
 
@@ -242,7 +209,7 @@ test('a task record is decoded, its start in ticks as /proc counts them', t => {
   });
 });
 
-function sumsOf(id: bigint, runNs: bigint): Buffer {
+function recordOf(id: bigint, runNs: bigint): Buffer {
   const { sums } = layout;
   const record = Buffer.alloc(sums.bytes);
   record.writeBigUInt64LE(id, sums.id);

@@ -1,8 +1,10 @@
 import { existsSync } from 'node:fs';
 import test from 'ava';
+import { entriesOf } from '../../../src/agent/probes/sums.ts';
 import { decodeUdp, layout, startUdpProbe } from '../../../src/agent/probes/udp.ts';
 import type { BpfObject, Native } from '../../../src/linux/native.ts';
 import { structLayout } from '../../support/btf-layout.ts';
+import { keyOf, sumsOf } from '../../support/map-sums.ts';
 
 const object = new URL('../../../build/bpf/udp.bpf.o', import.meta.url).pathname;
 const withObject = existsSync(object) ? test : test.skip;
@@ -28,7 +30,7 @@ for (const [part, struct] of [
     t.deepEqual({ bytes, offsets: inC(offsets) }, structLayout(object, struct));
   });
 
-/** What one CPU counted of one cgroup. */
+/** What was counted of one cgroup. */
 function value(sentBytes: number, receivedPackets: number): Buffer {
   const bytes = Buffer.alloc(layout.totals.bytes);
   bytes.writeBigUInt64LE(BigInt(sentBytes), layout.totals.sentBytes);
@@ -36,20 +38,16 @@ function value(sentBytes: number, receivedPackets: number): Buffer {
   return bytes;
 }
 
-test('an entry is one cgroup on all CPUs; of two answers for it the later one holds', t => {
-  const keys = Buffer.alloc(24);
-  for (const [i, key] of [42n, 43n, 42n].entries()) keys.writeBigUInt64LE(key, i * 8);
-  const totals = decodeUdp({
-    count: 3,
-    cpus: 2,
-    valueSize: layout.totals.bytes,
-    keys,
-    values: Buffer.concat([
-      ...[value(1, 0), value(2, 0)],
-      ...[value(2 ** 40, 1), value(5, 2)],
-      ...[value(3, 7), value(4, 0)],
-    ]),
-  });
+test('an entry is one cgroup; of two answers for it the later one holds', t => {
+  const totals = decodeUdp(
+    entriesOf(
+      sumsOf([
+        [keyOf(42), value(1, 0)],
+        [keyOf(43), value(2 ** 40 + 5, 3)],
+        [keyOf(42), value(7, 7)],
+      ]),
+    ),
+  );
   t.deepEqual(
     [...totals],
     [
@@ -80,14 +78,13 @@ withProbe(
   },
 );
 
-withProbe('what was not counted is told by reason, over all CPUs', t => {
-  const stats = Buffer.alloc(2 * layout.stats.bytes);
-  stats.writeBigUInt64LE(3n, layout.stats.lostInstanceFull);
-  stats.writeBigUInt64LE(4n, layout.stats.bytes + layout.stats.lostInstanceFull);
-  stats.writeBigUInt64LE(5n, layout.stats.bytes + layout.stats.lostInstanceMemory);
+withProbe('what was not counted is told by reason', t => {
+  const stats = new Float64Array(layout.stats.bytes / 8);
+  stats[layout.stats.lostInstanceFull / 8] = 7;
+  stats[layout.stats.lostInstanceMemory / 8] = 5;
   const loaded: Partial<BpfObject> = {
     attach: () => undefined,
-    lookup: () => stats,
+    lookupSums: () => stats,
     programStats: () => ({
       sock_send_length: { runs: 0, runNs: 0, missed: 1 },
       sock_recv_length: { runs: 0, runNs: 0, missed: 1 },
