@@ -96,13 +96,11 @@ function ownQuotaCores(layout: CgroupLayout, folder: string, read: TextReader): 
   const [quota, period] =
     layout.version === 2
       ? (read(`${folder}/cpu.max`) ?? 'max').split(' ').map(Number)
-      : [
-          readNumber(`${folder}/cpu.cfs_quota_us`, read) ?? -1,
-          readNumber(`${folder}/cpu.cfs_period_us`, read) ?? 0,
-        ];
-  return quota !== undefined && period !== undefined && quota > 0 && period > 0
-    ? quota / period
-    : null;
+      : [readNumber(`${folder}/cpu.cfs_quota_us`, read) ?? -1];
+  if (quota === undefined || !(quota > 0)) return null;
+  // On v1 a file of its own, which says nothing of most cgroups.
+  const per = period ?? readNumber(`${folder}/cpu.cfs_period_us`, read) ?? 0;
+  return per > 0 ? quota / per : null;
 }
 
 export type Cpuset = {
