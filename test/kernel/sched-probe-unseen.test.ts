@@ -5,8 +5,6 @@ import test from 'ava';
 import type { SchedProbe } from '../../src/agent/probes/sched.ts';
 import { blockedReasons, word } from '../../src/agent/probes/sched-layout.ts';
 import { loadNative } from '../../src/linux/native.ts';
-import { readCpuTimes } from '../../src/linux/procfs.ts';
-import { hostRoots } from '../../src/linux/roots.ts';
 import type { CgroupBox } from '../support/cgroup-box.ts';
 import { needs } from '../support/needs.ts';
 import {
@@ -53,10 +51,6 @@ function totalsOf(probe: SchedProbe, box: CgroupBox) {
   return { runNs, waitNs, switches };
 }
 
-function stolenSeconds(): number {
-  return readCpuTimes(hostRoots).reduce((sum, { stealSeconds }) => sum + stealSeconds, 0);
-}
-
 /** By the kernel's own account. */
 function switchesOf({ pid }: ChildProcess): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
@@ -80,29 +74,18 @@ kernelTest('wake-ups that no hook is shown are charged when they were', async t 
       latency: word(counters, 'latencySumNs'),
     };
   };
-  // What another machine takes of this one's CPUs between the scheduler's reading of its clock and the hook's is in one of the two.
-  const measure = async () => {
-    const stolen = stolenSeconds();
-    const from = [told(whole, box), told(deaf, box)] as const;
-    const recovered = [whole, deaf].map(probe => probe.counters().recovered);
-    await pause(3000);
-    const to = [told(whole, box), told(deaf, box)] as const;
-    const since = [whole, deaf].map((probe, i) => probe.counters().recovered - (recovered[i] ?? 0));
-    return { from, to, recovered: since, stolen: stolenSeconds() - stolen };
-  };
-  let measured = await measure();
-  for (let attempt = 1; attempt < 5 && measured.stolen > 0.03; attempt += 1) {
-    t.log(`again: ${measured.stolen.toFixed(2)} s were stolen`);
-    measured = await measure();
-  }
-  const { from, to, recovered } = measured;
-  for (const what of ['run', 'wait', 'sleep', 'latencies', 'latency'] as const) {
-    const [seen, put] = to.map((reading, i) => reading[what] - (from[i]?.[what] ?? 0));
-    // Of a wait of some 100 µs the run queue's clock misses 4.
-    near(t, (put ?? 0) / (seen ?? 1), 1, 0.06, what);
-  }
+  const from = [told(whole, box), told(deaf, box)] as const;
+  const recovered = deaf.counters().recovered;
+  await pause(3000);
+  const to = [told(whole, box), told(deaf, box)] as const;
   const turns = to[1].latencies - from[1].latencies;
-  const [seldom = 0, put = 0] = recovered;
+  for (const what of ['run', 'wait', 'sleep', 'latencies', 'latency'] as const) {
+    const [seen = 1, put = 0] = to.map((reading, i) => reading[what] - (from[i]?.[what] ?? 0));
+    // Of a wait of some 100 µs the run queue's clock misses 4, and 22 were met where other machines had the same cores.
+    const late = what === 'latencies' ? 0 : (40_000 * turns) / seen;
+    near(t, put / seen, 1, Math.max(0.06, late), what);
+  }
+  const [put, seldom] = [deaf.counters().recovered - recovered, whole.counters().recovered];
   t.true(turns > 500 && put > 0.9 * turns, `${put} wake-ups of ${turns} turns`);
   t.true(seldom < 0.5 * turns, `${seldom} by the whole probe`);
 });

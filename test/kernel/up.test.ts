@@ -16,6 +16,9 @@ const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'twoCpus');
 const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
 const node = [process.execPath, '--disable-warning=ExperimentalWarning', main] as const;
 
+/** A start takes seconds of a CPU, and has to wait for it beside nine instances that want two. */
+const startSeconds = 45;
+
 test('what kill -9 of `sculpt up` leaves behind in the middle of an action is undone, by `sculpt restore` and by the next start', async t => {
   const scene = await stageContention(t);
   const first = scene.up('enforce');
@@ -34,7 +37,7 @@ test('what kill -9 of `sculpt up` leaves behind in the middle of an action is un
   await end(second, 'SIGKILL');
   t.not(scene.watch.changed().length, 0);
   const third = scene.up('observe');
-  t.true(await scene.watch.untilRestored(15), scene.log());
+  t.true(await scene.watch.untilRestored(startSeconds), scene.log());
   t.deepEqual(scene.differences(), []);
   t.is(await end(third, 'SIGTERM'), 0, scene.log());
 });
@@ -49,7 +52,7 @@ test('SIGTERM gives everything back before `sculpt up` ends', async t => {
 
 /** A critical instance beside eight of batch, and `sculpt up` as a process of its own. */
 async function stageContention(t: ExecutionContext) {
-  t.timeout(60_000);
+  t.timeout(200_000);
   const folder = mkdtempSync(join(tmpdir(), 'sculptor-up-'));
   const prefix = `sculptor-up-${process.pid}`;
   const stage = openStage(prefix);
@@ -71,7 +74,7 @@ async function stageContention(t: ExecutionContext) {
     log,
     differences: () => differences(before, readKernelState(stage.instances)),
     acted: async (on: ExecutionContext) => {
-      on.not(await watch.firstChange(25), null, `nothing was applied: ${log()}`);
+      on.not(await watch.firstChange(startSeconds), null, `nothing was applied: ${log()}`);
     },
     up: (mode: Mode): ChildProcess => {
       writeFileSync(

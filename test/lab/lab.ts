@@ -79,10 +79,10 @@ async function bootedLab<T>(options: LabOptions, use: (lab: Lab) => Promise<T>):
   mkdirSync(`${run}/share`);
   const machine = { kernel, init: 'plain', memoryMiB: 3072, shell: false, ...options } as const;
   const qemu = startQemu(machine, { lab: folder, run });
-  let gone = false;
+  let gone: string | null = null;
   const ended = new Promise<void>(resolve =>
-    qemu.once('close', () => {
-      gone = true;
+    qemu.once('close', (code, signal) => {
+      gone = `QEMU has ended (${signal ?? code})`;
       resolve();
     }),
   );
@@ -100,7 +100,7 @@ async function bootedLab<T>(options: LabOptions, use: (lab: Lab) => Promise<T>):
       const error = new Error(`the lab did not end within its ${deadlineSeconds} s`);
       deadline = setTimeout(() => reject(error), deadlineSeconds * 1000);
     });
-    const boot = connectGuestAgent(`${run}/agent.sock`, () => gone);
+    const boot = connectGuestAgent(`${run}/agent.sock`, () => gone !== null);
     agent = await Promise.race([boot, tooLate, losesTimer(screen)]);
     const bootSeconds = (performance.now() - began) / 1000;
     const lab = inside(agent, {
@@ -115,10 +115,12 @@ async function bootedLab<T>(options: LabOptions, use: (lab: Lab) => Promise<T>):
     return await Promise.race([use(lab), tooLate]);
   } catch (error) {
     const last = screen.tail().map(line => `  | ${line}`);
-    throw new Error(
-      `${error instanceof Error ? error.message : error}\nthe console's last lines:\n${last.join('\n')}`,
-      { cause: error },
+    // Its sockets close a moment before it has ended.
+    await Promise.race([ended, sleep(500)]);
+    const what = [error instanceof Error ? error.message : error, ...(gone ? [gone] : [])].join(
+      ': ',
     );
+    throw new Error(`${what}\nthe console's last lines:\n${last.join('\n')}`, { cause: error });
   } finally {
     clearTimeout(deadline);
     agent?.close();
