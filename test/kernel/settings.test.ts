@@ -5,6 +5,7 @@ import type { MetricPoint } from '../../src/contract/telemetry.ts';
 import { loadNative } from '../../src/linux/native.ts';
 import { needs } from '../support/needs.ts';
 import { eventually, stageScene } from '../support/scene.ts';
+import { stolenSeconds } from '../support/stolen.ts';
 import { startTold } from '../support/told-agent.ts';
 
 const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'twoCpus');
@@ -33,6 +34,7 @@ test('everything changes while a workload runs: no count falls, no start moves, 
   const told = await startTold({ detailIntervalSeconds: 1 });
   const scene = stageScene('sculptor-settings');
   const id = scene.id('pair');
+  const stolenBefore = stolenSeconds();
   try {
     const spinners = [scene.spawn('pair', 'spin'), scene.spawn('pair', 'spin')];
     const pids = spinners.map(({ pid }) => pid ?? 0);
@@ -68,7 +70,8 @@ test('everything changes while a workload runs: no count falls, no start moves, 
     const after = schedstat(pids);
     const between = (what: string, value: number, from: number, to: number) =>
       t.true(value > from - 0.03 && value < to + 0.03, `${what}: ${value} in ${from} … ${to}`);
-    between('run', Number(point.value), before.run, after.run);
+    const stolen = stolenSeconds() - stolenBefore;
+    between('run', Number(point.value), before.run, after.run + stolen);
     between('wait', Number(wait?.value), before.wait, after.wait);
 
     const points = told.allPointsOf(id);
