@@ -167,6 +167,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     exportsLost,
     failedReads: () => failedReads,
     clock,
+    say,
   });
   const guarded = (): void => {
     try {
@@ -220,6 +221,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       await outbox.stop();
       await events.stop();
       await custom?.stop();
+      rounds.stop();
       sources.stop();
       await scheduler.stop();
     },

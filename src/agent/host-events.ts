@@ -6,21 +6,22 @@ import { readTopology } from '../linux/topology.ts';
 import { plainEvent } from '../otlp/plain-event.ts';
 
 /**
- * Answers the topology event when there is reason to tell: at first, when CPUs went on- or offline, and once within the
- * interval. In between only one file is read.
+ * Answers the topology event when there is reason to tell: at first, when CPUs went on- or offline (`changed`), and once within
+ * the interval. In between only one file is read.
  */
 export function createTopologyTeller(
   roots: Roots,
   hostId: string,
   intervalSeconds: number,
-): (now: number) => OutgoingEvent | null {
+): (now: number) => { readonly event: OutgoingEvent; readonly changed: boolean } | null {
   let told: { online: string | null; at: number } | null = null;
   return now => {
     const online = readText(`${roots.sys}/devices/system/cpu/online`);
     if (told && told.online === online && now - told.at < intervalSeconds) return null;
     const event = topologyEvent(readTopology(roots, hostId));
+    const changed = told !== null && told.online !== online;
     told = { online, at: now };
-    return event;
+    return { event, changed };
   };
 }
 

@@ -38,8 +38,8 @@ export type InstanceBook = {
   readonly named: (instanceId: string) => LivingInstance | undefined;
   /** Makes an instance and all below the VM's cgroup one: the VM. Answers the lives that end by it, and had been seen before. */
   readonly becomeVm: (living: LivingInstance, vm: FoundVm, now: number) => LivingInstance[];
-  /** Looks which cgroups are gone: mostly of those alone that did nothing since the last time. What is charged to them meanwhile still counts, until `retire`. */
-  readonly sweep: () => void;
+  /** Looks which cgroups are gone, where some may be, and now and then. What is charged to them meanwhile still counts, until `retire`. */
+  readonly sweep: (mayBeGone: boolean) => void;
   /**
    * Lets go of what is gone for long enough: the probes are to forget these cgroups (id → the life it belonged to, null
    * when it was never named), and the end of the lives is to be told.
@@ -58,15 +58,13 @@ type Member = {
   readonly last: SchedTotals;
   gone: boolean;
   readsSinceGone: number;
-  /** What it had run and waited at the last sweep. */
-  sweptNs: number;
 };
 
 /** A task that exits is charged to its cgroup until its very last switch, after the cgroup may have been removed. */
 const graceReads = 3;
 
-/** What ran since the last sweep is there, unless its id is another's by now: of so many sweeps one looks at it too. */
-const sweepsToAll = 10;
+/** Of so many sweeps one looks although nothing has been seen to go. */
+const sweepsToLook = 10;
 
 /** An id without a name whose totals stand still for so many reads is forgotten: the kernel's map must not fill up. */
 const unnamedReads = 50;
@@ -99,7 +97,7 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
 
   const join = (living: LivingInstance, id: number, path: string, last: SchedTotals): void => {
     living.members.set(id, path);
-    members.set(id, { living, last, gone: false, readsSinceGone: 0, sweptNs: 0 });
+    members.set(id, { living, last, gone: false, readsSinceGone: 0 });
   };
 
   const nameUnknown = (ids: readonly number[], start: number): LivingInstance[] => {
@@ -170,15 +168,12 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
       }
       return ended;
     },
-    sweep: () => {
-      const everything = sweeps % sweepsToAll === 0;
+    sweep: mayBeGone => {
+      const isTime = sweeps % sweepsToLook === 0;
       sweeps += 1;
+      if (!mayBeGone && !isTime) return;
       for (const [id, member] of members) {
         if (member.gone) continue;
-        const servedNs = member.last.runNs + member.last.waitNs;
-        const ran = servedNs !== member.sweptNs;
-        member.sweptNs = servedNs;
-        if (ran && !everything) continue;
         const path = member.living.members.get(id);
         if (path === undefined || cgroupIdOf(layout, path) !== id) member.gone = true;
       }

@@ -9,6 +9,7 @@ import {
 } from '../linux/placement.ts';
 import { readTaskStatus } from '../linux/procfs.ts';
 import { readText } from '../linux/read-file.ts';
+import type { CgroupChanges } from './cgroup-changes.ts';
 import type { LivingInstance } from './instances.ts';
 import type { LastRuns } from './last-runs.ts';
 
@@ -33,7 +34,7 @@ const looksToCpuset = 8;
 export type Placements = {
   /**
    * The placements to tell now: of new instances first, of suspects that have changed, and of all once within
-   * `intervalSeconds`. `now` is monotonic.
+   * `intervalSeconds`. `now` is monotonic. Suspects that are too many for once are looked at the next time.
    */
   readonly due: (
     living: Iterable<LivingInstance>,
@@ -56,10 +57,13 @@ export function createPlacements(
     readonly runsSince: LastRuns['since'];
     /** vCPU index by tid. */
     readonly vcpusOf: (living: LivingInstance) => ReadonlyMap<number, number>;
+    /** Is told whose placement was read. */
+    readonly changes: Pick<CgroupChanges, 'follow' | 'forget'>;
   },
 ): Placements {
-  const { intervalSeconds, hotTids, runsSince, vcpusOf } = options;
+  const { intervalSeconds, hotTids, runsSince, vcpusOf, changes } = options;
   const told = new Map<LivingInstance, Told>();
+  const suspected = new Set<LivingInstance>();
   let refreshed = Number.NEGATIVE_INFINITY;
   // What is of the whole host, or of several instances, is read once a tick at most.
   let tickAt = Number.NEGATIVE_INFINITY;
@@ -100,6 +104,7 @@ export function createPlacements(
     if (!last || !sameGiven(last.placement, outline) || !sameMasks(reader, last)) {
       const placement = readPlacement(reader, place, outline, toRead);
       told.set(living, { placement, at: now, served, looks: 0 });
+      follow(living, placement);
       return placement;
     }
     last.looks += 1;
@@ -110,7 +115,12 @@ export function createPlacements(
     if (!sameTasks || last.served !== served)
       last.placement = readPlacement(reader, place, outline, knownOf(last, vcpus, isDue));
     if (isDue) [last.at, last.served, last.looks] = [now, served, 0];
+    follow(living, last.placement);
     return last.placement;
+  };
+
+  const follow = (living: LivingInstance, { cpuset }: Placement): void => {
+    if (changes.follow(living, cpuset.path)) suspected.add(living);
   };
 
   const toRead = (): undefined => {
@@ -148,12 +158,14 @@ export function createPlacements(
       if (refreshes) refreshed = now;
       const toldBefore = refreshes ? now - intervalSeconds : Number.NEGATIVE_INFINITY;
       const answers: { living: LivingInstance; placement: Placement }[] = [];
-      for (const one of queue(told, living, suspects, toldBefore)) {
+      for (const one of suspects) suspected.add(one);
+      for (const one of queue(told, living, suspected, toldBefore)) {
         if (answers.length >= mostPerTick || tasksRead >= mostTasksPerTick) {
           // The rest comes with the next tick.
           refreshed = Number.NEGATIVE_INFINITY;
           break;
         }
+        suspected.delete(one);
         const placement = look(one, now);
         if (placement) answers.push({ living: one, placement });
         else tasksRead += masksPerLook;
@@ -164,6 +176,8 @@ export function createPlacements(
       gone.flatMap(living => {
         const last = told.get(living);
         told.delete(living);
+        suspected.delete(living);
+        changes.forget(living);
         return last ? [{ ...last.placement, alive: false, tasks: [], taskCount: 0 }] : [];
       }),
   };
@@ -180,7 +194,7 @@ function placeOf(
 function queue(
   told: ReadonlyMap<LivingInstance, Told>,
   living: Iterable<LivingInstance>,
-  suspects: readonly LivingInstance[],
+  suspects: ReadonlySet<LivingInstance>,
   toldBefore: number,
 ): Iterable<LivingInstance> {
   const fresh: LivingInstance[] = [];

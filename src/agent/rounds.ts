@@ -1,13 +1,14 @@
 import type { AgentConfig } from '../contract/config.ts';
 import type { OutgoingEvent } from '../contract/events.ts';
 import { attr } from '../contract/metrics.ts';
-import type { Clock } from '../contract/ports.ts';
+import type { Clock, Say } from '../contract/ports.ts';
 import { findVm } from '../linux/instance-at.ts';
 import type { PlacementReader } from '../linux/placement.ts';
 import { readBootTime, readCpuTimes, readTaskStat } from '../linux/procfs.ts';
 import type { Outbox } from '../otlp/outbox.ts';
 import type { Sample } from '../otlp/sample.ts';
 import type { Temporal } from '../otlp/temporality.ts';
+import { createCgroupChanges } from './cgroup-changes.ts';
 import { createFarewells } from './farewells.ts';
 import { createTopologyTeller, placementEvent } from './host-events.ts';
 import type { HotTasks } from './hot-tasks.ts';
@@ -47,11 +48,13 @@ export type RoundsOptions = {
   /** Ticks that threw. */
   readonly failedReads: () => number;
   readonly clock: Clock;
+  readonly say: Say;
 };
 
 export type Rounds = {
   /** Reads the kernel once, and tells what is due. */
   readonly tick: () => void;
+  readonly stop: () => void;
   readonly status: () => {
     instances: number;
     contended: string[];
@@ -85,12 +88,14 @@ export function createRounds(options: RoundsOptions): Rounds {
   const began = clock.unixSeconds();
   const booted = readBootTime(roots) ?? began;
   const book = createInstanceBook(layout);
+  const changes = createCgroupChanges(layout, options.say);
   const placements = createPlacements({
     ...reader,
     intervalSeconds: config.placementIntervalSeconds,
     hotTids: living => hot.of(living.members),
     runsSince: options.runsSince,
     vcpusOf: vcpus.of,
+    changes,
   });
   const topology = createTopologyTeller(roots, identity.hostId, config.placementIntervalSeconds);
   const start = clock.monotonicSeconds();
@@ -113,6 +118,8 @@ export function createRounds(options: RoundsOptions): Rounds {
   let uncounted = 0;
   /** Instances have begun since placements were told. */
   let isNews = true;
+  /** A cgroup may have gone since the last sweep. */
+  let mayBeGone = false;
   let collectSeconds = 0;
   let turn = 0;
 
@@ -172,10 +179,14 @@ export function createRounds(options: RoundsOptions): Rounds {
       withQemu.map(({ living }) => living),
       time,
     );
-    for (const { living, placement } of due)
+    for (const { living, placement } of due) {
       if (present(living) === living) emit(placementEvent(placement));
+      // It is part of a VM from the beginning.
+      else placements.ended([living]);
+    }
   };
 
+  /** By turns, for what no write to a cgroup tells: a mask, a move to another cpuset. Where not all writes are seen, the contended ones beside. */
   const suspects = (): LivingInstance[] => {
     const active = [...book.living()].filter(
       ({ window }) => window.usedCores + window.waitCores >= activeCores,
@@ -183,7 +194,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     const from = active.length === 0 ? 0 : turn % active.length;
     turn += activePerLook;
     return [
-      ...hottest,
+      ...(changes.complete() ? [] : hottest),
       ...[...active.slice(from), ...active.slice(0, from)].slice(0, activePerLook),
     ];
   };
@@ -264,16 +275,20 @@ export function createRounds(options: RoundsOptions): Rounds {
       now - at >= interval - readingSeconds(config) / 2;
     const born = read(now, time);
     const look = dueSince(last.look, config.headlineIntervalSeconds);
+    const { changed, moved } = changes.take();
+    mayBeGone ||= moved;
+    const suspected = [...changed];
     if (look) {
       last.look = now;
-      const event = topology(now);
-      if (event) emit(event);
-      book.sweep();
+      const told = topology(now);
+      if (told) emit(told.event);
+      book.sweep(mayBeGone || !changes.complete());
+      mayBeGone = false;
       keepLivingTasks(now);
+      suspected.push(...(told?.changed ? book.living() : suspects()));
     }
     const machines = [...book.living()].filter(living => living.instance.kind === 'vm');
-    const changed = vcpus.look(machines, now);
-    tellPlacements([...changed, ...(look ? suspects() : [])], now, time);
+    tellPlacements([...vcpus.look(machines, now), ...suspected], now, time);
     const detail = dueSince(last.detail, config.detailIntervalSeconds);
     // A profile has the headline series of its own reading.
     const headline = detail || dueSince(last.headline, config.headlineIntervalSeconds);
@@ -288,6 +303,7 @@ export function createRounds(options: RoundsOptions): Rounds {
 
   return {
     tick,
+    stop: changes.stop,
     status: () => ({
       instances: book.size(),
       contended: hottest.map(living => living.instance.id),

@@ -54,7 +54,7 @@ test('what is charged to a cgroup after its removal still counts, then its key i
   const book = createInstanceBook(layout);
   const [living] = book.take(new Map([[id, totals(5)]]), 100, 1);
   remove('/a');
-  book.sweep();
+  book.sweep(true);
   t.deepEqual(book.retire(), nothing);
   book.take(new Map([[id, totals(9)]]), 101, 1);
   const { gone, ended } = outlast(book, new Map([[id, totals(9)]]));
@@ -85,7 +85,7 @@ test('a cgroup made anew under its name is another life, and the first one ends 
   t.is(born?.totals.runNs, 1);
   t.deepEqual(book.retire().ended, [old]);
   t.is(book.named('/a'), born);
-  book.sweep();
+  book.sweep(true);
   t.deepEqual(outlast(book, new Map([[second, totals(1)]])), {
     gone: new Map([[first, old]]),
     ended: [],

@@ -120,6 +120,40 @@ test('a change of what a contended or busy instance is given is told within a se
   t.is(agent.placements('/hot').length, 3);
 });
 
+test('what an instance at rest is given is told with the next reading after somebody wrote it, its own or above', async t => {
+  const agent = stageRounds(t);
+  agent.add('/pool/a', { used: 0, wait: 0 }, { 'cgroup/pool/cpu.max': 'max 100000' });
+  agent.add('/pool/b', { used: 0, wait: 0 });
+  const given = (instance: string) =>
+    agent.placements(instance).map(({ cgroup }) => [cgroup.weight, cgroup.quotaCores]);
+  await agent.read(12);
+  agent.tree.write({ 'cgroup/pool/a/cpu.weight': '300', 'cgroup/pool/a/memory.high': '1' });
+  await agent.read(2);
+  t.deepEqual(given('/pool/a').slice(1), [[300, null]]);
+  agent.tree.write({ 'cgroup/pool/cpu.max': '50000 100000' });
+  await agent.read(2);
+  t.deepEqual(given('/pool/a').slice(2), [[300, 0.5]]);
+  t.deepEqual(given('/pool/b').slice(1), [[100, 0.5]]);
+  agent.tree.write({ 'cgroup/pool/cgroup.procs': '1' });
+  await agent.read(12);
+  t.is(agent.placements('/pool/a').length + agent.placements('/pool/b').length, 5);
+});
+
+test('a CPU that goes offline has all cpusets looked at again', async t => {
+  const agent = stageRounds(t);
+  agent.add('/a', { used: 0, wait: 0 });
+  await agent.read(8);
+  agent.tree.write({
+    'sys/devices/system/cpu/online': '0',
+    'cgroup/cpuset.cpus.effective': '0',
+  });
+  await agent.read(6);
+  t.deepEqual(
+    agent.placements('/a').map(({ cpuset }) => cpuset.effective),
+    [[0, 1], [0]],
+  );
+});
+
 test('all is told again once a minute', async t => {
   const agent = stageRounds(t);
   agent.add('/a', { used: 0, wait: 0 });

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { loadNative } from '../../src/linux/native.ts';
 import { readTaskStat } from '../../src/linux/procfs.ts';
 import { hostRoots } from '../../src/linux/roots.ts';
@@ -76,6 +77,41 @@ test('the agent tells run time and wait of a real cgroup, its placement, and its
     t.deepEqual(
       Object.entries(ours).filter(([, count]) => count > 0),
       [],
+    );
+  } finally {
+    await scene.end();
+    await told.stop();
+  }
+});
+
+test('what a cgroup at rest is given is told as soon as somebody writes it, and a cgroup that is gone as soon as it goes', async t => {
+  t.timeout(60_000);
+  const told = await startTold();
+  const scene = stageScene('sculptor-agent-rest');
+  const id = scene.id('calm');
+  try {
+    scene.spawn('calm', 'crowd', '--count', '2', '--wakers', '0');
+    await eventually('its placement', 3, () => told.placementsOf(id)[0]);
+    // Nobody looks at who has done nothing, but once a minute.
+    await sleep(2000);
+    const before = told.placementsOf(id).length;
+    const wrote = performance.now();
+    scene.write('calm', 'cpu.cfs_quota_us', '50000');
+    scene.write('calm', 'cpu.shares', '2048');
+    const given = await eventually('its quota and weight', 5, () =>
+      told
+        .placementsOf(id)
+        .find(({ cgroup }) => cgroup.quotaCores === 0.5 && cgroup.weight === 200),
+    );
+    t.true(performance.now() - wrote < 1000, `${performance.now() - wrote} ms`);
+    t.true(given.alive);
+    t.true(told.placementsOf(id).length <= before + 2);
+    await scene.end();
+    const ended = performance.now();
+    await eventually('its end', 10, () => told.placementsOf(id).find(each => !each.alive));
+    t.true(
+      performance.now() - ended < 4000,
+      'a look at all every ten seconds would have found it, too',
     );
   } finally {
     await scene.end();

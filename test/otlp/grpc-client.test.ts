@@ -216,13 +216,13 @@ test('a call that nobody answers ends at its time, and the next has a connection
     (stream, headers, body) => {
       if (answers) fine(stream, headers, body);
     },
-    { timeoutSeconds: 0.1 },
+    { timeoutSeconds: 0.5 },
   );
   const began = performance.now();
   const answer = await client.call('/a', Buffer.from('abc'));
   t.is(answer.status, grpcStatus.DEADLINE_EXCEEDED);
-  t.is(answer.reason, 'no answer within 0.1 s');
-  t.true(performance.now() - began < 2000);
+  t.is(answer.reason, 'no answer within 0.5 s');
+  t.true(performance.now() - began < 5000);
   answers = true;
   t.is((await client.call('/a', Buffer.from('abc'))).status, 0);
   t.is(sessions.length, 2);
@@ -271,11 +271,13 @@ test('a server that says goodbye between two calls costs none', async t => {
 });
 
 test('what is under way ends after close', async t => {
-  const { client } = await start(t, (stream, headers, body) =>
-    setTimeout(() => fine(stream, headers, body), 50),
-  );
+  const arrived = Promise.withResolvers<void>();
+  const { client } = await start(t, (stream, headers, body) => {
+    arrived.resolve();
+    setTimeout(() => fine(stream, headers, body), 50);
+  });
   const answer = client.call('/a', Buffer.from('abc'));
-  await sleep(20);
+  await arrived.promise;
   client.close();
   t.is((await answer).status, 0);
 });

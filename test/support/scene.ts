@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 
 const cpuRoot = '/sys/fs/cgroup/cpu';
 const workload = new URL('../../build/sculpt-workload', import.meta.url).pathname;
@@ -11,6 +11,7 @@ export type Scene = {
   readonly id: (name: string) => string;
   readonly spawn: (name: string, ...workloadArguments: string[]) => ChildProcess;
   readonly read: (name: string, file: string) => string;
+  readonly write: (name: string, file: string, text: string) => void;
   readonly end: () => Promise<void>;
 };
 
@@ -39,6 +40,7 @@ export function stageScene(prefix: string): Scene {
       return child;
     },
     read: (name, file) => readFileSync(`${folderOf(name)}/${file}`, 'utf8').trim(),
+    write: (name, file, text) => writeFileSync(`${folderOf(name)}/${file}`, text),
     end: async () => {
       await Promise.all(children.map(endChild));
       for (const folder of folders) await removeCgroup(folder);

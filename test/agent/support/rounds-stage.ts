@@ -173,6 +173,7 @@ export function stageRounds(
     exportsLost: () => ({}),
     failedReads: () => 0,
     clock,
+    say: () => undefined,
   });
   const valuesOf = (metric: string, instance: string) =>
     exports.flatMap(({ at, resources }) =>
