@@ -17,10 +17,34 @@ export type Native = {
   dropFilePages(): number;
   /** Opens and loads a BPF object; nothing is attached yet. */
   loadObject(path: string, options: BpfLoadOptions): BpfObject;
+  /**
+   * Hears of what is written in folders (inotify(7)): of files only those whose name begins with one of `prefixes`. Throws EMFILE
+   * where this user has too many such queues.
+   */
+  openFolderWatch(prefixes: readonly string[]): FolderWatchQueue;
   /** AF_VSOCK for Node, which has none. Throws EMFILE, ENOMEM. */
   openVsockBridge(options: { readonly maxConnections: number }): VsockBridge;
   /** libbpf's version, such as `1.1`. */
   libbpfVersion(): string;
+};
+
+/** It is asked, and wakes nobody: what comes meanwhile is kept by the kernel, which joins what is alike, up to some 16,000 events. */
+export type FolderWatchQueue = {
+  /** From now on; answers the folder's watch, the same one as before where it is the same folder. Throws ENOENT, ENOTDIR, ENOSPC, EACCES. */
+  add(folder: string): number;
+  /** Of one that the kernel has given up by itself as well. */
+  remove(watch: number): void;
+  /**
+   * Since the last call: watches of folders in which files were written; folders that came or went, by the watch of the one that they
+   * are in; and whether there was more than is told. A megabyte of events is read at most; the rest is there the next time.
+   */
+  take(): {
+    readonly written: Int32Array;
+    readonly moved: readonly { readonly watch: number; readonly name: string }[];
+    readonly overflowed: boolean;
+  };
+  /** Further calls throw EBADF. */
+  close(): void;
 };
 
 /**

@@ -24,8 +24,14 @@ static __always_inline bool is_withheld(void)
 	return withholds && bpf_get_current_pid_tgid() >> 32 == withholding_process;
 }
 
-/* More than a run queue's clock and ours differ by. */
+/* More than a run queue's clock and ours differ by, once what is known of that is taken off. */
 #define CLOCKS_DIFFER_NS 100000
+
+/*
+ * And more than that account is off by where it is of a turn that certainly came: once in two minutes it said 0.1 to
+ * 0.7 ms before the hook that saw the task preempted, since the scheduler does not read the clock anew for each switch.
+ */
+#define ACCOUNT_DIFFERS_NS 2000000
 
 /* They drift apart by some 50 µs a second. */
 #define COMPARED_EVERY_NS 50000000
@@ -39,18 +45,14 @@ static __always_inline void compare_clocks(struct probe_stats *own, struct task_
 }
 
 /*
- * A time of a run queue's clock by ours, between what was seen last and now; 0 where nothing is known, and where it is
- * not in between. `certain`: what it is the time of was. The scheduler does not read that clock anew for each switch:
- * once in some minutes it says 0.1 to 0.7 ms before what was seen. By itself for the verifier, which would follow each
- * way through.
+ * A time of a run queue's clock by ours, between what was seen last and now; 0: it is not, by more than they may
+ * differ, or is not known. By itself for the verifier, which would follow each way through it.
  */
-__noinline __u64 by_our_clock(__u64 queue_time, __u64 offset, __u64 seen, __u64 now, bool certain)
+__noinline __u64 by_our_clock(__u64 queue_time, __u64 offset, __u64 seen, __u64 now, __u64 differ_ns)
 {
 	__u64 time = queue_time + offset;
 
-	if (!queue_time || !offset)
-		return 0;
-	if (!certain && (time + CLOCKS_DIFFER_NS <= seen || time > now + CLOCKS_DIFFER_NS))
+	if (!queue_time || !offset || time + differ_ns <= seen || time > now + differ_ns)
 		return 0;
 	if (time < seen)
 		return seen;
@@ -93,7 +95,8 @@ static __noinline void begin_unseen_turn(struct task_struct *task, struct task_s
 
 	if (!cpu)
 		return;
-	began = by_our_clock(last_arrival(task), cpu->clock_offset, seen, now, here);
+	began = by_our_clock(last_arrival(task), cpu->clock_offset, seen, now,
+			     here ? ACCOUNT_DIFFERS_NS : CLOCKS_DIFFER_NS);
 	/* By the scheduler it has not come. */
 	if (!began && !here)
 		return;
@@ -132,7 +135,7 @@ static __noinline void begin_unseen_wait(struct task_struct *task, struct task_s
 		return;
 	compare_clocks(own, task, now);
 	/* A sleeper that stayed queued and was moved (delayed dequeue) may have a time from before its sleep left. */
-	queued = by_our_clock(last_queued(task), own->clock_offset, state->sleep & ~REASON, now, false);
+	queued = by_our_clock(last_queued(task), own->clock_offset, state->sleep & ~REASON, now, CLOCKS_DIFFER_NS);
 	if (!queued)
 		return;
 	count(recovered);
@@ -169,7 +172,7 @@ static __always_inline void keep_account(struct task_struct *task, __u64 now)
 	account = bpf_task_storage_get(&accounts, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!account || !own)
 		return;
-	queued = by_our_clock(last_queued(task), own->clock_offset, 0, now, false);
+	queued = by_our_clock(last_queued(task), own->clock_offset, 0, now, CLOCKS_DIFFER_NS);
 	account->run_ns = task->se.sum_exec_runtime;
 	account->wait_ns = queued_ns(task) + (queued ? now - queued : 0);
 	account->voluntary = task->nvcsw;
@@ -197,7 +200,7 @@ static __noinline void settle_account(struct task_struct *task, struct task_stat
 	if (!turns || __sync_val_compare_and_swap(&state->stamp, stamp, NOTHING_OPEN) != stamp)
 		return;
 	own->recovered += turns;
-	queued = by_our_clock(last_queued(task), own->clock_offset, 0, now, false);
+	queued = by_our_clock(last_queued(task), own->clock_offset, 0, now, CLOCKS_DIFFER_NS);
 	until = time_since(stamp, queued ? queued : now);
 	ran_ns = task->se.sum_exec_runtime - seen->run_ns;
 	waited_ns = queued_ns(task) > seen->wait_ns ? queued_ns(task) - seen->wait_ns : 0;

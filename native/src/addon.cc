@@ -6,6 +6,7 @@
 #include "affinity.h"
 #include "bpf_object.h"
 #include "file_pages.h"
+#include "folder_watch.h"
 #include "peercred.h"
 #include "vsock.h"
 
@@ -24,6 +25,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("setAffinity", Napi::Function::New(env, SetAffinity));
   exports.Set("dropFilePages", Napi::Function::New(env, DropFilePages));
   exports.Set("loadObject", Napi::Function::New(env, BpfObject::Load));
+  exports.Set("openFolderWatch", Napi::Function::New(env, FolderWatch::Open));
   exports.Set("openVsockBridge", Napi::Function::New(env, VsockBridge::Open));
   exports.Set("libbpfVersion", Napi::Function::New(env, LibbpfVersion));
   return exports;

@@ -168,6 +168,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     failedReads: () => failedReads,
     clock,
     say,
+    native,
   });
   const guarded = (): void => {
     try {

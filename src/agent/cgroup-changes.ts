@@ -1,6 +1,7 @@
 import type { Say } from '../contract/ports.ts';
 import { type CgroupLayout, cgroupFolder, parentPath } from '../linux/cgroups.ts';
 import { createFolderWatch } from '../linux/folder-watch.ts';
+import type { Native } from '../linux/native.ts';
 import type { LivingInstance } from './instances.ts';
 
 /** Tells who wrote to what: a look at the files of each instance, many times a second, would cost more than all else of a placement. */
@@ -18,16 +19,24 @@ export type CgroupChanges = {
   readonly stop: () => void;
 };
 
-/** Weights, quotas and cpusets; not that a task was moved, or a limit of memory set. */
-const isGiven = (file: string): boolean => /^cpu(set)?\./.test(file);
+/** Weights, quotas and cpusets, and which cgroups have them; not that a task was moved, or a limit of memory set. */
+const given = ['cpu.', 'cpuset.', 'cgroup.subtree_control'];
 
 /** Follows the files that say what instances are given: their own cgroups' and those of all cgroups above. */
-export function createCgroupChanges(layout: CgroupLayout, say: Say): CgroupChanges {
-  const watch = createFolderWatch(isGiven, why =>
+export function createCgroupChanges({
+  native,
+  layout,
+  say,
+}: {
+  readonly native: Pick<Native, 'openFolderWatch'>;
+  readonly layout: CgroupLayout;
+  readonly say: Say;
+}): CgroupChanges {
+  const watch = createFolderWatch(native, given, why =>
     say(
       'warn',
-      `agent: not all cgroups can be watched (${why}); raise fs.inotify.max_user_watches or max_user_instances. ` +
-        'What instances are given is looked at by turns meanwhile',
+      `agent: not all cgroups can be watched (${why}); what instances are given is looked at by turns. The limits are ` +
+        'fs.inotify.max_user_watches and fs.inotify.max_user_instances',
     ),
   );
   const users = new Map<string, Set<LivingInstance>>();

@@ -1,4 +1,5 @@
 import type { PlacedTask, Placement } from '../contract/host.ts';
+import { cgroupIdOf } from '../linux/cgroups.ts';
 import { readHugePageSizes } from '../linux/memory.ts';
 import {
   type Outline,
@@ -18,6 +19,9 @@ const mostPerTick = 50;
 
 /** Tasks that are read in one tick, each two files of /proc: some 20 ms. One placement is always read. */
 const mostTasksPerTick = 400;
+
+/** Of both, what suspects may take: whoever may write to cgroups can make all below them suspect, as often as he likes. */
+const suspectsPerTick = { placements: 10, tasks: 100 };
 
 /** What is told again since its time has come is told in batches: each looks at all threads of the host once. */
 const refreshSeconds = 30;
@@ -41,7 +45,7 @@ export type Placements = {
     suspects: readonly LivingInstance[],
     now: number,
   ) => { living: LivingInstance; placement: Placement }[];
-  /** Whether the last time left some for the next, or all are to be looked at again: then `due` has something to tell, whoever is new or suspect. */
+  /** Whether the last time left some for the next, or made a suspect, or all are to be looked at again: then `due` has something to tell, whoever is new or suspect. */
   readonly isDue: (now: number) => boolean;
   /** What to tell of instances that have ended; nothing of those that were never told. */
   readonly ended: (gone: readonly LivingInstance[]) => Placement[];
@@ -101,6 +105,11 @@ export function createPlacements(
     const where = last && last.looks % looksToCpuset > 0 ? last.placement.cpuset.path : undefined;
     const outline = readOutline(reader, place, hotTids(living), where);
     const served = living.totals.runNs + living.totals.waitNs;
+    if (last && outline.taskCount === 0 && cgroupIdOf(reader.layout, living.path) === null) {
+      // It is gone, and its end is told when its last totals are known.
+      last.at = now;
+      return null;
+    }
     if (!last || !sameGiven(last.placement, outline) || !sameMasks(reader, last)) {
       const placement = readPlacement(reader, place, outline, toRead);
       told.set(living, { placement, at: now, served, looks: 0 });
@@ -147,28 +156,35 @@ export function createPlacements(
     return since.cpu === task.cpu ? task : { ...task, cpu: since.cpu };
   };
 
-  const isDue = (now: number): boolean => now - refreshed >= refreshSeconds;
+  const isTime = (now: number): boolean => now - refreshed >= refreshSeconds;
 
   return {
-    isDue,
+    isDue: now => suspected.size > 0 || isTime(now),
     due: (living, suspects, now) => {
       [tickAt, hugePages, tasksRead] = [now, undefined, 0];
       texts.clear();
-      const refreshes = isDue(now);
+      const refreshes = isTime(now);
       if (refreshes) refreshed = now;
       const toldBefore = refreshes ? now - intervalSeconds : Number.NEGATIVE_INFINITY;
       const answers: { living: LivingInstance; placement: Placement }[] = [];
+      const take = (one: LivingInstance): void => {
+        suspected.delete(one);
+        const placement = look(one, now);
+        if (placement) answers.push({ living: one, placement });
+        else tasksRead += masksPerLook;
+      };
       for (const one of suspects) suspected.add(one);
-      for (const one of queue(told, living, suspected, toldBefore)) {
+      const { fresh, stale } = queuesOf(told, living, toldBefore);
+      const first = [...suspected].slice(0, suspectsPerTick.placements);
+      for (const one of first) if (tasksRead < suspectsPerTick.tasks) take(one);
+      for (const one of [...fresh, ...stale]) {
         if (answers.length >= mostPerTick || tasksRead >= mostTasksPerTick) {
           // The rest comes with the next tick.
           refreshed = Number.NEGATIVE_INFINITY;
           break;
         }
-        suspected.delete(one);
-        const placement = look(one, now);
-        if (placement) answers.push({ living: one, placement });
-        else tasksRead += masksPerLook;
+        // It was just read, as a suspect.
+        if (told.get(one)?.at !== now) take(one);
       }
       return answers;
     },
@@ -190,13 +206,12 @@ function placeOf(
   return { instance, path, members: [...members.values()], vcpus };
 }
 
-/** New ones, then suspects, then those that were told longest ago. */
-function queue(
+/** New ones, and those that were told so long ago, the longest first. */
+function queuesOf(
   told: ReadonlyMap<LivingInstance, Told>,
   living: Iterable<LivingInstance>,
-  suspects: ReadonlySet<LivingInstance>,
   toldBefore: number,
-): Iterable<LivingInstance> {
+): Record<'fresh' | 'stale', readonly LivingInstance[]> {
   const fresh: LivingInstance[] = [];
   const stale: { living: LivingInstance; at: number }[] = [];
   for (const one of living) {
@@ -205,7 +220,7 @@ function queue(
     else if (at <= toldBefore) stale.push({ living: one, at });
   }
   stale.sort((a, b) => a.at - b.at);
-  return new Set([...fresh, ...suspects, ...stale.map(entry => entry.living)]);
+  return { fresh, stale: stale.map(entry => entry.living) };
 }
 
 function sameGiven(last: Placement, now: Outline): boolean {

@@ -3,6 +3,7 @@ import type { OutgoingEvent } from '../contract/events.ts';
 import { attr } from '../contract/metrics.ts';
 import type { Clock, Say } from '../contract/ports.ts';
 import { findVm } from '../linux/instance-at.ts';
+import type { Native } from '../linux/native.ts';
 import type { PlacementReader } from '../linux/placement.ts';
 import { readBootTime, readCpuTimes, readTaskStat } from '../linux/procfs.ts';
 import type { Outbox } from '../otlp/outbox.ts';
@@ -49,6 +50,7 @@ export type RoundsOptions = {
   readonly failedReads: () => number;
   readonly clock: Clock;
   readonly say: Say;
+  readonly native: Pick<Native, 'openFolderWatch'>;
 };
 
 export type Rounds = {
@@ -64,8 +66,8 @@ export type Rounds = {
   };
 };
 
-/** Instances that ran, and are looked at for a change of what they are given: so many each second, by turns. */
-const activePerLook = 4;
+/** Of the contended instances, and of those that ran, so many are looked at each second, by turns. */
+const perLook = 4;
 const activeCores = 0.005;
 
 /** One reading after another: totals into series, changes into events. Reads nothing but through `reader`, `probe` and `sources`. */
@@ -88,7 +90,7 @@ export function createRounds(options: RoundsOptions): Rounds {
   const began = clock.unixSeconds();
   const booted = readBootTime(roots) ?? began;
   const book = createInstanceBook(layout);
-  const changes = createCgroupChanges(layout, options.say);
+  const changes = createCgroupChanges({ ...options, layout });
   const placements = createPlacements({
     ...reader,
     intervalSeconds: config.placementIntervalSeconds,
@@ -118,8 +120,8 @@ export function createRounds(options: RoundsOptions): Rounds {
   let uncounted = 0;
   /** Instances have begun since placements were told. */
   let isNews = true;
-  /** A cgroup may have gone since the last sweep. */
-  let mayBeGone = false;
+  /** Looks at all that are left since CPUs went on- or offline. */
+  let cpusetsFollow = 0;
   let collectSeconds = 0;
   let turn = 0;
 
@@ -186,17 +188,23 @@ export function createRounds(options: RoundsOptions): Rounds {
     }
   };
 
-  /** By turns, for what no write to a cgroup tells: a mask, a move to another cpuset. Where not all writes are seen, the contended ones beside. */
+  /**
+   * By turns, for what no write tells: tasks that come or go, a mask, a move to another cpuset. Contended ones have turns of their
+   * own, and are all of them asked where not all writes are seen.
+   */
   const suspects = (): LivingInstance[] => {
     const active = [...book.living()].filter(
       ({ window }) => window.usedCores + window.waitCores >= activeCores,
     );
-    const from = active.length === 0 ? 0 : turn % active.length;
-    turn += activePerLook;
-    return [
-      ...(changes.complete() ? [] : hottest),
-      ...[...active.slice(from), ...active.slice(0, from)].slice(0, activePerLook),
-    ];
+    const fast = changes.complete() ? next(hottest) : hottest;
+    const others = next(active);
+    turn += perLook;
+    return [...fast, ...others];
+  };
+
+  const next = (all: readonly LivingInstance[]): LivingInstance[] => {
+    const from = all.length === 0 ? 0 : turn % all.length;
+    return [...all.slice(from), ...all.slice(0, from)].slice(0, perLook);
   };
 
   const collect = (
@@ -275,17 +283,19 @@ export function createRounds(options: RoundsOptions): Rounds {
       now - at >= interval - readingSeconds(config) / 2;
     const born = read(now, time);
     const look = dueSince(last.look, config.headlineIntervalSeconds);
-    const { changed, moved } = changes.take();
-    mayBeGone ||= moved;
-    const suspected = [...changed];
+    const suspected: LivingInstance[] = [];
     if (look) {
       last.look = now;
       const told = topology(now);
       if (told) emit(told.event);
-      book.sweep(mayBeGone || !changes.complete());
-      mayBeGone = false;
+      const { changed, moved } = changes.take();
+      book.sweep(moved || !changes.complete());
       keepLivingTasks(now);
-      suspected.push(...(told?.changed ? book.living() : suspects()));
+      suspected.push(...changed, ...suspects());
+      // Cpusets follow it, sooner or later.
+      if (told?.changed) cpusetsFollow = 2;
+      if (cpusetsFollow > 0) suspected.push(...book.living());
+      cpusetsFollow -= 1;
     }
     const machines = [...book.living()].filter(living => living.instance.kind === 'vm');
     tellPlacements([...vcpus.look(machines, now), ...suspected], now, time);

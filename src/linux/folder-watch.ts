@@ -1,24 +1,19 @@
-import { type FSWatcher, watch } from 'node:fs';
 import { describeError } from '../contract/errors.ts';
-
-/** Who speaks more often than that between two looks is not listened to until the next: nobody can keep us busy. */
-const mostEvents = 16;
+import type { Native } from './native.ts';
 
 /** It is gone, for now or for good. */
 const goneCodes = new Set(['ENOENT', 'ENOTDIR']);
-/** As many are watched as this user may (fs.inotify.max_user_watches, max_user_instances), or these may not be. */
-const refusalCodes = new Set(['ENOSPC', 'EMFILE', 'ENFILE', 'ENOMEM', 'EACCES', 'EPERM']);
 
 /** What happened in the folders since the last look. */
 export type FolderChanges = {
-  /** Those where a file that matters was written, or may have been. */
+  /** Those where a file was written that matters, or may have been. */
   readonly written: ReadonlySet<string>;
   /** Whether a folder came or went in one of them, or may have. */
   readonly moved: boolean;
 };
 
 export type FolderWatch = {
-  /** From now on; one that is watched already stays so, and one that was refused is tried again. */
+  /** From now on; one that is watched already stays so, and one that was refused or gone is tried again. */
   readonly add: (folder: string) => void;
   readonly remove: (folder: string) => void;
   readonly take: () => FolderChanges;
@@ -27,93 +22,104 @@ export type FolderWatch = {
   readonly stop: () => void;
 };
 
-type Watched = { watcher: FSWatcher | null; events: number };
-
 /**
- * Watches files of folders by inotify(7), which tells of what is written through the file system, as to the files of cgroups,
- * and not of what a kernel changes by itself. `matters`: by a file's name. `whenRefused`: none was before, and one is now.
+ * Watches files of folders, by the beginning of their names, with inotify(7). It tells of what is written through the file system,
+ * as to the files of cgroups; of what a kernel changes by itself only where it says so. `whenRefused`: the first time that a folder
+ * cannot be watched.
  */
 export function createFolderWatch(
-  matters: (file: string) => boolean,
-  whenRefused: (why: string) => void = () => undefined,
+  native: Pick<Native, 'openFolderWatch'>,
+  prefixes: readonly string[],
+  whenRefused: (why: string) => void,
 ): FolderWatch {
-  const folders = new Map<string, Watched>();
+  /** Null: gone, or refused. */
+  const watches = new Map<string, number | null>();
+  const folders = new Map<number, string>();
   const refused = new Set<string>();
-  const unheard = new Set<string>();
-  let spoke = new Set<Watched>();
-  let written = new Set<string>();
-  let moved = false;
+  let wasRefused = false;
 
-  const silence = (folder: string, watched: Watched): void => {
-    watched.watcher?.close();
-    watched.watcher = null;
-    unheard.add(folder);
+  const refuse = (folder: string, error: unknown): void => {
+    refused.add(folder);
+    if (!wasRefused) whenRefused(describeError(error));
+    wasRefused = true;
   };
 
-  const hear = (folder: string, watched: Watched, kind: string, name: string | null): void => {
-    spoke.add(watched);
-    watched.events += 1;
-    if (kind === 'rename') {
-      moved = true;
-      // What is watched under that name is another folder now, or none.
-      const child = `${folder}/${name}`;
-      const within = folders.get(child);
-      if (within?.watcher) silence(child, within);
-    } else if (name === null || matters(name)) written.add(folder);
-    if (watched.events > mostEvents) silence(folder, watched);
-  };
-
-  const listen = (folder: string, watched: Watched): void => {
+  const open = () => {
     try {
-      const watcher = watch(folder, { persistent: false }, (kind, name) =>
-        hear(folder, watched, kind, name),
-      );
-      watcher.on('error', () => silence(folder, watched));
-      watched.watcher = watcher;
-      unheard.delete(folder);
-      refused.delete(folder);
+      return native.openFolderWatch(prefixes);
     } catch (error) {
-      const { code = '' } = error as NodeJS.ErrnoException;
-      if (refusalCodes.has(code)) {
-        if (refused.size === 0) whenRefused(describeError(error));
-        refused.add(folder);
-      } else if (goneCodes.has(code)) unheard.add(folder);
-      else throw error;
+      return { error };
+    }
+  };
+  const queue = open();
+
+  /** Its watch now; another one than before where it is another folder. */
+  const listen = (folder: string): number | null => {
+    refused.delete(folder);
+    if ('error' in queue) {
+      refuse(folder, queue.error);
+      return null;
+    }
+    try {
+      return queue.add(folder);
+    } catch (error) {
+      if (!goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) refuse(folder, error);
+      return null;
     }
   };
 
+  const hold = (folder: string, watch: number | null): void => {
+    const before = watches.get(folder) ?? null;
+    watches.set(folder, watch);
+    if (watch === before) return;
+    if (before !== null) letGo(before);
+    if (watch !== null) folders.set(watch, folder);
+  };
+
+  const letGo = (watch: number): void => {
+    folders.delete(watch);
+    if (!('error' in queue)) queue.remove(watch);
+  };
+
+  /** What is watched under a name of which nobody knows what has it now, and all below. */
+  const watchedFrom = (folder: string): string[] =>
+    watches.has(folder)
+      ? [...watches.keys()].filter(one => one === folder || one.startsWith(`${folder}/`))
+      : [];
+
   return {
     add: folder => {
-      const watched = folders.get(folder) ?? { watcher: null, events: 0 };
-      folders.set(folder, watched);
-      if (watched.watcher === null) listen(folder, watched);
+      if ((watches.get(folder) ?? null) === null) hold(folder, listen(folder));
     },
     remove: folder => {
-      folders.get(folder)?.watcher?.close();
-      folders.delete(folder);
+      const watch = watches.get(folder) ?? null;
+      if (watch !== null) letGo(watch);
+      watches.delete(folder);
       refused.delete(folder);
-      unheard.delete(folder);
     },
     take: () => {
-      for (const watched of spoke) watched.events = 0;
-      spoke = new Set();
-      for (const folder of [...unheard]) {
-        const watched = folders.get(folder);
-        if (!watched) continue;
-        listen(folder, watched);
-        // What happened meanwhile was not heard.
-        if (watched.watcher) written.add(folder);
-        moved = true;
+      if ('error' in queue) return { written: new Set(), moved: false };
+      const { written, moved, overflowed } = queue.take();
+      const changed = new Set([...written].flatMap(watch => folders.get(watch) ?? []));
+      const again = overflowed
+        ? watches.keys()
+        : new Set(
+            moved.flatMap(({ watch, name }) => {
+              const parent = folders.get(watch);
+              return parent === undefined ? [] : watchedFrom(`${parent}/${name}`);
+            }),
+          );
+      for (const folder of [...again]) {
+        hold(folder, listen(folder));
+        if (watches.get(folder) !== null) changed.add(folder);
       }
-      const changes = { written, moved };
-      [written, moved] = [new Set(), false];
-      return changes;
+      return { written: changed, moved: overflowed || moved.length > 0 };
     },
     complete: () => refused.size === 0,
     stop: () => {
-      for (const { watcher } of folders.values()) watcher?.close();
+      if (!('error' in queue)) queue.close();
+      watches.clear();
       folders.clear();
-      unheard.clear();
     },
   };
 }

@@ -120,7 +120,7 @@ test('a change of what a contended or busy instance is given is told within a se
   t.is(agent.placements('/hot').length, 3);
 });
 
-test('what an instance at rest is given is told with the next reading after somebody wrote it, its own or above', async t => {
+test('what an instance at rest is given is told within a second after somebody wrote it, its own or above', async t => {
   const agent = stageRounds(t);
   agent.add('/pool/a', { used: 0, wait: 0 }, { 'cgroup/pool/cpu.max': 'max 100000' });
   agent.add('/pool/b', { used: 0, wait: 0 });
@@ -128,15 +128,91 @@ test('what an instance at rest is given is told with the next reading after some
     agent.placements(instance).map(({ cgroup }) => [cgroup.weight, cgroup.quotaCores]);
   await agent.read(12);
   agent.tree.write({ 'cgroup/pool/a/cpu.weight': '300', 'cgroup/pool/a/memory.high': '1' });
-  await agent.read(2);
+  await agent.read(6);
   t.deepEqual(given('/pool/a').slice(1), [[300, null]]);
   agent.tree.write({ 'cgroup/pool/cpu.max': '50000 100000' });
-  await agent.read(2);
+  await agent.read(6);
   t.deepEqual(given('/pool/a').slice(2), [[300, 0.5]]);
   t.deepEqual(given('/pool/b').slice(1), [[100, 0.5]]);
   agent.tree.write({ 'cgroup/pool/cgroup.procs': '1' });
   await agent.read(12);
   t.is(agent.placements('/pool/a').length + agent.placements('/pool/b').length, 5);
+});
+
+test('where writes are not seen the contended are asked each second, and what goes is found all the same', async t => {
+  const refusal = Object.assign(new Error('EMFILE: none left'), { code: 'EMFILE' });
+  const agent = stageRounds(t, {
+    native: {
+      openFolderWatch: () => {
+        throw refusal;
+      },
+    },
+  });
+  for (let i = 0; i < 12; i += 1) agent.add(`/hot${i}`, { used: 0.5, wait: 0.5 });
+  agent.add('/calm', { used: 0, wait: 0 });
+  await agent.read(12);
+  for (let i = 0; i < 12; i += 1) agent.tree.write({ [`cgroup/hot${i}/cpu.weight`]: '300' });
+  await agent.read(10);
+  for (let i = 0; i < 12; i += 1)
+    t.is(agent.placements(`/hot${i}`).at(-1)?.cgroup.weight, 300, `hot${i}`);
+  agent.remove('/calm');
+  await agent.read(12);
+  t.false(agent.placements('/calm').at(-1)?.alive);
+  t.deepEqual(agent.said, [
+    'agent: not all cgroups can be watched (EMFILE: none left); what instances are given is looked at by turns. The limits are fs.inotify.max_user_watches and fs.inotify.max_user_instances',
+  ]);
+});
+
+test('tasks that come to contended instances are found by turns', async t => {
+  const agent = stageRounds(t);
+  for (let i = 0; i < 12; i += 1)
+    agent.add(`/hot${i}`, { used: 0.5, wait: 0.5 }, { [`cgroup/hot${i}/cgroup.threads`]: '5' });
+  for (let i = 0; i < 100; i += 1) agent.add(`/busy${i}`, { used: 0.5, wait: 0 });
+  await agent.read(20);
+  for (let i = 0; i < 12; i += 1) agent.tree.write(taskFiles(5, { allowed: '1' }));
+  const masks = () =>
+    Array.from({ length: 12 }, (_, i) =>
+      agent.placements(`/hot${i}`).filter(({ tasks }) => tasks[0]?.affinity.join() === '1'),
+    ).filter(told => told.length > 0).length;
+  t.is(masks(), 0);
+  await agent.read(5 * 4);
+  t.is(masks(), 12, 'four a second');
+});
+
+test('who writes to a cgroup with many below all the time keeps nobody else from being told', async t => {
+  const agent = stageRounds(t);
+  for (let i = 0; i < 120; i += 1) agent.add(`/pool/i${i}`, { used: 0, wait: 0 });
+  for (let i = 0; i < 120; i += 1) agent.add(`/other${i}`, { used: 0, wait: 0 });
+  await agent.read(10);
+  const placements = (from: string) =>
+    Array.from({ length: 120 }, (_, i) => agent.placements(`${from}${i}`).length);
+  const sum = (numbers: readonly number[]) => numbers.reduce((all, one) => all + one, 0);
+  t.is(sum(placements('/pool/i')) + sum(placements('/other')), 240);
+  for (let second = 0; second < 100; second += 1) {
+    agent.tree.write({ 'cgroup/pool/cpu.max': `${second + 1}0000 100000` });
+    await agent.read(5);
+  }
+  t.true(
+    placements('/other').every(times => times === 2),
+    'once a minute',
+  );
+  t.true(placements('/pool/i').every(times => times > 2));
+  t.true(sum(placements('/pool/i')) < 120 * 2 + 100 * 50, 'ten a reading');
+});
+
+test('a cgroup that is gone is not told as alive by whoever writes above it', async t => {
+  const agent = stageRounds(t);
+  agent.add('/pool/a', { used: 0, wait: 0 }, { 'cgroup/pool/cpu.max': 'max 100000' });
+  agent.add('/pool/b', { used: 0, wait: 0 });
+  await agent.read(10);
+  agent.remove('/pool/a');
+  agent.tree.write({ 'cgroup/pool/cpu.max': '50000 100000' });
+  await agent.read(12);
+  t.deepEqual(
+    agent.placements('/pool/a').map(({ alive }) => alive),
+    [true, false],
+  );
+  t.is(agent.placements('/pool/b').at(-1)?.cgroup.quotaCores, 0.5);
 });
 
 test('a CPU that goes offline has all cpusets looked at again', async t => {

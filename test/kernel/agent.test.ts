@@ -84,7 +84,7 @@ test('the agent tells run time and wait of a real cgroup, its placement, and its
   }
 });
 
-test('what a cgroup at rest is given is told as soon as somebody writes it, and a cgroup that is gone as soon as it goes', async t => {
+test('what a cgroup at rest is given is told soon after somebody wrote it, and a cgroup that is gone soon after it went', async t => {
   t.timeout(60_000);
   const told = await startTold();
   const scene = stageScene('sculptor-agent-rest');
@@ -103,7 +103,7 @@ test('what a cgroup at rest is given is told as soon as somebody writes it, and 
         .placementsOf(id)
         .find(({ cgroup }) => cgroup.quotaCores === 0.5 && cgroup.weight === 200),
     );
-    t.true(performance.now() - wrote < 1000, `${performance.now() - wrote} ms`);
+    t.true(performance.now() - wrote < 3000, 'it was not looked at by chance');
     t.true(given.alive);
     t.true(told.placementsOf(id).length <= before + 2);
     await scene.end();

@@ -18,7 +18,7 @@ import { detailAttribute, type OutgoingEvent } from '../../../src/contract/event
 import { type Placement, placementSchema, topologySchema } from '../../../src/contract/host.ts';
 import type { ResourcePoints } from '../../../src/contract/telemetry.ts';
 import { readCgroupLayout } from '../../../src/linux/cgroups.ts';
-import type { Native } from '../../../src/linux/native.ts';
+import { loadNative, type Native } from '../../../src/linux/native.ts';
 import { decodeMetrics } from '../../../src/otlp/decode-metrics.ts';
 import { createOutbox } from '../../../src/otlp/outbox.ts';
 import { temporalityFrom } from '../../../src/otlp/temporality.ts';
@@ -38,6 +38,7 @@ export function stageRounds(
     config?: object;
     kinds?: SourceKind[];
     maskedThreads?: () => ReadonlySet<number> | null;
+    native?: Pick<Native, 'openFolderWatch'>;
   } = {},
 ) {
   const tree = makeTree(t, {
@@ -54,6 +55,7 @@ export function stageRounds(
   const totals = new Map<number, SchedTotals>();
   const loads = new Map<number, Load>();
   const forgotten: number[] = [];
+  const said: string[] = [];
   const events: OutgoingEvent[] = [];
   const exports: { at: number; resources: ResourcePoints[] }[] = [];
   let tasks: (TaskTotals & { cpu?: number })[] = [];
@@ -173,7 +175,8 @@ export function stageRounds(
     exportsLost: () => ({}),
     failedReads: () => 0,
     clock,
-    say: () => undefined,
+    say: (_, message) => said.push(message),
+    native: options.native ?? loadNative(),
   });
   const valuesOf = (metric: string, instance: string) =>
     exports.flatMap(({ at, resources }) =>
@@ -191,6 +194,7 @@ export function stageRounds(
     },
     exports,
     forgotten,
+    said,
     rounds,
     profiles,
     change: (settings: Partial<AgentSettings>) =>
