@@ -32,17 +32,17 @@ const batchSeconds = 10;
 /** Tasks of a suspect whose mask is looked at each time, by turns: reading all would cost more than it tells. */
 const masksPerLook = 1;
 
-/** Looks at a suspect of which one asks its tasks again where their cpuset is. */
-const looksToCpuset = 8;
+/** Looks by turns of which one asks what the instance is given, too: on v1 its tasks may be in another cpuset. */
+const looksToGiven = 8;
 
 export type Placements = {
   /**
-   * The placements to tell now: of new instances first, of suspects that have changed, and of all once within
-   * `intervalSeconds`. `now` is monotonic. Suspects that are too many for once are looked at the next time.
+   * The placements to tell now: of suspects that have changed, of new instances, and of all once within `intervalSeconds`. `now`
+   * is monotonic. Suspects that are too many for once are looked at the next time.
    */
   readonly due: (
     living: Iterable<LivingInstance>,
-    suspects: readonly LivingInstance[],
+    suspects: Suspects,
     now: number,
   ) => { living: LivingInstance; placement: Placement }[];
   /** Whether the last time left some for the next, or made a suspect, or all are to be looked at again: then `due` has something to tell, whoever is new or suspect. */
@@ -50,6 +50,9 @@ export type Placements = {
   /** What to tell of instances that have ended; nothing of those that were never told. */
   readonly ended: (gone: readonly LivingInstance[]) => Placement[];
 };
+
+/** Who may be given something else by now, and who is only looked at by turns: nobody has written to that, as far as is seen. */
+export type Suspects = Record<'given' | 'byTurns', Iterable<LivingInstance>>;
 
 /** `at`: when all of it was read last, but for tasks that had not run. */
 type Told = { placement: Placement; at: number; served: number; looks: number };
@@ -67,7 +70,7 @@ export function createPlacements(
 ): Placements {
   const { intervalSeconds, hotTids, runsSince, vcpusOf, changes } = options;
   const told = new Map<LivingInstance, Told>();
-  const suspected = new Set<LivingInstance>();
+  const suspected = new Map<LivingInstance, keyof Suspects>();
   let refreshed = Number.NEGATIVE_INFINITY;
   // What is of the whole host, or of several instances, is read once a tick at most.
   let tickAt = Number.NEGATIVE_INFINITY;
@@ -97,13 +100,15 @@ export function createPlacements(
     },
   };
 
-  /** The placement as it is now, or null when a suspect is where it was told to be. */
-  const look = (living: LivingInstance, now: number): Placement | null => {
+  /** The placement as it is now, or null when it is as it was told. */
+  const look = (living: LivingInstance, now: number, why?: keyof Suspects): Placement | null => {
     const vcpus = vcpusOf(living);
     const place = placeOf(living, vcpus);
     const last = told.get(living);
-    const where = last && last.looks % looksToCpuset > 0 ? last.placement.cpuset.path : undefined;
-    const outline = readOutline(reader, place, hotTids(living), where);
+    const isDue = last !== undefined && now - last.at >= intervalSeconds;
+    const asGiven = why === 'byTurns' && !isDue && (last?.looks ?? 0) % looksToGiven > 0;
+    const known = asGiven ? last?.placement : undefined;
+    const outline = readOutline(reader, place, hotTids(living), known);
     const served = living.totals.runNs + living.totals.waitNs;
     if (last && outline.taskCount === 0 && cgroupIdOf(reader.layout, living.path) === null) {
       // It is gone, and its end is told when its last totals are known.
@@ -118,7 +123,6 @@ export function createPlacements(
     }
     last.looks += 1;
     const sameTasks = areSameTasks(last.placement, outline, vcpus);
-    const isDue = now - last.at >= intervalSeconds;
     if (sameTasks && !isDue) return null;
     // Tasks that neither ran nor waited are where they were: their files need not be read.
     if (!sameTasks || last.served !== served)
@@ -129,7 +133,7 @@ export function createPlacements(
   };
 
   const follow = (living: LivingInstance, { cpuset }: Placement): void => {
-    if (changes.follow(living, cpuset.path)) suspected.add(living);
+    if (changes.follow(living, cpuset.path)) suspected.set(living, 'given');
   };
 
   const toRead = (): undefined => {
@@ -168,14 +172,16 @@ export function createPlacements(
       const toldBefore = refreshes ? now - intervalSeconds : Number.NEGATIVE_INFINITY;
       const answers: { living: LivingInstance; placement: Placement }[] = [];
       const take = (one: LivingInstance): void => {
+        const why = suspected.get(one);
         suspected.delete(one);
-        const placement = look(one, now);
+        const placement = look(one, now, why);
         if (placement) answers.push({ living: one, placement });
         else tasksRead += masksPerLook;
       };
-      for (const one of suspects) suspected.add(one);
+      for (const one of suspects.byTurns) if (!suspected.has(one)) suspected.set(one, 'byTurns');
+      for (const one of suspects.given) suspected.set(one, 'given');
       const { fresh, stale } = queuesOf(told, living, toldBefore);
-      const first = [...suspected].slice(0, suspectsPerTick.placements);
+      const first = [...suspected.keys()].slice(0, suspectsPerTick.placements);
       for (const one of first) if (tasksRead < suspectsPerTick.tasks) take(one);
       for (const one of [...fresh, ...stale]) {
         if (answers.length >= mostPerTick || tasksRead >= mostTasksPerTick) {
@@ -224,6 +230,7 @@ function queuesOf(
 }
 
 function sameGiven(last: Placement, now: Outline): boolean {
+  if (last.cgroup === now.cgroup && last.cpuset === now.cpuset) return true;
   return JSON.stringify([last.cgroup, last.cpuset]) === JSON.stringify([now.cgroup, now.cpuset]);
 }
 

@@ -16,7 +16,7 @@ import type { HotTasks } from './hot-tasks.ts';
 import { contended, createInstanceBook, type LivingInstance } from './instances.ts';
 import type { LastRuns } from './last-runs.ts';
 import { readingSeconds, type Selection } from './live-config.ts';
-import { createPlacements } from './placements.ts';
+import { createPlacements, type Suspects } from './placements.ts';
 import type { TotalsReader } from './probes/sched.ts';
 import type { SchedTotals } from './probes/sched-layout.ts';
 import type { DetailReading } from './profiles.ts';
@@ -170,9 +170,14 @@ export function createRounds(options: RoundsOptions): Rounds {
     return born.flatMap(living => present(living) ?? []);
   };
 
-  const tellPlacements = (suspects: readonly LivingInstance[], now: number, time: number): void => {
+  const tellPlacements = (
+    suspects: Record<keyof Suspects, readonly LivingInstance[]>,
+    now: number,
+    time: number,
+  ): void => {
     // To look who is new takes a look at all: five times a second that is worth something.
-    if (!isNews && suspects.length === 0 && !placements.isDue(now)) return;
+    const { given, byTurns } = suspects;
+    if (!isNews && given.length + byTurns.length === 0 && !placements.isDue(now)) return;
     isNews = false;
     const due = placements.due(book.living(), suspects, now);
     const isQemu = ({ name }: { name: string }) => /^(qemu|CPU \d+\/)/.test(name);
@@ -188,18 +193,14 @@ export function createRounds(options: RoundsOptions): Rounds {
     }
   };
 
-  /**
-   * By turns, for what no write tells: tasks that come or go, a mask, a move to another cpuset. Contended ones have turns of their
-   * own, and are all of them asked where not all writes are seen.
-   */
-  const suspects = (): LivingInstance[] => {
+  /** For what no write tells: tasks that come or go, a mask, a move to another cpuset. Contended ones have turns of their own. */
+  const byTurns = (): LivingInstance[] => {
     const active = [...book.living()].filter(
       ({ window }) => window.usedCores + window.waitCores >= activeCores,
     );
-    const fast = changes.complete() ? next(hottest) : hottest;
-    const others = next(active);
+    const taken = [...next(hottest), ...next(active)];
     turn += perLook;
-    return [...fast, ...others];
+    return taken;
   };
 
   const next = (all: readonly LivingInstance[]): LivingInstance[] => {
@@ -283,7 +284,7 @@ export function createRounds(options: RoundsOptions): Rounds {
       now - at >= interval - readingSeconds(config) / 2;
     const born = read(now, time);
     const look = dueSince(last.look, config.headlineIntervalSeconds);
-    const suspected: LivingInstance[] = [];
+    const given: LivingInstance[] = [];
     if (look) {
       last.look = now;
       const told = topology(now);
@@ -291,14 +292,17 @@ export function createRounds(options: RoundsOptions): Rounds {
       const { changed, moved } = changes.take();
       book.sweep(moved || !changes.complete());
       keepLivingTasks(now);
-      suspected.push(...changed, ...suspects());
+      given.push(...changed, ...(changes.complete() ? [] : hottest));
       // Cpusets follow it, sooner or later.
       if (told?.changed) cpusetsFollow = 2;
-      if (cpusetsFollow > 0) suspected.push(...book.living());
-      cpusetsFollow -= 1;
+      if (cpusetsFollow > 0) {
+        given.push(...book.living());
+        cpusetsFollow -= 1;
+      }
     }
     const machines = [...book.living()].filter(living => living.instance.kind === 'vm');
-    tellPlacements([...vcpus.look(machines, now), ...suspected], now, time);
+    given.push(...vcpus.look(machines, now));
+    tellPlacements({ given, byTurns: look ? byTurns() : [] }, now, time);
     const detail = dueSince(last.detail, config.detailIntervalSeconds);
     // A profile has the headline series of its own reading.
     const headline = detail || dueSince(last.headline, config.headlineIntervalSeconds);

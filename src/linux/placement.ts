@@ -41,8 +41,12 @@ export type Place = {
   readonly vcpus: ReadonlyMap<number, number>;
 };
 
-/** What an instance is given as a whole, and which tasks it has: all of a placement that asks nothing of the tasks. */
-export type Outline = Pick<Placement, 'cgroup' | 'cpuset' | 'taskCount'> & {
+/** What an instance is given as a whole. */
+export type Given = Pick<Placement, 'cgroup' | 'cpuset'>;
+
+/** That, and which tasks it has: all of a placement that asks nothing of the tasks. */
+export type Outline = Given & {
+  readonly taskCount: number;
   /** The tasks to list, ascending. */
   readonly tids: readonly number[];
 };
@@ -54,20 +58,30 @@ export const listedTasks = 200;
 const cpusetSample = 4;
 
 /**
- * `hot`: tids that are listed before others. `known`: where its cpuset is, which is then not looked up again. A cgroup that is
- * gone has no tasks, and null for what it was given.
+ * `hot`: tids that are listed before others. `known`: what it is given, which is then not read. A cgroup that is gone has no tasks,
+ * and null for what it was given.
  */
 export function readOutline(
   reader: PlacementReader,
   { instance, path, members }: Place,
   hot: readonly number[] = [],
-  known?: string | null,
+  known?: Given,
 ): Outline {
-  const { layout, read } = reader;
+  const { layout } = reader;
   const all = new Set(members.flatMap(member => listCgroupTasks(layout, member)));
   const tids = [...(all.size <= listedTasks ? all : chooseTasks(all, hot))].sort((a, b) => a - b);
-  const cpusetPath =
-    known === undefined ? cpusetPathOf(reader, path, tids, instance.kind === 'vm') : known;
+  const { cgroup, cpuset } = known ?? readGiven(reader, path, tids, instance.kind === 'vm');
+  return { cgroup, cpuset, taskCount: all.size, tids };
+}
+
+function readGiven(
+  reader: PlacementReader,
+  path: string,
+  tids: readonly number[],
+  vm: boolean,
+): Given {
+  const { layout, read } = reader;
+  const cpusetPath = cpusetPathOf(reader, path, tids, vm);
   return {
     cgroup: {
       path,
@@ -80,8 +94,6 @@ export function readOutline(
       path: cpusetPath,
       ...readCpuset(layout, cpusetPath ?? (layout.version === 2 ? path : '/'), read),
     },
-    taskCount: all.size,
-    tids,
   };
 }
 
