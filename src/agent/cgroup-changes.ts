@@ -4,7 +4,7 @@ import { createFolderWatch } from '../linux/folder-watch.ts';
 import type { Native } from '../linux/native.ts';
 import type { LivingInstance } from './instances.ts';
 
-/** Tells who wrote to what: a look at the files of each instance, many times a second, would cost more than all else of a placement. */
+/** Tells who wrote to what: a look at the files of each instance every second would cost more than all else of a placement. */
 export type CgroupChanges = {
   /**
    * Follows an instance, whose cpuset is there, and lets go what was followed of it before and is no longer its own. Answers

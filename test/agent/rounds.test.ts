@@ -163,7 +163,7 @@ test('where writes are not seen the contended are asked each second, and what go
   ]);
 });
 
-test('tasks that come to contended instances are found by turns', async t => {
+test('masks of the tasks of contended instances are looked at by turns', async t => {
   const agent = stageRounds(t);
   for (let i = 0; i < 12; i += 1)
     agent.add(`/hot${i}`, { used: 0.5, wait: 0.5 }, { [`cgroup/hot${i}/cgroup.threads`]: '5' });
