@@ -20,8 +20,14 @@ const mostPerTick = 50;
 /** Tasks that are read in one tick, each two files of /proc: some 20 ms. One placement is always read. */
 const mostTasksPerTick = 400;
 
-/** Of both, what suspects may take: whoever may write to cgroups can make all below them suspect, as often as he likes. */
-const suspectsPerTick = { placements: 10, tasks: 100 };
+/**
+ * Of both, what suspects may take in a second: whoever may write to cgroups can make all below them suspect, as often as he likes.
+ * By the second, not by the tick: each tick that reads a task has to look at all threads of the host for masks of their own.
+ */
+const suspectsPerSecond = { placements: 50, tasks: 400 };
+
+/** A timer that fires a little early must not make them wait for another tick. */
+const almostASecond = 0.9;
 
 /** What is told again since its time has come is told in batches: each looks at all threads of the host once. */
 const refreshSeconds = 30;
@@ -38,21 +44,21 @@ const looksToGiven = 8;
 export type Placements = {
   /**
    * The placements to tell now: of suspects that have changed, of new instances, and of all once within `intervalSeconds`. `now`
-   * is monotonic. Suspects that are too many for once are looked at the next time.
+   * is monotonic. Suspects that are too many for a second are looked at in the next.
    */
   readonly due: (
     living: Iterable<LivingInstance>,
     suspects: Suspects,
     now: number,
   ) => { living: LivingInstance; placement: Placement }[];
-  /** Whether the last time left some for the next, or made a suspect, or all are to be looked at again: then `due` has something to tell, whoever is new or suspect. */
+  /** Whether the last time left some for now, or made a suspect, or all are to be looked at again: then `due` has something to tell, whoever is new or suspect. */
   readonly isDue: (now: number) => boolean;
   /** What to tell of instances that have ended; nothing of those that were never told. */
   readonly ended: (gone: readonly LivingInstance[]) => Placement[];
 };
 
 /** Who may be given something else by now, and who is only looked at by turns: nobody has written to that, as far as is seen. */
-export type Suspects = Record<'given' | 'byTurns', Iterable<LivingInstance>>;
+export type Suspects = Record<'given' | 'byTurns', readonly LivingInstance[]>;
 
 /** `at`: when all of it was read last, but for tasks that had not run. */
 type Told = { placement: Placement; at: number; served: number; looks: number };
@@ -72,6 +78,8 @@ export function createPlacements(
   const told = new Map<LivingInstance, Told>();
   const suspected = new Map<LivingInstance, keyof Suspects>();
   let refreshed = Number.NEGATIVE_INFINITY;
+  /** What suspects took of the second that began `at`. */
+  let spent = { at: Number.NEGATIVE_INFINITY, placements: 0, tasks: 0 };
   // What is of the whole host, or of several instances, is read once a tick at most.
   let tickAt = Number.NEGATIVE_INFINITY;
   let masked: { readonly tids: ReadonlySet<number> | null; readonly at: number } | undefined;
@@ -162,8 +170,13 @@ export function createPlacements(
 
   const isTime = (now: number): boolean => now - refreshed >= refreshSeconds;
 
+  const maySpend = (now: number): boolean => {
+    if (now - spent.at >= almostASecond) spent = { at: now, placements: 0, tasks: 0 };
+    return spent.placements < suspectsPerSecond.placements && spent.tasks < suspectsPerSecond.tasks;
+  };
+
   return {
-    isDue: now => suspected.size > 0 || isTime(now),
+    isDue: now => (suspected.size > 0 && maySpend(now)) || isTime(now),
     due: (living, suspects, now) => {
       [tickAt, hugePages, tasksRead] = [now, undefined, 0];
       texts.clear();
@@ -181,8 +194,13 @@ export function createPlacements(
       for (const one of suspects.byTurns) if (!suspected.has(one)) suspected.set(one, 'byTurns');
       for (const one of suspects.given) suspected.set(one, 'given');
       const { fresh, stale } = queuesOf(told, living, toldBefore);
-      const first = [...suspected.keys()].slice(0, suspectsPerTick.placements);
-      for (const one of first) if (tasksRead < suspectsPerTick.tasks) take(one);
+      for (const one of [...suspected.keys()]) {
+        if (!maySpend(now)) break;
+        const before = tasksRead;
+        take(one);
+        spent.placements += 1;
+        spent.tasks += tasksRead - before;
+      }
       for (const one of [...fresh, ...stale]) {
         if (answers.length >= mostPerTick || tasksRead >= mostTasksPerTick) {
           // The rest comes with the next tick.

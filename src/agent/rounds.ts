@@ -23,6 +23,7 @@ import type { DetailReading } from './profiles.ts';
 import { cpuSamples, headlineSamples, type Identity, instanceResource } from './samples.ts';
 import { selfSamples } from './self.ts';
 import type { Sources } from './sources.ts';
+import { createSuspectFinder } from './suspects.ts';
 import { createToldResources } from './told-resources.ts';
 import type { VcpuBook } from './vcpus.ts';
 
@@ -66,9 +67,7 @@ export type Rounds = {
   };
 };
 
-/** Of the contended instances, and of those that ran, so many are looked at each second, by turns. */
-const perLook = 4;
-const activeCores = 0.005;
+const nobody: Suspects = { given: [], byTurns: [] };
 
 /** One reading after another: totals into series, changes into events. Reads nothing but through `reader`, `probe` and `sources`. */
 export function createRounds(options: RoundsOptions): Rounds {
@@ -91,6 +90,7 @@ export function createRounds(options: RoundsOptions): Rounds {
   const booted = readBootTime(roots) ?? began;
   const book = createInstanceBook(layout);
   const changes = createCgroupChanges({ ...options, layout });
+  const finder = createSuspectFinder({ book, changes });
   const placements = createPlacements({
     ...reader,
     intervalSeconds: config.placementIntervalSeconds,
@@ -120,10 +120,7 @@ export function createRounds(options: RoundsOptions): Rounds {
   let uncounted = 0;
   /** Instances have begun since placements were told. */
   let isNews = true;
-  /** Looks at all that are left since CPUs went on- or offline. */
-  let cpusetsFollow = 0;
   let collectSeconds = 0;
-  let turn = 0;
 
   /** What an instance is now: itself, the VM that it became a part of, or nothing. */
   const present = (living: LivingInstance): LivingInstance | undefined => {
@@ -170,11 +167,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     return born.flatMap(living => present(living) ?? []);
   };
 
-  const tellPlacements = (
-    suspects: Record<keyof Suspects, readonly LivingInstance[]>,
-    now: number,
-    time: number,
-  ): void => {
+  const tellPlacements = (suspects: Suspects, now: number, time: number): void => {
     // To look who is new takes a look at all: five times a second that is worth something.
     const { given, byTurns } = suspects;
     if (!isNews && given.length + byTurns.length === 0 && !placements.isDue(now)) return;
@@ -193,19 +186,12 @@ export function createRounds(options: RoundsOptions): Rounds {
     }
   };
 
-  /** For what no write tells: tasks that come or go, a mask, a move to another cpuset. Contended ones have turns of their own. */
-  const byTurns = (): LivingInstance[] => {
-    const active = [...book.living()].filter(
-      ({ window }) => window.usedCores + window.waitCores >= activeCores,
-    );
-    const taken = [...next(hottest), ...next(active)];
-    turn += perLook;
-    return taken;
-  };
-
-  const next = (all: readonly LivingInstance[]): LivingInstance[] => {
-    const from = all.length === 0 ? 0 : turn % all.length;
-    return [...all.slice(from), ...all.slice(0, from)].slice(0, perLook);
+  const look = (now: number): Suspects => {
+    last.look = now;
+    const told = topology(now);
+    if (told) emit(told.event);
+    keepLivingTasks(now);
+    return finder.look(hottest, told?.changed === true);
   };
 
   const collect = (
@@ -283,26 +269,11 @@ export function createRounds(options: RoundsOptions): Rounds {
     const dueSince = (at: number, interval: number) =>
       now - at >= interval - readingSeconds(config) / 2;
     const born = read(now, time);
-    const look = dueSince(last.look, config.headlineIntervalSeconds);
-    const given: LivingInstance[] = [];
-    if (look) {
-      last.look = now;
-      const told = topology(now);
-      if (told) emit(told.event);
-      const { changed, moved } = changes.take();
-      book.sweep(moved || !changes.complete());
-      keepLivingTasks(now);
-      given.push(...changed, ...(changes.complete() ? [] : hottest));
-      // Cpusets follow it, sooner or later.
-      if (told?.changed) cpusetsFollow = 2;
-      if (cpusetsFollow > 0) {
-        given.push(...book.living());
-        cpusetsFollow -= 1;
-      }
-    }
+    const { given, byTurns } = dueSince(last.look, config.headlineIntervalSeconds)
+      ? look(now)
+      : nobody;
     const machines = [...book.living()].filter(living => living.instance.kind === 'vm');
-    given.push(...vcpus.look(machines, now));
-    tellPlacements({ given, byTurns: look ? byTurns() : [] }, now, time);
+    tellPlacements({ given: [...given, ...vcpus.look(machines, now)], byTurns }, now, time);
     const detail = dueSince(last.detail, config.detailIntervalSeconds);
     // A profile has the headline series of its own reading.
     const headline = detail || dueSince(last.headline, config.headlineIntervalSeconds);
