@@ -14,17 +14,17 @@ import type { CgroupChanges } from './cgroup-changes.ts';
 import type { LivingInstance } from './instances.ts';
 import type { LastRuns } from './last-runs.ts';
 
-/** Placements that are read in one tick; the rest comes with the next ones. */
+/** Placements that are read in one tick, beside those of suspects; the rest comes with the next ones. */
 const mostPerTick = 50;
 
-/** Tasks that are read in one tick, each two files of /proc: some 20 ms. One placement is always read. */
+/** Tasks that are read for them in one tick, each two files of /proc: some 20 ms. One placement is always read. */
 const mostTasksPerTick = 400;
 
 /**
- * Of both, what suspects may take in a second: whoever may write to cgroups can make all below them suspect, as often as he likes.
- * By the second, not by the tick: each tick that reads a task has to look at all threads of the host for masks of their own.
+ * What suspects may take in a second: whoever may write to cgroups can make all below them suspect, as often as he likes. By the
+ * second, not by the tick: each tick that reads a new task has to look at all threads of the host for masks of their own.
  */
-const suspectsPerSecond = { placements: 50, tasks: 400 };
+const suspectsPerSecond = { placements: 50, tasks: 500 };
 
 /** A timer that fires a little early must not make them wait for another tick. */
 const almostASecond = 0.9;
@@ -44,14 +44,14 @@ const looksToGiven = 8;
 export type Placements = {
   /**
    * The placements to tell now: of suspects that have changed, of new instances, and of all once within `intervalSeconds`. `now`
-   * is monotonic. Suspects that are too many for a second are looked at in the next.
+   * is monotonic. Suspects that are too many for a second are looked at in the following ones.
    */
   readonly due: (
     living: Iterable<LivingInstance>,
     suspects: Suspects,
     now: number,
   ) => { living: LivingInstance; placement: Placement }[];
-  /** Whether the last time left some for now, or made a suspect, or all are to be looked at again: then `due` has something to tell, whoever is new or suspect. */
+  /** Whether suspects that were left may be looked at by now, or all are to be looked at again: then `due` has something to tell, whoever is new or suspect. */
   readonly isDue: (now: number) => boolean;
   /** What to tell of instances that have ended; nothing of those that were never told. */
   readonly ended: (gone: readonly LivingInstance[]) => Placement[];
@@ -191,8 +191,9 @@ export function createPlacements(
         if (placement) answers.push({ living: one, placement });
         else tasksRead += masksPerLook;
       };
-      for (const one of suspects.byTurns) if (!suspected.has(one)) suspected.set(one, 'byTurns');
-      for (const one of suspects.given) suspected.set(one, 'given');
+      for (const one of suspects.byTurns)
+        if (told.has(one) && !suspected.has(one)) suspected.set(one, 'byTurns');
+      for (const one of suspects.given) if (told.has(one)) suspected.set(one, 'given');
       const { fresh, stale } = queuesOf(told, living, toldBefore);
       for (const one of [...suspected.keys()]) {
         if (!maySpend(now)) break;
@@ -201,8 +202,12 @@ export function createPlacements(
         spent.placements += 1;
         spent.tasks += tasksRead - before;
       }
+      const bySuspects = { answers: answers.length, tasks: tasksRead };
       for (const one of [...fresh, ...stale]) {
-        if (answers.length >= mostPerTick || tasksRead >= mostTasksPerTick) {
+        if (
+          answers.length - bySuspects.answers >= mostPerTick ||
+          tasksRead - bySuspects.tasks >= mostTasksPerTick
+        ) {
           // The rest comes with the next tick.
           refreshed = Number.NEGATIVE_INFINITY;
           break;

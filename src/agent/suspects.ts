@@ -11,8 +11,8 @@ const looksAfterCpus = 2;
 
 export type SuspectFinder = {
   /**
-   * Those to look at now, as placements. `contended`: now; `cpusChanged`: CPUs went on- or offline since the last time. Cgroups
-   * that have gone are swept from the book before.
+   * Whose placements to look at now: takes what was heard since the last time, and marks in the book who is gone. `contended`:
+   * those that are now; `cpusChanged`: CPUs went on- or offline since.
    */
   readonly look: (contended: readonly LivingInstance[], cpusChanged: boolean) => Suspects;
 };
@@ -47,7 +47,7 @@ export function createSuspectFinder({
       const active = [...book.living()].filter(
         ({ window }) => window.usedCores + window.waitCores >= activeCores,
       );
-      // Tasks that come or go, a mask, a move to another cpuset. Contended ones have turns of their own.
+      // For what no write tells: tasks that come or go, a mask, a move to another cpuset. Contended ones have turns of their own.
       const byTurns = [...next(contended), ...next(active)];
       turn += perLook;
       return { given, byTurns };

@@ -179,25 +179,54 @@ test('masks of the tasks of contended instances are looked at by turns', async t
   t.is(masks(), 12, 'four a second');
 });
 
-test('who writes to a cgroup with many below all the time keeps nobody else from being told', async t => {
-  const agent = stageRounds(t);
-  for (let i = 0; i < 120; i += 1) agent.add(`/pool/i${i}`, { used: 0, wait: 0 });
-  for (let i = 0; i < 120; i += 1) agent.add(`/other${i}`, { used: 0, wait: 0 });
+for (const [what, config, reads] of [
+  ['', {}, 5],
+  [', also where readings are as rare as looks', { fastInstances: 0 }, 1],
+] as const)
+  test(`who writes to a cgroup with many below all the time keeps nobody else from being told${what}`, async t => {
+    const agent = stageRounds(t, { config });
+    for (let i = 0; i < 120; i += 1) agent.add(`/pool/i${i}`, { used: 0, wait: 0 });
+    for (let i = 0; i < 120; i += 1) agent.add(`/other${i}`, { used: 0, wait: 0 });
+    await agent.read(10);
+    const placements = (from: string) =>
+      Array.from({ length: 120 }, (_, i) => agent.placements(`${from}${i}`).length);
+    const sum = (numbers: readonly number[]) => numbers.reduce((all, one) => all + one, 0);
+    t.is(sum(placements('/pool/i')) + sum(placements('/other')), 240);
+    for (let second = 0; second < 100; second += 1) {
+      agent.tree.write({ 'cgroup/pool/cpu.max': `${second + 1}0000 100000` });
+      await agent.read(reads);
+      if (second === 50) agent.add('/new', { used: 0, wait: 0 });
+      if (second === 51) t.is(agent.placements('/new').length, 1);
+    }
+    t.true(
+      placements('/other').every(times => times === 2),
+      'once a minute',
+    );
+    t.true(placements('/pool/i').every(times => times > 2));
+    t.true(sum(placements('/pool/i')) < 120 * 2 + 100 * 60, 'fifty a second, and once a minute');
+  });
+
+test('suspects that are many have the threads with a mask of their own looked for once a second', async t => {
+  let looks = 0;
+  const agent = stageRounds(t, {
+    maskedThreads: () => {
+      looks += 1;
+      return new Set();
+    },
+  });
+  const threads = (i: number, tid: number) => ({ [`cgroup/i${i}/cgroup.threads`]: `${tid}` });
+  const all = Array.from({ length: 8 }, (_, i) => i);
+  for (const i of all)
+    agent.add(`/i${i}`, { used: 0.5, wait: 0 }, { ...threads(i, 1), ...taskFiles(1) });
   await agent.read(10);
-  const placements = (from: string) =>
-    Array.from({ length: 120 }, (_, i) => agent.placements(`${from}${i}`).length);
-  const sum = (numbers: readonly number[]) => numbers.reduce((all, one) => all + one, 0);
-  t.is(sum(placements('/pool/i')) + sum(placements('/other')), 240);
-  for (let second = 0; second < 100; second += 1) {
-    agent.tree.write({ 'cgroup/pool/cpu.max': `${second + 1}0000 100000` });
+  looks = 0;
+  for (let second = 1; second <= 20; second += 1) {
+    for (const i of all)
+      agent.tree.write({ ...threads(i, second * 10 + i), ...taskFiles(second * 10 + i) });
     await agent.read(5);
   }
-  t.true(
-    placements('/other').every(times => times === 2),
-    'once a minute',
-  );
-  t.true(placements('/pool/i').every(times => times > 2));
-  t.true(sum(placements('/pool/i')) < 120 * 2 + 100 * 60, 'fifty a second, and once a minute');
+  t.true(all.every(i => agent.placements(`/i${i}`).length > 5));
+  t.true(looks <= 21, `${looks} in 20 s`);
 });
 
 test('a cgroup that is gone is not told as alive by whoever writes above it', async t => {
