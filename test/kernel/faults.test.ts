@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -18,6 +18,8 @@ import { startTold } from '../support/told-agent.ts';
 import { makeWalkerBox, type WalkerBox } from '../support/walker.ts';
 
 const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'cgroupV1Memory');
+
+const mb = 1 << 20;
 
 function start(t: ExecutionContext): { probe: FaultsProbe; box: WalkerBox } {
   const box = makeWalkerBox();
@@ -127,12 +129,14 @@ needs(
   t.true(more >= 4096, `${more} on CPU 1`);
 });
 
-kernelTest('the memory of an instance is told as its walker has it', async t => {
+/** What the source of memory says of an instance that ran, at the end of an interval by its clock. */
+function memoryOf(t: ExecutionContext) {
+  const clock = steppedClock();
   const source = memorySource.start({
     config: { detailIntervalSeconds: 10 },
     roots: hostRoots,
     layout: readCgroupLayout(hostRoots),
-    clock: steppedClock(),
+    clock,
   } as unknown as SourceContext);
   t.teardown(source.stop);
   // Made after the source was started: told from its beginning.
@@ -145,21 +149,58 @@ kernelTest('the memory of an instance is told as its walker has it', async t => 
     members: new Map([[box.id, box.path]]),
     totals: { runNs: 0 },
   } as unknown as LivingInstance;
+  const look = () => {
+    living.totals.runNs += 1;
+    source.read([living]);
+    clock.step(10);
+    return (metric: string, attribute?: string | number) =>
+      source
+        .samples(living)
+        .filter(one => one.metric === metric)
+        .filter(
+          one => attribute === undefined || Object.values(one.attributes ?? {}).includes(attribute),
+        )
+        .reduce((sum, one) => sum + Number(one.value), 0);
+  };
+  return { box, look };
+}
+
+kernelTest('the memory of an instance is told as its walker has it', async t => {
+  const { box, look } = memoryOf(t);
   const walked = await box.walk(['--mb', '128']);
-  source.read([living]);
-  const value = (metric: string, attribute?: string | number) =>
-    source
-      .samples(living)
-      .filter(one => one.metric === metric)
-      .filter(
-        one => attribute === undefined || Object.values(one.attributes ?? {}).includes(attribute),
-      )
-      .reduce((sum, one) => sum + Number(one.value), 0);
+  const value = look();
   within(t, value('container.memory.usage'), 128 << 20, 0.03, 'usage');
   within(t, value('container.memory.working_set'), 128 << 20, 0.03, 'working set');
   within(t, value('sculptor.memory.pages', 'anon'), 128 << 20, 0.03, 'anonymous pages');
   within(t, value('container.memory.paging.faults', 'minor'), walked.minorFaults, 0.02, 'faults');
+  t.true(value('sculptor.memory.dirty') < mb, 'nothing waits to be written');
 });
+
+kernelTest(
+  'what an instance writes to a file is dirty until it is on the disk, and never its working set',
+  async t => {
+    const { box, look } = memoryOf(t);
+    const folder = mkdtempSync(join(tmpdir(), 'sculptor-dirty-'));
+    t.teardown(() => rmSync(folder, { recursive: true }));
+    const [file, onDisk] = [`${folder}/written`, `${folder}/on-disk`];
+    const wait = (name: string) => `while [ ! -e ${folder}/${name} ]; do sleep 0.1; done`;
+    const write = `head -c ${64 * mb} /dev/zero >${file}; touch ${folder}/is-written`;
+    box.run('sh', '-c', `${write}; ${wait('go')}; sync ${file}; touch ${onDisk}; exec sleep 60`);
+    await eventually('it is written', 20, () => existsSync(`${folder}/is-written`) || null);
+    const written = look();
+    within(t, written('sculptor.memory.pages', 'file'), 64 * mb, 0.03, 'pages of the file');
+    within(t, written('sculptor.memory.dirty'), 64 * mb, 0.03, 'not on the disk');
+    t.true(written('container.memory.working_set') < 8 * mb, 'nobody used it again');
+    writeFileSync(`${folder}/go`, '');
+    await eventually('it is on the disk', 30, () => existsSync(onDisk) || null);
+    const synced = look();
+    t.true(
+      synced('sculptor.memory.dirty') < mb,
+      `${synced('sculptor.memory.dirty')} not on the disk`,
+    );
+    within(t, synced('sculptor.memory.pages', 'file'), 64 * mb, 0.03, 'pages of the file');
+  },
+);
 
 kernelTest('a running agent exports them, as series of the instance', async t => {
   t.timeout(60_000);

@@ -33,8 +33,9 @@ export type MemoryLab = {
   readonly huge: Told;
   /** 64 MB of files, read by a cgroup that may have 32. */
   readonly squeezed: Told;
-  /** The same file read over and over by that cgroup. */
+  /** The same file read over and over by that cgroup, for so many seconds. */
   readonly reread: Told;
+  readonly rereadSeconds: number;
   /** 48 MB of node 0, touched without end by a task that was moved to node 1; and of the host, what came meanwhile. */
   readonly balanced: { readonly instance: Told; readonly host: Told };
   /** What came while two spinners shared a CPU for so many seconds. */
@@ -72,7 +73,7 @@ try {
   await nearby.walk(['--mb', '64', '--node', '1'], 3);
   const local = read(source, nearby);
   const huge = await useHugePages();
-  const { squeezed, reread } = await squeeze();
+  const { squeezed, reread, rereadSeconds } = await squeeze();
   const balanced = await balance();
   const { spun, spunSeconds } = await spin();
   const hotPlug = await plug();
@@ -85,6 +86,7 @@ try {
     huge,
     squeezed,
     reread,
+    rereadSeconds,
     balanced,
     spun,
     spunSeconds,
@@ -139,7 +141,7 @@ async function useHugePages(): Promise<Told> {
   return read(source, large);
 }
 
-async function squeeze(): Promise<{ squeezed: Told; reread: Told }> {
+async function squeeze(): Promise<Pick<MemoryLab, 'squeezed' | 'reread' | 'rereadSeconds'>> {
   const small = box();
   writeFileSync(`${small.memory}/memory.max`, String(32 << 20));
   writeFileSync(`${small.memory}/memory.swap.max`, '0');
@@ -148,12 +150,14 @@ async function squeeze(): Promise<{ squeezed: Told; reread: Told }> {
   const file = execFileSync('find', find, { encoding: 'utf8' }).trim();
   await small.walk(['--mb', '64', '--file', file]);
   const squeezed = read(source, small);
+  const began = performance.now();
   small.run('sh', '-c', `while :; do cat ${file} >/dev/null; done`);
   const reread = await upTo(40, () => {
     const now = read(source, small);
     return (now['sculptor.memory.refaults file'] ?? 0) > 5000 ? now : null;
   });
-  return { squeezed, reread: reread ?? read(source, small) };
+  const rereadSeconds = (performance.now() - began) / 1000;
+  return { squeezed, reread: reread ?? read(source, small), rereadSeconds };
 }
 
 /** The kernel moves memory to who touches it: it scans a process by its run time, a second and more apart. */

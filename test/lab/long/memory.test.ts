@@ -36,12 +36,27 @@ for (const kernel of labKernels) {
       t.true((squeezed['container.memory.usage'] ?? Number.NaN) <= 32 * mb);
       const taken = (squeezed['sculptor.memory.reclaim.reclaimed direct'] ?? 0) * 4096;
       t.true(taken > 20 * mb && taken < 80 * mb, `${taken} bytes reclaimed directly`);
+      const scanned = (squeezed['sculptor.memory.reclaim.scanned direct'] ?? 0) * 4096;
+      t.true(scanned >= taken && scanned < 100 * taken, `${scanned} bytes looked at for that`);
+      t.is(squeezed['sculptor.memory.reclaim.scanned background'], 0, 'the host has enough');
       t.true((squeezed['container.memory.paging.faults major'] ?? 0) > 1000);
 
-      const { reread, balanced } = lab;
+      const { reread, rereadSeconds, balanced } = lab;
       const [anon, file] = ['anon', 'file'].map(kind => reread[`sculptor.memory.refaults ${kind}`]);
       t.true((file ?? 0) > 5000, `${file} pages of files read again`);
       t.true((anon ?? 0) < 100, `${anon} anonymous ones, without swap`);
+      for (const resource of ['memory', 'io']) {
+        const stalled =
+          (reread[`sculptor.pressure.time ${resource} some`] ?? 0) -
+          (squeezed[`sculptor.pressure.time ${resource} some`] ?? 0);
+        const told = `${stalled} of ${rereadSeconds} s`;
+        // A second for the reading before, whose time is not known so exactly.
+        t.true(
+          stalled > 0.05 * rereadSeconds && stalled < rereadSeconds + 1,
+          `${resource}: ${told}`,
+        );
+        t.true((node1[`sculptor.pressure.time ${resource} some`] ?? 1) < 0.5, 'of no other');
+      }
 
       const numa = (told: Readonly<Record<string, number>>, what: string) =>
         told[`sculptor.memory.numa.${what}`];
