@@ -1,28 +1,22 @@
 import { hostname } from 'node:os';
 import { dirname } from 'node:path';
-import type { AgentSettings } from '../contract/agent-settings.ts';
-import { changeSettings, settingsOfReload } from '../contract/change-settings.ts';
 import type { AgentConfig } from '../contract/config.ts';
 import type { Running } from '../contract/ports.ts';
 import { type Agent, type AgentOptions, type AgentStatus, startAgent } from './agent.ts';
 import type { Gate, GateOptions, GateStatus } from './gate/gate.ts';
 import { startTelling } from './gate/tell.ts';
+import { createLiveSettings, type LiveSettings } from './live-settings.ts';
 import { startVsockUplink } from './vsock-uplink.ts';
 
 /** `gate` is null where nothing listens for guests. */
 export type ConnectedStatus = AgentStatus & { readonly gate: GateStatus | null };
 
-export type ConnectedAgent = Running & {
-  readonly status: () => ConnectedStatus;
-  readonly settings: Agent['settings'];
-  /**
-   * Some settings are to hold from now on; answers all. @throws ConfigError, and everything stays, as `changeSettings`
-   */
-  readonly change: (change: Readonly<Record<string, unknown>>) => AgentSettings;
-  /** The configuration was loaded again. @throws ConfigError, and everything stays, as `settingsOfReload` */
-  readonly reload: (loaded: AgentConfig) => void;
-  readonly profiles: Agent['profiles'];
-};
+export type ConnectedAgent = Running &
+  LiveSettings & {
+    readonly status: () => ConnectedStatus;
+    readonly settings: Agent['settings'];
+    readonly profiles: Agent['profiles'];
+  };
 
 /**
  * The agent, with the way out over AF_VSOCK where its endpoint is one (it runs in a guest), and the gate for its own
@@ -50,11 +44,7 @@ export async function startConnectedAgent(options: AgentOptions): Promise<Connec
     return {
       status: () => ({ ...agent.status(), gate: gate?.status() ?? null }),
       settings: agent.settings,
-      change: change => {
-        agent.change(changeSettings(agent.settings(), change));
-        return agent.settings();
-      },
-      reload: loaded => agent.change(settingsOfReload(options.config, loaded)),
+      ...createLiveSettings({ config: options.config, agent, say }),
       profiles: agent.profiles,
       stop,
     };

@@ -47,6 +47,25 @@ export function settingsOf(config: AgentConfig): AgentSettings {
   return agentSettingsSchema.parse(Object.fromEntries(entries));
 }
 
+/** One setting that changed: its name (`metrics.exclude`), what it was and what it is, as JSON. */
+export type SettingChange = { readonly name: string; readonly from: string; readonly to: string };
+
+/** In what settings differ; those of a group (`metrics`, `outliers`) one by one. */
+export function settingChanges(before: AgentSettings, after: AgentSettings): SettingChange[] {
+  const was = flat(before);
+  return flat(after).flatMap(([name, to], i) => {
+    const from = was[i]?.[1] ?? '';
+    return from === to ? [] : [{ name, from, to }];
+  });
+}
+
+/** Parsed settings have all keys, in the order of the schema. */
+function flat(settings: object, prefix = ''): [string, string][] {
+  return Object.entries(settings).flatMap(([key, value]): [string, string][] =>
+    isGroup(value) ? flat(value, `${prefix}${key}.`) : [[`${prefix}${key}`, JSON.stringify(value)]],
+  );
+}
+
 function isGroup(value: unknown): value is object {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -7,7 +7,7 @@ import type { Print } from '../print.ts';
 
 type Change = Record<string, unknown>;
 
-/** `sculpt settings [KEY=VALUE…]`: what an agent that runs tells, how finely and how often. It holds until the agent, or its file, is loaded again. */
+/** `sculpt settings [KEY=VALUE…]`: what an agent that runs tells, how finely and how often. */
 export function addSettings(program: Command, print: Print): void {
   const command = program
     .command('settings')
@@ -19,7 +19,13 @@ export function addSettings(program: Command, print: Print): void {
       'such as metrics.exclude=[sculptor.memory.dirty]; values as in the configuration file',
       addSetting,
     )
-    .option('--json', 'as JSON');
+    .option('--json', 'as JSON')
+    .addHelpText(
+      'after',
+      `
+What is set holds until the agent is started again, or takes up its configuration file with other settings in
+its section agent: these then replace all that was set live, and the agent says which. To keep it, write it there.`,
+    );
   withCommonOptions(command).action(
     async (change: Change | readonly [] | undefined, options: CommonOptions & { json?: true }) => {
       const parts = askParts(configOf(options));
