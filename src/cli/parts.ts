@@ -83,10 +83,11 @@ function reloadAgent(
 ): void {
   const differs = (section: keyof Config) =>
     JSON.stringify(running[section]) !== JSON.stringify(loaded[section]);
-  if (differs('sockets'))
+  const fixed = (['nice', 'sockets'] as const).filter(differs);
+  if (fixed.length > 0)
     throw new ConfigError(
       'CONFIG_REFUSED',
-      'sockets cannot change while the agent runs: they hold until it is started again',
+      `${fixed.join(', ')} cannot change while the agent runs: the old value holds until it is started again`,
     );
   agent.reload(loaded.agent);
   const others = (['pipeline', 'engine', 'sculptor'] as const).filter(differs);

@@ -1,12 +1,19 @@
-import { setPriority } from 'node:os';
-
-/** As high as a service needs to be served beside busy neighbours, and below what real-time work uses. */
-const controlLoopNice = -10;
+import { getPriority, setPriority } from 'node:os';
+import type { Config } from '../contract/config.ts';
+import { describeError } from '../contract/errors.ts';
+import type { Say } from '../contract/ports.ts';
 
 /**
  * The loop that ends contention must get a CPU while there is contention. It uses a few hundredths of a core, so the others
- * lose nothing by it. Threads that are started later inherit it. Without the privilege it stays as it is.
+ * lose nothing by it. Threads and processes that are started later inherit it. Without the privilege it stays as it is.
  */
-export function raisePriority(): void {
-  if (process.getuid?.() === 0) setPriority(controlLoopNice);
+export function raisePriority(nice: Config['nice'], say: Say): void {
+  if (nice === null || process.getuid?.() !== 0 || getPriority() === nice) return;
+  try {
+    setPriority(nice);
+    say('info', `runs at nice ${nice}; \`nice: null\` in the configuration leaves it as it was`);
+  } catch (error) {
+    // Root in a container often lacks CAP_SYS_NICE.
+    say('warn', `stays at nice ${getPriority()}, not ${nice}: ${describeError(error)}`);
+  }
 }

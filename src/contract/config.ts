@@ -174,6 +174,15 @@ export const pipelineConfigSchema = z.strictObject({
 
 /** The configuration file: one for all parts; each reads its own section. Unknown keys are refused. */
 export const configSchema = z.strictObject({
+  nice: z
+    .int()
+    .min(-20)
+    .max(19)
+    .nullable()
+    .default(-10)
+    .describe(
+      'Nice value that a part takes when it is started as root, with all its threads: it must get a CPU while others contend for it. null: it stays as it was started. Its bpftrace runs at 0 or above.',
+    ),
   sockets: listenSchema.prefault({}),
   agent: agentConfigSchema.prefault({}),
   pipeline: pipelineConfigSchema.prefault({}),

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { getPriority, tmpdir } from 'node:os';
 import test from 'ava';
 import { runBpftrace } from '../../src/agent/bpftrace/run.ts';
 import { type CustomSource, startCustomSource } from '../../src/agent/custom/custom-source.ts';
@@ -264,32 +264,39 @@ kernelTest(
   },
 );
 
-kernelTest('bpftrace ends with the agent, also when that is killed', async t => {
-  write('a.bt', `${counter('my.a')}interval:ms:100 { @ = count(); }`);
-  const program = `
+kernelTest(
+  'bpftrace runs above nobody, and ends with the agent, also when that is killed',
+  async t => {
+    write('a.bt', `${counter('my.a')}interval:ms:100 { @ = count(); }`);
+    const program = `
+    import { setPriority } from 'node:os';
     import { runBpftrace } from './src/agent/bpftrace/run.ts';
     import { realClock } from './src/cli/clock.ts';
+    setPriority(-10);
     runBpftrace({
       program: 'interval:s:1 { printf(""); @ = count(); }', file: 'a.bt', maxBytesPerSecond: 1e6, maxKeys: 16,
       roots: { proc: '/proc', sys: '/sys', cgroup: '/sys/fs/cgroup' }, clock: realClock,
       record: () => {}, ended: () => {}, attached: () => console.log('attached'),
     });`;
-  const agent = spawn(process.execPath, ['--input-type=module-typescript', '-e', program], {
-    cwd: new URL('../../', import.meta.url).pathname,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  t.teardown(() => agent.kill('SIGKILL'));
-  await new Promise(resolve => agent.stdout.once('data', resolve));
-  const children = readFileSync(`/proc/${agent.pid}/task/${agent.pid}/children`, 'utf8');
-  const [bpftrace] = children.trim().split(' ');
-  t.is(readFileSync(`/proc/${bpftrace}/comm`, 'utf8'), 'bpftrace\n');
-  agent.kill('SIGKILL');
-  await eventually('it is gone', 15, () => {
-    try {
-      return readFileSync(`/proc/${bpftrace}/comm`, 'utf8') === 'bpftrace\n' ? null : true;
-    } catch {
-      return true;
-    }
-  });
-  t.pass();
-});
+    const agent = spawn(process.execPath, ['--input-type=module-typescript', '-e', program], {
+      cwd: new URL('../../', import.meta.url).pathname,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    t.teardown(() => agent.kill('SIGKILL'));
+    await new Promise(resolve => agent.stdout.once('data', resolve));
+    const children = readFileSync(`/proc/${agent.pid}/task/${agent.pid}/children`, 'utf8');
+    const [bpftrace] = children.trim().split(' ');
+    t.is(readFileSync(`/proc/${bpftrace}/comm`, 'utf8'), 'bpftrace\n');
+    t.is(getPriority(agent.pid), -10);
+    t.is(getPriority(Number(bpftrace)), 0);
+    agent.kill('SIGKILL');
+    await eventually('it is gone', 15, () => {
+      try {
+        return readFileSync(`/proc/${bpftrace}/comm`, 'utf8') === 'bpftrace\n' ? null : true;
+      } catch {
+        return true;
+      }
+    });
+    t.pass();
+  },
+);

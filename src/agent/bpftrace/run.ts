@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import { type ExecaError, execa, type Options } from 'execa';
 import type { Clock } from '../../contract/ports.ts';
 import type { Roots } from '../../linux/roots.ts';
@@ -92,7 +93,7 @@ export function runBpftrace(options: RunOptions): BpftraceRun {
 
   const child = execa(
     'setpriv',
-    [...commandLine, ...(options.parameters ?? [])],
+    [...commandLine(), ...(options.parameters ?? [])],
     settings(options),
   );
   child.stdout.on('data', (chunk: Buffer) => {
@@ -138,18 +139,15 @@ export function runBpftrace(options: RunOptions): BpftraceRun {
   };
 }
 
-/** `-k`: failures of helpers are told, such as a map that is full. */
-const commandLine = [
-  '--pdeathsig',
-  'KILL',
-  'bpftrace',
-  '-k',
-  '-f',
-  'json',
-  '-B',
-  'line',
-  '-',
-] as const;
+/**
+ * `-k`: failures of helpers are told, such as a map that is full. An agent may run above others (`nice`), since it takes next
+ * to nothing from them; bpftrace compiles, and must not.
+ */
+function commandLine(): string[] {
+  const lower = Math.max(0, -getPriority());
+  const bpftrace = ['bpftrace', '-k', '-f', 'json', '-B', 'line', '-'];
+  return ['--pdeathsig', 'KILL', 'nice', '-n', `${lower}`, ...bpftrace];
+}
 
 function settings({ program, maxKeys }: RunOptions) {
   return {

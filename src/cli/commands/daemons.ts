@@ -67,8 +67,9 @@ export function addDaemons(program: Command): void {
     withCommonOptions(command).action(async (options: DaemonOptions) => {
       const source = configSourceOf(options);
       const config = configOf(options);
+      // Afterwards it may not.
+      raisePriority(config.nice, (level, text) => sayOnStderr(level, `${daemon.name}: ${text}`));
       await daemon.prepare?.(config, options);
-      raisePriority();
       const stopped = untilStopped();
       const parts = await import('../parts.ts');
       const context = parts.createContext(config, sayOnStderr, source);
@@ -94,8 +95,6 @@ async function prepareAgent({ agent }: Config, options: DaemonOptions): Promise<
     sayOnStderr('info', 'agent: keeps all its capabilities: bpftrace runs as root only');
     return;
   }
-  // Afterwards it may not; what becomes of this process inherits it.
-  raisePriority();
   const account = user === undefined ? null : accountOf(user);
   keepOnly({ capabilities: capabilitiesOf(agent), account }, (level, text) =>
     sayOnStderr(level, `agent: ${text}`),

@@ -20,7 +20,7 @@ export function addUp(program: Command): void {
           'warn',
           'up: agent.user holds for `sculpt agent` only: all parts are one process',
         );
-      raisePriority();
+      raisePriority(config.nice, (level, text) => sayOnStderr(level, `up: ${text}`));
       const stopped = untilStopped({ stdinEnd: options.untilStdinEnds === true });
       // Loaded here: the commands that only ask need neither gRPC nor ONNX.
       const [{ createContext }, { startUp }] = await Promise.all([
