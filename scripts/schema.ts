@@ -113,6 +113,10 @@ function metricsPage(): string {
     'and every 200 ms for the worst contended instances; the rest every 10 s. Totals of an instance and series of its tasks are',
     'never to be summed.',
     '',
+    'Time in what is told never goes back: where the clock is set back, it goes on at nine tenths of its pace until the clock has caught up (rates look a',
+    'ninth larger meanwhile); where it is set ahead, or the machine was suspended, it is followed at once. A clock that is set back by more than 3 minutes was',
+    'wrong before: it is followed, which the agent says; start it again then, for series that began before begin in the future.',
+    '',
     '| metric | unit | type | of | headline | profile | attributes | source | what |',
     '| --- | --- | --- | --- | --- | --- | --- | --- | --- |',
     ...Object.entries(metrics).map(

@@ -9,12 +9,12 @@ import type { Clock, Running, Say } from '../contract/ports.ts';
 import { readCgroupLayout } from '../linux/cgroups.ts';
 import { findMemoryHierarchy } from '../linux/memory.ts';
 import type { Native } from '../linux/native.ts';
-import { readBootTime } from '../linux/procfs.ts';
 import type { Roots } from '../linux/roots.ts';
 import { createEventsExporter, type EventsExporter } from '../otlp/events-exporter.ts';
 import { createMetricsExporter } from '../otlp/metrics-exporter.ts';
 import { createOutbox } from '../otlp/outbox.ts';
 import { temporalityFrom } from '../otlp/temporality.ts';
+import { createClockWatch } from './clock-watch.ts';
 import { type CustomSource, startCustomSource } from './custom/custom-source.ts';
 import { createHotTasks } from './hot-tasks.ts';
 import { createLastRuns } from './last-runs.ts';
@@ -25,6 +25,7 @@ import { createRounds } from './rounds.ts';
 import { atItsPace, startScheduler } from './scheduler.ts';
 import type { SourceContext } from './source.ts';
 import { sourceKinds, startSources } from './sources.ts';
+import { createTaskStarts } from './task-starts.ts';
 import { createVcpuBook } from './vcpus.ts';
 
 export type AgentOptions = {
@@ -88,7 +89,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const layout = readCgroupLayout(roots);
   const scheduler = await startScheduler({ ...options, layout });
   const { probe, runByCpu } = scheduler;
-  const hot = createHotTasks(config, clock.unixSeconds(), readBootTime(roots) ?? 0);
+  const hot = createHotTasks(config, createTaskStarts(roots, clock.unixSeconds()));
   const vcpus = createVcpuBook({
     roots,
     layout,
@@ -170,7 +171,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     say,
     native,
   });
+  const watchClock = createClockWatch(clock, say);
   const guarded = (): void => {
+    watchClock();
     try {
       rounds.tick();
     } catch (error) {

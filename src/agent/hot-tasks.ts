@@ -1,6 +1,7 @@
 import type { AgentConfig } from '../contract/config.ts';
 import type { VcpuThread } from '../linux/vcpus.ts';
 import type { ChangedTask, TaskTotals } from './probes/sched-layout.ts';
+import type { TaskStarts } from './task-starts.ts';
 
 /** `start`: of its series, seconds since the epoch. `vcpu`: which one of a VM it runs; null: none. */
 export type HotTask = TaskTotals & { readonly start: number; readonly vcpu: number | null };
@@ -20,18 +21,17 @@ export type HotTasks = {
 
 /**
  * The hottest K (`config.hotTasks` at the time) tasks of the host. What it remembers is bounded by K, and the vCPUs. A series
- * begins with its task, or with the probe (`began`) for those that are older: so it is the same one after a task was not hot
- * for a while. `booted`: seconds since the epoch; ticks are counted from there.
+ * begins with its task, or with the probe for those that are older: so it is the same one after a task was not hot for a while.
  */
 export function createHotTasks(
   config: Pick<AgentConfig, 'hotTasks'>,
-  began: number,
-  booted: number,
+  starts: TaskStarts,
 ): HotTasks {
   let hot: HotTask[] = [];
   let known = new Map<number, TaskTotals>();
   return {
     take: (changed, vcpus) => {
+      starts.look();
       const grown = new Float64Array(changed.length);
       const ranks = new Uint32Array(changed.length);
       for (let i = 0; i < changed.length; i += 1) {
@@ -57,7 +57,7 @@ export function createHotTasks(
       hot = [...hottest, ...known.values()].map(task => ({
         ...task,
         vcpu: indexes.get(keyOf(task)) ?? null,
-        start: Math.max(began, booted + task.startTicks / 100),
+        start: starts.of(task.startTicks),
       }));
       return hot;
     },

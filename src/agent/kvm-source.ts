@@ -1,11 +1,11 @@
 import { attr } from '../contract/metrics.ts';
 import { bpfCapabilities } from '../linux/capabilities.ts';
-import { readBootTime } from '../linux/procfs.ts';
 import type { PointAttributes, Sample } from '../otlp/sample.ts';
 import type { LivingInstance } from './instances.ts';
 import { isKvmLoaded, startKvmProbe, type VcpuTotals } from './probes/kvm.ts';
 import { exitReason } from './probes/kvm-exits.ts';
 import type { SourceKind } from './source.ts';
+import { createTaskStarts } from './task-starts.ts';
 
 /** Why vCPUs leave their guests, and what becomes of them until they are back: from the kernel by bpf/kvm.bpf.c. */
 export const kvmSource: SourceKind = {
@@ -19,8 +19,7 @@ export const kvmSource: SourceKind = {
   neededAnyway: ({ vcpus }) => vcpus.untold() > 0,
   start: ({ native, roots, layout, vcpus, clock }) => {
     const probe = startKvmProbe({ native, roots, cgroupV1: layout.version === 1 });
-    const began = clock.unixSeconds();
-    const booted = readBootTime(roots) ?? began;
+    const starts = createTaskStarts(roots, clock.unixSeconds());
     let told = new Map<LivingInstance, Sample[]>();
     return {
       name: 'kvm',
@@ -34,14 +33,14 @@ export const kvmSource: SourceKind = {
           if (one) found.set(one, [...(found.get(one) ?? []), totals]);
         }
         told = new Map();
+        starts.look();
         for (const [one, all] of found) {
           const [first] = all;
           if (first) vcpus.learn(one, first.tgid, new Map(all.map(each => [each.tid, each.index])));
           const indexes = vcpus.of(one);
-          const samples = all.flatMap(each => {
-            const start = Math.max(began, booted + each.startTicks / 100);
-            return vcpuSamples(each, indexes.get(each.tid) ?? each.index, start);
-          });
+          const samples = all.flatMap(each =>
+            vcpuSamples(each, indexes.get(each.tid) ?? each.index, starts.of(each.startTicks)),
+          );
           told.set(one, samples);
         }
       },

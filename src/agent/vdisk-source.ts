@@ -39,13 +39,14 @@ const ticksPerSecond = 100;
 /** `ask` is `askQmp`; what it does not answer is counted, and holds up nobody. */
 export function startVdiskSource(context: SourceContext, ask: typeof askQmp): Source {
   const { roots, clock, config } = context;
-  const began = clock.unixSeconds();
+  // In ticks: they do not move when the clock is set.
+  const beganTicks = (clock.unixSeconds() - (readBootTime(roots) ?? 0)) * ticksPerSecond;
   let tooManyDrives = 0;
 
   const take = (living: LivingInstance, machine: Machine, tgid: number, drives: Drive[]): void => {
     // What a QEMU did before the agent ran is no part of the series; one that came later is told from its beginning.
     const ticks = readTaskStat(roots, tgid)?.startTicks ?? 0;
-    const isNew = (readBootTime(roots) ?? 0) + ticks / ticksPerSecond > began;
+    const isNew = ticks > beganTicks;
     const now = clock.unixSeconds();
     const isOld = machine.since === null && !isNew;
     // A drive that is new in an answer came after the answer before.

@@ -1,9 +1,12 @@
 import type { Clock } from '../contract/ports.ts';
+import { createSteadyTime } from './steady-time.ts';
 
-/** The machine's own time. */
+const monotonicSeconds = () => performance.now() / 1000;
+
+/** The machine's own time; one for all parts of a process, which compare what they stamp. */
 export const realClock: Clock = {
-  unixSeconds: () => Date.now() / 1000,
-  monotonicSeconds: () => performance.now() / 1000,
+  unixSeconds: createSteadyTime({ unixSeconds: () => Date.now() / 1000, monotonicSeconds }),
+  monotonicSeconds,
   every: (seconds, run) => {
     const timer = setInterval(run, seconds * 1000);
     return () => clearInterval(timer);

@@ -3,7 +3,10 @@ export type Cancel = () => void;
 
 /** Time as the parts see it: injected, so that tests step it. */
 export type Clock = {
-  /** Seconds since the epoch; may jump. For stamps and expiry across processes. */
+  /**
+   * Seconds since the epoch, for stamps and expiry across processes. May jump ahead; goes back only where the machine's clock
+   * was set back so far that it must have been wrong.
+   */
   readonly unixSeconds: () => number;
   /** Seconds that never jump back. For leases, timeouts and rates. */
   readonly monotonicSeconds: () => number;

@@ -67,7 +67,9 @@ export function createSeriesStore(maxInstances: number): SeriesStore {
 
   const append = (instanceId: string, start: number, sample: Cumulative): Observation | null => {
     let series = byInstance.get(instanceId);
-    if (series && Math.abs(series.start - start) > 0.001) {
+    // Older than all that is kept it is no late one: the clock was set back.
+    const isOlder = sample.time < (series?.samples.at(-1)?.time ?? 0) - keepSeconds;
+    if (series && (isOlder || Math.abs(series.start - start) > 0.001)) {
       counters.resets += 1;
       series = undefined;
     }

@@ -28,12 +28,15 @@ export function createHeadlineSeries(mostInstances = 4096) {
     add: (instance: string, metric: HeadlineMetric, time: number, value: number): void => {
       const series = seriesOf(instances, instance, metric);
       const last = series.times.length - 1;
-      if (time <= (series.times[last] ?? 0)) {
+      const newest = series.times[last] ?? 0;
+      // Older than all that is kept it is no late one: the clock was set back.
+      const isOlder = time < newest - keptSeconds;
+      if (time <= newest && !isOlder) {
         counters.late += 1;
         return;
       }
-      if (value < (series.values[last] ?? 0)) {
-        // The cgroup was made again, or the agent started anew: nothing before can be compared.
+      if (isOlder || value < (series.values[last] ?? 0)) {
+        // The cgroup was made again, the agent started anew, or the clock was set: nothing before can be compared.
         counters.restarted += 1;
         series.times.length = 0;
         series.values.length = 0;

@@ -21,9 +21,13 @@ function task(tid: number, runNs: number, startTicks = 1, name = 't', grownNs = 
   return changedTask(totals, 0, grownNs);
 }
 const noVcpus: [] = [];
+const startsOf = (began: number, booted: number) => ({
+  look: () => undefined,
+  of: (startTicks: number) => Math.max(began, booted + startTicks / 100),
+});
 
 test('the tasks that grew most are hot, not those that are largest', t => {
-  const hot = createHotTasks({ hotTasks: 1 }, 100, 0);
+  const hot = createHotTasks({ hotTasks: 1 }, startsOf(100, 0));
   t.deepEqual(
     hot.take([task(1, 1001, 1, 't', 1), task(2, 20, 1, 't', 10)], noVcpus).map(each => each.tid),
     [2],
@@ -33,7 +37,7 @@ test('the tasks that grew most are hot, not those that are largest', t => {
 });
 
 test('a series begins with its task, or with the probe, also when it was not hot meanwhile', t => {
-  const hot = createHotTasks({ hotTasks: 1 }, 1000, 900);
+  const hot = createHotTasks({ hotTasks: 1 }, startsOf(1000, 900));
   const startOf = (...tasks: ReturnType<typeof task>[]) => hot.take(tasks, noVcpus)[0]?.start;
   t.is(startOf(task(1, 10, 500)), 1000);
   t.is(startOf(task(2, 10, 20_000)), 1100);
@@ -51,7 +55,7 @@ const vcpu = (tid: number, index: number, startTicks = 1) => ({
 });
 
 test('the vCPUs of a VM are told past the K hottest, also those that did nothing', t => {
-  const hot = createHotTasks({ hotTasks: 1 }, 0, 0);
+  const hot = createHotTasks({ hotTasks: 1 }, startsOf(0, 0));
   const vcpus = [vcpu(2, 0), vcpu(6, 1)];
   const told = (...changed: ReturnType<typeof task>[]) =>
     hot.take(changed, vcpus).map(({ tid, vcpu: index, runNs }) => [tid, index, runNs]);
@@ -68,7 +72,7 @@ test('the vCPUs of a VM are told past the K hottest, also those that did nothing
 });
 
 test('a vCPU thread whose tid was reused begins anew', t => {
-  const hot = createHotTasks({ hotTasks: 0 }, 0, 0);
+  const hot = createHotTasks({ hotTasks: 0 }, startsOf(0, 0));
   hot.take([task(2, 10)], [vcpu(2, 0)]);
   t.is(hot.take([], [vcpu(2, 0, 500)])[0]?.runNs, 0);
 });

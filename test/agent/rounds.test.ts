@@ -599,3 +599,48 @@ test('a profile has the numbers of the export of the same reading', async t => {
   const wait = profile.series.find(({ metric }) => metric === 'sculptor.runqueue.wait');
   t.is(wait?.type === 'counter' && wait.perSecond?.toFixed(6), '0.250000');
 });
+
+for (const [what, setBy, slept] of [
+  ['the clock is set back by a minute', -60, 0],
+  ['the clock is set ahead by an hour', 3600, 0],
+  ['the machine was suspended for an hour', 3600, 3600],
+] as const)
+  test(`when ${what}, no time goes back, no start moves, and none is after its point`, async t => {
+    const agent = stageRounds(t, { config: { detailIntervalSeconds: 1 } });
+    const ticks = (seconds: number) =>
+      Math.round((agent.clock.unixSeconds() - 1.6e9 + seconds) * 100);
+    const cgroupId = agent.add('/a', { used: 0.5, wait: 0.5 });
+    const task = { ...idleTask, cgroupId, tid: 5, tgid: 5, runNs: 1, startTicks: ticks(0.5) };
+    agent.setTasks([task]);
+    await agent.read(20);
+    // The ticks that the kernel tells go on while the machine is suspended, and the time of boot stays.
+    const later = { ...task, tid: 6, startTicks: ticks(slept - 0.05) };
+    agent.clock.setWall(setBy);
+    agent.tree.write({ 'proc/stat': `cpu0 1 1 1 500 0 0 0 50\nbtime ${1.6e9 + setBy - slept}` });
+    agent.setTasks([task, later]);
+    agent.add('/b', { used: 0.5, wait: 0.5 });
+    await agent.read(20);
+    const points = agent.exports.flatMap(({ resources }) =>
+      resources.flatMap(({ resource, points }) =>
+        points.map(point => ({
+          series: JSON.stringify([
+            resource['sculptor.instance.id'],
+            point.metric,
+            point.attributes,
+          ]),
+          ...point,
+        })),
+      ),
+    );
+    const series = Map.groupBy(points, point => point.series);
+    t.true([...series.keys()].some(key => key.includes('"thread.id":6')));
+    for (const [name, all] of series) {
+      t.is(new Set(all.map(({ start }) => start)).size, 1, name);
+      for (const [i, { start, time }] of all.entries()) {
+        t.true(start <= time, `${name}: ${start} … ${time}`);
+        t.true(i === 0 || time > (all[i - 1]?.time ?? 0), name);
+      }
+    }
+    const times = agent.valuesOf('container.cpu.time', '/a').map(({ time }) => time);
+    t.true(Math.abs((times.at(-1) ?? 0) - agent.clock.unixSeconds()) < 1);
+  });

@@ -79,7 +79,7 @@ function start(t: ExecutionContext, options: { bornAfter?: number; qmp?: boolean
         ...Object.values(attributes ?? {}),
         value,
       ]);
-  return { source, living, round, told, asked, said, clock };
+  return { tree, source, living, round, told, asked, said, clock };
 }
 
 test('what a VM did before the agent ran is no part of its series', async t => {
@@ -109,6 +109,13 @@ test('a VM that is younger than the agent is told from its beginning', async t =
   await round({ system: 100 });
   t.deepEqual(told()[1], ['operations', 'system', 'read', 100]);
   t.is(source.samples(living)[0]?.start, booted + 1005);
+});
+
+test('a VM that is younger than the agent is known for it also after the clock was set back', async t => {
+  const { tree, round, told } = start(t, { bornAfter: 5 });
+  tree.write({ 'proc/stat': `btime ${booted - 60}` });
+  await round({ system: 100 });
+  t.deepEqual(told()[1], ['operations', 'system', 'read', 100]);
 });
 
 test('series do not fall when QEMU is started anew', async t => {

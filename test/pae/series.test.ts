@@ -22,6 +22,15 @@ test('late and doubled samples are counted and change nothing', t => {
   t.is(store.recent('/a', 10).length, 1);
 });
 
+test('after the clock was set back by more than is kept, rates go on with the second sample', t => {
+  const store = createSeriesStore(10);
+  store.take(resourcePoints('/a', 10_000, total(5)));
+  t.is(store.take(resourcePoints('/a', 6401, total(6))), null);
+  t.is(store.counters().resets, 1);
+  t.is(store.take(resourcePoints('/a', 6402, total(6.5)))?.observation.usedCores, 0.5);
+  t.is(store.counters().late, 0);
+});
+
 test('a new life begins a new series', t => {
   const store = createSeriesStore(10);
   store.take(resourcePoints('/a', 100, total(50)));

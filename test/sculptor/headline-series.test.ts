@@ -56,3 +56,14 @@ test('nothing is kept for longer than 120 s and a bit, nor for more instances th
   series.forget(3000);
   t.deepEqual(series.instances(0), []);
 });
+
+test('after the clock was set back by more than is kept, the series begins anew', t => {
+  const series = createHeadlineSeries();
+  for (const [i, time] of [10_000, 10_001, 6402, 6403].entries()) {
+    series.add('/a', 'container.cpu.time', time, i);
+    series.add('/a', 'sculptor.runqueue.wait', time, i);
+  }
+  t.is(series.counters.restarted, 2);
+  t.is(series.counters.late, 0);
+  t.deepEqual(series.newest('/a'), { time: 6403, intervalSeconds: 1 });
+});

@@ -10,7 +10,9 @@ import { createRounds } from '../../../src/agent/rounds.ts';
 import { createSchedSource } from '../../../src/agent/sched-source.ts';
 import type { SourceKind } from '../../../src/agent/source.ts';
 import { startSources } from '../../../src/agent/sources.ts';
+import { createTaskStarts } from '../../../src/agent/task-starts.ts';
 import { createVcpuBook } from '../../../src/agent/vcpus.ts';
+import { createSteadyTime } from '../../../src/cli/steady-time.ts';
 import type { AgentSettings } from '../../../src/contract/agent-settings.ts';
 import { settingsOf } from '../../../src/contract/change-settings.ts';
 import { agentConfigSchema } from '../../../src/contract/config.ts';
@@ -49,7 +51,8 @@ export function stageRounds(
     'sys/devices/system/cpu/online': '0-1',
     'sys/devices/system/cpu/present': '0-1',
   });
-  const clock = steppedClock();
+  const machine = steppedClock();
+  const clock = { ...machine, unixSeconds: createSteadyTime(machine) };
   const live = createLiveConfig(agentConfigSchema.parse(options.config ?? {}));
   const { config } = live;
   const totals = new Map<number, SchedTotals>();
@@ -62,7 +65,7 @@ export function stageRounds(
   let fails = false;
   let listener: (event: OutgoingEvent) => void = () => undefined;
   const temporal = temporalityFrom(options.temporality);
-  const hot = createHotTasks(config, 0, 0);
+  const hot = createHotTasks(config, createTaskStarts(tree, clock.unixSeconds()));
   const lastRuns = createLastRuns(120);
   const vcpus = createVcpuBook({
     roots: tree,
