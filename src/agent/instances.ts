@@ -48,7 +48,7 @@ export type InstanceBook = {
     gone: Map<number, LivingInstance | null>;
     ended: LivingInstance[];
   };
-  /** Ids whose cgroup was gone before it could be named: their time is lost, and counted. */
+  /** Ids whose cgroup was gone before it could be named: their time is lost. One that goes on running is counted each time it is looked for. */
   readonly unnamed: () => number;
 };
 
@@ -60,20 +60,28 @@ type Member = {
   readsSinceGone: number;
 };
 
-/** A task that exits is charged to its cgroup until its very last switch, after the cgroup may have been removed. */
+/**
+ * A task that exits is charged to its cgroup until its very last switch, after the cgroup may have been removed. No other cgroup has
+ * its id by then: the kernel hands ids out in turn, and counts the turns in their upper half (__kernfs_new_node). If one had, what
+ * it did within the grace would be the first one's.
+ */
 const graceReads = 3;
 
 /** Of so many sweeps one looks although nothing has been seen to go. */
 const sweepsToLook = 10;
 
-/** An id without a name whose totals stand still for so many reads is forgotten: the kernel's map must not fill up. */
+/**
+ * After so many reads an id without a name is forgotten: the kernel's map must not fill up, and one that goes on running is
+ * looked for again.
+ */
 const unnamedReads = 50;
 
 /** Names what the kernel counted: cgroup id → path → instance. The hierarchy is walked only when an id is unknown. */
 export function createInstanceBook(layout: CgroupLayout): InstanceBook {
   const members = new Map<number, Member>();
   const byInstance = new Map<string, LivingInstance>();
-  const unknown = new Map<number, { runNs: number; reads: number }>();
+  /** Ids without a name, and for how many reads. */
+  const unknown = new Map<number, number>();
   const replaced: LivingInstance[] = [];
   /** Of the last reading: nothing was told of them yet. */
   let newborn: ReadonlySet<LivingInstance> = new Set();
@@ -107,7 +115,7 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
       const path = paths.get(id);
       if (path === undefined) {
         unnamed += 1;
-        unknown.set(id, { runNs: 0, reads: 0 });
+        unknown.set(id, 0);
         continue;
       }
       const vm = [...byInstance.values()].find(
@@ -141,10 +149,9 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
       totals.forEach((next, id) => {
         const member = members.get(id);
         if (member) charge(member, next, elapsedSeconds);
-        const nameless = unknown.get(id);
-        if (!nameless) return;
-        nameless.reads = nameless.runNs === next.runNs ? nameless.reads + 1 : 0;
-        nameless.runNs = next.runNs;
+      });
+      unknown.forEach((reads, id) => {
+        unknown.set(id, reads + 1);
       });
       members.forEach(member => {
         if (member.gone) member.readsSinceGone += 1;
@@ -190,8 +197,8 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
         byInstance.delete(living.instance.id);
         ended.push(living);
       });
-      for (const [id, { reads }] of unknown) {
-        if (reads < unnamedReads) continue;
+      for (const [id, reads] of unknown) {
+        if (reads <= unnamedReads) continue;
         gone.set(id, null);
         unknown.delete(id);
       }

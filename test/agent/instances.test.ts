@@ -1,4 +1,4 @@
-import { mkdirSync, rmdirSync, statSync } from 'node:fs';
+import { mkdirSync, renameSync, rmdirSync, statSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { emptyTotals } from '../../src/agent/add-change.ts';
@@ -91,6 +91,24 @@ test('a cgroup made anew under its name is another life, and the first one ends 
     ended: [],
   });
   t.is(book.named('/a'), born);
+});
+
+test('an id without a name that goes on running is looked for again: a later cgroup may have it', t => {
+  const { layout, make } = hierarchy(t);
+  const id = make('/a');
+  renameSync(`${layout.cpu}/a`, `${layout.cpu}.away`);
+  const book = createInstanceBook(layout);
+  t.deepEqual(book.take(new Map([[id, totals(5)]]), 100, 1), []);
+  renameSync(`${layout.cpu}.away`, `${layout.cpu}/a`);
+  let gone = book.retire().gone;
+  for (let reads = 0; gone.size === 0 && reads < 100; reads += 1) {
+    t.deepEqual(book.take(new Map([[id, totals(6 + reads)]]), 100, 1), []);
+    gone = book.retire().gone;
+  }
+  t.deepEqual([...gone], [[id, null]]);
+  // The kernel has forgotten it: what the first one did is not told of the second.
+  const [born] = book.take(new Map([[id, totals(2)]]), 200, 1);
+  t.deepEqual([born?.instance.id, born?.start, born?.totals.runNs], ['/a', 200, 2]);
 });
 
 test('what was gone before it could be named is counted once, and its key is given back in the end', t => {

@@ -1,3 +1,4 @@
+import { renameSync } from 'node:fs';
 import test from 'ava';
 import type { TaskTotals } from '../../src/agent/probes/sched-layout.ts';
 import type { SourceKind } from '../../src/agent/source.ts';
@@ -380,6 +381,51 @@ test('a cgroup made anew under its name begins a new life of the series', async 
   t.true(agent.placements('/a').at(-1)?.alive);
   t.is(agent.placements('/a').filter(each => !each.alive).length, 1);
 });
+
+for (const [what, name, readsBetween] of [
+  ['under another name', '/b', 12],
+  ['under another name, at once', '/b', 0],
+  ['under its own name', '/a', 12],
+] as const)
+  test(`a cgroup id that is used again ${what}: two lives, none of which falls, and nothing is told twice or not at all`, async t => {
+    const agent = stageRounds(t);
+    const id = agent.add('/a', { used: 0.5, wait: 0 });
+    await agent.read(10);
+    // A folder that is renamed keeps its inode. Another one is removed, so that the agent hears of it, as of a cgroup.
+    const { cgroup } = agent.tree;
+    renameSync(`${cgroup}/a`, `${cgroup}.away`);
+    agent.tree.write({ 'cgroup/other/': '' });
+    agent.tree.remove('cgroup/other');
+    agent.setLoad(id, null);
+    await agent.read(readsBetween);
+    renameSync(`${cgroup}.away`, `${cgroup}${name}`);
+    agent.setLoad(id, { used: 0.25, wait: 0 });
+    await agent.read(41);
+    t.deepEqual(agent.forgotten, [id]);
+    const told = [...new Set(['/a', name])].flatMap(instance =>
+      agent.valuesOf('container.cpu.time', instance).map(point => ({ instance, ...point })),
+    );
+    const lives = [...Map.groupBy(told, each => `${each.instance} ${each.start}`).values()];
+    t.deepEqual(
+      lives.map(([first]) => first?.instance),
+      ['/a', name],
+    );
+    for (const life of lives) {
+      const values = life.map(({ value }) => Number(value));
+      t.deepEqual(
+        values,
+        values.toSorted((a, b) => a - b),
+      );
+    }
+    const [old = 0, young = 0] = lives.map(life => Number(life.at(-1)?.value));
+    const readings = Math.round(((told.at(-1)?.at ?? 0) - 2 - 0.2 * readsBetween) / 0.2) + 1;
+    t.is((old + young).toFixed(6), (10 * 0.1 + readings * 0.05).toFixed(6));
+    // What was counted until it was seen to be gone, and was past its grace, cannot be told apart.
+    if (readsBetween > 0) t.is(old.toFixed(6), '1.000000');
+    else t.true(old < 1 + 10 * 0.05, `${old}`);
+    t.is(agent.placements('/a').filter(({ alive }) => !alive).length, 1);
+    t.true(agent.placements(name).at(-1)?.alive);
+  });
 
 test('delta: what is added up is the total, also when exports fail', async t => {
   const agent = stageRounds(t, { temporality: 'delta' });

@@ -221,6 +221,11 @@ export function stageRounds(
       loads.set(id, load);
       return id;
     },
+    /** Null: none, and where its key was given back the probe has none of it. */
+    setLoad: (id: number, load: Load | null) => {
+      if (load) loads.set(id, load);
+      else loads.delete(id);
+    },
     remove: (path: string) => {
       loads.delete(statSync(`${tree.cgroup}${path}`).ino);
       tree.remove(`cgroup${path}`);
