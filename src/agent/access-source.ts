@@ -13,6 +13,7 @@ import {
   sessionSeconds,
 } from './access-measurement.ts';
 import type { LivingInstance } from './instances.ts';
+import { createSayByReason } from './say-limit.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
 
 /** What of the memory of instances is used, and what lies idle, as the kernel samples it (DAMON): of the process that has nearly all of it. */
@@ -83,6 +84,7 @@ export function startAccessSource(
   options: Measured,
 ): Source {
   const { clock, config, say, native } = context;
+  const sayOnce = createSayByReason(clock, say);
   const hold = createHold(context, kernel.takeDamon, options);
   const mappings = openOrStop(hold, () => kernel.openMappings(native));
   const { measure, stop: stopMeasuring } = createMeasurement(context, mappings, options);
@@ -103,9 +105,9 @@ export function startAccessSource(
     if (why === 'damon_refused') refused += 1;
     if (!isToMend) account.nextTurn += interval * Math.min(account.misses - 1, seldomest - 1);
     if (isToMend && account.misses === missesUntilSaid)
-      say(
-        'warn',
-        `agent: ${living.instance.name}: what of its memory is used is not told: ${detail}`,
+      sayOnce(
+        why,
+        `agent: ${living.instance.name}: what of its memory is used is not told: ${detail} (sculptor.agent.access.unknown counts such instances)`,
       );
   };
 

@@ -94,6 +94,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     roots,
     layout,
     intervalSeconds: config.placementIntervalSeconds,
+    clock,
     say,
   });
   const guests = options.guests ?? (() => null);

@@ -86,6 +86,7 @@ export function startDirtySource(context: SourceContext, ask: typeof askQmp): So
     mostAtOnce,
     reasons: ['qmp_refused', 'qmp_busy', 'would_grow'],
     untold: 'how fast its memory is written to is not told',
+    unknownMetric: 'sculptor.agent.dirty_rate.unknown',
     newKnown: () => ({ measured: null, seen: null }),
     question: async machine => {
       const { known } = machine;
@@ -119,7 +120,7 @@ export function startDirtySource(context: SourceContext, ask: typeof askQmp): So
       const { bytesPerSecond: value } = measured;
       return [{ metric: 'sculptor.memory.dirty_rate', start: living.start, value }];
     },
-    host: () => turns.unknown('sculptor.agent.dirty_rate.unknown'),
+    host: turns.unknown,
     lost: () => ({ unanswered: turns.unanswered() }),
     forget: () => undefined,
     stop: () => {

@@ -1,8 +1,9 @@
 import { describeError } from '../contract/errors.ts';
 import { attr, type MetricName } from '../contract/metrics.ts';
-import { type askQmp, type QmpArguments, qmpSocketOf } from '../linux/qmp.ts';
+import { adviceForQmp, type askQmp, type QmpArguments, qmpSocketOf } from '../linux/qmp.ts';
 import { findQemu } from '../linux/vcpus.ts';
 import type { LivingInstance } from './instances.ts';
+import { createSayByReason } from './say-limit.ts';
 import type { Source, SourceContext } from './source.ts';
 
 /** One VM whose turn it is. */
@@ -31,6 +32,8 @@ type TurnOptions<Known, Why> = {
   readonly reasons: readonly Why[];
   /** For a person, of a VM that is asked in vain. */
   readonly untold: string;
+  /** VMs whose last question came to nothing, by reason. */
+  readonly unknownMetric: MetricName;
   readonly newKnown: () => Known;
   /** Takes what is answered into `known`. Null: all of it was told; what it throws is counted as no answer. */
   readonly question: (machine: AskedMachine<Known>) => Promise<Untold<Why> | null>;
@@ -41,8 +44,8 @@ export type QmpTurns<Known> = {
   readonly follow: Source['read'];
   /** What is known of a VM, also of one that has ended. */
   readonly of: (living: LivingInstance) => Known | undefined;
-  /** VMs whose last question came to nothing, by reason, as this metric. */
-  readonly unknown: (metric: MetricName) => ReturnType<Source['host']>;
+  /** How many VMs told nothing when they were asked last, by reason. */
+  readonly unknown: Source['host'];
   /** Questions without an answer, since the start. */
   readonly unanswered: () => number;
   readonly stop: () => void;
@@ -63,7 +66,6 @@ const qmpLimits = { timeoutSeconds: 2, maxBytes: 1 << 20 };
 const mostIntervals = 32;
 /** Questions in vain until it is said. */
 const missesUntilSaid = 4;
-const noSocket = "QEMU has no QMP socket, or libvirt's only (-qmp unix:… is wanted)";
 
 /**
  * Asks the monitor of each VM once in an interval, on a timer of its own: the longest due first, a bounded number at once, and
@@ -74,7 +76,9 @@ export function createQmpTurns<Known, Why extends string>(
   ask: typeof askQmp,
   options: TurnOptions<Known, Why>,
 ): QmpTurns<Known> {
-  const { intervalSeconds, mostAtOnce, reasons, untold, newKnown, question } = options;
+  const { intervalSeconds, mostAtOnce, reasons, untold, unknownMetric, newKnown, question } =
+    options;
+  const sayOnce = createSayByReason(clock, say);
   let machines = new Map<LivingInstance, Machine<Known>>();
   const ended = new WeakMap<LivingInstance, Machine<Known>>();
   let unanswered = 0;
@@ -87,7 +91,10 @@ export function createQmpTurns<Known, Why extends string>(
     machine.misses += 1;
     if (why === 'qmp_silent') unanswered += 1;
     if (machine.misses === missesUntilSaid)
-      say('warn', `agent: ${living.instance.name}: ${untold}: ${detail}`);
+      sayOnce(
+        why,
+        `agent: ${living.instance.name}: ${untold}: ${detail} (${unknownMetric} counts such VMs)`,
+      );
   };
 
   /** Seconds until it is asked again where that is not a matter of its misses. */
@@ -99,7 +106,7 @@ export function createQmpTurns<Known, Why extends string>(
       const tgid = findQemu(roots, layout, living.members.values(), living.instance.id);
       const socket = tgid === null ? null : qmpSocketOf(roots, tgid);
       if (tgid === null) miss(living, machine, 'no_qemu', 'no process of its cgroup is its QEMU');
-      else if (socket === null) miss(living, machine, 'no_qmp', noSocket);
+      else if (socket === null) miss(living, machine, 'no_qmp', adviceForQmp(roots, tgid));
       else {
         const asking = (execute: string, args?: QmpArguments) =>
           ask(socket, execute, qmpLimits, args);
@@ -142,10 +149,10 @@ export function createQmpTurns<Known, Why extends string>(
       for (const [one, machine] of before) if (!machines.has(one)) ended.set(one, machine);
     },
     of: living => (machines.get(living) ?? ended.get(living))?.known,
-    unknown: metric => {
+    unknown: () => {
       const why = [...machines.values()].map(machine => machine.why);
       return ['no_qemu', 'no_qmp', 'qmp_silent', ...reasons].map(reason => ({
-        metric,
+        metric: unknownMetric,
         attributes: { [attr.reason]: reason },
         value: why.filter(one => one === reason).length,
       }));

@@ -14,6 +14,7 @@ import type { Sample } from '../otlp/sample.ts';
 import { dropAbsent } from './absent.ts';
 import type { LivingInstance } from './instances.ts';
 import { createReadingTurns } from './reading-turns.ts';
+import { createSayByReason } from './say-limit.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
 
 /** What VMs send and receive, as the host counts it at their interfaces; it sees also what vhost carries. */
@@ -50,6 +51,7 @@ const mostTaps = 32;
 
 function startTapSource(context: SourceContext): Source {
   const { roots, layout, clock, config, say } = context;
+  const sayOnce = createSayByReason(clock, say);
   const machines = new WeakMap<LivingInstance, Machine>();
   const lost = { descriptors_refused: 0, too_many: 0 };
   let present: readonly LivingInstance[] = [];
@@ -64,11 +66,10 @@ function startTapSource(context: SourceContext): Source {
     // One that has ended has no descriptors either.
     if (tgid === null || taps !== null || readTaskStat(roots, tgid) === null) return;
     lost.descriptors_refused += 1;
-    if (lost.descriptors_refused % 50 === 1)
-      say(
-        'warn',
-        `agent: ${living.instance.name}: its interfaces are not told: the descriptors of its QEMU (${tgid}) may not be read (CAP_SYS_PTRACE is wanted)`,
-      );
+    sayOnce(
+      'descriptors_refused',
+      `agent: ${living.instance.name}: its interfaces are not told: the descriptors of its QEMU (${tgid}) may not be read, CAP_SYS_PTRACE is wanted (sculptor.agent.interfaces.unknown counts such VMs)`,
+    );
   };
 
   const take = (living: LivingInstance): void => {

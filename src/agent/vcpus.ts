@@ -1,11 +1,12 @@
 import { describeError } from '../contract/errors.ts';
-import type { Say } from '../contract/ports.ts';
+import type { Clock, Say } from '../contract/ports.ts';
 import type { CgroupLayout } from '../linux/cgroups.ts';
 import { askQmp, parseCpus, qmpSocketOf } from '../linux/qmp.ts';
 import type { Roots } from '../linux/roots.ts';
 import { findQemu, readVcpuThreads, type VcpuThread, vcpuOf } from '../linux/vcpus.ts';
 import type { Vcpu } from './hot-tasks.ts';
 import type { LivingInstance } from './instances.ts';
+import { createSayByReason } from './say-limit.ts';
 
 /** Why the vCPUs of a VM are not known. */
 export type UnknownReason =
@@ -68,9 +69,11 @@ export function createVcpuBook(options: {
   readonly roots: Roots;
   readonly layout: CgroupLayout;
   readonly intervalSeconds: number;
+  readonly clock: Clock;
   readonly say: Say;
 }): VcpuBook {
-  const { roots, layout, intervalSeconds, say } = options;
+  const { roots, layout, intervalSeconds, clock, say } = options;
+  const sayOnce = createSayByReason(clock, say);
   let book = new Map<LivingInstance, Entry>();
 
   const learn = (entry: Entry, threads: readonly VcpuThread[], byQemu: boolean): void => {
@@ -87,7 +90,10 @@ export function createVcpuBook(options: {
     if (entry.threads.length === 0) entry.why = why;
     entry.misses += 1;
     if (entry.misses === missesUntilSaid && entry.threads.length === 0)
-      say('warn', `agent: ${living.instance.name}: its vCPUs are not known: ${detail}`);
+      sayOnce(
+        why,
+        `agent: ${living.instance.name}: its vCPUs are not known: ${detail} (sculptor.agent.vcpus.unknown counts such VMs)`,
+      );
   };
 
   const ask = async (living: LivingInstance, entry: Entry, tgid: number, socket: string) => {

@@ -75,6 +75,7 @@ export function startVdiskSource(context: SourceContext, ask: typeof askQmp): So
     mostAtOnce,
     reasons: [],
     untold: 'its drives are not told',
+    unknownMetric: 'sculptor.agent.vdisks.unknown',
     newKnown: newMachine,
     question: async ({ living, known, tgid, ask }) => {
       take(living, known, tgid, parseBlockStats(await ask('query-blockstats')));
@@ -86,7 +87,7 @@ export function startVdiskSource(context: SourceContext, ask: typeof askQmp): So
     name: 'vdisks',
     read: turns.follow,
     samples: living => driveSamples(turns.of(living)),
-    host: () => turns.unknown('sculptor.agent.vdisks.unknown'),
+    host: turns.unknown,
     lost: () => ({ unanswered: turns.unanswered(), too_many_drives: tooManyDrives }),
     forget: () => undefined,
     stop: turns.stop,

@@ -123,7 +123,7 @@ export function parseCpus(answer: unknown): Map<number, number> {
 
 /**
  * Where a QEMU listens for QMP: the path as this process sees it, of `-qmp unix:…` or of `-chardev socket` with
- * `-mon mode=control`; null when there is none. libvirt's own monitor is never it: it has one client, libvirt.
+ * `-mon mode=control`; null when there is none. libvirt's own monitor, by `-mon`, is never it: it has one client, libvirt.
  */
 export function qmpSocketOf(roots: Roots, tgid: number): string | null {
   const path = parseQmpSocket(readCommandLine(roots, tgid));
@@ -131,6 +131,16 @@ export function qmpSocketOf(roots: Roots, tgid: number): string | null {
   const isAbsolute = path.startsWith('/');
   if (isAbsolute && !mayLookInto(roots, tgid) && seesWhatInitSees(roots, tgid)) return path;
   return `${roots.proc}/${tgid}/${isAbsolute ? `root${path}` : `cwd/${path}`}`;
+}
+
+/** What a person can do about a QEMU that `qmpSocketOf` knows no socket of. */
+export function adviceForQmp(roots: Roots, tgid: number): string {
+  const isLibvirts = readCommandLine(roots, tgid).some(arg =>
+    /(^|[,"])id"?[=:]"?charmonitor\b/.test(arg),
+  );
+  return isLibvirts
+    ? `the monitor of its QEMU has one client, libvirt; for another one its domain wants <qemu:commandline><qemu:arg value='-qmp'/><qemu:arg value='unix:PATH,server=on,wait=off'/></qemu:commandline>, with xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'`
+    : 'its QEMU has no QMP socket (-qmp unix:PATH,server=on,wait=off is wanted)';
 }
 
 /** The root folder of another user's process is for who has CAP_SYS_PTRACE. */
@@ -161,8 +171,9 @@ export function parseQmpSocket(args: readonly string[]): string | null {
     else if (/^--?chardev$/.test(arg) && option.first === 'socket')
       chardevs.set(option.named.get('id') ?? '', option.named.get('path') ?? '');
   }
-  paths.push(...monitors.flatMap(id => chardevs.get(id) || []));
-  return paths.find(path => !path.includes('/libvirt/')) ?? null;
+  const others = monitors.flatMap(id => chardevs.get(id) || []);
+  paths.push(...others.filter(path => !path.includes('/libvirt/')));
+  return paths[0] ?? null;
 }
 
 function unixPath(first: string): string[] {

@@ -7,6 +7,7 @@ import { readCgroupLayout } from '../../src/linux/cgroups.ts';
 import { vcpuOf } from '../../src/linux/vcpus.ts';
 import { makeTree, mounts, taskFiles } from '../linux/tree.ts';
 import { until } from '../support/sockets.ts';
+import { steppedClock } from '../support/stepped-clock.ts';
 
 const uuid = '1b671a64-40d5-491e-99b0-da01ff1f3341';
 
@@ -28,6 +29,7 @@ function host(t: ExecutionContext, names: Record<number, string>, args: string[]
     roots,
     layout: readCgroupLayout(roots),
     intervalSeconds: 60,
+    clock: steppedClock(),
     say: (_, message) => void said.push(message),
   });
   const living: LivingInstance = {
@@ -107,7 +109,7 @@ test('a QEMU with neither is explained once, and counted', t => {
   for (let now = 0; now < 600; now += 1) book.look([living], now);
   t.is(book.unknown().no_names_no_qmp, 1);
   t.deepEqual(said, [
-    'agent: web: its vCPUs are not known: QEMU names no threads (-name …,debug-threads=on) and has no QMP socket (-qmp unix:…)',
+    'agent: web: its vCPUs are not known: QEMU names no threads (-name …,debug-threads=on) and has no QMP socket (-qmp unix:…) (sculptor.agent.vcpus.unknown counts such VMs)',
   ]);
 });
 

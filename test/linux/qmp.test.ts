@@ -119,4 +119,10 @@ test(
   '-chardev socket,id=charmonitor,path=/var/lib/libvirt/qemu/domain-1-a/monitor.sock -mon chardev=charmonitor,mode=control -qmp unix:/run/own.qmp',
   '/run/own.qmp',
 );
+// Who gives a domain one more may put it where its QEMU may write.
+test(
+  isAt,
+  '-chardev socket,id=charmonitor,fd=31,server=on -mon chardev=charmonitor,mode=control -qmp unix:/var/lib/libvirt/qemu/a.qmp',
+  '/var/lib/libvirt/qemu/a.qmp',
+);
 test(isAt, '-qmp', null);

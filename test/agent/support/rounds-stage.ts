@@ -71,6 +71,7 @@ export function stageRounds(
     roots: tree,
     layout: readCgroupLayout(tree),
     intervalSeconds: 60,
+    clock,
     say: () => undefined,
   });
   const sched = createSchedSource({
