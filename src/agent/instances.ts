@@ -160,9 +160,14 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
     },
     becomeVm: (living, vm, now) => {
       const start = newborn.has(living) ? living.start : now;
-      const machine = byInstance.get(vm.instance.id) ?? begin(vm.instance, vm.path, start);
+      const before = [...byInstance.values()];
+      const known = byInstance.get(vm.instance.id);
+      const isVm = known?.instance.kind === 'vm';
+      // Without a UUID it has the id of its cgroup, which is one of those that become it.
+      if (!isVm) byInstance.delete(vm.instance.id);
+      const machine = isVm ? known : begin(vm.instance, vm.path, start);
       const ended: LivingInstance[] = [];
-      for (const one of [...byInstance.values()]) {
+      for (const one of before) {
         const belongs = one === living || isWithin(one.path, vm.path);
         if (one === machine || !belongs) continue;
         for (const [id, path] of one.members) {
@@ -171,7 +176,7 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
         }
         if (newborn.has(one)) addChange(machine.totals, emptyTotals(), one.totals);
         else ended.push(one);
-        byInstance.delete(one.instance.id);
+        if (byInstance.get(one.instance.id) === one) byInstance.delete(one.instance.id);
       }
       return ended;
     },

@@ -2,7 +2,6 @@ import type { AgentConfig } from '../contract/config.ts';
 import type { OutgoingEvent } from '../contract/events.ts';
 import { attr } from '../contract/metrics.ts';
 import type { Clock, Say } from '../contract/ports.ts';
-import { findVm } from '../linux/instance-at.ts';
 import type { Native } from '../linux/native.ts';
 import type { PlacementReader } from '../linux/placement.ts';
 import { readBootTime, readCpuTimes, readTaskStat } from '../linux/procfs.ts';
@@ -26,6 +25,7 @@ import type { Sources } from './sources.ts';
 import { createSuspectFinder } from './suspects.ts';
 import { createToldResources } from './told-resources.ts';
 import type { VcpuBook } from './vcpus.ts';
+import { createVmFinder } from './vm-finder.ts';
 
 export type RoundsOptions = {
   /** Its settings change while the agent runs. */
@@ -91,6 +91,7 @@ export function createRounds(options: RoundsOptions): Rounds {
   const book = createInstanceBook(layout);
   const changes = createCgroupChanges({ ...options, layout });
   const finder = createSuspectFinder({ book, changes });
+  const vms = createVmFinder({ ...reader, ...options });
   const placements = createPlacements({
     ...reader,
     intervalSeconds: config.placementIntervalSeconds,
@@ -144,8 +145,8 @@ export function createRounds(options: RoundsOptions): Rounds {
   const recognise = (candidates: readonly LivingInstance[], time: number): void => {
     for (const living of candidates) {
       if (present(living) !== living) continue;
-      const vm = findVm(roots, layout, living.path);
-      if (!vm || vm.instance.id === living.instance.id) continue;
+      const vm = vms.find(living);
+      if (!vm || (living.instance.kind === 'vm' && living.instance.id === vm.instance.id)) continue;
       end(book.becomeVm(living, vm, time));
       isNews = true;
     }
@@ -173,10 +174,8 @@ export function createRounds(options: RoundsOptions): Rounds {
     if (!isNews && given.length + byTurns.length === 0 && !placements.isDue(now)) return;
     isNews = false;
     const due = placements.due(book.living(), suspects, now);
-    const isQemu = ({ name }: { name: string }) => /^(qemu|CPU \d+\/)/.test(name);
-    const withQemu = due.filter(({ placement }) => placement.tasks.some(isQemu));
     recognise(
-      withQemu.map(({ living }) => living),
+      due.flatMap(one => (vms.isCandidate(one.living, one.placement.tasks) ? one.living : [])),
       time,
     );
     for (const { living, placement } of due) {
@@ -249,6 +248,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     profilesLost: options.profilesLost(),
     uncounted,
     vcpusUnknown: vcpus.unknown(),
+    vmsUnknown: vms.unknown(book.living()),
     collectSeconds,
   });
 

@@ -10,6 +10,8 @@ export type SelfCounts = {
   readonly uncounted: number;
   /** VMs, by reason. */
   readonly vcpusUnknown: Readonly<Record<string, number>>;
+  /** QEMUs, by reason. */
+  readonly vmsUnknown: Readonly<Record<string, number>>;
   readonly entries: number;
   readonly collectSeconds: number;
 };
@@ -35,6 +37,7 @@ export function selfSamples(counts: SelfCounts, start: number): Sample[] {
     { metric: 'sculptor.agent.map.entries', start, value: counts.entries },
     { metric: 'sculptor.agent.instances.uncounted', start, value: counts.uncounted },
     ...byReason('sculptor.agent.vcpus.unknown', counts.vcpusUnknown),
+    ...byReason('sculptor.agent.vms.unknown', counts.vmsUnknown),
     { metric: 'sculptor.agent.collect.time', start, value: counts.collectSeconds },
   ];
 }

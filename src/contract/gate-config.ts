@@ -4,7 +4,7 @@ const instance = z
   .string()
   .min(1)
   .max(4096)
-  .describe('Id of the instance: UUID of a VM, else its cgroup path.');
+  .describe('Id of the instance: UUID of a VM that has one, else its cgroup path.');
 const name = z.string().min(1).max(255).optional().describe('Its name; absent: from its id.');
 const address = z
   .string()
@@ -23,7 +23,9 @@ const vsockSchema = z.strictObject({
   discover: z
     .boolean()
     .default(true)
-    .describe('The instance of a context id that is not listed: the QEMU process that has it.'),
+    .describe(
+      'The instance of a context id that is not listed: the QEMU process that has it. One without a UUID is known where no other shares its cgroup.',
+    ),
   guests: z
     .array(
       z.strictObject({

@@ -3,7 +3,7 @@ import * as z from 'zod';
 /** `host` names the machine itself in metrics (per-CPU time); nothing ever moves it. */
 export const instanceKindSchema = z.enum(['vm', 'container', 'cgroup', 'process-group', 'host']);
 
-/** A child compute instance. `id`: a VM's UUID, else the cgroup path from the hierarchy's root, such as `/machine/a`. */
+/** A child compute instance. `id`: a VM's UUID where its QEMU was given one, else the cgroup path from the hierarchy's root, such as `/machine/a`. */
 export const instanceSchema = z.strictObject({
   id: z.string().min(1).max(4096),
   kind: instanceKindSchema,

@@ -1,6 +1,7 @@
 import type { Instance } from '../contract/instance.ts';
-import { type CgroupLayout, listCgroupProcesses } from './cgroups.ts';
-import { readCommandLine } from './procfs.ts';
+import { type CgroupLayout, cgroupIdOf, listCgroupProcesses } from './cgroups.ts';
+import { readCommandLine, readTaskCgroup, readTaskStatus } from './procfs.ts';
+import { optionsOf } from './qemu-options.ts';
 import type { Roots } from './roots.ts';
 
 /** The instance that a cgroup is, judged by its path alone. A VM is found by `findVm`. */
@@ -20,38 +21,82 @@ export type FoundVm = { readonly instance: Instance; readonly path: string };
 /** Processes of a cgroup that are looked at: a VM's own cgroup holds QEMU and a few that serve it. */
 export const processesLookedAt = 16;
 
+/** Where a QEMU is known to be it may be among many others. To read so many command lines takes some 20 ms. */
+export const mostProcesses = 1024;
+
 /**
- * The VM that a cgroup belongs to: the one whose QEMU (with `-uuid`) is in it. Null for the root, which holds
- * whatever was placed nowhere, and where QEMUs of several machines share a cgroup.
+ * The VM that a cgroup belongs to: the one whose QEMU is in it. Null for the root, which holds whatever was placed nowhere, and
+ * where several QEMUs share a cgroup: `qemus` of them. A QEMU that becomes a daemon is two for a moment.
  */
-export function findVm(roots: Roots, layout: CgroupLayout, path: string): FoundVm | null {
-  if (path === '/') return null;
-  const found = new Map<string, string>();
-  for (const id of listCgroupProcesses(layout, path).slice(0, processesLookedAt)) {
-    const vm = parseQemu(readCommandLine(roots, id));
-    if (vm) found.set(vm.uuid, vm.name);
+export function findVm(
+  roots: Roots,
+  layout: CgroupLayout,
+  path: string,
+  most = processesLookedAt,
+): { readonly vm: FoundVm | null; readonly qemus: number } {
+  const found = new Map<string | number, FoundVm>();
+  for (const id of listCgroupProcesses(layout, path).slice(0, most)) {
+    const qemu = parseQemu(readCommandLine(roots, id));
+    // In a threaded cgroup they are threads.
+    const tgid = qemu && readTaskStatus(roots, id)?.tgid;
+    if (qemu && tgid) found.set(qemu.uuid ?? tgid, vmOf(roots, layout, tgid, qemu, path));
   }
-  const [only] = found;
-  if (!only || found.size > 1) return null;
-  const [uuid, name] = only;
-  return { instance: { id: uuid, kind: 'vm', name: name || uuid }, path: machinePath(path) };
+  // Two that are seen among few are reason to count them all.
+  if (found.size > 1 && most < mostProcesses) return findVm(roots, layout, path, mostProcesses);
+  const [only] = found.values();
+  const isOne = only !== undefined && found.size === 1 && only.path !== '/';
+  return { vm: isOne ? only : null, qemus: found.size };
 }
 
-/** Identity of a VM from QEMU's arguments; null when it is another program, or has no `-uuid`. */
-export function parseQemu(args: readonly string[]): { uuid: string; name: string } | null {
+/** The VM that a QEMU in `path` is. Without a UUID its id is the path of its main thread's cgroup, wherever the others are. */
+export function vmOf(
+  roots: Roots,
+  layout: CgroupLayout,
+  tgid: number,
+  { uuid, name }: Qemu,
+  path: string,
+): FoundVm {
+  if (uuid !== null)
+    return {
+      instance: { id: uuid, kind: 'vm', name: name || uuid },
+      path: machinePath(path),
+    };
+  const told = readTaskCgroup(roots, tgid, layout.version === 2 ? '' : 'cpu');
+  // In a cgroup namespace of its own /proc may tell other paths than the hierarchy has.
+  const home = told !== null && cgroupIdOf(layout, told) !== null ? told : path;
+  return { instance: { ...instanceAt(home), kind: 'vm', ...(name && { name }) }, path: home };
+}
+
+/** What QEMU's arguments say of its VM; an empty name: nothing. */
+export type Qemu = { readonly uuid: string | null; readonly name: string };
+
+/**
+ * Null when it is another program, or a QEMU without a machine: libvirt asks such (`-machine none`) what they can, in its own
+ * cgroup. The UUID is the last that is given, by `-uuid` or, as Proxmox does, by `-smbios type=1`; the nil UUID is none.
+ */
+export function parseQemu(args: readonly string[]): Qemu | null {
   if (!/(^|\/)(qemu-system-[^/]*|qemu-kvm|kvm)$/.test(args[0] ?? '')) return null;
-  const uuid = optionOf(args, 'uuid')?.toLowerCase();
-  if (!uuid || !/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(uuid)) return null;
-  // `-name guest=a,debug-threads=on`, or `-name a,debug-threads=on`. A comma within a name is doubled.
-  const name = (optionOf(args, 'name') ?? '').replaceAll(',,', '\0').split(',');
-  const guest = name.find(part => part.startsWith('guest='))?.slice('guest='.length) ?? name[0];
-  return { uuid, name: (guest ?? '').replaceAll('\0', ',') };
+  let [uuid, name]: [string | null, string] = [null, ''];
+  for (const [i, arg] of args.entries()) {
+    if (/^--?(version|h|help)$/.test(arg)) return null;
+    // QEMU takes its options with one dash or two.
+    const option = /^--?(uuid|smbios|name|machine|M)$/.exec(arg)?.[1];
+    if (option === undefined) continue;
+    const { first, named } = optionsOf(args[i + 1] ?? '');
+    if (option === 'uuid') uuid = uuidOf(first) ?? uuid;
+    else if (option === 'smbios') {
+      if (Number(named.get('type')) === 1) uuid = uuidOf(named.get('uuid')) ?? uuid;
+    }
+    // `-name guest=a,debug-threads=on`, or `-name a,debug-threads=on`.
+    else if (option === 'name') name = named.get('guest') ?? (first.includes('=') ? name : first);
+    else if (/^(none|help|\?)$/.test(named.get('type') ?? first)) return null;
+  }
+  return { uuid, name };
 }
 
-/** QEMU takes its options with one dash or two. */
-function optionOf(args: readonly string[], name: string): string | undefined {
-  const at = args.findIndex(arg => arg === `-${name}` || arg === `--${name}`);
-  return at < 0 ? undefined : args[at + 1];
+function uuidOf(text: string | undefined): string | null {
+  const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.exec(text ?? '')?.[0].toLowerCase();
+  return uuid === undefined || /^[0-]*$/.test(uuid) ? null : uuid;
 }
 
 /** libvirt puts vCPUs, the emulator and I/O threads into children of the machine's cgroup. */

@@ -1,5 +1,5 @@
 import { type CgroupLayout, listCgroupProcesses } from './cgroups.ts';
-import { parseQemu, processesLookedAt } from './instance-at.ts';
+import { mostProcesses, parseQemu, vmOf } from './instance-at.ts';
 import { listThreads, readCommandLine, readTaskStat, readTaskStatus } from './procfs.ts';
 import type { Roots } from './roots.ts';
 
@@ -23,13 +23,15 @@ export function findQemu(
   roots: Roots,
   layout: CgroupLayout,
   members: Iterable<string>,
-  uuid: string,
+  vmId: string,
 ): number | null {
-  // In a threaded cgroup they are threads.
   for (const member of members)
-    for (const id of listCgroupProcesses(layout, member).slice(0, processesLookedAt))
-      if (parseQemu(readCommandLine(roots, id))?.uuid === uuid)
-        return readTaskStatus(roots, id)?.tgid ?? null;
+    for (const id of listCgroupProcesses(layout, member).slice(0, mostProcesses)) {
+      const qemu = parseQemu(readCommandLine(roots, id));
+      // In a threaded cgroup they are threads.
+      const tgid = qemu && readTaskStatus(roots, id)?.tgid;
+      if (qemu && tgid && vmOf(roots, layout, tgid, qemu, member).instance.id === vmId) return tgid;
+    }
   return null;
 }
 

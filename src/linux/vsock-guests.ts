@@ -1,7 +1,8 @@
 import { readlinkSync, statSync } from 'node:fs';
 import type { Instance } from '../contract/instance.ts';
 import type { Clock } from '../contract/ports.ts';
-import { parseQemu } from './instance-at.ts';
+import { readCgroupLayout } from './cgroups.ts';
+import { findVm, mostProcesses, parseQemu, type Qemu, vmOf } from './instance-at.ts';
 import { readCommandLine, readTaskStat } from './procfs.ts';
 import { listFolder } from './read-file.ts';
 import type { Roots } from './roots.ts';
@@ -51,15 +52,24 @@ function scan(roots: Roots, isDevice: (path: string) => boolean): Map<number, Ow
   for (const tgid of listFolder(roots.proc).map(Number)) {
     if (!Number.isInteger(tgid)) continue;
     const args = readCommandLine(roots, tgid);
-    const vm = parseQemu(args);
-    const cid = vm && guestCidOf(args);
+    const qemu = parseQemu(args);
+    const cid = qemu && guestCidOf(args);
     if (!cid || !holds(roots, tgid, isDevice)) continue;
     const startTicks = readTaskStat(roots, tgid)?.startTicks;
     if (startTicks === undefined) continue;
-    const instance: Instance = { id: vm.uuid, kind: 'vm', name: vm.name || vm.uuid };
+    const instance = instanceOf(roots, tgid, qemu);
+    if (!instance) continue;
     owners.set(cid, owners.has(cid) ? 'several' : { tgid, startTicks, instance });
   }
   return owners;
+}
+
+/** Null for a QEMU without a UUID that shares its cgroup with others: what one guest says must not be taken for another's. */
+function instanceOf(roots: Roots, tgid: number, qemu: Qemu): Instance | null {
+  if (qemu.uuid !== null) return { id: qemu.uuid, kind: 'vm', name: qemu.name || qemu.uuid };
+  const layout = readCgroupLayout(roots);
+  const { path } = vmOf(roots, layout, tgid, qemu, '/');
+  return findVm(roots, layout, path, mostProcesses).vm?.instance ?? null;
 }
 
 /** `-device vhost-vsock-pci,guest-cid=3`, or as JSON, which libvirt writes; null without one. */

@@ -157,6 +157,34 @@ test('a cgroup that turns out to be a VM later ends as what it was, and the VM b
   t.is(living.totals.runNs, 6);
 });
 
+test('a VM without a UUID takes the place of the cgroup whose id it has', t => {
+  const { layout, make } = hierarchy(t);
+  const [id, child] = [make('/a'), make('/a/vcpus')];
+  const instance = { id: '/a', kind: 'vm', name: 'web' } as const;
+  const both = (ns: number) => new Map([id, child].map(each => [each, totals(ns)]));
+
+  const atBirth = createInstanceBook(layout);
+  const born = atBirth.take(both(5), 100, 1).find(({ path }) => path === '/a');
+  if (!born) throw new Error('not born');
+  t.deepEqual(atBirth.becomeVm(born, { instance, path: '/a' }, 101), []);
+  t.is(atBirth.named('/a')?.totals.runNs, 10);
+  t.deepEqual(atBirth.retire(), nothing, 'nothing had been told of it');
+
+  const later = createInstanceBook(layout);
+  const living = later.take(both(5), 100, 1);
+  later.take(both(6), 101, 1);
+  const [first] = living.filter(({ path }) => path === '/a');
+  if (!first) throw new Error('not born');
+  t.deepEqual(new Set(later.becomeVm(first, { instance, path: '/a' }, 102)), new Set(living));
+  later.take(both(8), 102, 1);
+  const machine = later.named('/a');
+  t.deepEqual(machine?.instance, instance);
+  t.deepEqual([machine?.totals.runNs, machine?.start], [4, 102]);
+  t.deepEqual([later.of(id), later.of(child)], [machine, machine]);
+  t.is(later.size(), 1);
+  t.deepEqual(later.retire().ended, [], 'what it was has ended once');
+});
+
 test('totals never fall, whatever the kernel answers', t => {
   const { layout, make } = hierarchy(t);
   const ids = [make('/vm/a'), make('/vm/b')];

@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+import { basename } from 'node:path';
 import ava from 'ava';
 import type { MetricPoint } from '../../src/contract/telemetry.ts';
 import { withGuest } from '../lab/guest/guest.ts';
@@ -84,5 +86,36 @@ test('an idle VM whose QEMU names no threads: its vCPUs are known by QMP, and re
   } finally {
     await told.stop();
     await box.end();
+  }
+});
+
+test('a VM whose QEMU has a UUID for SMBIOS alone is known by that, one without any by its cgroup', async t => {
+  t.timeout(200_000);
+  const boxes = [0, 1].map(() => makeCgroupBox('/sys/fs/cgroup/cpu'));
+  const [first, second] = boxes.map(({ folder }) => folder);
+  if (first === undefined || second === undefined) throw new Error('two were made');
+  const told = await startTold();
+  const whose = (id: string) =>
+    eventually(`a placement of ${id} with both vCPUs`, 20, () =>
+      told
+        .placementsOf(id)
+        .find(each => each.tasks.filter(task => task.vcpu !== undefined).length === 2),
+    );
+  try {
+    const uuid = randomUUID();
+    const qemu = ['-smbios', `type=1,uuid=${uuid.toUpperCase()}`];
+    await withGuest({ name: 'proxmox', uuid: '', qemu, cgroups: [first] }, async () => {
+      t.deepEqual((await whose(uuid)).instance, { id: uuid, kind: 'vm', name: 'proxmox' });
+      await withGuest({ name: 'by-hand', uuid: '', cgroups: [second] }, async ({ tgid }) => {
+        const id = `/${basename(second)}`;
+        const { instance, tasks } = await whose(id);
+        t.deepEqual(instance, { id, kind: 'vm', name: 'by-hand' });
+        t.true(tasks.some(task => task.vcpu === 1 && task.tgid === tgid));
+        t.true(told.pointsOf('sculptor.task.cpu.time', id).length > 0);
+      });
+    });
+  } finally {
+    await told.stop();
+    for (const box of boxes) await box.end();
   }
 });

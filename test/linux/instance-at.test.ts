@@ -1,4 +1,5 @@
 import test from 'ava';
+import fc from 'fast-check';
 import type { InstanceKind } from '../../src/contract/instance.ts';
 import { readCgroupLayout } from '../../src/linux/cgroups.ts';
 import { containerIdOf, findVm, instanceAt, parseQemu } from '../../src/linux/instance-at.ts';
@@ -21,8 +22,9 @@ test(isKind, `/docker/${id64}`, 'container', id64);
 test(isKind, `/system.slice/docker-${id64}.scope`, 'container', id64);
 test(isKind, `/docker/${id64}/init`, 'cgroup', id64);
 
-test('QEMU is known by its program and its uuid, its name by either way of giving it', t => {
-  const qemu = ['/usr/bin/qemu-system-x86_64'];
+const qemu = ['/usr/bin/qemu-system-x86_64'];
+
+test('QEMU is known by its program, its name by either way of giving it', t => {
   t.deepEqual(parseQemu([...qemu, '-uuid', uuid, '-name', 'guest=web,debug-threads=on']), {
     uuid,
     name: 'web',
@@ -34,12 +36,49 @@ test('QEMU is known by its program and its uuid, its name by either way of givin
       name: 'a,b',
     },
   );
+  t.deepEqual(parseQemu([...qemu, '-name', 'process=web', '-m', '1G']), { uuid: null, name: '' });
   t.is(parseQemu(['/usr/libexec/qemu-kvm', '-uuid', uuid])?.name, '');
-  t.is(parseQemu([...qemu, '-m', '1G']), null);
-  t.is(parseQemu([...qemu, '-uuid']), null);
-  t.is(parseQemu([...qemu, '-uuid', '../../etc']), null);
   t.is(parseQemu(['vim', '-uuid', uuid]), null);
   t.is(parseQemu([]), null);
+});
+
+const hasUuid = test.macro({
+  exec: (t, args: string, wanted: string | null) => {
+    t.is(parseQemu([...qemu, ...args.split(' ')])?.uuid, wanted);
+  },
+  title: (_, args) => `the UUID of a QEMU with ${args}`,
+});
+test(hasUuid, `-uuid ${uuid}`, uuid);
+test(hasUuid, `-smbios type=1,uuid=${uuid}`, uuid);
+test(hasUuid, `--smbios type=1,manufacturer=a,,b,uuid=${uuid.toUpperCase()},family=c`, uuid);
+// As QEMU 7.2 answers query-uuid.
+test(hasUuid, `-uuid ${other} -smbios type=1,uuid=${uuid}`, uuid);
+test(hasUuid, `-smbios type=1,uuid=${other} -uuid ${uuid}`, uuid);
+test(hasUuid, `-smbios type=1,uuid=${uuid} -smbios type=1,serial=1`, uuid);
+test(hasUuid, `-smbios type=2,uuid=${uuid}`, null);
+test(hasUuid, '-m 1G', null);
+test(hasUuid, '-uuid', null);
+test(hasUuid, '-uuid ../../etc', null);
+test(hasUuid, '-uuid 00000000-0000-0000-0000-000000000000', null);
+
+const isNoMachine = test.macro({
+  exec: (t, args: string) => t.is(parseQemu([...qemu, ...args.split(' ')]), null),
+  title: (_, args) => `no VM is a QEMU with ${args}`,
+});
+test(isNoMachine, '-S -nodefaults -machine none,accel=kvm:tcg -qmp unix:/q');
+test(isNoMachine, `-M type=none -uuid ${uuid}`);
+test(isNoMachine, '-machine help');
+test(isNoMachine, '--version');
+
+test('whatever the arguments are, a UUID is one', t => {
+  const words = ['-uuid', '-smbios', '-name', '-M', 'type=1,uuid=', 'guest=', uuid, ',', '='];
+  const word = fc.oneof(fc.constantFrom(...words), fc.string());
+  const argument = fc.array(word, { maxLength: 4 }).map(parts => parts.join(''));
+  const holds = fc.property(fc.array(argument), args => {
+    const found = parseQemu([...qemu, ...args])?.uuid ?? uuid;
+    return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(found);
+  });
+  t.notThrows(() => fc.assert(holds));
 });
 
 function host(t: Parameters<typeof makeTree>[0], files: Record<string, string>) {
@@ -49,22 +88,57 @@ function host(t: Parameters<typeof makeTree>[0], files: Record<string, string>) 
     ...taskFiles(50, { cmdline: ['qemu-system-x86_64', '-uuid', uuid, '-name', 'web'] }),
     ...taskFiles(60, { cmdline: ['qemu-system-x86_64', '-uuid', other] }),
     ...taskFiles(70, { cmdline: ['swtpm'] }),
+    ...taskFiles(80, { cmdline: ['kvm', '-name', 'db'], cgroup: '0::/plain' }),
+    ...taskFiles(81, { tgid: 80, cmdline: ['kvm', '-name', 'db'], cgroup: '0::/plain/vcpus' }),
     ...files,
   });
   return (path: string) => findVm(roots, readCgroupLayout(roots), path);
 }
 
+const nobody = { vm: null, qemus: 0 };
+
 test('the VM of a cgroup is the one whose QEMU is in it, beside what serves it', t => {
   const find = host(t, { 'cgroup/vm/cgroup.procs': '70\n50', 'cgroup/batch/cgroup.procs': '70' });
-  t.deepEqual(find('/vm'), { instance: { id: uuid, kind: 'vm', name: 'web' }, path: '/vm' });
-  t.is(find('/batch'), null);
-  t.is(find('/gone'), null);
+  t.deepEqual(find('/vm').vm, { instance: { id: uuid, kind: 'vm', name: 'web' }, path: '/vm' });
+  t.deepEqual(find('/batch'), nobody);
+  t.deepEqual(find('/gone'), nobody);
 });
 
-test('a cgroup that two VMs share is neither, and the root never is one', t => {
-  const find = host(t, { 'cgroup/both/cgroup.procs': '50\n60', 'cgroup/cgroup.procs': '50' });
-  t.is(find('/both'), null);
-  t.is(find('/'), null);
+test('a VM without a UUID is known by the cgroup of its main thread, wherever its others are', t => {
+  const find = host(t, {
+    'cgroup/plain/cgroup.procs': '80',
+    'cgroup/plain/vcpus/cgroup.threads': '81',
+  });
+  const found = { instance: { id: '/plain', kind: 'vm', name: 'db' }, path: '/plain' } as const;
+  t.deepEqual(find('/plain'), { vm: found, qemus: 1 });
+  t.deepEqual(find('/plain/vcpus'), { vm: found, qemus: 1 });
+});
+
+test('where /proc tells another path than the hierarchy has, it is the cgroup that it was found in', t => {
+  const find = host(t, {
+    'cgroup/x.scope/cgroup.procs': '90',
+    ...taskFiles(90, { cmdline: ['qemu-kvm'], cgroup: '0::/../../x.scope' }),
+  });
+  const instance = { id: '/x.scope', kind: 'vm', name: 'x.scope' } as const;
+  t.deepEqual(find('/x.scope').vm, { instance, path: '/x.scope' });
+});
+
+test('a cgroup that several QEMUs share is none of them, and the root never is one; all are counted', t => {
+  const many = Array.from({ length: 50 }, (_, i) => 100 + i);
+  const find = host(t, {
+    'cgroup/both/cgroup.procs': '50\n60',
+    'cgroup/mixed/cgroup.procs': '50\n80',
+    'cgroup/many/cgroup.procs': many.join('\n'),
+    'cgroup/cgroup.procs': '50',
+    ...Object.assign(
+      {},
+      ...many.map(id => taskFiles(id, { cmdline: ['kvm'], cgroup: '0::/many' })),
+    ),
+  });
+  t.deepEqual(find('/both'), { vm: null, qemus: 2 });
+  t.deepEqual(find('/mixed'), { vm: null, qemus: 2 });
+  t.deepEqual(find('/many'), { vm: null, qemus: 50 });
+  t.deepEqual(find('/'), { vm: null, qemus: 1 });
 });
 
 test("libvirt's children belong to the machine's cgroup; a threaded one is known by its threads", t => {
@@ -73,6 +147,9 @@ test("libvirt's children belong to the machine's cgroup; a threaded one is known
     [`cgroup${scope}/libvirt/vcpu0/cgroup.threads`]: '50',
     'cgroup/machine/qemu-1-web.libvirt-qemu/emulator/cgroup.procs': '50',
   });
-  t.is(find(`${scope}/libvirt/vcpu0`)?.path, scope);
-  t.is(find('/machine/qemu-1-web.libvirt-qemu/emulator')?.path, '/machine/qemu-1-web.libvirt-qemu');
+  t.is(find(`${scope}/libvirt/vcpu0`).vm?.path, scope);
+  t.is(
+    find('/machine/qemu-1-web.libvirt-qemu/emulator').vm?.path,
+    '/machine/qemu-1-web.libvirt-qemu',
+  );
 });

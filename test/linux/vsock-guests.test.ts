@@ -2,7 +2,7 @@ import { mkdirSync, readlinkSync, symlinkSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { createVsockGuests } from '../../src/linux/vsock-guests.ts';
 import { steppedClock } from '../support/stepped-clock.ts';
-import { makeTree, type Tree, taskFiles } from './tree.ts';
+import { makeTree, mounts, type Tree, taskFiles } from './tree.ts';
 
 const uuid = '1b671a64-40d5-491e-99b0-da01ff1f3341';
 const other = '2b671a64-40d5-491e-99b0-da01ff1f3341';
@@ -64,6 +64,28 @@ test('of two that say so it is neither', t => {
   const { tree, find } = host(t);
   addQemu(tree, 50);
   addQemu(tree, 60, { id: other });
+  t.is(find(5), null);
+});
+
+test('a VM without a UUID is known where no other QEMU shares its cgroup', t => {
+  const { tree, find, clock } = host(t);
+  const addPlain = (tgid: number, args: string[]) => {
+    addQemu(tree, tgid);
+    const cmdline = ['kvm', '-name', 'db', ...args];
+    tree.write(taskFiles(tgid, { startTicks: tgid, cmdline, cgroup: '0::/vms' }));
+  };
+  tree.write({
+    'proc/self/mountinfo': mounts.v2,
+    'cgroup/cgroup.controllers': 'cpu',
+    'cgroup/vms/cgroup.procs': '50',
+  });
+  addPlain(50, ['-device', 'vhost-vsock-pci,guest-cid=5']);
+  t.deepEqual(find(5), { id: '/vms', kind: 'vm', name: 'db' });
+  // What the guest of 60 says would be taken for what that of 50 says, were it not for both to be refused.
+  tree.write({ 'cgroup/vms/cgroup.procs': '50\n60' });
+  addPlain(60, ['-device', 'vhost-vsock-pci,guest-cid=6']);
+  clock.step(5);
+  t.is(find(6), null);
   t.is(find(5), null);
 });
 

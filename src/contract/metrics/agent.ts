@@ -49,6 +49,12 @@ export const agentMetrics = of('agent', {
     'VMs of which it is not known which threads run their vCPUs, by reason.',
     [attr.reason],
   ),
+  'sculptor.agent.vms.unknown': gauge(
+    '{instance}',
+    'self',
+    'QEMUs that are not told as VMs, by reason: shared_cgroup (several are in one), root_cgroup (it is in the root, with whatever else was placed nowhere).',
+    [attr.reason],
+  ),
   'sculptor.agent.vdisks.unknown': gauge(
     '{instance}',
     'self',

@@ -2,6 +2,7 @@ import { readlinkSync } from 'node:fs';
 import type { Task } from '../../contract/instance.ts';
 import type { Move } from '../../contract/recommendation.ts';
 import { listCgroupTasks } from '../../linux/cgroups.ts';
+import { parseQemu } from '../../linux/instance-at.ts';
 import type { OwnMask } from '../../linux/own-masks.ts';
 import { listThreads, readCommandLine, readTaskStat, readTaskStatus } from '../../linux/procfs.ts';
 import { readText } from '../../linux/read-file.ts';
@@ -73,18 +74,21 @@ function resolveThread(
       `tid ${task.tid} of ${move.instance.id}: belongs to a task started at tick ${thread.startTicks} now; wanted ${task.startTicks}`,
     );
   }
-  if (!members.has(task.tid) && !isOfMachine(kernel.roots, thread.tgid, move)) {
+  if (!members.has(task.tid) && !isOfMachine(kernel.roots, members, thread.tgid, move)) {
     return failed('not-found', `tid ${task.tid}: is not a task of instance ${move.instance.id}`);
   }
   return { threads: [thread] };
 }
 
-/** A VM has no cgroup path for its id: its process names the UUID on its command line. */
-function isOfMachine(roots: Roots, tgid: number, move: Move): boolean {
-  return (
-    move.instance.kind === 'vm' &&
-    readCommandLine(roots, tgid).some(argument => argument.includes(move.instance.id))
-  );
+/** Threads of a VM may be in other cgroups. Its QEMU names the UUID that is its id; without one that is its main thread's cgroup. */
+function isOfMachine(
+  roots: Roots,
+  members: ReadonlySet<number>,
+  tgid: number,
+  { instance }: Move,
+): boolean {
+  if (instance.kind !== 'vm') return false;
+  return members.has(tgid) || parseQemu(readCommandLine(roots, tgid))?.uuid === instance.id;
 }
 
 function resolveClass(

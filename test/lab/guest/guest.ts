@@ -12,6 +12,8 @@ export type GuestOptions = {
   /** As `workload.c` describes: `idle` (unless told), `busy`, `ticking,MS`, `dirtying,MB,PAGES`, `steal,MS`, `echo`, `writing,COUNT,KB`, joined by `+`. */
   readonly workload?: string;
   readonly name?: string;
+  /** A random one unless told; empty: QEMU is given none. */
+  readonly uuid?: string;
   /** 2 unless told. */
   readonly cpus?: number;
   /** 192 unless told: the kernel takes some 60. */
@@ -58,7 +60,8 @@ export async function withGuest<T>(
 ): Promise<T> {
   const folder = buildGuest(options.kernel);
   const run = mkdtempSync(`${tmpdir()}/sculptor-guest-`);
-  const [name, uuid, qmpSocket] = [options.name ?? 'guest', randomUUID(), `${run}/qmp.sock`];
+  const { name = 'guest', uuid = randomUUID() } = options;
+  const qmpSocket = `${run}/qmp.sock`;
   const enter = (options.cgroups ?? []).map(cgroup => `echo $$ >'${cgroup}/cgroup.procs' && `);
   const open = Object.entries(options.descriptors ?? {}).map(
     ([number, path]) => `exec ${number}<>'${path}' && `,

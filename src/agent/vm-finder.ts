@@ -1,0 +1,70 @@
+import type { Clock, Say } from '../contract/ports.ts';
+import type { CgroupLayout } from '../linux/cgroups.ts';
+import { type FoundVm, findVm, mostProcesses, processesLookedAt } from '../linux/instance-at.ts';
+import type { Roots } from '../linux/roots.ts';
+import type { LivingInstance } from './instances.ts';
+import { createSayByReason } from './say-limit.ts';
+
+/** Why a QEMU is no VM: what its cgroup does cannot be told to be what it does. */
+export type NoVmReason = 'shared_cgroup' | 'root_cgroup';
+
+/** Finds which cgroups are VMs. QEMUs that are no VM for where they are, are counted, and said once. */
+export type VmFinder = {
+  readonly find: (living: LivingInstance) => FoundVm | null;
+  /** Whether it is worth another look, by the names of some of its threads. */
+  readonly isCandidate: (living: LivingInstance, tasks: readonly { name: string }[]) => boolean;
+  /** QEMUs that are no VM, by reason. */
+  readonly unknown: (living: Iterable<LivingInstance>) => Record<NoVmReason, number>;
+};
+
+type Unknown = { readonly reason: NoVmReason; readonly count: number; readonly since: number };
+
+/** One that becomes a daemon is two until it has started, and may fork to run a script. */
+const secondsUntilSaid = 10;
+
+export function createVmFinder(options: {
+  readonly roots: Roots;
+  readonly layout: CgroupLayout;
+  readonly clock: Clock;
+  readonly say: Say;
+}): VmFinder {
+  const { roots, layout, clock } = options;
+  const say = createSayByReason(clock, options.say);
+  const lookedAt = new WeakSet<LivingInstance>();
+  const unknown = new WeakMap<LivingInstance, Unknown>();
+
+  const note = (living: LivingInstance, reason: NoVmReason, qemus: number): void => {
+    const now = clock.monotonicSeconds();
+    const { since = now } = unknown.get(living) ?? {};
+    // One of them may be the VM that was there first.
+    const count = living.instance.kind === 'vm' ? qemus - 1 : qemus;
+    unknown.set(living, { reason, count, since });
+    if (now - since < secondsUntilSaid) return;
+    say(
+      reason,
+      `agent: ${living.path}: this cgroup has ${qemus} QEMUs in it and is told as one: to be told as a VM each wants a cgroup of its own, such as systemd-run --scope makes (sculptor.agent.vms.unknown counts them)`,
+    );
+  };
+
+  return {
+    find: living => {
+      // A new one is looked at briefly: there are many, and few are VMs.
+      const most = lookedAt.has(living) ? mostProcesses : processesLookedAt;
+      lookedAt.add(living);
+      const { vm, qemus } = findVm(roots, layout, living.path, most);
+      if (vm || qemus === 0) unknown.delete(living);
+      else note(living, qemus > 1 && living.path !== '/' ? 'shared_cgroup' : 'root_cgroup', qemus);
+      return vm;
+    },
+    isCandidate: (living, tasks) =>
+      unknown.has(living) || tasks.some(({ name }) => /^(qemu|kvm$|CPU \d+\/)/.test(name)),
+    unknown: living => {
+      const counts = { shared_cgroup: 0, root_cgroup: 0 };
+      for (const one of living) {
+        const { reason, count } = unknown.get(one) ?? {};
+        if (reason) counts[reason] += count ?? 0;
+      }
+      return counts;
+    },
+  };
+}
