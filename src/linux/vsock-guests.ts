@@ -16,29 +16,28 @@ const scanRatio = 0.02;
 
 /**
  * Answers which VM has a context id of AF_VSOCK: the one whose QEMU has it in its arguments and holds /dev/vhost-vsock,
- * without which arguments are only words. Null when there is none, or more than one that says so. What was found holds
+ * without which arguments are only words. Null when there is none; why not (for a person) where it is no one's for sure. What was found holds
  * as long as that very process lives: the kernel gives a context id to one at a time.
  */
 export function createVsockGuests(
   roots: Roots,
   clock: Clock,
   isDevice = isVhostVsock,
-): { readonly find: (cid: number) => Instance | null } {
-  let owners = new Map<number, Owner | 'several'>();
+): { readonly find: (cid: number) => Instance | string | null } {
+  let owners = new Map<number, Owner | string>();
   let nextScan = Number.NEGATIVE_INFINITY;
 
-  const known = (cid: number): Instance | null => {
-    const owner = owners.get(cid);
-    if (!owner || owner === 'several') return null;
+  const known = (cid: number): Instance | string | null => {
+    const owner = owners.get(cid) ?? null;
+    if (owner === null || typeof owner === 'string') return owner;
     return readTaskStat(roots, owner.tgid)?.startTicks === owner.startTicks ? owner.instance : null;
   };
 
   return {
     find: cid => {
       const found = known(cid);
-      if (found) return found;
       const now = clock.monotonicSeconds();
-      if (now < nextScan) return null;
+      if (now < nextScan || (found !== null && typeof found !== 'string')) return found;
       owners = scan(roots, isDevice);
       const took = clock.monotonicSeconds() - now;
       nextScan = now + Math.max(scanSeconds, took / scanRatio);
@@ -47,8 +46,8 @@ export function createVsockGuests(
   };
 }
 
-function scan(roots: Roots, isDevice: (path: string) => boolean): Map<number, Owner | 'several'> {
-  const owners = new Map<number, Owner | 'several'>();
+function scan(roots: Roots, isDevice: (path: string) => boolean): Map<number, Owner | string> {
+  const owners = new Map<number, Owner | string>();
   for (const tgid of listFolder(roots.proc).map(Number)) {
     if (!Number.isInteger(tgid)) continue;
     const args = readCommandLine(roots, tgid);
@@ -58,11 +57,14 @@ function scan(roots: Roots, isDevice: (path: string) => boolean): Map<number, Ow
     const startTicks = readTaskStat(roots, tgid)?.startTicks;
     if (startTicks === undefined) continue;
     const instance = instanceOf(roots, tgid, qemu);
-    if (!instance) continue;
-    owners.set(cid, owners.has(cid) ? 'several' : { tgid, startTicks, instance });
+    const owner = instance ? { tgid, startTicks, instance } : sharesCgroup(tgid);
+    owners.set(cid, owners.has(cid) ? 'several QEMUs say that it is theirs' : owner);
   }
   return owners;
 }
+
+const sharesCgroup = (tgid: number): string =>
+  `its QEMU (${tgid}) has no UUID, and is not alone in its cgroup: wanted -uuid, or a cgroup of its own`;
 
 /** Null for a QEMU without a UUID that shares its cgroup with others: what one guest says must not be taken for another's. */
 function instanceOf(roots: Roots, tgid: number, qemu: Qemu): Instance | null {

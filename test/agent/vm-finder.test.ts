@@ -88,6 +88,14 @@ test('50 QEMUs in one cgroup are no VMs, which is counted, and said in one line'
   await agent.read(600);
   t.deepEqual(unknown(agent), { shared_cgroup: 50, root_cgroup: 0 });
   t.deepEqual(kindsOf(agent, '/two').at(-1), ['vm', 'two', true]);
+
+  agent.tree.write({
+    'cgroup/user.slice/cgroup.procs': '70',
+    'cgroup/user.slice/cgroup.threads': '70',
+    ...taskFiles(70),
+  });
+  await agent.read(600);
+  t.deepEqual(unknown(agent), { shared_cgroup: 0, root_cgroup: 0 });
 });
 
 test('a QEMU that is two until it has become a daemon is not complained of', async t => {

@@ -13,7 +13,7 @@ import { createDrops, type DropReason } from './drops.ts';
 import { createForward } from './forward.ts';
 import { createGuest, type Guest, type GuestStatus } from './guest.ts';
 import type { GuestView } from './guest-view.ts';
-import { listenForGuests } from './listen.ts';
+import { type Admit, listenForGuests } from './listen.ts';
 
 export type GateOptions = {
   readonly config: GateConfig;
@@ -82,11 +82,12 @@ export async function startGate(options: GateOptions): Promise<Gate> {
     sayNowAndThen(`agent: gate: ${message}; refused`);
   };
 
-  const admit = (connection: Socket, whose: () => Instance | null, via: string): void => {
+  const admit: Admit = (connection, whose, via) => {
     try {
       const instance = whose();
-      if (!instance) {
-        refuse(connection, 'connection_unknown', `${via}: no instance of this host is known there`);
+      if (instance === null || typeof instance === 'string') {
+        const why = instance ?? 'no instance of this host is known there';
+        refuse(connection, 'connection_unknown', `${via}: ${why}`);
         return;
       }
       const guest = guestOf(instance);

@@ -10,8 +10,12 @@ import { listenUnix } from '../../otlp/unix-socket.ts';
 import { uidsOf } from '../../otlp/users.ts';
 import { instanceOf } from './identity.ts';
 
-/** Takes a connection with a way to ask whom the transport says it is of (null: nobody that is known); asking may throw. */
-export type Admit = (connection: Socket, whose: () => Instance | null, via: string) => void;
+/** Takes a connection with a way to ask whom the transport says it is of (null: nobody that is known; a text: why it is nobody's for sure); asking may throw. */
+export type Admit = (
+  connection: Socket,
+  whose: () => Instance | string | null,
+  via: string,
+) => void;
 
 export type GateListener = {
   readonly close: () => Promise<void>;
@@ -60,7 +64,7 @@ function listenVsock(
   );
   const running = createVsockGuests(roots, clock);
   const bridge = native.openVsockBridge({ maxConnections: mostConnections(config) });
-  const instanceBehind = (cid: number): Instance | null =>
+  const instanceBehind = (cid: number): Instance | string | null =>
     listed.get(cid) ?? (discover ? running.find(cid) : null);
   try {
     bridge.listen(port, (fd, cid) =>
