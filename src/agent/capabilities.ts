@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import type { AgentConfig } from '../contract/config.ts';
 import { bpfCapabilities, type Capability } from '../linux/capabilities.ts';
+import { hostRoots } from '../linux/roots.ts';
 import { createLiveConfig } from './live-config.ts';
 import { sourceKinds } from './sources.ts';
 
@@ -16,18 +17,19 @@ export function usesBpftrace({ driver, customProbes }: AgentConfig): boolean {
 }
 
 /**
- * What an agent of this configuration needs, and may come to need for a source whose kernel module comes later. What is
- * selected while it runs, and needs more, is refused then.
+ * What an agent of this configuration needs on this host. What is selected while it runs, or is needed though nothing of it
+ * is selected, and takes more, is refused then. `sys`: where sysfs is.
  */
 export function capabilitiesOf(
   config: AgentConfig,
   hasMachineId = existsSync('/etc/machine-id'),
+  sys = hostRoots.sys,
 ): Capability[] {
   const { selection } = createLiveConfig(config);
   const { vsock, tcp } = config.gate;
   const wanted = sourceKinds
-    .filter(({ name, neededAnyway }) => selection.tellsOf(name) || neededAnyway !== undefined)
-    .flatMap(({ needs = [], gains }): Capability[] => [...needs, ...(gains?.(config) ?? [])]);
+    .filter(({ name }) => selection.tellsOf(name))
+    .flatMap(({ needs = [], gains }): Capability[] => [...needs, ...(gains?.(config, sys) ?? [])]);
   return [
     ...new Set<Capability>([
       ...bpfCapabilities,

@@ -14,7 +14,7 @@ export const kvmSource: SourceKind = {
   needs: bpfCapabilities,
   // The kernel hands out the types of its modules, which KVM's tracepoints have, for no less (BPF_BTF_GET_FD_BY_ID). Kept
   // only where KVM is loaded when the agent starts.
-  gains: () => (isKvmLoaded('/sys') ? ['CAP_SYS_ADMIN'] : []),
+  gains: (_, sys) => (isKvmLoaded(sys) ? ['CAP_SYS_ADMIN'] : []),
   comesLater: true,
   neededAnyway: ({ vcpus }) => vcpus.untold() > 0,
   start: ({ native, roots, layout, vcpus, clock }) => {

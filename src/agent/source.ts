@@ -73,9 +73,9 @@ export type SourceKind = {
   readonly tells: string;
   /** Capabilities without which it is refused; absent: none. docs/privileges.md has them as they were measured. */
   readonly needs?: readonly Capability[];
-  /** Those with which it tells more, as configured. */
-  readonly gains?: (config: AgentConfig) => readonly Capability[];
-  /** Runs though nothing of it is told, while this holds: what it teaches others, the placements stand on. */
+  /** Those with which it tells more, as configured; `sys`: where sysfs is. Kept only where something of it is selected. */
+  readonly gains?: (config: AgentConfig, sys: string) => readonly Capability[];
+  /** Runs though nothing of it is told, while this holds: what it teaches others, the placements stand on. No capability is kept for this alone. */
   readonly neededAnyway?: (context: SourceContext) => boolean;
   /** What it lacks may come while the agent runs, such as a module of the kernel: it is tried again now and then. */
   readonly comesLater?: boolean;

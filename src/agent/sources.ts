@@ -69,6 +69,8 @@ export function startSources(
     started.map(source => [source.name, { source, since: 0 }]),
   );
   const refused = new Map<string, { code: string; why: string }>();
+  /** The last reason that was said, of those that did not run since: who is needed now and then is refused as often. */
+  const saidWhy = new Map<string, string>();
   const failures = new Map<string, number>();
   const guarded = createGuard(failures, context);
   const losses = createLosses(failures, source => guarded(source, () => source.lost()));
@@ -81,13 +83,15 @@ export function startSources(
     try {
       running.set(kind.name, { source: startSource(kind, context), since });
       refused.delete(kind.name);
+      saidWhy.delete(kind.name);
       if (before) say('info', `agent: the source "${kind.name}" (${kind.tells}) runs now`);
     } catch (error) {
       const code = error instanceof SculptorError ? error.code : 'unexpected';
       const why = describeError(error).split('\n')[0] ?? code;
       refused.set(kind.name, { code, why });
-      if (before?.why !== why)
+      if (saidWhy.get(kind.name) !== why)
         say('warn', `agent: without the source "${kind.name}" (${kind.tells}): ${why}`);
+      saidWhy.set(kind.name, why);
     }
   };
   const end = (kind: SourceKind): void => {

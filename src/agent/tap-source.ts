@@ -23,7 +23,7 @@ export const tapSource: SourceKind = {
   tells: 'bytes, packets and drops of the interfaces of VMs',
   needs: ['CAP_SYS_PTRACE'],
   // To see which macvtaps another user's QEMU holds; kept only where there are some when the agent starts.
-  gains: () => (hasMacvtaps('/sys') ? ['CAP_DAC_READ_SEARCH'] : []),
+  gains: (_, sys) => (hasMacvtaps(sys) ? ['CAP_DAC_READ_SEARCH'] : []),
   start: startTapSource,
 };
 

@@ -1,6 +1,7 @@
 import test from 'ava';
 import { capabilitiesOf, usesBpftrace } from '../../src/agent/capabilities.ts';
 import { agentConfigSchema } from '../../src/contract/config.ts';
+import { makeTree } from '../linux/tree.ts';
 
 const config = agentConfigSchema.parse;
 
@@ -11,6 +12,19 @@ test('what an agent needs is what its sources need, as they are selected and con
   t.deepEqual(capabilitiesOf(without, true), ['CAP_BPF', 'CAP_PERFMON']);
   const outliers = config({ profile: 'minimal', outliers: { aboveSeconds: 0.1 } });
   t.deepEqual(capabilitiesOf(outliers, true), ['CAP_BPF', 'CAP_PERFMON', 'CAP_SYSLOG']);
+});
+
+test('where KVM is loaded its metrics take CAP_SYS_ADMIN, and what leaves them out does not keep it', t => {
+  const { sys } = makeTree(t, { 'sys/module/kvm_amd/': '' });
+  const of = (more: object, on = sys) => capabilitiesOf(config(more), true, on);
+  const exclude = ['sculptor.vcpu.exits', 'sculptor.vcpu.exit.*', 'sculptor.vcpu.halts'];
+  const exits = [...exclude, 'sculptor.vcpu.halt.*', 'sculptor.vcpu.wakeups'];
+  const all = [...exits, 'sculptor.vcpu.wakeup.*'];
+  t.true(of({}).includes('CAP_SYS_ADMIN'));
+  t.true(of({ metrics: { exclude: exits } }).includes('CAP_SYS_ADMIN'), 'one of them is left');
+  t.false(of({ metrics: { exclude: all } }).includes('CAP_SYS_ADMIN'));
+  t.false(of({ profile: 'minimal' }).includes('CAP_SYS_ADMIN'));
+  t.false(of({}, `${sys}/nowhere`).includes('CAP_SYS_ADMIN'));
 });
 
 test('the gate asks for who holds a context id, and for a port that is not everybody’s', t => {

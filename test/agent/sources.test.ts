@@ -159,6 +159,33 @@ test('a source that teaches the placements runs while they need it, whatever is 
   t.is(sources.status()['quiet'], 'running');
 });
 
+test('a source that is needed now and then, and lacks what it takes, is told as unavailable and said once', t => {
+  const said: string[] = [];
+  let [now, needed, tries] = [0, false, 0];
+  const start = () => {
+    tries += 1;
+    throw new KernelInterfaceError('KERNEL_PRIVILEGE', 'no CAP_SYS_ADMIN');
+  };
+  const sources = startSources(
+    [{ name: 'exits', tells: 'exits', comesLater: true, neededAnyway: () => needed, start }],
+    context(said, () => now),
+    [],
+    { tellsOf: () => false },
+  );
+  for (now = 0; now < 600; now += 10) {
+    needed = now % 20 === 0;
+    sources.read([]);
+  }
+  t.true(tries >= 30);
+  t.is(said.length, 1);
+  needed = true;
+  sources.read([]);
+  t.like(sources.host(5)[0], {
+    attributes: { 'sculptor.agent.source': 'exits', 'sculptor.reason': 'KERNEL_PRIVILEGE' },
+    value: 0,
+  });
+});
+
 test('a source whose reading fails is counted, said now and then, and does not stop the others', t => {
   const said: string[] = [];
   let [reads, now] = [0, 0];

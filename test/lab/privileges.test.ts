@@ -30,7 +30,7 @@ needs(
     for (const { name, needs: declared = [], gains } of [sched, ...sourceKinds]) {
       const need = measured[name];
       if (need && 'needs' in need)
-        t.deepEqual(need.needs, [...declared, ...(gains?.(config) ?? [])].sort(), name);
+        t.deepEqual(need.needs, [...declared, ...(gains?.(config, '/sys') ?? [])].sort(), name);
     }
   },
 );

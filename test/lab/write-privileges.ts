@@ -51,7 +51,8 @@ ${renderTable(columns, [sched, ...sourceKinds])}
   does not keep for this alone; \`sysctl kernel.perf_event_paranoid=2\` lets CAP_PERFMON do.
 - \`udp\` is there from Linux 6.3 on, and runs in profile \`full\` only.
 - \`kvm\` needs CAP_SYS_ADMIN too, by the kernel's source: it hands out the types of its modules for no less. The agent keeps it only where KVM
-  is loaded when it starts; leave out \`sculptor.vcpu.exits\` and what else \`kvm\` tells to lose it.
+  is loaded when it starts and a metric of \`kvm\` is selected: \`agent.profile: minimal\` loses it, and so does leaving out all six
+  (\`sculptor.vcpu.exits\`, \`.exit.*\`, \`.halts\`, \`.halt.*\`, \`.wakeups\`, \`.wakeup.*\`). The vCPUs of a QEMU that names no threads and has no monitor are then unknown: only KVM tells them.
 - \`taps\` is refused without CAP_SYS_PTRACE: only the descriptors of a QEMU tell which interfaces it has. Which macvtaps another user's QEMU has
   takes CAP_DAC_READ_SEARCH too; the agent keeps it only where there is a macvtap when it starts. The gate needs both too where it is
   to find out by itself which guest has a context id (\`agent.gate.vsock.discover\`).

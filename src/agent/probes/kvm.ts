@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { KernelInterfaceError } from '../../contract/errors.ts';
+import { ownLacking } from '../../linux/capabilities.ts';
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
 import type { Roots } from '../../linux/roots.ts';
@@ -44,7 +45,7 @@ const programs = ['kvm_entry', 'kvm_vcpu_wakeup', 'kvm_exit'] as const;
 
 /**
  * Loads and attaches bpf/kvm.bpf.c. While it is attached KVM's modules cannot be removed.
- * @throws KernelInterfaceError KERNEL_MISSING where KVM is not loaded (yet) or is not that of x86; as `loadProbe`
+ * @throws KernelInterfaceError KERNEL_MISSING where KVM is not loaded (yet) or is not that of x86; KERNEL_PRIVILEGE; as `loadProbe`
  * @throws ProbeError as `loadProbe`
  */
 export function startKvmProbe(options: {
@@ -58,6 +59,14 @@ export function startKvmProbe(options: {
       'KERNEL_MISSING',
       `KVM is not loaded (neither ${path}/kvm_amd nor ${path}/kvm_intel is there); it is looked for again`,
       { path },
+    );
+  // Without it the kernel refuses only once all is prepared, and in no words; whoever tries again and again had better ask.
+  const absent = ownLacking(options.roots, ['CAP_SYS_ADMIN']);
+  if (absent.length > 0)
+    throw new KernelInterfaceError(
+      'KERNEL_PRIVILEGE',
+      "this process has no CAP_SYS_ADMIN, without which the kernel shows nobody the types of KVM's modules; the agent keeps it where a metric of the source kvm is selected and KVM is loaded when it starts",
+      { absent },
     );
   const object = loadProbe(options.native, 'kvm', { constants: { cgroup_v1: options.cgroupV1 } });
   attachOrClose(object, 'kvm', () => {

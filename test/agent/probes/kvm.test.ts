@@ -88,6 +88,18 @@ test('the words for exits are few', t => {
   }
 });
 
+test('where KVM is loaded it says what it lacks, before anything is loaded', t => {
+  const roots = makeTree(t, {
+    'sys/module/kvm_amd/': '',
+    // CAP_BPF and CAP_PERFMON.
+    'proc/self/status': 'CapEff:\t000000c000000000',
+  });
+  t.throws(() => startKvmProbe({ native: {} as Native, roots, cgroupV1: false }), {
+    code: 'KERNEL_PRIVILEGE',
+    message: /no CAP_SYS_ADMIN.*where a metric of the source kvm is selected/,
+  });
+});
+
 test('without KVM it says so, and that it looks again', t => {
   const roots = makeTree(t, { 'sys/module/kvm/': '' });
   t.throws(() => startKvmProbe({ native: {} as Native, roots, cgroupV1: false }), {
