@@ -1,7 +1,7 @@
 import { describeError, SculptorError } from '../contract/errors.ts';
 import { attr } from '../contract/metrics.ts';
 import { bpfCapabilities } from '../linux/capabilities.ts';
-import { type Damon, takeDamon } from '../linux/damon.ts';
+import { type Damon, lookAtDamon, takeDamon } from '../linux/damon.ts';
 import { findHolder } from '../linux/holder.ts';
 import { type MappingReader, openMappings } from '../linux/mappings.ts';
 import { findQemu } from '../linux/vcpus.ts';
@@ -26,6 +26,10 @@ export const accessSource: SourceKind = {
   // Who monitors now may stop.
   comesLater: true,
   start: context => startAccessSource(context, { takeDamon, openMappings }, measured),
+  look: ({ roots, native }) => {
+    openMappings(native).close();
+    return lookAtDamon(roots);
+  },
 };
 
 /** What it stands on: the functions of those names. */

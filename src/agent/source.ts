@@ -79,6 +79,12 @@ export type SourceKind = {
   readonly neededAnyway?: (context: SourceContext) => boolean;
   /** What it lacks may come while the agent runs, such as a module of the kernel: it is tried again now and then. */
   readonly comesLater?: boolean;
+  /**
+   * In place of `start` for who only wants to know whether it can be started, where starting takes something away that one at a
+   * time can have: changes nothing. `isSure`: what was seen says that it can.
+   * @throws SculptorError as `start`
+   */
+  readonly look?: (context: SourceContext) => { readonly found: string; readonly isSure: boolean };
   /** @throws SculptorError which says what the kernel refused or lacks; then nothing of it is left */
   readonly start: (context: SourceContext) => Source;
 };

@@ -32,33 +32,50 @@ function namespaceOf(roots: Roots): number {
 /** Modules of the kernel that have a kdamond of their own while they are switched on. */
 const modules = ['damon_reclaim', 'damon_lru_sort', 'damon_stat'];
 
-/** How to go on where nobody uses them; `off` of each that is on comes first. */
-const howToFree =
-  'if nobody uses them, write "off" to the state of each that is on, and 0 to nr_kdamonds';
+/** `off` of each that is on comes first. */
+const toFree = 'write "off" to the state of each that is on, and 0 to nr_kdamonds';
+
+/** An agent that has DAMON; `tgid`: its process, where it is of this pid namespace. */
+type Agent = { readonly tgid?: number };
+
+export type Monitoring = {
+  /** For a person; null: nobody. */
+  readonly who: string | null;
+  /** Where it is one. */
+  readonly agent: Agent | null;
+  /** What is there is left of an agent of this host that has ended, and so is nobody's. */
+  readonly left: boolean;
+};
 
 /**
- * Who monitors accesses already, for a person; null: nobody. What is left of an agent of this host that has ended is nobody's:
- * `left`. Reads the name of each process where nothing else was found, so some 18 ms for 1,000 of them.
+ * Who monitors accesses already. Reads the name of each process where nothing else was found, so some 18 ms for 1,000 of them;
+ * writes nothing.
  * @throws KernelInterfaceError KERNEL_MISSING, KERNEL_PRIVILEGE
  */
-export function whoMonitors(
-  roots: Roots,
-  tgid: number,
-): { readonly who: string | null; readonly left: boolean } {
+export function whoMonitors(roots: Roots, self: number): Monitoring {
   const folder = kdamondsFolder(roots);
   const count = countKdamonds(roots);
-  const left = count > 0 && isLeft(roots, count, tgid);
+  const agent = count > 0 ? agentOf(roots, count) : null;
+  const left = agent?.tgid !== undefined && (agent.tgid === self || hasEnded(roots, agent.tgid));
   if (count > 0 && !left) {
-    const who = `${count} ${count === 1 ? 'kdamond is' : 'kdamonds are'} there already (${folder}), and not of an agent that has ended; ${howToFree}`;
-    return { who, left };
+    const there = `${count} ${count === 1 ? 'kdamond is' : 'kdamonds are'} there already (${folder})`;
+    return { who: `${there}, ${whoseWords(agent)}`, agent, left };
   }
   const module = modules.find(
     name => (readNumber(`${roots.sys}/module/${name}/parameters/kdamond_pid`) ?? 0) > 0,
   );
-  if (module !== undefined) return { who: `the kernel's ${module} monitors accesses`, left };
+  if (module !== undefined)
+    return { who: `the kernel's ${module} monitors accesses`, agent: null, left };
   // Those of an agent that has ended may still run, and look like any other.
   const thread = left ? null : findThread(roots);
-  return { who: thread === null ? null : `a kdamond runs (thread ${thread})`, left };
+  const who = thread === null ? null : `a kdamond runs (thread ${thread})`;
+  return { who, agent: null, left };
+}
+
+function whoseWords(agent: Agent | null): string {
+  if (agent === null) return `not of an agent; if nobody uses them, ${toFree}`;
+  if (agent.tgid !== undefined) return `of the agent that runs as process ${agent.tgid}`;
+  return `of an agent in another pid namespace; if it has ended, ${toFree}`;
 }
 
 /** @throws KernelInterfaceError KERNEL_MISSING, KERNEL_PRIVILEGE */
@@ -78,15 +95,19 @@ function countKdamonds(roots: Roots): number {
   });
 }
 
-/** Whether each bears the same mark, of this process or of one that has ended. */
-function isLeft(roots: Roots, count: number, self: number): boolean {
+/** The agent whose mark each bears; null: somebody else's. */
+function agentOf(roots: Roots, count: number): Agent | null {
   const folder = kdamondsFolder(roots);
   const mark = readNumber(`${folder}/0/${markFile}`) ?? 0;
   const tgid = (mark - marks) % tgids;
-  if (mark !== markOf(namespaceOf(roots), tgid) || tgid <= 0) return false;
+  if (mark < marks || mark >= marks + namespaces * tgids || tgid === 0) return null;
   for (let i = 1; i < count; i += 1)
-    if (readNumber(`${folder}/${i}/${markFile}`) !== mark) return false;
-  return tgid === self || readText(`${roots.proc}/${tgid}/stat`) === null;
+    if (readNumber(`${folder}/${i}/${markFile}`) !== mark) return null;
+  return mark === markOf(namespaceOf(roots), tgid) ? { tgid } : {};
+}
+
+function hasEnded(roots: Roots, tgid: number): boolean {
+  return readText(`${roots.proc}/${tgid}/stat`) === null;
 }
 
 function findThread(roots: Roots): number | null {

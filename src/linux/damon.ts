@@ -98,6 +98,24 @@ export function takeDamon(
   return createDamon(roots, options, { mark, writer, sync });
 }
 
+/**
+ * What `takeDamon` would find, without a write: whether it knows virtual addresses shows only once a kdamond is made.
+ * `isSure`: an agent has it, and so it works.
+ * @throws KernelInterfaceError as `takeDamon`; not KERNEL_BUSY where an agent has it
+ */
+export function lookAtDamon(roots: Roots): { readonly found: string; readonly isSure: boolean } {
+  const { who, agent, left } = whoMonitors(roots, process.pid);
+  if (who !== null) {
+    // One of another pid namespace may have ended.
+    if (agent) return { found: who, isSure: agent.tgid !== undefined };
+    throw new KernelInterfaceError('KERNEL_BUSY', who, { path: kdamondsFolder(roots) });
+  }
+  const whose = left
+    ? 'what an agent that has ended left there is taken away by the next'
+    : 'nobody uses it';
+  return { found: `DAMON is there, and ${whose}`, isSure: false };
+}
+
 type SyncWriter = (path: string, text: number | bigint | string) => void;
 
 function createSyncWriter(writer: KernelWriter, folder: string): SyncWriter {

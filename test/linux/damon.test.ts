@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
-import { takeDamon } from '../../src/linux/damon.ts';
+import { lookAtDamon, takeDamon } from '../../src/linux/damon.ts';
 import { markFile } from '../../src/linux/damon-owner.ts';
 import { damonFiles, fakeDamon } from '../support/fake-damon.ts';
 import { makeTree, taskFiles } from './tree.ts';
@@ -186,13 +186,38 @@ test('what an agent left that was killed is taken away, and taken anew', async t
 
 test('what a living agent has is its own', async t => {
   const { take, kernel, tree } = await leaveBehind(t, 51);
-  t.throws(take, { code: 'KERNEL_BUSY', message: /2 kdamonds are there already/ });
+  t.throws(take, {
+    code: 'KERNEL_BUSY',
+    message: /2 kdamonds .*of the agent that runs as process 51$/,
+  });
   t.deepEqual(kernel.written, []);
   // It ends, and somebody makes one of them his own.
   tree.remove('proc/51');
   tree.write({ [pathOf(1)]: '1000000' });
   t.throws(take, { code: 'KERNEL_BUSY' });
   t.deepEqual(kernel.written, []);
+});
+
+test('who only looks writes nothing, and is told whose DAMON is', async t => {
+  const free = start(t);
+  t.like(lookAtDamon(free.tree), { isSure: false, found: 'DAMON is there, and nobody uses it' });
+  const agents = await leaveBehind(t, 51);
+  const look = () => lookAtDamon(agents.tree);
+  t.like(look(), { isSure: true });
+  t.regex(look().found, /of the agent that runs as process 51$/);
+  // As one of another pid namespace would have marked them.
+  const mark = Number(agents.read(`0/${markFile}`));
+  const elsewhere = String(mark + 2 ** 22 * (mark > 1e15 + 2 ** 41 ? -1 : 1));
+  agents.tree.write({ [pathOf(0)]: elsewhere, [pathOf(1)]: elsewhere });
+  t.like(look(), { isSure: false });
+  t.regex(look().found, /in another pid namespace; if it has ended, write "off"/);
+  agents.tree.write({ [pathOf(0)]: String(mark), [pathOf(1)]: String(mark) });
+  agents.tree.remove('proc/51');
+  t.regex(look().found, /what an agent that has ended left there is taken away/);
+  agents.tree.write({ [pathOf(1)]: '1000000' });
+  t.throws(look, { code: 'KERNEL_BUSY', message: /not of an agent; if nobody uses them, write/ });
+  t.deepEqual([...free.kernel.written, ...agents.kernel.written], []);
+  t.throws(() => lookAtDamon(makeTree(t, {})), { code: 'KERNEL_MISSING' });
 });
 
 test('what somebody made of them meanwhile is not touched', async t => {
