@@ -8,6 +8,7 @@ import { attr, scopes } from '../contract/metrics.ts';
 import type { Clock, Running, Say } from '../contract/ports.ts';
 import { readCgroupLayout } from '../linux/cgroups.ts';
 import { findMemoryHierarchy } from '../linux/memory.ts';
+import { findNarrowing, howToSeeAll } from '../linux/namespaces.ts';
 import type { Native } from '../linux/native.ts';
 import type { Roots } from '../linux/roots.ts';
 import { createEventsExporter, type EventsExporter } from '../otlp/events-exporter.ts';
@@ -87,6 +88,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { config, selection, change } = createLiveConfig(atItsPace(driver, options.config));
   const began = clock.monotonicSeconds();
   const layout = readCgroupLayout(roots);
+  const narrowing = findNarrowing(roots, layout);
+  if (narrowing)
+    say(
+      'warn',
+      `agent: it runs in a container (${narrowing.found}): ${narrowing.lost}; ${howToSeeAll}`,
+    );
   const scheduler = await startScheduler({ ...options, layout });
   const { probe, runByCpu } = scheduler;
   const hot = createHotTasks(config, createTaskStarts(roots, clock.unixSeconds()));

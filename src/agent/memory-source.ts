@@ -39,7 +39,11 @@ export const memorySource: SourceKind = {
       throw new KernelInterfaceError(
         'KERNEL_MISSING',
         'the memory controller of cgroups is not there: neither mounted as v1, nor enabled on v2',
-        { path: `${context.roots.proc}/self/mountinfo` },
+        {
+          path: `${context.roots.proc}/self/mountinfo`,
+          remedy:
+            'mount -t cgroup -o memory none FOLDER, or on v2 +memory in cgroup.subtree_control',
+        },
       );
     return startMemorySource(context, hierarchy);
   },

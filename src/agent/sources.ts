@@ -164,13 +164,32 @@ export function startSources(
  * Starts one where this process has the capabilities it needs.
  * @throws KernelInterfaceError KERNEL_PRIVILEGE which names those that it lacks, and what the source throws
  */
-export function startSource(kind: SourceKind, context: SourceContext): Source {
-  const absent = ownLacking(context.roots, kind.needs ?? []);
-  if (absent.length === 0) return kind.start(context);
+function startSource(kind: SourceKind, context: SourceContext): Source {
+  mustHaveNeeds(kind, context);
+  return kind.start(context);
+}
+
+/**
+ * Whether one can be started: starts it for real and stops it, or only looks where it is such a source.
+ * @throws as `startSource`
+ */
+export function trySource(
+  kind: SourceKind,
+  context: SourceContext,
+): ReturnType<NonNullable<SourceKind['look']>> {
+  mustHaveNeeds(kind, context);
+  if (kind.look) return kind.look(context);
+  kind.start(context).stop();
+  return { found: 'was started and stopped', isSure: true };
+}
+
+function mustHaveNeeds({ name, needs = [] }: SourceKind, { roots }: SourceContext): void {
+  const absent = ownLacking(roots, needs);
+  if (absent.length === 0) return;
   throw new KernelInterfaceError(
     'KERNEL_PRIVILEGE',
     `this process has no ${absent.join(' and no ')}, which it needs`,
-    { source: kind.name, absent },
+    { source: name, absent },
   );
 }
 

@@ -37,7 +37,8 @@ export function keepOnly(wanted: Wanted, say: Say): void {
   const uid = process.getuid?.() ?? 0;
   const change = planChange(own, uid, wanted);
   if (change === null) {
-    sayWhatIsKept(own, uid, wanted.capabilities, say);
+    const isAll = isTooMuch(own, wanted.capabilities);
+    say(isAll ? 'warn' : 'info', describeKept(own, wanted.capabilities));
     return;
   }
   if (isSecond)
@@ -52,6 +53,19 @@ export function keepOnly(wanted: Wanted, say: Say): void {
     ...process.env,
     [marker]: '1',
   });
+}
+
+/**
+ * How to run a command in a process that is what `keepOnly` would make of this one; `wanted` is null where it would do nothing.
+ * @throws KernelInterfaceError as `keepOnly`
+ */
+export function commandWithOnly(
+  wanted: Wanted | null,
+  command: readonly string[],
+): readonly string[] {
+  const own = readOwnPrivileges(hostRoots);
+  const change = wanted && own && planChange(own, process.getuid?.() ?? 0, wanted);
+  return change ? [findSetpriv(), ...change, '--', ...command] : command;
 }
 
 /**
@@ -93,16 +107,16 @@ function identityOf({ uid, gid, groups }: Account): string[] {
   return ['--reuid', `${uid}`, '--regid', `${gid}`, '--groups', groups.join()];
 }
 
-function sayWhatIsKept(
-  { permitted }: OwnPrivileges,
-  uid: number,
-  capabilities: readonly Capability[],
-  say: Say,
-): void {
-  const kept = granted(permitted, capabilities);
-  const names = kept.join(', ') || 'no capability';
-  if ((permitted & ~setOf(kept)) === 0n) say('info', `as user ${uid}, with ${names} and no more`);
-  else say('warn', 'root without CAP_SETPCAP cannot give up capabilities: it keeps all it has');
+/** Who this process is and what it may do, for a person, where these capabilities were wanted. */
+export function describeKept(own: OwnPrivileges, capabilities: readonly Capability[]): string {
+  if (isTooMuch(own, capabilities))
+    return 'root without CAP_SETPCAP cannot give up capabilities: it keeps all it has';
+  const names = granted(own.permitted, capabilities).join(', ') || 'no capability';
+  return `as user ${process.getuid?.() ?? 0}, with ${names} and no more`;
+}
+
+function isTooMuch({ permitted }: OwnPrivileges, capabilities: readonly Capability[]): boolean {
+  return (permitted & ~setOf(granted(permitted, capabilities))) !== 0n;
 }
 
 function findSetpriv(): string {

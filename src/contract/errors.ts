@@ -42,6 +42,7 @@ export const errorCodes = {
 
 export type ErrorCode = keyof typeof errorCodes;
 
+/** `remedy`, where who throws it knows one: how to get what is missing, for a person. */
 export type ErrorContext = Readonly<Record<string, unknown>>;
 
 /** Base of every error this product throws on purpose: a code of the catalogue, what was met, and its cause. */

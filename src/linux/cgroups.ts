@@ -28,7 +28,7 @@ export function readCgroupLayout(roots: Roots): CgroupLayout {
   throw new KernelInterfaceError(
     'KERNEL_MISSING',
     'no cgroup hierarchy is mounted: wanted cgroup2, or cgroup v1 with the cpu controller',
-    { path: `${roots.proc}/self/mountinfo` },
+    { path: `${roots.proc}/self/mountinfo`, remedy: 'mount -t cgroup2 none /sys/fs/cgroup' },
   );
 }
 

@@ -85,7 +85,7 @@ function countKdamonds(roots: Roots): number {
     throw new KernelInterfaceError(
       'KERNEL_MISSING',
       `${folder} is not there: a kernel with CONFIG_DAMON_SYSFS is wanted (Debian's from 6.12 on)`,
-      { path: folder },
+      { path: folder, remedy: "a kernel with CONFIG_DAMON_SYSFS (Debian's from 6.12 on)" },
     );
   const count = readNumber(`${folder}/nr_kdamonds`);
   if (count !== null) return count;

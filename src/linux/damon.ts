@@ -67,6 +67,7 @@ function noAddresses(): KernelInterfaceError {
   return new KernelInterfaceError(
     'KERNEL_MISSING',
     'DAMON knows no virtual addresses here, or none that are given: a kernel from 5.19 on with CONFIG_DAMON_VADDR is wanted',
+    { remedy: 'a kernel from 5.19 on with CONFIG_DAMON_VADDR' },
   );
 }
 

@@ -53,7 +53,7 @@ export function loadProbe(
     throw new KernelInterfaceError(
       'KERNEL_MISSING',
       'this kernel has no BTF (/sys/kernel/btf/vmlinux; CONFIG_DEBUG_INFO_BTF=y is wanted): no probe can be loaded. The engine, status and doctor work without.',
-      { path: '/sys/kernel/btf/vmlinux' },
+      { path: '/sys/kernel/btf/vmlinux', remedy: 'a kernel with CONFIG_DEBUG_INFO_BTF=y' },
     );
   }
   try {
@@ -91,15 +91,22 @@ export function attachOrClose(object: BpfObject, probe: string, attach: () => vo
   }
 }
 
-function explainLack(errno: string): string {
-  const absent = ownLacking(hostRoots, bpfCapabilities);
+/** Why the kernel refused it, and, where it is known, how to mend that. */
+function explainLack(errno: string, absent: readonly string[]): { why: string; remedy?: string } {
   if (absent.length > 0)
-    return `this process has no ${absent.join(' and no ')}; root, or CAP_BPF and CAP_PERFMON, is wanted`;
+    return {
+      why: `this process has no ${absent.join(' and no ')}; root, or CAP_BPF and CAP_PERFMON, is wanted`,
+    };
   // Debian restricts perf events further than the kernel's own levels, which end at 2.
   const paranoid = readNumber(`${hostRoots.proc}/sys/kernel/perf_event_paranoid`) ?? 0;
-  return errno === 'EACCES' && paranoid > 2
-    ? `kernel.perf_event_paranoid is ${paranoid}: above 2 perf events take CAP_SYS_ADMIN; "sysctl kernel.perf_event_paranoid=2" lets CAP_PERFMON do`
-    : 'though this process has CAP_BPF and CAP_PERFMON; a security module, a container or lockdown keeps it from that';
+  if (errno === 'EACCES' && paranoid > 2)
+    return {
+      why: `kernel.perf_event_paranoid is ${paranoid}: above 2 perf events take CAP_SYS_ADMIN; "sysctl kernel.perf_event_paranoid=2" lets CAP_PERFMON do`,
+      remedy: 'sysctl kernel.perf_event_paranoid=2',
+    };
+  return {
+    why: 'though this process has CAP_BPF and CAP_PERFMON; a security module, a container or lockdown keeps it from that',
+  };
 }
 
 function explainRefusal(probe: string, cause: unknown): Error {
@@ -108,10 +115,12 @@ function explainRefusal(probe: string, cause: unknown): Error {
   // nothing since 5.11.
   const verified = log?.includes('PROG LOAD LOG') ?? false;
   if (code === 'EPERM' || (code === 'EACCES' && !verified)) {
+    const absent = ownLacking(hostRoots, bpfCapabilities);
+    const { why, ...remedy } = explainLack(code, absent);
     return new KernelInterfaceError(
       'KERNEL_PRIVILEGE',
-      `the kernel refused ${probe}.bpf.o (${code}): ${explainLack(code)}. The engine, status and doctor work without.`,
-      { program: probe, errno: code, absent: ownLacking(hostRoots, bpfCapabilities) },
+      `the kernel refused ${probe}.bpf.o (${code}): ${why}. The engine, status and doctor work without.`,
+      { program: probe, errno: code, absent, ...remedy },
       cause,
     );
   }

@@ -66,7 +66,7 @@ ${renderTable(columns, [sched, ...sourceKinds])}
   as it was started. A root that lacks CAP_SYS_NICE says so, and stays where it is. Its bpftrace runs at nice 0 or above.
 - bpftrace (\`agent.driver\`, \`agent.customProbes\`) runs as root only.
 
-\`sculpt agent\` keeps what its configured sources need, and no more: [security.md](security.md), [decisions/0011](decisions/0011-privileges.md).
+\`sculpt doctor --config FILE\` tries the sources with what the agent of that file keeps. \`sculpt agent\` keeps what its configured sources need, and no more: [security.md](security.md), [decisions/0011](decisions/0011-privileges.md).
 `,
 );
 console.error('privileges: docs/privileges.md is written');

@@ -58,7 +58,7 @@ export function startKvmProbe(options: {
     throw new KernelInterfaceError(
       'KERNEL_MISSING',
       `KVM is not loaded (neither ${path}/kvm_amd nor ${path}/kvm_intel is there); it is looked for again`,
-      { path },
+      { path, remedy: 'modprobe kvm_amd or kvm_intel, where VMs are to run under KVM' },
     );
   // Without it the kernel refuses only once all is prepared, and in no words; whoever tries again and again had better ask.
   const absent = ownLacking(options.roots, ['CAP_SYS_ADMIN']);

@@ -75,7 +75,7 @@ function load({ native, cgroupV1, maxInstances }: UdpProbeOptions): BpfObject {
     throw new KernelInterfaceError(
       'KERNEL_MISSING',
       `this kernel does not tell what was sent and received on its sockets: the tracepoints ${programs.join(' and ')} came with Linux 6.3`,
-      { program: 'udp' },
+      { program: 'udp', remedy: 'Linux 6.3 or newer' },
       error,
     );
   }

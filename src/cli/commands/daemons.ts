@@ -4,7 +4,6 @@ import { ConfigError } from '../../contract/errors.ts';
 import type { Running } from '../../contract/ports.ts';
 import { bpfCapabilities } from '../../linux/capabilities.ts';
 import { readPrivateKey, readPublicKeys } from '../../otlp/signing.ts';
-import { accountOf } from '../account.ts';
 import { keepOnly } from '../least-privilege.ts';
 import { type CommonOptions, configOf, configSourceOf, withCommonOptions } from '../options.ts';
 import type { PartContext } from '../parts.ts';
@@ -82,23 +81,14 @@ export function addDaemons(program: Command): void {
 
 /** @throws ConfigError, KernelInterfaceError KERNEL_PRIVILEGE */
 async function prepareAgent({ agent }: Config, options: DaemonOptions): Promise<void> {
-  const { capabilitiesOf, usesBpftrace } = await import('../../agent/capabilities.ts');
+  const { privilegesOf } = await import('../agent-privileges.ts');
   requirePrivilege('agent', bpfCapabilities);
-  const user = options.user ?? agent.user;
-  const underBpftrace = usesBpftrace(agent);
-  if (underBpftrace && user !== undefined)
-    throw new ConfigError(
-      'CONFIG_INVALID',
-      `agent.user: got ${JSON.stringify(user)}, wanted none with agent.driver: bpftrace or agent.customProbes: bpftrace runs as root only`,
-    );
-  if (underBpftrace) {
+  const wanted = privilegesOf(agent, options.user);
+  if (wanted === null) {
     sayOnStderr('info', 'agent: keeps all its capabilities: bpftrace runs as root only');
     return;
   }
-  const account = user === undefined ? null : accountOf(user);
-  keepOnly({ capabilities: capabilitiesOf(agent), account }, (level, text) =>
-    sayOnStderr(level, `agent: ${text}`),
-  );
+  keepOnly(wanted, (level, text) => sayOnStderr(level, `agent: ${text}`));
 }
 
 function startSigningEngine(parts: PartsModule, context: PartContext): Promise<Running> {

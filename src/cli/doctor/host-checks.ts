@@ -1,5 +1,6 @@
 import { type CgroupLayout, readCgroupLayout } from '../../linux/cgroups.ts';
-import { listFolder, readText } from '../../linux/read-file.ts';
+import { findNarrowing, howToSeeAll } from '../../linux/namespaces.ts';
+import { listFolder, readInode, readText } from '../../linux/read-file.ts';
 import { readTopology } from '../../linux/topology.ts';
 import { type Check, missing, unknown, works } from './check.ts';
 import type { Machine } from './machine.ts';
@@ -8,11 +9,13 @@ import type { Machine } from './machine.ts';
 export function checkHost(machine: Machine): Check[] {
   return [
     ...cgroupChecks(machine),
+    containerCheck(machine),
     cpuCheck(machine),
     numaCheck(machine),
     psiCheck(machine),
     qemuCheck(machine),
     kvmCheck(machine),
+    guestFaultCheck(),
     vsockCheck(machine),
     socketCheck(machine, 'libvirt', libvirtSockets, 'VMs are moved as plain processes'),
     socketCheck(machine, 'container runtime', runtimeSockets, 'containers are seen as cgroups'),
@@ -66,6 +69,18 @@ function layoutOf(roots: Machine['roots']): CgroupLayout | null {
   }
 }
 
+/** Whether something is hidden from this process, and so from an agent that is started beside it. */
+function containerCheck({ roots }: Machine): Check {
+  const name = 'all of the machine';
+  const layout = layoutOf(roots);
+  if (layout === null || readInode(`${roots.proc}/self/ns/pid`) === null)
+    return unknown(name, { found: 'not told' });
+  const narrowing = findNarrowing(roots, layout);
+  return narrowing
+    ? missing(name, false, { ...narrowing, how: howToSeeAll })
+    : works(name, false, { found: 'the whole tree of cgroups, its cgroup and its pid namespace' });
+}
+
 /** The root of a v2 hierarchy has no cpu.idle: a child of it shows. */
 function idleCheck(layout: CgroupLayout, exists: Machine['exists']): Check {
   const folders = [layout.cpu, ...listFolder(layout.cpu).map(name => `${layout.cpu}/${name}`)];
@@ -100,7 +115,7 @@ function psiCheck({ roots }: Machine): Check {
     ? works('PSI', false, { found: `${roots.proc}/pressure` })
     : missing('PSI', false, {
         found: `${roots.proc}/pressure is not readable`,
-        lost: 'nothing yet: no decision uses it',
+        lost: 'sculptor.pressure.time, of the host and of cgroups (no decision uses it)',
         how: 'boot with psi=1',
       });
 }
@@ -128,6 +143,16 @@ function kvmCheck({ exists }: Machine): Check {
         lost: 'nothing: VMs here, if any, are emulated',
         how: 'enable virtualization in the firmware, modprobe kvm_intel or kvm_amd',
       });
+}
+
+/** On no kernel, so that nobody looks for the reason on his. */
+function guestFaultCheck(): Check {
+  return missing('guest page faults', false, {
+    found:
+      "not measured: KVM's tracepoint (kvm_page_fault) tells where one begins, and none where it ends",
+    lost: 'how long page faults of guests under KVM take, one by one; sculptor.vcpu.exit.time of nested_page_fault has their sum',
+    how: null,
+  });
 }
 
 /** A host has vhost-vsock, a guest the device; a machine may be both. */

@@ -1,15 +1,11 @@
-import type { SourceKind } from '../../agent/source.ts';
-import { sourceKinds, startSource } from '../../agent/sources.ts';
-import { agentConfigSchema } from '../../contract/config.ts';
-import { describeError, SculptorError } from '../../contract/errors.ts';
-import { readCgroupLayout } from '../../linux/cgroups.ts';
+import { describeError } from '../../contract/errors.ts';
 import { loadProbe } from '../../linux/native.ts';
 import { openOwnMasks } from '../../linux/own-masks.ts';
 import { readText } from '../../linux/read-file.ts';
-import { realClock } from '../clock.ts';
 import { decodeCapabilities } from './capabilities.ts';
 import { type Check, missing, unknown, works } from './check.ts';
 import type { Machine } from './machine.ts';
+import { attempt } from './remedy.ts';
 
 const noProbes =
   'the agent: nothing on this host can be observed. An engine for other hosts still runs.';
@@ -24,19 +20,18 @@ export function checkKernel(machine: Machine): Check[] {
     addonCheck(machine),
     tracingCheck(machine),
     iteratorCheck(machine),
-    ...sourceKinds.map(kind => sourceCheck(machine, kind)),
   ];
 }
 
 function kernelCheck({ roots }: Machine): Check {
   const release = readText(`${roots.proc}/sys/kernel/osrelease`);
   const [major = 0, minor = 0] = (release ?? '').split('.').map(Number);
-  return major > 5 || (major === 5 && minor >= 8)
+  return major > 6 || (major === 6 && minor >= 1)
     ? works('kernel', true, { found: `Linux ${release}` })
     : missing('kernel', true, {
         found: `Linux ${release ?? 'of unknown version'}`,
         lost: noProbes,
-        how: 'Linux 5.8 or newer (task iterators and CAP_BPF came with it)',
+        how: 'Linux 6.1 or newer (per-CPU hashes without preallocation)',
       });
 }
 
@@ -91,59 +86,27 @@ function addonCheck({ native }: Machine): Check {
 }
 
 function tracingCheck({ native }: Machine): Check {
-  return loads('BPF tracepoints (tp_btf)', noProbes, () => {
+  const name = 'BPF tracepoints (tp_btf)';
+  return attempt(name, true, noProbes, () => {
     loadProbe(native(), 'sched').close();
-    return 'sched.bpf.o was loaded: verified by this kernel';
+    return works(name, true, { found: 'sched.bpf.o was loaded: verified by this kernel' });
   });
 }
 
 function iteratorCheck({ native }: Machine): Check {
+  const name = 'BPF iterators (iter/task)';
   const lost =
     'whether a thread has a CPU mask of its own: none can be moved with an exact restore';
-  return loads('BPF iterators (iter/task)', lost, () => {
+  return attempt(name, true, lost, () => {
     const reader = openOwnMasks(native());
     try {
       const masks = [...reader.read().values()];
       const told = masks.some(mask => mask.ownMask !== null);
-      return `${masks.length} threads read; ${told ? 'their own CPU masks are told' : 'own CPU masks are not told (kernel before 6.2): old masks are restored as they were'}`;
+      return works(name, true, {
+        found: `${masks.length} threads read; ${told ? 'their own CPU masks are told' : 'own CPU masks are not told (kernel before 6.2): old masks are restored as they were'}`,
+      });
     } finally {
       reader.close();
     }
   });
-}
-
-/** Started for real, and stopped: whether the kernel lets it. */
-function sourceCheck({ native, roots }: Machine, kind: SourceKind): Check {
-  const check = loads(`source ${kind.name}`, kind.tells, () => {
-    const layout = readCgroupLayout(roots);
-    const config = agentConfigSchema.parse({});
-    startSource(kind, {
-      config,
-      native: native(),
-      roots,
-      layout,
-      runByCpu: () => new Map(),
-      vcpus: { of: () => new Map(), learn: () => undefined, untold: () => 0 },
-      guests: () => null,
-      hostId: 'doctor',
-      emit: () => undefined,
-      clock: realClock,
-      say: () => undefined,
-    }).stop();
-    return 'was started and stopped';
-  });
-  return { ...check, needed: false };
-}
-
-function loads(name: string, lost: string, run: () => string): Check {
-  try {
-    return works(name, true, { found: run() });
-  } catch (error) {
-    const built = error instanceof SculptorError && error.code === 'PROBE_MISSING';
-    return missing(name, true, {
-      found: describeError(error).split('\n')[0] ?? 'failed',
-      lost,
-      how: built ? 'npm run setup' : 'see the lines above: capabilities, BTF, lockdown',
-    });
-  }
 }

@@ -101,7 +101,7 @@ export const faultsMetrics = of('faults', {
   'sculptor.memory.fault.latency': histogram(
     's',
     'instance',
-    'By type: from the exception of a page fault until it is handled. Not those without an exception (get_user_pages, KVM).',
+    'By type: from the exception of a page fault until it is handled. Not those without an exception (get_user_pages, KVM): the faults of guests under KVM are not measured one by one, and `sculptor.vcpu.exit.time` of `nested_page_fault` has their sum.',
     [attr.faultType],
   ),
 });

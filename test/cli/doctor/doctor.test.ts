@@ -8,7 +8,10 @@ import { checkHost } from '../../../src/cli/doctor/host-checks.ts';
 import { checkKernel } from '../../../src/cli/doctor/kernel-checks.ts';
 import type { Machine } from '../../../src/cli/doctor/machine.ts';
 import { formatDoctor } from '../../../src/cli/doctor/report.ts';
+import { checkSources } from '../../../src/cli/doctor/source-checks.ts';
+import { agentConfigSchema } from '../../../src/contract/config.ts';
 import { KernelInterfaceError } from '../../../src/contract/errors.ts';
+import type { Native } from '../../../src/linux/native.ts';
 
 const stateOf = (checks: readonly Check[], name: string) =>
   checks.find(check => check.name === name)?.state;
@@ -48,6 +51,71 @@ test('a machine without BTF, libbpf and cgroups is told what it loses, and that 
   t.regex(text, /lost without it: .*The engine, status and doctor work without/);
   t.regex(text, /how to get it: +apt-get install g\+\+ pkg-config libbpf-dev/);
   t.regex(text, /The main job cannot run here: kernel, BTF/);
+});
+
+test('a kernel before 6.1 is too old, and without PSI its metric is lost', t => {
+  const kernelOf = (release: string) => {
+    const { machine, remove } = machineWith({ 'proc/sys/kernel/osrelease': release });
+    t.teardown(remove);
+    t.regex(checkHost(machine).find(({ name }) => name === 'PSI')?.lost ?? '', /pressure\.time/);
+    return checkKernel(machine).find(({ name }) => name === 'kernel');
+  };
+  for (const release of ['6.1.0-9-amd64', '6.12.1', '7.0'])
+    t.is(kernelOf(release)?.state, 'works', release);
+  for (const release of ['5.15.0', '6.0.19']) t.is(kernelOf(release)?.state, 'missing', release);
+  t.regex(kernelOf('5.15.0')?.how ?? '', /6\.1 or newer/);
+});
+
+test('sources that are selected are tried, without taking what others have, and each reason has its own remedy', t => {
+  const { machine, remove } = machineWith({
+    'proc/self/mountinfo': '1 1 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n',
+    'proc/self/status': 'CapEff:\t0000000000000000\n',
+  });
+  t.teardown(remove);
+  const tried: string[] = [];
+  const kind = (name: string, error?: Error, more: object = {}) => {
+    const start = () => {
+      tried.push(name);
+      if (error) throw error;
+      return { stop: () => void tried.push('stop') } as never;
+    };
+    return { name, tells: `what ${name} tells`, start, ...more };
+  };
+  const refused = (code: 'KERNEL_MISSING' | 'KERNEL_BUSY' | 'KERNEL_PRIVILEGE', context = {}) =>
+    new KernelInterfaceError(code, 'no', context);
+  const look = () => ({ found: 'it is there', isSure: false });
+  const checks = checkSources(
+    { ...machine, native: () => ({}) as Native },
+    agentConfigSchema.parse({ profile: 'minimal' }),
+    [
+      kind('kvm'),
+      kind('own'),
+      kind('looked', undefined, { look }),
+      kind('in use', undefined, { look: () => ({ found: 'by an agent', isSure: true }) }),
+      kind('absent', refused('KERNEL_MISSING', { remedy: 'modprobe kvm_amd' })),
+      kind('busy', refused('KERNEL_BUSY')),
+      kind('shut', refused('KERNEL_PRIVILEGE', { absent: [] })),
+      kind('bare', undefined, { needs: ['CAP_SYS_PTRACE'], look }),
+      kind('broken', new Error('gone')),
+    ],
+  );
+  t.deepEqual(tried, ['own', 'stop', 'absent', 'busy', 'shut', 'broken']);
+  t.deepEqual(
+    checks.map(({ name, state, how }) => [name.slice('source '.length), state, how?.slice(0, 28)]),
+    [
+      ['kvm', 'unknown', undefined],
+      ['own', 'works', undefined],
+      ['looked', 'unknown', undefined],
+      ['in use', 'works', undefined],
+      ['absent', 'missing', 'modprobe kvm_amd'],
+      ['busy', 'missing', 'nothing is to be done where '],
+      ['shut', 'missing', 'what refuses it to a process'],
+      ['bare', 'missing', 'run as root, or give the ser'],
+      ['broken', 'missing', undefined],
+    ],
+  );
+  t.regex(checks[0]?.found ?? '', /not selected/);
+  t.true(checks.every(({ needed }) => !needed));
 });
 
 test('cgroup v2 with its controllers is told from v1', t => {

@@ -1,0 +1,64 @@
+import { execFileSync } from 'node:child_process';
+import type { AgentConfig } from '../../contract/config.ts';
+import { describeError, KernelInterfaceError } from '../../contract/errors.ts';
+import { bpfCapabilities, readOwnPrivileges } from '../../linux/capabilities.ts';
+import { hostRoots } from '../../linux/roots.ts';
+import { privilegesOf } from '../agent-privileges.ts';
+import { commandWithOnly, describeKept } from '../least-privilege.ts';
+import { requirePrivilege } from '../privilege.ts';
+import { type Check, works } from './check.ts';
+import type { Machine } from './machine.ts';
+import { attempt } from './remedy.ts';
+import { checkSources } from './source-checks.ts';
+
+const name = 'sculpt agent';
+const lost = 'the agent as a daemon of this configuration';
+const deadlineMilliseconds = 60_000;
+
+/**
+ * The sources as `sculpt agent` of this configuration would start them: by a process that has given up what it gives up, and
+ * is the user that it becomes. `command`: how to start this program anew so that it answers `checkAsAgent` as JSON.
+ */
+export function checkAgent(
+  config: AgentConfig,
+  user: string | undefined,
+  command: readonly string[],
+): Check[] {
+  let checks: Check[] = [];
+  const own = attempt(name, false, lost, () => {
+    const [file = '', ...args] = commandWithOnly(privilegesOf(config, user), command);
+    const [asAgent, ...sources] = JSON.parse(run(file, args)) as [Check, ...Check[]];
+    checks = sources;
+    return asAgent;
+  });
+  return [own, ...checks];
+}
+
+/** What such a process finds. */
+export function checkAsAgent(machine: Machine, config: AgentConfig, user?: string): Check[] {
+  const wanted = privilegesOf(config, user);
+  const own = readOwnPrivileges(hostRoots);
+  const kept = wanted && own ? describeKept(own, wanted.capabilities) : 'with all it is given';
+  const found = `${kept}, as it is configured: so the sources below were tried; "sculpt up" gives up nothing`;
+  const asAgent = attempt(name, false, lost, () => {
+    requirePrivilege('agent', bpfCapabilities);
+    return works(name, false, { found });
+  });
+  return [asAgent, ...checkSources(machine, config)];
+}
+
+function run(file: string, args: readonly string[]): string {
+  try {
+    return execFileSync(file, args, {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: deadlineMilliseconds,
+    });
+  } catch (error) {
+    const { stderr } = error as { stderr?: string };
+    const why = stderr?.trim().split('\n')[0] || describeError(error);
+    throw new KernelInterfaceError('KERNEL_PRIVILEGE', `it does not start: ${why}`, {
+      remedy: 'the user that it becomes must be able to read this program and the configuration',
+    });
+  }
+}

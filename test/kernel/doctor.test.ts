@@ -1,0 +1,86 @@
+import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import type { ExecutionContext } from 'ava';
+import type { Check } from '../../src/cli/doctor/check.ts';
+import { readNumber } from '../../src/linux/read-file.ts';
+import { needs } from '../support/needs.ts';
+
+const test = needs('root', 'btf', 'addon');
+const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
+const uid = 64_904;
+
+/** What doctor of this configuration says, by the name of each check. */
+function doctor(
+  t: ExecutionContext,
+  agent: object,
+  { mode = 0o644, by = ['env'] } = {},
+): Map<string, Check> {
+  const run = mkdtempSync(`${tmpdir()}/sculptor-doctor-`);
+  t.teardown(() => rmSync(run, { recursive: true }));
+  chmodSync(run, 0o755);
+  const config = `${run}/sculpt.yaml`;
+  writeFileSync(config, JSON.stringify({ agent }), { mode });
+  const [file = '', ...args] = [
+    ...by,
+    process.execPath,
+    main,
+    'doctor',
+    '--json',
+    '--config',
+    config,
+  ];
+  const { stdout, stderr } = spawnSync(file, args, { encoding: 'utf8' });
+  t.is(stderr, '');
+  const { checks } = JSON.parse(stdout) as { checks: Check[] };
+  return new Map(checks.map(check => [check.name, check]));
+}
+
+/** Whether somebody has DAMON, as far as it shows. */
+function kdamonds(): number | null {
+  return readNumber('/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds');
+}
+
+test('sources are tried with what the agent of the configuration keeps, and those that are not selected are not', t => {
+  t.timeout(120_000);
+  const own = doctor(t, {});
+  t.regex(own.get('sculpt agent')?.found ?? '', /^as user 0, with CAP_BPF, CAP_PERFMON, CAP_SYS_/);
+  t.like(own.get('source block'), { state: 'works', found: 'was started and stopped' });
+  t.like(own.get('source access'), { state: 'unknown' });
+  t.regex(own.get('source udp')?.found ?? '', /^not selected/);
+
+  const before = kdamonds();
+  const other = doctor(t, {
+    profile: 'full',
+    user: uid,
+    metrics: { exclude: ['container.network.io', 'sculptor.network.interface.*'] },
+  });
+  t.regex(
+    other.get('sculpt agent')?.found ?? '',
+    new RegExp(`^as user ${uid}, with CAP_BPF, CAP_DAC_OVERRIDE, CAP_PERFMON and no more`),
+  );
+  t.regex(other.get('source taps')?.found ?? '', /^not selected/);
+  t.not(other.get('source access')?.found, 'was started and stopped', 'it is looked at only');
+  t.is(kdamonds(), before);
+});
+
+test('an agent that could not start as its user is not said to work', t => {
+  t.timeout(120_000);
+  const checks = doctor(t, { user: uid }, { mode: 0o600 });
+  t.is(checks.get('sculpt agent')?.state, 'missing');
+  t.regex(checks.get('sculpt agent')?.found ?? '', /it does not start: .*sculpt\.yaml: EACCES/);
+  t.false(checks.has('source block'));
+});
+
+test('who may not load a program is told that the agent does not start either', t => {
+  t.timeout(120_000);
+  const by = ['setpriv', '--reuid', `${uid}`, '--regid', `${uid}`, '--clear-groups'];
+  const checks = doctor(t, {}, { by });
+  t.is(checks.get('sculpt agent')?.state, 'missing');
+  t.is(checks.get('sculpt agent')?.how, 'run as root, or give the service CAP_BPF, CAP_PERFMON');
+  t.like(checks.get('source taps'), {
+    state: 'missing',
+    how: 'run as root, or give the service CAP_SYS_PTRACE',
+  });
+  t.is(checks.get('source memory')?.state, 'works');
+});
