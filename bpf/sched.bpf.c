@@ -175,7 +175,6 @@ int BPF_PROG(sched_migrate_task, struct task_struct *task, int destination)
 {
 	struct task_state *state = state_of(task);
 	struct instance_totals *totals;
-	struct cfs_rq **queues, *queue;
 	__u64 now, stamp, cgroup_id;
 	__u32 source = cpu_of(task);
 
@@ -193,11 +192,7 @@ int BPF_PROG(sched_migrate_task, struct task_struct *task, int destination)
 		continue_preemption(task, state, cgroup_id, now, true);
 	if (__sync_val_compare_and_swap(&state->stamp, stamp, now | WAITING) == stamp)
 		charge_wait(task, state, totals, stats_of(source), time_since(stamp, now), is_throttled(task));
-	queues = task->sched_task_group->cfs_rq;
-	if (bpf_probe_read_kernel(&queue, sizeof(queue), &queues[destination]) == 0 && queue) {
-		state->throttled_queue = (__u64)queue;
-		state->throttled_base_ns = throttled_time_of_other(queue);
-	}
+	follow_other_queue(&state->throttling, task, destination);
 	return 0;
 }
 

@@ -9,34 +9,13 @@
 
 static __always_inline void begin_wait(struct task_struct *task, struct task_state *state, __u64 now)
 {
-	struct cfs_rq *queue;
-
 	state->wait_began_ns = now;
 	if (with_preemptors)
 		state->preempted_from_ns = now;
 	if (only_latency)
 		return;
 	state->wait_throttled_ns = 0;
-	queue = task->se.cfs_rq;
-	state->throttled_queue = (__u64)queue;
-	state->throttled_base_ns = throttled_time_now(queue);
-}
-
-/* What of the slice since the last charge was throttled, by the run queue's own account. */
-static __always_inline __u64 throttled_part(struct task_struct *task, struct task_state *state, __u64 slice_ns)
-{
-	struct cfs_rq *queue = task->se.cfs_rq;
-	__u64 total = throttled_time(queue);
-	__u64 throttled = 0;
-
-	/* Of another queue (the task's cgroup was changed) nothing is known of before: followed from here on. */
-	if (state->throttled_queue == (__u64)queue && total > state->throttled_base_ns)
-		throttled = total - state->throttled_base_ns;
-	if (state->throttled_queue != (__u64)queue || throttled) {
-		state->throttled_queue = (__u64)queue;
-		state->throttled_base_ns = total;
-	}
-	return throttled < slice_ns ? throttled : slice_ns;
+	follow_throttling(&state->throttling, task);
 }
 
 static __always_inline __u64 time_since(__u64 stamp, __u64 now)
@@ -48,21 +27,16 @@ static __always_inline __u64 time_since(__u64 stamp, __u64 now)
 }
 
 /*
- * Charges a slice of waiting, for that CPU, the throttled part of it apart. `held`: the task is held back at this very
- * moment, so that all of the slice was (it must run before it can be held again). Two readers of one task can meet
- * between the stamp and throttled_base_ns only within nanoseconds, and then misplace at most one slice between wait and
- * throttled.
+ * Charges a slice of waiting, for that CPU, the throttled part of it apart; `held`: as throttled_part has it. Two
+ * readers of one task can meet between the stamp and throttling.base_ns only within nanoseconds, and then misplace at
+ * most one slice between wait and throttled.
  */
 static __always_inline void charge_wait(struct task_struct *task, struct task_state *state,
 					struct instance_totals *totals, struct probe_stats *cpu, __u64 slice_ns,
 					bool held)
 {
-	__u64 throttled = slice_ns;
+	__u64 throttled = throttled_part(&state->throttling, task, slice_ns, held);
 
-	if (held)
-		state->throttled_base_ns += slice_ns;
-	else
-		throttled = throttled_part(task, state, slice_ns);
 	if (throttled) {
 		state->wait_throttled_ns += throttled;
 		__sync_fetch_and_add(&state->throttled_ns, throttled);

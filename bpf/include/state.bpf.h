@@ -4,6 +4,7 @@
 #define SCULPTOR_STATE_BPF_H
 
 #include "instance.bpf.h"
+#include "throttled.bpf.h"
 #include "../sched.h"
 
 /* Lowest bit of a stamp: the interval is one of waiting, else of running. */
@@ -44,9 +45,7 @@ struct task_state {
 	__u64 sleep;
 	__u64 run_ns;
 	__u64 wait_ns;
-	/* The run queue whose account of throttled time is followed, and how far of it has been charged. */
-	__u64 throttled_queue;
-	__u64 throttled_base_ns;
+	struct throttle_account throttling;
 	/* The cgroup that counts that sleep; 0: none does. */
 	__u64 sleeps_in;
 	__u64 blocked_ns[BLOCKED_REASONS];
