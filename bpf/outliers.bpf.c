@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
- * Waits in the run queue that were longer than asked for, one by one: who woke the task, who had the CPU, and where.
- * Attached only where somebody asks. What an instance may tell is limited here, so that a storm costs a counter.
+ * Waits for a CPU that were longer than asked for, one by one: who woke the task, who had the CPU, and where. What a
+ * quota held a task back is no wait, as in sched.bpf.c. Attached only where somebody asks. What an instance may tell is
+ * limited here, so that a storm costs a counter.
  */
 #include "include/instance.bpf.h"
+#include "include/throttled.bpf.h"
 #include "outliers.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -14,8 +16,14 @@ const volatile __u64 most_per_second = 10;
 #define SECOND_NS 1000000000ULL
 
 struct wait {
-	/* When it began; 0: it does not wait. */
+	/* When it began, or came to another CPU; 0: it does not wait. */
 	__u64 since_ns;
+	/* Of what was before that. */
+	__u64 waited_ns;
+	__u64 throttled_ns;
+	struct throttle_account throttling;
+	__u32 began;
+	__u32 padding;
 	struct party waker;
 };
 
@@ -73,6 +81,26 @@ static __always_inline void describe(struct party *party, struct task_struct *ta
 	bpf_probe_read_kernel_str(party->comm, sizeof(party->comm), task->comm);
 }
 
+static __always_inline void begin_wait(struct wait *wait, struct task_struct *task, enum wait_began began, __u64 now)
+{
+	wait->since_ns = now;
+	wait->waited_ns = 0;
+	wait->throttled_ns = 0;
+	wait->began = began;
+	follow_throttling(&wait->throttling, task);
+}
+
+/* Charges what has passed since it began or was charged last. */
+static __always_inline void charge_wait(struct wait *wait, struct task_struct *task, bool held, __u64 now)
+{
+	__u64 slice_ns = now > wait->since_ns ? now - wait->since_ns : 0;
+	__u64 throttled = throttled_part(&wait->throttling, task, slice_ns, held);
+
+	wait->since_ns = now;
+	wait->waited_ns += slice_ns - throttled;
+	wait->throttled_ns += throttled;
+}
+
 static __always_inline int woken(struct task_struct *task)
 {
 	struct wait *wait = bpf_task_storage_get(&waits, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -85,7 +113,7 @@ static __always_inline int woken(struct task_struct *task)
 	/* Already waiting: a wake-up of one that had not gone to sleep. */
 	if (wait->since_ns)
 		return 0;
-	wait->since_ns = bpf_ktime_get_ns();
+	begin_wait(wait, task, BEGAN_WOKEN, bpf_ktime_get_ns());
 	waker = bpf_get_current_task_btf();
 	if (waker)
 		describe(&wait->waker, waker);
@@ -134,8 +162,10 @@ static __always_inline void tell(void *ctx, struct task_struct *prev, struct tas
 		return;
 	}
 	outlier.ended_ns = now;
-	outlier.latency_ns = now - wait->since_ns;
+	outlier.latency_ns = wait->waited_ns;
+	outlier.throttled_ns = wait->throttled_ns;
 	outlier.start_boottime_ns = next->start_boottime;
+	outlier.began = wait->began;
 	outlier.waker = wait->waker;
 	if (prev->pid)
 		describe(&outlier.preemptor, prev);
@@ -147,8 +177,9 @@ static __always_inline void tell(void *ctx, struct task_struct *prev, struct tas
 }
 
 /*
- * A preempted one waits from here on; any other begins its wait with the next wake-up, whatever was noted of it: a
- * wake-up of one that had not gone to sleep yet, or one from before this program was attached.
+ * One that was preempted, or whose quota is used up, waits from here on; any other begins its wait with the next
+ * wake-up, whatever was noted of it: a wake-up of one that had not gone to sleep yet, or one from before this program
+ * was attached.
  */
 static __always_inline void leave(struct task_struct *task, bool still_runnable, __u64 now)
 {
@@ -162,9 +193,11 @@ static __always_inline void leave(struct task_struct *task, bool still_runnable,
 			count(memory);
 		return;
 	}
-	wait->since_ns = still_runnable ? now : 0;
+	wait->since_ns = 0;
+	if (!still_runnable)
+		return;
+	begin_wait(wait, task, is_throttled(task) ? BEGAN_THROTTLED : BEGAN_PREEMPTED, now);
 	wait->waker.tid = 0;
-	wait->waker.cgroup_id = 0;
 }
 
 SEC("tp_btf/sched_switch")
@@ -177,10 +210,27 @@ int BPF_PROG(outlier_switch, bool preempt, struct task_struct *prev, struct task
 	wait = next->pid ? bpf_task_storage_get(&waits, next, 0, 0) : NULL;
 	if (!wait || !wait->since_ns)
 		return 0;
-	if (now > wait->since_ns && now - wait->since_ns >= threshold_ns) {
-		count(found);
-		tell(ctx, prev, next, wait, now);
+	/* What was throttled is looked at only where it matters. */
+	if (now > wait->since_ns && wait->waited_ns + now - wait->since_ns >= threshold_ns) {
+		charge_wait(wait, next, false, now);
+		if (wait->waited_ns >= threshold_ns) {
+			count(found);
+			tell(ctx, prev, next, wait, now);
+		}
 	}
 	wait->since_ns = 0;
+	return 0;
+}
+
+/* Another run queue has its own account of throttled time. */
+SEC("tp_btf/sched_migrate_task")
+int BPF_PROG(outlier_migrate_task, struct task_struct *task, int destination)
+{
+	struct wait *wait = bpf_task_storage_get(&waits, task, 0, 0);
+
+	if (!wait || !wait->since_ns)
+		return 0;
+	charge_wait(wait, task, is_throttled(task), bpf_ktime_get_ns());
+	follow_other_queue(&wait->throttling, task, destination);
 	return 0;
 }

@@ -16,18 +16,29 @@ struct party {
 	char comm[16];
 };
 
-/* A wait in the run queue that was longer than asked for. */
+enum wait_began {
+	BEGAN_WOKEN,
+	BEGAN_PREEMPTED,
+	/* Its quota was used up, and nobody has taken the CPU from it. */
+	BEGAN_THROTTLED,
+};
+
+/* A wait for a CPU that was longer than asked for. */
 struct outlier {
 	/* CLOCK_MONOTONIC at its end. */
 	__u64 ended_ns;
 	__u64 latency_ns;
+	/* How long, between beginning and end and besides, a quota held it back. */
+	__u64 throttled_ns;
 	__u64 start_boottime_ns;
 	struct party waiter;
-	/* Of no cgroup: it did not sleep, it was preempted. Nobody, and of a cgroup: an interrupt while the CPU was
-	 * idle. */
+	/* Nobody: it did not sleep, or an interrupt has woken it while the CPU was idle. */
 	struct party waker;
 	/* Who left the CPU that the waiter then got; nobody: it was idle. */
 	struct party preemptor;
+	/* enum wait_began */
+	__u32 began;
+	__u32 padding;
 	__u32 cpu;
 	/* Of what follows; negative: it could not be had. */
 	__s32 stack_bytes;

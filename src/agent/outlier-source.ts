@@ -156,22 +156,31 @@ function outlierOf(
     hostId,
     at,
     seconds: raw.latencyNs / 1e9,
+    throttledSeconds: raw.throttledNs / 1e9,
     cpu: raw.cpu,
     task: { ...party(raw.waiter), startTicks: raw.startTicks },
-    began: raw.woken ? 'woken' : 'preempted',
+    began: raw.began,
     waker: raw.waker && party(raw.waker),
     preemptor: raw.preemptor && party(raw.preemptor),
     stack: raw.stack.map(symbols.nameOf),
   };
 }
 
-function outlierEvent(outlier: Outlier): OutgoingEvent {
-  const { task, began, waker, preemptor, seconds, cpu } = outlier;
+/** The event of one wait, and the sentence that a person reads. */
+export function outlierEvent(outlier: Outlier): OutgoingEvent {
+  const { task, began, waker, preemptor, seconds, throttledSeconds, cpu } = outlier;
   const who = (party: { name: string; tid: number; instance: string | null }): string =>
     `${party.name} (${party.tid}, ${party.instance ?? 'an instance not known'})`;
+  const ms = (time: number): string => `${(time * 1e3).toFixed(1)} ms`;
+  const besides = throttledSeconds > 0 ? `, throttled for ${ms(throttledSeconds)} besides` : '';
+  const beginnings = {
+    woken: `woken by ${waker ? who(waker) : 'an interrupt'}`,
+    preempted: 'preempted',
+    throttled: 'its quota was used up',
+  };
   const body = [
-    `${who(task)} waited ${(seconds * 1e3).toFixed(1)} ms for CPU ${cpu}`,
-    began === 'preempted' ? began : `woken by ${waker ? who(waker) : 'an interrupt'}`,
+    `${who(task)} waited ${ms(seconds)} for CPU ${cpu}${besides}`,
+    beginnings[began],
     preemptor ? `it ran after ${who(preemptor)}` : 'the CPU was idle',
   ].join('; ');
   return plainEvent('sculptor.outlier', outlier, body);

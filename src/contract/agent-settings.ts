@@ -58,7 +58,7 @@ export const agentSettings = {
         .nullable()
         .default(null)
         .describe(
-          'Waits in the run queue from this on are told one by one, as events sculptor.outlier; null: none are, and nothing is attached for it.',
+          'Waits for a CPU from this on, without what a quota held back, are told one by one, as events sculptor.outlier; null: none are, and nothing is attached for it.',
         ),
       perInstancePerSecond: z
         .int()

@@ -1,14 +1,28 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import ava, { type ExecutionContext } from 'ava';
+import { startOutlierProbe } from '../../src/agent/probes/outliers.ts';
+import { loadNative } from '../../src/linux/native.ts';
 import { needs } from '../support/needs.ts';
 import { eventually, stageScene } from '../support/scene.ts';
+import {
+  endAll,
+  makeBox,
+  near,
+  schedstat,
+  spin,
+  startPinned,
+  throttledSeconds,
+} from '../support/sched-scene.ts';
 import { startTold } from '../support/told-agent.ts';
 
 const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'twoCpus');
+ava.afterEach.always(endAll);
 
 test('long waits are told one by one with who woke and who had the CPU, so many a second, while somebody asks', async t => {
   t.timeout(60_000);
   const told = await startTold();
   const scene = stageScene('sculptor-outliers');
-  const [crowd, woken] = [scene.id('crowd'), scene.id('woken')];
+  const [crowd, woken, quota] = [scene.id('crowd'), scene.id('woken'), scene.id('quota')];
   const ask = (aboveSeconds: number | null) =>
     told.agent.change({
       ...told.agent.settings(),
@@ -26,6 +40,10 @@ test('long waits are told one by one with who woke and who had the CPU, so many 
     scene.spawn('woken', 'latency', '--period-us', '20000', '--burn-us', '15000');
     // Those two may be so late that they never sleep; this one does each time.
     scene.spawn('woken', 'latency', '--period-us', '20000', '--burn-us', '2000');
+    scene.spawn('quota', 'spin');
+    // Of a tenth of the others' weight, so that it waits for its 2 ms.
+    scene.write('quota', 'cpu.shares', '102');
+    scene.write('quota', 'cpu.cfs_quota_us', '2000');
     await eventually('a first export of details', 10, () =>
       told.pointsOf('sculptor.cpu.wakeups', woken).length > 0 ? true : null,
     );
@@ -37,9 +55,20 @@ test('long waits are told one by one with who woke and who had the CPU, so many 
     ask(0.002);
     const ofCrowd = () => told.outliers().filter(({ task }) => task.instance === crowd);
     const ofWoken = () => told.outliers().filter(({ task }) => task.instance === woken);
-    await eventually('outliers of both', 20, () =>
-      ofCrowd().length >= 10 && ofWoken().some(({ began }) => began === 'woken') ? true : null,
+    const fromScene = [crowd, woken, quota];
+    await eventually('outliers of both, and one that ran after another of the scene', 20, () =>
+      ofCrowd().length >= 10 &&
+      ofCrowd().some(({ preemptor }) => fromScene.includes(preemptor?.instance ?? '')) &&
+      ofWoken().some(({ began }) => began === 'woken')
+        ? true
+        : null,
     );
+    const released = await eventually('one that waits once its quota lets it go', 20, () =>
+      told.outliers().find(({ task, began }) => task.instance === quota && began === 'throttled'),
+    );
+    t.true(released.seconds >= 0.002 && released.throttledSeconds > 0.002);
+    t.is(released.waker, null);
+    t.true(ofCrowd().every(({ throttledSeconds }) => throttledSeconds === 0));
     for (const { seconds, cpu, task, stack } of [...ofCrowd(), ...ofWoken()]) {
       t.true(seconds >= 0.002 && seconds < 5, `${seconds} s`);
       t.true(cpu < navigator.hardwareConcurrency);
@@ -47,12 +76,6 @@ test('long waits are told one by one with who woke and who had the CPU, so many 
       t.true(stack.length > 0);
     }
     t.true(ofCrowd().every(({ began, waker }) => began !== 'preempted' || waker === null));
-    t.true(
-      ofCrowd().some(
-        ({ preemptor }) => preemptor?.instance === crowd || preemptor?.instance === woken,
-      ),
-      'who had the CPU is one of the two, on a machine with nothing else',
-    );
     t.true(told.outliers().some(({ stack }) => stack.includes('__schedule')));
     t.true(
       told.outliers().every(({ task, seconds }) => task.instance !== sleeper || seconds < 1.5),
@@ -72,3 +95,75 @@ test('long waits are told one by one with who woke and who had the CPU, so many 
     await told.stop();
   }
 });
+
+test('a task that its quota holds back waits for no CPU, wherever it is moved meanwhile', async t => {
+  t.timeout(60_000);
+  const [box, neighbour] = [makeBox('most'), makeBox('usual')];
+  const spinner = await startPinned(box, 1, ...spin);
+  box.write('cpu.cfs_quota_us', '20000');
+  await pause(500);
+  const probe = startProbe(t, 0.05);
+  const of = (cgroupId: number) =>
+    probe.take().filter(({ waiter }) => waiter.cgroupId === cgroupId);
+  const before = throttledSeconds(box);
+  await pause(3000);
+  t.deepEqual(of(box.id), []);
+  for (let i = 0; i < 100; i += 1) {
+    loadNative().setAffinity(Int32Array.of(spinner.pid ?? 0), Int32Array.of(i % 2));
+    await pause(30);
+  }
+  t.deepEqual(of(box.id), []);
+  // It had periods of 80 ms that would have been told.
+  t.true(throttledSeconds(box) - before > 3);
+
+  // And who does wait is told.
+  loadNative().setAffinity(Int32Array.of(spinner.pid ?? 0), Int32Array.of(1));
+  box.write('cpu.cfs_quota_us', '-1');
+  await startPinned(neighbour, 1, ...spin);
+  await eventually('a long wait behind it', 20, () =>
+    of(neighbour.id).find(({ preemptor }) => preemptor?.cgroupId === box.id),
+  );
+});
+
+test('a task that is held back and waits too is told with its wait, and the other apart', async t => {
+  t.timeout(60_000);
+  const [box, neighbour] = [makeBox('usual'), makeBox('usual')];
+  neighbour.write('cpu.shares', '10240');
+  await startPinned(neighbour, 1, ...spin);
+  const spinner = await startPinned(box, 1, ...spin);
+  // Beside a neighbour of ten times its weight it takes 50 ms to run for 5.
+  box.write('cpu.cfs_quota_us', '5000');
+  await pause(500);
+  const probe = startProbe(t, 0.0005);
+  const witness = () => {
+    const throttled = throttledSeconds(box);
+    // Which mixes both.
+    return { throttled, waited: schedstat(spinner).waitNs / 1e9 - throttled };
+  };
+  const before = witness();
+  await pause(4000);
+  const after = witness();
+  const told = probe.take().filter(({ waiter }) => waiter.cgroupId === box.id);
+  const sum = (field: 'latencyNs' | 'throttledNs') =>
+    told.reduce((total, outlier) => total + outlier[field], 0) / 1e9;
+  // At either end a wait, or a period of the quota, may be in one account and not in the other.
+  near(t, sum('latencyNs'), after.waited - before.waited, 0.2, 'waited');
+  t.true(sum('latencyNs') > 1);
+  // Those after which it got the CPU at once are not told.
+  const throttled = sum('throttledNs');
+  t.true(throttled > 0.1 && throttled < after.throttled - before.throttled + 0.1, `${throttled}`);
+  const released = told.filter(({ began }) => began === 'throttled');
+  t.true(released.every(({ throttledNs }) => throttledNs > 0));
+  t.true(released.some(({ preemptor }) => preemptor?.cgroupId === neighbour.id));
+});
+
+function startProbe(t: ExecutionContext, aboveSeconds: number) {
+  const probe = startOutlierProbe({
+    native: loadNative(),
+    cgroupV1: true,
+    aboveSeconds,
+    perInstancePerSecond: 100,
+  });
+  t.teardown(probe.stop);
+  return probe;
+}

@@ -1,7 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import test from 'ava';
 import { counterWords, word } from '../../src/agent/probes/sched-layout.ts';
-import type { CgroupBox } from '../support/cgroup-box.ts';
 import { needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
 import {
@@ -17,6 +16,7 @@ import {
   spin,
   startPinned,
   startProbe,
+  throttledSeconds,
 } from '../support/sched-scene.ts';
 
 const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu');
@@ -137,8 +137,3 @@ kernelTest('a hog with a quota and a neighbour shows both, throttling and waitin
   // Half of the CPU while it may run at all: it waits about as long as it runs.
   t.true(wait > 0.1 && wait < 0.35, `wait: ${wait}`);
 });
-
-/** Time the cgroup's run queues were throttled, periods that have ended. */
-function throttledSeconds(box: CgroupBox): number {
-  return Number(/throttled_time (\d+)/.exec(box.read('cpu.stat'))?.[1]) / 1e9;
-}

@@ -109,6 +109,11 @@ export function schedstat(child: ChildProcess): { runNs: number; waitNs: number 
   return { runNs: Number(run), waitNs: Number(wait) };
 }
 
+/** Time the run queues of a cgroup were throttled, by the kernel's account of it, periods that have ended. */
+export function throttledSeconds(box: CgroupBox): number {
+  return Number(/throttled_time (\d+)/.exec(box.read('cpu.stat'))?.[1]) / 1e9;
+}
+
 /** How often the task has left its CPU, of its own will and not. */
 function switches(child: ChildProcess): string {
   const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');

@@ -1,3 +1,4 @@
+import type { Outlier } from '../../contract/outlier.ts';
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
 import { uint64, viewOf } from './latency.ts';
@@ -10,15 +11,19 @@ export type Party = {
   readonly name: string;
 };
 
+/** As `enum wait_began` in bpf/outliers.h numbers them. */
+const waysToBegin: readonly Outlier['began'][] = ['woken', 'preempted', 'throttled'];
+
 /** One wait, as bpf/outliers.bpf.c tells it. */
 export type RawOutlier = {
   /** CLOCK_MONOTONIC, ns. */
   readonly endedNs: number;
   readonly latencyNs: number;
+  /** What a quota held it back meanwhile; no part of the latency. */
+  readonly throttledNs: number;
   readonly startTicks: number;
   readonly waiter: Party;
-  /** Else it was preempted. */
-  readonly woken: boolean;
+  readonly began: Outlier['began'];
   /** Null where it was not woken, or by an interrupt of an idle CPU. */
   readonly waker: Party | null;
   readonly preemptor: Party | null;
@@ -43,20 +48,28 @@ export const layout = {
   outlier: {
     endedNs: 0,
     latencyNs: 8,
-    startBoottimeNs: 16,
-    waiter: 24,
-    waker: 56,
-    preemptor: 88,
-    cpu: 120,
-    stackBytes: 124,
-    stack: 128,
-    bytes: 256,
+    throttledNs: 16,
+    startBoottimeNs: 24,
+    waiter: 32,
+    waker: 64,
+    preemptor: 96,
+    began: 128,
+    padding: 132,
+    cpu: 136,
+    stackBytes: 140,
+    stack: 144,
+    bytes: 272,
   },
   stats: { found: 0, limited: 8, full: 16, memory: 24, bytes: 32 },
 } as const;
 
-/** The switch first: it is what ends a wait. */
-const programs = ['outlier_switch', 'outlier_wakeup', 'outlier_wakeup_new'] as const;
+/** What follows a wait and what ends it before what begins one. */
+const programs = [
+  'outlier_migrate_task',
+  'outlier_switch',
+  'outlier_wakeup',
+  'outlier_wakeup_new',
+] as const;
 
 /**
  * Loads and attaches bpf/outliers.bpf.c.
@@ -92,13 +105,15 @@ export function decodeOutliers(values: Buffer): RawOutlier[] {
   const decoded: RawOutlier[] = [];
   for (let at = 0; at + outlier.bytes <= values.length; at += outlier.bytes) {
     const waiter = partyAt(values, view, at + outlier.waiter);
-    if (waiter === null) continue;
+    const began = waysToBegin[view.getUint32(at + outlier.began, true)];
+    if (waiter === null || began === undefined) continue;
     decoded.push({
       endedNs: uint64(view, at + outlier.endedNs),
       latencyNs: uint64(view, at + outlier.latencyNs),
+      throttledNs: uint64(view, at + outlier.throttledNs),
       startTicks: Math.floor(uint64(view, at + outlier.startBoottimeNs) / nsPerTick),
       waiter,
-      woken: uint64(view, at + outlier.waker + layout.party.cgroupId) > 0,
+      began,
       waker: partyAt(values, view, at + outlier.waker),
       preemptor: partyAt(values, view, at + outlier.preemptor),
       cpu: view.getUint32(at + outlier.cpu, true),

@@ -110,7 +110,7 @@ export const outliersMetrics = of('outliers', {
   'sculptor.agent.outliers': counter(
     '{outlier}',
     'self',
-    'Waits past agent.outliers.aboveSeconds by what became of them: told as events, limited (past what an instance may tell), or lost (full, memory, and excess: more than 256 in half a second).',
+    'Waits for a CPU past agent.outliers.aboveSeconds by what became of them: told as events, limited (past what an instance may tell), or lost (full, memory, and excess: more than 256 in half a second).',
     [attr.reason],
   ),
 });
