@@ -41,7 +41,7 @@ export const agentMetrics = of('agent', {
   'sculptor.agent.instances.uncounted': gauge(
     '{instance}',
     'self',
-    'Contended instances past the 20 worst, which are exported at 1 s only.',
+    'Contended instances past the agent.fastInstances worst (20 by default): they are told with the headline series only.',
   ),
   'sculptor.agent.vcpus.unknown': gauge(
     '{instance}',
