@@ -9,6 +9,7 @@ import {
   type ProcessReading,
   readPrograms,
   startAgentProcess,
+  taskStorageBytes,
 } from './agent-process.ts';
 import { type BenchResult, rawFolder, type Tell, writeRaw } from './bench.ts';
 import { type Crowd, type Instant, order, quiet, stageCrowd } from './crowd.ts';
@@ -31,11 +32,6 @@ const rollupSeconds = 20;
 const slowSeconds = 60;
 const statsSeconds = 5;
 const statsSwitch = '/proc/sys/kernel/bpf_stats_enabled';
-/**
- * A task's storage: struct task_state with its element's head, and what lists the elements of a task. As /proc/slabinfo had it
- * on 6.18 after the agent's start beside 10,000 threads: that many more of kmalloc-cg-256 and of kmalloc-cg-192.
- */
-const taskStorageBytes = 256 + 192;
 
 const targets = {
   total_bytes: '≤ 100 MB',

@@ -1,4 +1,5 @@
 // A cheap receiver in a process of its own: `sink.ts SOCKET`, forked; any message is answered with what has come so far.
+import { costMetrics } from '../src/contract/metrics/agent.ts';
 import { headlineMetrics } from '../src/contract/metrics.ts';
 import { loadNative } from '../src/linux/native.ts';
 import { decodeMetrics } from '../src/otlp/decode-metrics.ts';
@@ -11,7 +12,7 @@ export type SinkReading = {
   readonly points: number;
   /** Points by metric. */
   readonly metrics: Readonly<Record<string, number>>;
-  /** The last value of each headline series and of context switches, by instance, and by metric and attributes. */
+  /** The last value of each headline series, of context switches and of what the agent takes, by instance, and by metric and attributes. */
   readonly totals: Readonly<Record<string, Readonly<Record<string, number>>>>;
   /** When each instance was told last; seconds since the epoch. */
   readonly toldAt: Readonly<Record<string, number>>;
@@ -21,7 +22,11 @@ export type SinkReading = {
   readonly recovered: number;
 };
 
-const kept: ReadonlySet<string> = new Set([...headlineMetrics, 'sculptor.cpu.context_switches']);
+const kept: ReadonlySet<string> = new Set([
+  ...headlineMetrics,
+  'sculptor.cpu.context_switches',
+  ...Object.keys(costMetrics),
+]);
 const metrics: Record<string, number> = {};
 const totals: Record<string, Record<string, number>> = {};
 const toldAt: Record<string, number> = {};

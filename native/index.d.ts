@@ -81,6 +81,8 @@ export type BpfLoadOptions = {
 /** Entries of a map: keys and values one after another. A per-CPU value is `cpus` values of `valueSize` bytes. */
 export type WholeMap = {
   readonly count: number;
+  /** As many as there may be. */
+  readonly maxEntries: number;
   readonly cpus: number;
   readonly valueSize: number;
   readonly keys: Buffer;
@@ -93,6 +95,7 @@ export type WholeMap = {
  */
 export type MapSums = {
   readonly count: number;
+  readonly maxEntries: number;
   readonly width: number;
   readonly keys: Buffer;
   readonly sums: Float64Array;
@@ -133,7 +136,7 @@ export type BpfObject = {
   lookupSums(map: string, key: Buffer): Float64Array | null;
   /** Deletes entries; answers how many were there. */
   deleteKeys(map: string, keys: Buffer): number;
-  /** Map ids and bytes of memory by map, as the kernel counts them (memlock in fdinfo). */
+  /** Of its maps and programs, as the kernel tells it (memlock in /proc/self/fdinfo): without what tasks and sockets carry. */
   memoryBytes(): number;
   /**
    * By program: how often it was skipped because it was running on that CPU already; and, while the kernel's

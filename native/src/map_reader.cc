@@ -5,9 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <memory>
 #include <vector>
 
 #include "bytes.h"
@@ -28,10 +26,6 @@ bool IsPerCpu(bpf_map* map) {
 }
 
 int CpusOf(bpf_map* map) { return IsPerCpu(map) ? libbpf_num_possible_cpus() : 1; }
-
-struct FileCloser {
-  void operator()(FILE* file) const { fclose(file); }
-};
 
 // The kernel pads each CPU's value to 8 bytes.
 size_t ValueSize(bpf_map* map) {
@@ -118,6 +112,7 @@ Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map, bool take) {
   });
   Napi::Object result = Napi::Object::New(env);
   result.Set("count", total);
+  result.Set("maxEntries", bpf_map__max_entries(map));
   result.Set("cpus", CpusOf(map));
   result.Set("valueSize", static_cast<uint32_t>(ValueSize(map)));
   result.Set("keys", Napi::Buffer<char>::Copy(env, all_keys.data(), all_keys.size()));
@@ -142,6 +137,7 @@ Napi::Value SumWholeMap(Napi::Env env, bpf_map* map, bool take) {
   });
   Napi::Object result = Napi::Object::New(env);
   result.Set("count", total);
+  result.Set("maxEntries", bpf_map__max_entries(map));
   result.Set("width", static_cast<uint32_t>(words));
   result.Set("keys", Napi::Buffer<char>::Copy(env, all_keys.data(), all_keys.size()));
   result.Set("sums", DoublesOf(env, sums.data(), sums.size()));
@@ -193,21 +189,6 @@ Napi::Value DeleteMapKeys(Napi::Env env, bpf_map* map, Napi::Buffer<char> keys) 
     }
   }
   return Napi::Number::New(env, deleted);
-}
-
-double MapsMemoryBytes(bpf_object* object) {
-  double total = 0;
-  bpf_map* map;
-  bpf_object__for_each_map(map, object) {
-    char path[64], line[256];
-    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", bpf_map__fd(map));
-    std::unique_ptr<FILE, FileCloser> file(fopen(path, "re"));
-    unsigned long long bytes;
-    while (file && fgets(line, sizeof(line), file.get())) {
-      if (sscanf(line, "memlock: %llu", &bytes) == 1) total += bytes;
-    }
-  }
-  return total;
 }
 
 }  // namespace sculptor

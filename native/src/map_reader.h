@@ -18,7 +18,6 @@ Napi::Value MapArrayMemory(Napi::Env env, bpf_map* map);
 Napi::Value LookupKey(Napi::Env env, bpf_map* map, Napi::Buffer<char> key);
 Napi::Value SumKey(Napi::Env env, bpf_map* map, Napi::Buffer<char> key);
 Napi::Value DeleteMapKeys(Napi::Env env, bpf_map* map, Napi::Buffer<char> keys);
-double MapsMemoryBytes(bpf_object* object);
 
 }  // namespace sculptor
 

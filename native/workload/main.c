@@ -35,6 +35,7 @@ void usage_error(const char *message) {
       "       sculpt-workload map [--count 1000] [--threads 1]\n"
       "       sculpt-workload merge --file DEVICE [--count 1000]\n"
       "       sculpt-workload wire --from NETNS --to NETNS [--delay-us 1000] [--drop-every N]\n"
+      "       sculpt-workload count-runs\n"
       "latency: sleeps a period, notes how late it woke, burns; a line \"mark NAME\" on "
       "standard input\n"
       "         answers one JSON line about the samples since the last mark and appends them "
@@ -57,7 +58,9 @@ void usage_error(const char *message) {
       "      makes one request of, and ends\n"
       "wire: carries packets between a device \"wire\" in each of two network namespaces, each "
       "packet late by the\n"
-      "      delay, and loses every Nth large one that goes from the first to the second\n",
+      "      delay, and loses every Nth large one that goes from the first to the second\n"
+      "count-runs: has the kernel count the runs of BPF programs while it runs "
+      "(BPF_ENABLE_STATS)\n",
       message);
   exit(2);
 }
@@ -192,7 +195,8 @@ int main(int argc, char **argv) {
     if (from == NULL || to == NULL) usage_error("wire: wanted --from and --to");
     return run_wire(from, to, (uint64_t)delay_us * 1000, (unsigned long)drop_every);
   }
+  if (strcmp(mode, "count-runs") == 0) return run_count_runs();
   usage_error(
-      "wanted the mode latency, spin, threads, crowd, churn, convoy, vfork, hop, walk, map, merge "
-      "or wire");
+      "wanted the mode latency, spin, threads, crowd, churn, convoy, vfork, hop, walk, map, merge, "
+      "wire or count-runs");
 }

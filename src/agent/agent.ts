@@ -6,6 +6,7 @@ import type { AgentConfig } from '../contract/config.ts';
 import { describeError } from '../contract/errors.ts';
 import { attr, scopes } from '../contract/metrics.ts';
 import type { Clock, Running, Say } from '../contract/ports.ts';
+import { createBpfAccount } from '../linux/bpf-account.ts';
 import { readCgroupLayout } from '../linux/cgroups.ts';
 import { findMemoryHierarchy } from '../linux/memory.ts';
 import { findNarrowing, howToSeeAll } from '../linux/namespaces.ts';
@@ -16,6 +17,7 @@ import { createMetricsExporter } from '../otlp/metrics-exporter.ts';
 import { createOutbox } from '../otlp/outbox.ts';
 import { temporalityFrom } from '../otlp/temporality.ts';
 import { createClockWatch } from './clock-watch.ts';
+import { createCostSource } from './cost-source.ts';
 import { type CustomSource, startCustomSource } from './custom/custom-source.ts';
 import { createHotTasks } from './hot-tasks.ts';
 import { createLastRuns } from './last-runs.ts';
@@ -59,8 +61,8 @@ export type AgentStatus = {
   readonly map: {
     readonly entries: number;
     readonly maxEntries: number;
-    readonly memoryBytes: number;
   };
+  readonly memory: { readonly rssBytes: number; readonly bpfBytes: number };
   /** By name: `running`, or why it is not. */
   readonly sources: Readonly<Record<string, string>>;
   /** By file: `running`, or why it is not. */
@@ -83,7 +85,9 @@ export type Agent = Running & {
  * @throws ProbeError, KernelInterfaceError as `startScheduler` and `readCgroupLayout`
  */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
-  const { native, roots, hostId, clock, say, profileSink } = options;
+  const { roots, hostId, clock, say, profileSink } = options;
+  const account = createBpfAccount(options.native);
+  const { native } = account;
   const { driver } = options.config;
   const { config, selection, change } = createLiveConfig(atItsPace(driver, options.config));
   const began = clock.monotonicSeconds();
@@ -94,7 +98,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       'warn',
       `agent: it runs in a container (${narrowing.found}): ${narrowing.lost}; ${howToSeeAll}`,
     );
-  const scheduler = await startScheduler({ ...options, layout });
+  const scheduler = await startScheduler({ ...options, native, layout });
   const { probe, runByCpu } = scheduler;
   const hot = createHotTasks(config, createTaskStarts(roots, clock.unixSeconds()));
   const vcpus = createVcpuBook({
@@ -130,7 +134,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     return hot.take(changed, vcpus.all());
   });
   const custom = await startCustomProbes(options, () => config.detailIntervalSeconds / 2);
-  const own = custom ? [sched, custom] : [sched];
+  const cost = createCostSource({
+    account,
+    own: process,
+    start: clock.unixSeconds() - process.uptime(),
+  });
+  const own = custom ? [sched, cost, custom] : [sched, cost];
   const sources = startSources(sourceKinds, context, own, selection);
   const profiles = createProfiles(hostId, config);
   const temporal = temporalityFrom(
@@ -203,7 +212,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
   return {
     status: () => {
-      const { events: seen, entries, memoryBytes } = probe.counters();
+      const { events: seen, entries } = probe.counters();
       return {
         ...rounds.status(),
         sources: sources.status(),
@@ -215,7 +224,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
           lost: { ...outbox.lost(), ...exportsLost() },
           lastFailure: outbox.lastFailure() ?? events.lastFailure(),
         },
-        map: { entries, maxEntries: config.maxInstances, memoryBytes },
+        map: { entries, maxEntries: config.maxInstances },
+        memory: { rssBytes: process.memoryUsage.rss(), bpfBytes: account.cost().memoryBytes },
       };
     },
     settings: () => settingsOf(config),

@@ -12,7 +12,6 @@ export type SelfCounts = {
   readonly vcpusUnknown: Readonly<Record<string, number>>;
   /** QEMUs, by reason. */
   readonly vmsUnknown: Readonly<Record<string, number>>;
-  readonly entries: number;
   readonly collectSeconds: number;
 };
 
@@ -34,7 +33,6 @@ export function selfSamples(counts: SelfCounts, start: number): Sample[] {
     ...byReason('sculptor.agent.events.lost', counts.lost),
     ...byReason('sculptor.agent.exports.lost', counts.exportsLost),
     ...byReason('sculptor.agent.profiles.lost', counts.profilesLost),
-    { metric: 'sculptor.agent.map.entries', start, value: counts.entries },
     { metric: 'sculptor.agent.instances.uncounted', start, value: counts.uncounted },
     ...byReason('sculptor.agent.vcpus.unknown', counts.vcpusUnknown),
     ...byReason('sculptor.agent.vms.unknown', counts.vmsUnknown),

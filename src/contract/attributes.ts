@@ -40,6 +40,7 @@ export const attr = {
   reason: 'sculptor.reason',
   source: 'sculptor.agent.source',
   probe: 'sculptor.agent.probe',
+  map: 'sculptor.agent.map',
   horizon: 'horizon',
   quantile: 'quantile',
   payload: 'sculptor.payload',

@@ -1,4 +1,4 @@
-import { agentMetrics, hostMetrics, outliersMetrics } from './metrics/agent.ts';
+import { agentMetrics, costMetrics, hostMetrics, outliersMetrics } from './metrics/agent.ts';
 import { blockMetrics, vdiskMetrics } from './metrics/block.ts';
 import { gateMetrics, intakeMetrics } from './metrics/gate.ts';
 import { guestsMetrics, kvmMetrics, stealMetrics } from './metrics/kvm.ts';
@@ -26,6 +26,7 @@ export const metrics = {
   ...hostMetrics,
   ...outliersMetrics,
   ...agentMetrics,
+  ...costMetrics,
   ...gateMetrics,
   ...intakeMetrics,
 };

@@ -44,7 +44,7 @@ test("a user's own metrics are told whatever is selected", t => {
 });
 
 test('each source of the table of metrics is one that can be started under its name, or always there', t => {
-  const always = new Set(['sched', 'host', 'agent', 'gate', 'intake']);
+  const always = new Set(['sched', 'cost', 'host', 'agent', 'gate', 'intake']);
   const named = new Set(Object.values(metrics).flatMap(({ sources }) => sources));
   for (const name of named)
     t.true(always.has(name) || sourceKinds.some(kind => kind.name === name), name);

@@ -154,6 +154,7 @@ const told = [
   'container.memory.usage',
   'sculptor.disk.latency',
   'sculptor.network.rtt',
+  'sculptor.agent.bpf.memory',
 ];
 
 /** Whether a source is told as available, and else why not. */

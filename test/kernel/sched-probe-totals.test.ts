@@ -290,7 +290,6 @@ function isDescendant(tid: number, ancestor: ChildProcess): boolean {
 
 kernelTest('a probe that was stopped leaves no program behind', async t => {
   const probe = startProbe();
-  t.true(probe.counters().memoryBytes > 0);
   probe.stop();
   t.throws(() => probe.readTotals(), { message: /closed/ });
   await t.notThrowsAsync(async () => {

@@ -18,6 +18,7 @@ export function keyOf(key: number | bigint): Buffer {
 export function sumsOf(entries: readonly (readonly [key: Buffer, value: Buffer])[]): MapSums {
   return {
     count: entries.length,
+    maxEntries: 4096,
     width: (entries[0]?.[1].length ?? 0) / 8,
     keys: Buffer.concat(entries.map(([key]) => key)),
     sums: wordsOf(Buffer.concat(entries.map(([, value]) => value))),

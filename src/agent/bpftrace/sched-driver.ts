@@ -90,7 +90,6 @@ export async function startSchedDriver(options: SchedDriverOptions): Promise<Sch
         recovered: 0,
         lost: { ...run.losses() },
         entries: reading.totals().size,
-        memoryBytes: 0,
       }),
     },
     source: createLatencySource(reading.latencies),

@@ -37,7 +37,6 @@ export type ProbeCounters = {
   readonly recovered: number;
   readonly lost: Readonly<Record<LostReason, number>>;
   readonly entries: number;
-  readonly memoryBytes: number;
 };
 
 export type SchedProbe = {
@@ -241,6 +240,5 @@ function readCounters(object: BpfObject, entries: number): ProbeCounters {
       recursion: missedRuns(object),
     },
     entries,
-    memoryBytes: object.memoryBytes(),
   };
 }

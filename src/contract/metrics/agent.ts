@@ -33,11 +33,6 @@ export const agentMetrics = of('agent', {
     'Performance Profiles that could not be written to where --profile-to says, by reason.',
     [attr.reason],
   ),
-  'sculptor.agent.map.entries': gauge(
-    '{entry}',
-    'self',
-    'Entries in the map of instances, of its largest number.',
-  ),
   'sculptor.agent.instances.uncounted': gauge(
     '{instance}',
     'self',
@@ -104,6 +99,47 @@ export const agentMetrics = of('agent', {
     [attr.probe, attr.reason],
   ),
   'sculptor.agent.collect.time': counter('s', 'self', 'Time spent reading the maps and the files.'),
+});
+
+export const costMetrics = of('cost', {
+  'process.memory.usage': gauge(
+    'By',
+    'self',
+    "What the agent's process has in memory (RSS); of `sculpt up` with the engine and the sculptor, and without the bpftrace of custom probes.",
+  ),
+  'process.cpu.time': counter(
+    's',
+    'self',
+    'What the same process has run, by mode (user and system); what BPF programs took of others is not in it.',
+    [attr.cpuMode],
+  ),
+  'sculptor.agent.bpf.memory': gauge(
+    'By',
+    'self',
+    "BPF maps and programs of the agent, as the kernel tells it (memlock): without what each task and socket carries, 448 B a task for the scheduler's probe; before Linux 6.4 what maps would take if they were full.",
+  ),
+  'sculptor.agent.bpf.runs': counter(
+    '{run}',
+    'self',
+    'Runs of all BPF programs of the agent that the kernel counted. Absent unless it counts them now (kernel.bpf_stats_enabled, or BPF_ENABLE_STATS), which the agent never makes it do: each run of any program costs more then.',
+  ),
+  'sculptor.agent.bpf.run.time': counter(
+    's',
+    'self',
+    'What these runs took. Those of iterators are in process.cpu.time too, all others are time of whoever ran. Absent as the runs are.',
+  ),
+  'sculptor.agent.map.entries': gauge(
+    '{entry}',
+    'self',
+    'By BPF map: entries at the last reading; pairs and other_pairs are emptied by each. Only of maps that are read whole: nobody counts the entries of others, such as the requests of block I/O under way, and what a full one did not take is in sculptor.agent.events.lost all the same.',
+    [attr.map],
+  ),
+  'sculptor.agent.map.limit': gauge(
+    '{entry}',
+    'self',
+    'By BPF map: how many entries there may be.',
+    [attr.map],
+  ),
 });
 
 export const outliersMetrics = of('outliers', {

@@ -54,7 +54,13 @@ test('a key is a cgroup, a device and a direction', t => {
     values.writeBigUInt64LE(7n, i * layout.totals.bytes + layout.totals.deviceSlots + 8 * 60);
   }
   const width = layout.totals.bytes / 8;
-  const [first, second] = decodeBlock({ count: 2, width, keys, sums: wordsOf(values) });
+  const [first, second] = decodeBlock({
+    count: 2,
+    maxEntries: 4,
+    width,
+    keys,
+    sums: wordsOf(values),
+  });
   t.deepEqual(first?.key, { cgroupId: 42, device: (254 << 20) + 16, direction: 'write' });
   t.deepEqual(second?.key, { cgroupId: 1, device: 0xfff00001, direction: 'discard' });
   t.is(first?.words[blockWords.bytes], 2 ** 40);

@@ -134,7 +134,6 @@ export function stageRounds(
           sched_failed_reads: 0,
         },
         entries: totals.size,
-        memoryBytes: 1,
       }),
     },
     hot,
