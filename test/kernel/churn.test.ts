@@ -1,7 +1,7 @@
 import { churn } from '../support/churn.ts';
 import { needs } from '../support/needs.ts';
 
-const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu');
+const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'cgroupV1Memory');
 
 test('a thousand threads that come and go in twenty cgroups that do', async t => {
   await churn(t, {

@@ -1,7 +1,7 @@
 import { churn } from '../support/churn.ts';
 import { needs } from '../support/needs.ts';
 
-const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu');
+const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'cgroupV1Memory');
 
 test('ten minutes of 2,000 threads a second that come and go in 200 cgroups that do', async t => {
   t.timeout(900_000);
