@@ -21,7 +21,9 @@ export function checkSources(
       return unknown(name, { found: 'not selected (agent.profile, agent.metrics): not tried' });
     return attempt(name, false, kind.tells, () => {
       const { found, isSure } = trySource(kind, contextOf(machine, config));
-      return isSure ? works(name, false, { found }) : unknown(name, { found });
+      return isSure
+        ? works(name, false, { found })
+        : unknown(name, { found: `${found}; not tried` });
     });
   });
 }
