@@ -12,10 +12,15 @@ test('the agent tells run time and wait of a real cgroup, its placement, and its
   t.timeout(60_000);
   const told = await startTold();
   const scene = stageScene('sculptor-agent');
-  const id = scene.id('pair');
+  const [id, convoy] = [scene.id('pair'), scene.id('convoy')];
+  const locks = (instance: string) =>
+    told
+      .pointsOf('sculptor.offcpu.time', instance)
+      .filter(({ attributes }) => attributes['sculptor.reason'] === 'lock');
   try {
     const made = performance.now();
     scene.spawn('pair', 'spin', '--threads', '4');
+    scene.spawn('convoy', 'convoy', '--threads', '4');
     const placed = await eventually('its placement', 3, () => told.placementsOf(id)[0]);
     t.true(performance.now() - made < 1000, 'a new instance is placed within a second');
     t.is(placed.cgroup.parent, '/');
@@ -59,7 +64,15 @@ test('the agent tells run time and wait of a real cgroup, its placement, and its
     t.true(
       last('sculptor.cpu.context_switches', 'process.context_switch.type', 'involuntary') > 50,
     );
-    t.true(last('sculptor.offcpu.time', 'sculptor.reason', 'lock') >= 0);
+    // Of four threads that queue up for one lock three wait for it; who spins waits for none.
+    const queued = await eventually('some readings of the convoy', 10, () => {
+      const series = locks(convoy);
+      return series.length > 3 ? series : null;
+    });
+    const rate = coresOf(queued, 1);
+    t.true(Math.abs(rate - 3) < 0.3, `${rate} of three threads wait for their lock`);
+    const spun = locks(id).at(-1)?.value;
+    t.true(Number(spun) < 0.1, `spinners wait ${spun} s for locks`);
     t.true(told.topologies() > 0);
 
     await scene.end();

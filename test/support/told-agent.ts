@@ -8,14 +8,17 @@ import type { Placement } from '../../src/contract/host.ts';
 import type { Outlier } from '../../src/contract/outlier.ts';
 import type { LogEvent, MetricPoint, ResourcePoints } from '../../src/contract/telemetry.ts';
 import { loadNative } from '../../src/linux/native.ts';
-import { hostRoots } from '../../src/linux/roots.ts';
+import { hostRoots, type Roots } from '../../src/linux/roots.ts';
 import { decodeLogs } from '../../src/otlp/decode-logs.ts';
 import { decodeMetrics } from '../../src/otlp/decode-metrics.ts';
 import { startOtlpServer } from '../../src/otlp/server.ts';
 import { ownUid, realTime } from './sockets.ts';
 
 /** A real agent that tells a receiver of the test's own; details every 2 s, and else as configured. */
-export async function startTold(config: Partial<AgentConfig> = {}): Promise<{
+export async function startTold(
+  config: Partial<AgentConfig> = {},
+  roots: Roots = hostRoots,
+): Promise<{
   agent: Agent;
   pointsOf: (metric: string, instance: string) => MetricPoint[];
   /** All that it told of an instance, in the order of arrival. */
@@ -52,7 +55,7 @@ export async function startTold(config: Partial<AgentConfig> = {}): Promise<{
       ...config,
     }),
     native: loadNative(),
-    roots: hostRoots,
+    roots,
     hostId: 'test-host',
     clock: realTime,
     say: () => undefined,
