@@ -8,7 +8,7 @@
 /*
  * Time that a run queue has spent throttled by a CFS bandwidth quota, in ns, completed periods only.
  * throttled_clock_self_time came with 6.6 (677ea015f231, "sched: add throttled time stat for throttled children");
- * before, the PELT clock's own account is the nearest.
+ * before, the account that PELT keeps is the only one of a queue.
  */
 static __always_inline __u64 throttled_time(struct cfs_rq *cfs_rq)
 {
@@ -29,19 +29,50 @@ static __always_inline __u64 throttled_time_of_other(struct cfs_rq *cfs_rq)
 	return 0;
 }
 
+/* Whether that account goes by PELT's clock, which goes the slower the lower a CPU's frequency is (23127296889f). */
+static __always_inline bool throttled_by_pelt(struct cfs_rq *cfs_rq)
+{
+	return !bpf_core_field_exists(cfs_rq->throttled_clock_self_time) &&
+	       bpf_core_field_exists(cfs_rq->throttled_clock_pelt_time);
+}
+
+/* That clock, as of the queue's last update; 0 where the account goes by a clock like ours. */
+static __always_inline __u64 throttled_clock(struct cfs_rq *cfs_rq)
+{
+	return throttled_by_pelt(cfs_rq) ? cfs_rq->rq->clock_pelt - cfs_rq->rq->lost_idle_time : 0;
+}
+
+static __always_inline __u64 throttled_clock_of_other(struct cfs_rq *cfs_rq)
+{
+	if (!throttled_by_pelt(cfs_rq))
+		return 0;
+	return BPF_CORE_READ(cfs_rq, rq, clock_pelt) - BPF_CORE_READ(cfs_rq, rq, lost_idle_time);
+}
+
 /* The same and the period that is open now; the run queue's clock must be fresh (within a scheduler hook). */
 static __always_inline __u64 throttled_time_now(struct cfs_rq *cfs_rq)
 {
-	__u64 total = throttled_time(cfs_rq);
+	__u64 total = throttled_time(cfs_rq), began = 0, clock = 0;
 
 	if (bpf_core_field_exists(cfs_rq->throttled_clock_self)) {
-		__u64 began = cfs_rq->throttled_clock_self;
-		__u64 clock = cfs_rq->rq->clock;
-
-		if (began && clock > began)
-			total += clock - began;
+		began = cfs_rq->throttled_clock_self;
+		clock = cfs_rq->rq->clock;
+	} else if (throttled_by_pelt(cfs_rq) && cfs_rq->throttle_count) {
+		began = cfs_rq->throttled_clock_pelt;
+		clock = throttled_clock(cfs_rq);
 	}
-	return total;
+	return began && clock > began ? total + clock - began : total;
+}
+
+/*
+ * What of a slice was throttled, if the account grew by so much in it, and its clock went on by `clock_ns` (0: as
+ * ours): by PELT's clock it is the share that counts, in 4096ths.
+ */
+static __always_inline __u64 throttled_share(__u64 throttled_ns, __u64 clock_ns, __u64 slice_ns)
+{
+	if (throttled_ns >= (clock_ns ? clock_ns : slice_ns))
+		return slice_ns;
+	return clock_ns ? slice_ns * (throttled_ns / ((clock_ns >> 12) + 1)) >> 12 : throttled_ns;
 }
 
 /* The clock of a task's run queue, of this moment within a scheduler hook. */

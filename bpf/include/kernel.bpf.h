@@ -35,6 +35,8 @@ struct task_struct;
 
 struct rq {
 	__u64 clock;
+	__u64 clock_pelt;
+	unsigned long lost_idle_time;
 	struct task_struct *curr;
 };
 
@@ -43,6 +45,7 @@ struct cfs_rq {
 	int throttle_count;
 	__u64 throttled_clock_self;
 	__u64 throttled_clock_self_time;
+	__u64 throttled_clock_pelt;
 	__u64 throttled_clock_pelt_time;
 };
 
