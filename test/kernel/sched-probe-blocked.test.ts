@@ -2,11 +2,10 @@ import type { ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import test from 'ava';
-import type { SchedProbe } from '../../src/agent/probes/sched.ts';
-import { blockedReasons, word } from '../../src/agent/probes/sched-layout.ts';
-import type { CgroupBox } from '../support/cgroup-box.ts';
+import { word } from '../../src/agent/probes/sched-layout.ts';
 import { needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
+import { watchRates } from '../support/sched-loads.ts';
 import {
   endAll,
   makeBox,
@@ -20,32 +19,6 @@ import {
 
 const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'twoCpus');
 test.afterEach.always(endAll);
-
-/** What a cgroup did for some seconds, in cores (tasks) by what they did, and counts per second. */
-async function rates(probe: SchedProbe, box: CgroupBox, seconds = 2) {
-  const from = readDetails(probe, box);
-  await pause(seconds * 1000);
-  const to = readDetails(probe, box);
-  const elapsed = to.at - from.at;
-  const grown = (field: Parameters<typeof word>[1], nth = 0) =>
-    (word(to.counters, field, nth) - word(from.counters, field, nth)) / elapsed;
-  const blocked = Object.fromEntries(
-    blockedReasons.map((reason, nth) => [reason, grown('blockedNs', nth) / 1e9]),
-  ) as Record<(typeof blockedReasons)[number], number>;
-  return {
-    ...blocked,
-    run: grown('runNs') / 1e9,
-    wait: grown('waitNs') / 1e9,
-    user: grown('userNs') / 1e9,
-    kernel: grown('kernelNs') / 1e9,
-    voluntary: grown('voluntarySwitches'),
-    involuntary: grown('involuntarySwitches'),
-    wakeups: grown('wakeups'),
-    migrations: grown('migrations'),
-    nodeMigrations: grown('nodeMigrations'),
-    elapsed,
-  };
-}
 
 /** Waits until processes have that many threads, together. */
 const threadsOf = (children: readonly ChildProcess[], wanted: number) =>
@@ -62,7 +35,7 @@ kernelTest('sleepers are charged at each read, though they never wake', async t 
   const late = makeBox();
   await startPinned(late, 0, workload, 'threads', '--count', '10');
   await pause(300);
-  const [older, newer] = await Promise.all([rates(probe, box), rates(probe, late)]);
+  const [older, newer] = await Promise.all([watchRates(probe, box), watchRates(probe, late)]);
   near(t, older.sleep, 40, 0.4, 'sleep of those that were there before the probe');
   near(t, newer.sleep, 10, 0.1, 'sleep of those that came after');
   t.is(older.wakeups + newer.wakeups + older.io + newer.lock, 0);
@@ -79,7 +52,10 @@ kernelTest(
     readDetails(probe, from);
     to.write('cgroup.procs', String(child.pid));
     readDetails(probe, to);
-    const [left, joined] = await Promise.all([rates(probe, from, 1), rates(probe, to, 1)]);
+    const [left, joined] = await Promise.all([
+      watchRates(probe, from, 1),
+      watchRates(probe, to, 1),
+    ]);
     t.is(left.sleep, 0);
     near(t, joined.sleep, 21, 0.2, 'sleep where they are now');
   },
@@ -93,13 +69,13 @@ kernelTest('before that they are counted where they fell asleep, until they wake
   await pause(300);
   readDetails(probe, from);
   to.write('cgroup.procs', String(child.pid));
-  const [left, joined] = await Promise.all([rates(probe, from, 1), rates(probe, to, 1)]);
+  const [left, joined] = await Promise.all([watchRates(probe, from, 1), watchRates(probe, to, 1)]);
   near(t, left.sleep, 20, 0.2, 'sleep where they fell asleep');
   near(t, joined.sleep, 1, 0.01, 'sleep of who was there');
   // Each thread wakes to stop, and sleeps as a stopped one does.
   child.kill('SIGSTOP');
   await pause(100);
-  const [after, here] = await Promise.all([rates(probe, from, 1), rates(probe, to, 1)]);
+  const [after, here] = await Promise.all([watchRates(probe, from, 1), watchRates(probe, to, 1)]);
   t.is(after.sleep, 0);
   near(t, here.sleep, 21, 0.2, 'sleep where they are now');
 });
@@ -176,7 +152,7 @@ kernelTest('a convoy waits for its lock, and the one that has it sleeps', async 
   const box = makeBox();
   await startPinned(box, 0, workload, 'convoy', '--threads', '4');
   await pause(300);
-  const { lock, sleep, run, wait, io, uninterruptible } = await rates(probe, box);
+  const { lock, sleep, run, wait, io, uninterruptible } = await watchRates(probe, box);
   near(t, lock, 3, 0.1, 'lock');
   near(t, sleep, 1, 0.1, 'sleep');
   near(t, lock + sleep + run + wait + io + uninterruptible, 4, 0.04, 'four tasks in all');
@@ -187,7 +163,7 @@ kernelTest('the parent of a vfork is uninterruptible, and its child sleeps', asy
   const box = makeBox();
   await startPinned(box, 0, workload, 'vfork');
   await pause(300);
-  const { uninterruptible, sleep, io } = await rates(probe, box, 1);
+  const { uninterruptible, sleep, io } = await watchRates(probe, box, 1);
   near(t, uninterruptible, 1, 0.02, 'uninterruptible');
   near(t, sleep, 1, 0.02, 'sleep');
   t.is(io, 0);
@@ -204,7 +180,7 @@ kernelTest('what reads a disk directly waits for I/O', async t => {
   const read = `while :; do dd if=${file} of=/dev/null bs=4k iflag=direct 2>/dev/null; done`;
   box.spawn('taskset', '-c', '0', 'sh', '-c', read);
   await pause(500);
-  const { io, run, wait, sleep, uninterruptible } = await rates(probe, box);
+  const { io, run, wait, sleep, uninterruptible } = await watchRates(probe, box);
   // One task reads, and the shell sleeps until it has ended.
   t.true(io > 0.3, `io: ${io}`);
   near(t, io + run + wait + uninterruptible, 1, 0.1, 'the reader');
@@ -227,7 +203,7 @@ kernelTest('switches are those of /proc/PID/status, and wake-ups the voluntary o
   await startPinned(other, 0, ...spin);
   await pause(300);
   const before = switches(child);
-  const seen = await rates(probe, box);
+  const seen = await watchRates(probe, box);
   const after = switches(child);
   const voluntary = (after.voluntary - before.voluntary) / seen.elapsed;
   const involuntary = (after.involuntary - before.involuntary) / seen.elapsed;
@@ -252,7 +228,10 @@ kernelTest('a spinner is in user mode, and what copies zeros is in the kernel', 
   await startPinned(spinner, 0, ...spin);
   await startPinned(copier, 1, 'dd', 'if=/dev/zero', 'of=/dev/null', 'bs=64k');
   await pause(300);
-  const [burns, copies] = await Promise.all([rates(probe, spinner), rates(probe, copier)]);
+  const [burns, copies] = await Promise.all([
+    watchRates(probe, spinner),
+    watchRates(probe, copier),
+  ]);
   t.true(burns.user > 0.9 && burns.kernel < 0.05, `spinner: ${burns.user} ${burns.kernel}`);
   t.true(copies.kernel > 0.7 && copies.user < 0.3, `dd: ${copies.user} ${copies.kernel}`);
 });
@@ -266,7 +245,7 @@ kernelTest('what was short-lived is in user and kernel time too', async t => {
     'while :; do dd if=/dev/zero of=/dev/null bs=64k count=4000 2>/dev/null; done',
   );
   await pause(300);
-  const { user, kernel, run } = await rates(probe, box, 3);
+  const { user, kernel, run } = await watchRates(probe, box, 3);
   near(t, user + kernel, run, 0.1, 'ticks and run time');
   t.true(kernel > 0.5, `kernel: ${kernel}`);
 });
@@ -288,7 +267,7 @@ kernelTest(
         `while :; do taskset -pc 1 ${child.pid}; taskset -pc 0 ${child.pid}; done >/dev/null`,
       );
       await pause(300);
-      const { migrations, nodeMigrations } = await rates(probe, box, 1);
+      const { migrations, nodeMigrations } = await watchRates(probe, box, 1);
       t.true(migrations > 10, `${migrations} migrations a second`);
       t.is(nodeMigrations, nodeOfCpu[0] === nodeOfCpu[1] ? 0 : migrations);
       probe.stop();

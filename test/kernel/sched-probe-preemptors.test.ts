@@ -1,11 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import type { SchedProbe } from '../../src/agent/probes/sched.ts';
-import { word } from '../../src/agent/probes/sched-layout.ts';
 import { createBpfAccount } from '../../src/linux/bpf-account.ts';
 import { loadNative } from '../../src/linux/native.ts';
-import type { CgroupBox } from '../support/cgroup-box.ts';
 import { needs } from '../support/needs.ts';
+import { loaded, watchPairs, watchThreeToOne } from '../support/sched-loads.ts';
 import {
   endAll,
   makeBox,
@@ -19,38 +17,6 @@ import {
 const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu');
 test.afterEach.always(endAll);
 
-/** What was charged between two readings: ns that one cgroup waited for another, and what each ran and waited. */
-async function observe(probe: SchedProbe, seconds: number) {
-  const from = probe.readDetails();
-  await pause(seconds * 1000);
-  const to = probe.readDetails();
-  const key = (waiter: number, preemptor: number) => `${waiter} ${preemptor}`;
-  const waits = new Map<string, number>();
-  to.pairs.forEach((waiter, preemptor, ns) => {
-    waits.set(key(waiter, preemptor), ns);
-  });
-  const grown = (box: CgroupBox, field: 'runNs' | 'waitNs') => {
-    const of = (details: typeof from) => details.instances.get(box.id) ?? new Float64Array();
-    return word(of(to), field) - word(of(from), field);
-  };
-  return {
-    waited: (waiter: CgroupBox, preemptor: CgroupBox) =>
-      waits.get(key(waiter.id, preemptor.id)) ?? 0,
-    waitedInAll: (waiter: CgroupBox) =>
-      [...waits].reduce((sum, [key, ns]) => (key.startsWith(`${waiter.id} `) ? sum + ns : sum), 0),
-    ran: (box: CgroupBox) => grown(box, 'runNs'),
-    wait: (box: CgroupBox) => grown(box, 'waitNs'),
-  };
-}
-
-/** A cgroup with a weight of its own (v1 shares, above all else that this machine does) and a task on CPU 0. */
-async function loaded(weight: number, ...command: string[]): Promise<CgroupBox> {
-  const box = makeBox();
-  box.write('cpu.shares', String(weight * 20_000));
-  await startPinned(box, 0, ...(command.length > 0 ? command : spin));
-  return box;
-}
-
 /**
  * Neighbours with weights 3:1 run 3:1, and who waits for them all the time waits for them 3:1. Who waits now and then waits
  * for who ran then, which a fair scheduler does not divide alike: held against a trace of all switches, the probe was 0.5 %
@@ -62,16 +28,11 @@ async function threeToOne(
   tolerance: number,
   probe = startProbe(),
 ) {
-  const [loud, quiet] = [await loaded(3), await loaded(1)];
-  const waiter = await loaded(1, ...command);
-  await pause(300);
-  const { waited, ran, wait } = await observe(probe, 4);
-  const ratio = ran(loud) / ran(quiet);
-  near(t, ratio, 3, 0.3, 'they run');
-  near(t, waited(waiter, loud) / waited(waiter, quiet), ratio, tolerance, 'it waited for them');
-  const all = waited(waiter, loud) + waited(waiter, quiet) + waited(waiter, waiter);
-  near(t, all / wait(waiter), 1, 0.05, 'of all that it waited');
-  t.is(probe.counters().lost.pair, 0);
+  const { ran, waited, charged, lost } = await watchThreeToOne(probe, command);
+  near(t, ran, 3, 0.3, 'they run');
+  near(t, waited, ran, tolerance, 'it waited for them');
+  near(t, charged, 1, 0.05, 'of all that it waited');
+  t.is(lost, 0);
 }
 
 kernelTest(
@@ -87,7 +48,7 @@ kernelTest(
     });
     const boxes = [await loaded(1), await loaded(1), await loaded(1)];
     await pause(300);
-    const { waited, waitedInAll, wait } = await observe(probe, 2);
+    const { waited, waitedInAll, wait } = await watchPairs(probe, 2);
     const known = boxes.flatMap(waiter => boxes.filter(other => waited(waiter, other) > 0));
     t.true(known.length <= 1, `${known.length} pairs`);
     for (const box of boxes)
@@ -125,7 +86,7 @@ kernelTest(
     const quiet = await Promise.all(Array.from({ length: 9 }, () => loaded(1)));
     const victim = await loaded(1);
     await pause(300);
-    const { waited, ran } = await observe(probe, 8);
+    const { waited, ran } = await watchPairs(probe, 8);
     const quietest = quiet.reduce((sum, box) => sum + waited(victim, box), 0) / quiet.length;
     const ranQuiet = quiet.reduce((sum, box) => sum + ran(box), 0) / quiet.length;
     near(
@@ -146,7 +107,7 @@ kernelTest(
     await startPinned(winner, 0, ...spin);
     loser.spawn('taskset', '-c', '0', ...spin);
     await pause(500);
-    const { waited, wait, ran } = await observe(probe, 1);
+    const { waited, wait, ran } = await watchPairs(probe, 1);
     t.true(wait(loser) > 0.9e9, `${wait(loser)} ns`);
     // Whatever else this machine does meanwhile: for the winner it waits as long as that one runs.
     near(t, waited(loser, winner) / ran(winner), 1, 0.1, 'for the winner');

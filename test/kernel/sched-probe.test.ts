@@ -1,8 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import test from 'ava';
-import { counterWords, word } from '../../src/agent/probes/sched-layout.ts';
+import { word } from '../../src/agent/probes/sched-layout.ts';
 import { needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
+import { watchQuota } from '../support/sched-loads.ts';
 import {
   cores,
   endAll,
@@ -16,13 +17,10 @@ import {
   spin,
   startPinned,
   startProbe,
-  throttledSeconds,
 } from '../support/sched-scene.ts';
 
 const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu');
 test.afterEach.always(endAll);
-
-const none = new Float64Array(counterWords);
 
 kernelTest('a spinner is charged at each read, though it never switches', async t => {
   const probe = startProbe();
@@ -94,46 +92,26 @@ kernelTest('a process that lived 20 ms between two reads is in the totals', asyn
 });
 
 kernelTest('a hog alone with a quota of 20 % is throttled and does not wait', async t => {
-  const probe = startProbe();
-  const box = makeBox();
-  const child = await startPinned(box, 0, ...spin);
-  box.write('cpu.cfs_quota_us', '20000');
-  await pause(500);
-  const accounts = () => ({
-    ...schedstat(child),
-    throttled: throttledSeconds(box),
-    latencyNs: word(probe.detailsOf([box.id]).get(box.id) ?? none, 'latencySumNs'),
-  });
-  const [from, before] = readTogether(probe, box, accounts);
-  await pause(3000);
-  const [to, after] = readTogether(probe, box, accounts);
-  const { run, wait, throttled, seconds } = cores(from, to);
-  const delayed = (after.waitNs - before.waitNs) / 1e9 / seconds;
+  const seen = await watchQuota(startProbe(), 'alone');
+  const { run, wait, throttled, byCgroup, delayed, latency } = seen;
   near(t, run, 0.2, 0.03, 'run');
   near(t, run + wait + throttled, 1, 0.01, 'sum');
   // Nought on a quiet machine; what else it does may keep the hog waiting for a moment, never for most of the time.
   t.true(wait < 0.1, `wait: ${wait}`);
   // Two witnesses: the cgroup's own account (periods that have ended), and the task's, which mixes both.
-  near(t, throttled, (after.throttled - before.throttled) / seconds, 0.04, 'cpu.stat');
+  near(t, throttled, byCgroup, 0.04, 'cpu.stat');
   near(t, wait + throttled, delayed, 0.04, 'schedstat');
-  const latency = (after.latencyNs - before.latencyNs) / 1e9 / seconds;
   near(t, latency, wait, 0.02, 'latencies of a second, added up');
 });
 
 kernelTest('a hog with a quota and a neighbour shows both, throttling and waiting', async t => {
-  const probe = startProbe();
-  const [hog, neighbour] = [makeBox('most'), makeBox('most')];
-  await startPinned(neighbour, 0, ...spin);
-  await startPinned(hog, 0, ...spin);
-  hog.write('cpu.cfs_quota_us', '20000');
-  await pause(500);
-  const [from, before] = readTogether(probe, hog, () => throttledSeconds(hog));
-  await pause(3000);
-  const [to, after] = readTogether(probe, hog, () => throttledSeconds(hog));
-  const { run, wait, throttled, seconds } = cores(from, to);
+  const { run, wait, throttled, byCgroup, neighbour } = await watchQuota(startProbe(), 'beside');
   near(t, run, 0.2, 0.03, 'run');
   near(t, run + wait + throttled, 1, 0.01, 'sum');
-  near(t, throttled, (after - before) / seconds, 0.04, 'cpu.stat');
+  near(t, throttled, byCgroup, 0.04, 'cpu.stat');
   // Half of the CPU while it may run at all: it waits about as long as it runs.
   t.true(wait > 0.1 && wait < 0.35, `wait: ${wait}`);
+  // The neighbour waits for it, and nothing holds it back.
+  near(t, neighbour.wait, run, 0.05, "neighbour's wait");
+  t.is(neighbour.throttled, 0);
 });

@@ -1,5 +1,5 @@
 import type { ChildProcess } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import type { Counters } from '../../src/agent/counters.ts';
@@ -9,11 +9,15 @@ import { loadNative } from '../../src/linux/native.ts';
 import { type CgroupBox, makeCgroupBox } from './cgroup-box.ts';
 import { eventually } from './scene.ts';
 
-/** The v1 `cpu` hierarchy. */
-export const cpuRoot = '/sys/fs/cgroup/cpu';
+/** Whether the `cpu` controller is one of v1, here; the hierarchy that has it. */
+const cgroupV1 = existsSync('/sys/fs/cgroup/cpu');
+export const cpuRoot = cgroupV1 ? '/sys/fs/cgroup/cpu' : '/sys/fs/cgroup';
 /** The built workload, and the command that burns one CPU with it. */
 export const workload = new URL('../../build/sculpt-workload', import.meta.url).pathname;
 export const spin: readonly string[] = [workload, 'spin'];
+
+/** How long a reading that takes no time at all is tried for: an emulated machine has none. */
+const patienceMs = 200;
 
 let probes: SchedProbe[] = [];
 let boxes: CgroupBox[] = [];
@@ -21,8 +25,13 @@ let boxes: CgroupBox[] = [];
 /** Stops the probes and ends the cgroups that a test made: for `afterEach.always`. */
 export async function endAll(): Promise<void> {
   for (const probe of probes) probe.stop();
-  for (const box of boxes) await box.end();
   probes = [];
+  await endBoxes();
+}
+
+/** Ends the cgroups alone. */
+export async function endBoxes(): Promise<void> {
+  for (const box of boxes) await box.end();
   boxes = [];
 }
 
@@ -32,7 +41,7 @@ export function startProbe(
 ): SchedProbe {
   const probe = startSchedProbe({
     native: loadNative(),
-    cgroupV1: true,
+    cgroupV1,
     maxInstances: 1024,
     nodeOfCpu: [],
     ...options,
@@ -46,8 +55,28 @@ export function makeBox(shares: 'most' | 'usual' | 'fewest' = 'most', root = cpu
   const box = makeCgroupBox(root);
   boxes.push(box);
   if (root !== cpuRoot) return box;
-  box.write('cpu.shares', { most: '262144', usual: '1024', fewest: '2' }[shares]);
+  setWeight(box, { most: 256, usual: 1, fewest: 1 / 512 }[shares]);
   return box;
+}
+
+/** In units of what a cgroup has by itself; v2 has no more than 100 of them, and no less than 0.01. */
+export function setWeight(box: CgroupBox, weight: number): void {
+  if (cgroupV1) box.write('cpu.shares', String(Math.round(weight * 1024)));
+  else box.write('cpu.weight', String(Math.round(Math.min(100, Math.max(0.01, weight)) * 100)));
+}
+
+/** How much of a CPU it may run, in each 100 ms. */
+export function setQuota(box: CgroupBox, cores: number): void {
+  if (cgroupV1) box.write('cpu.cfs_quota_us', String(cores * 100_000));
+  else box.write('cpu.max', `${cores * 100_000} 100000`);
+}
+
+/** Time the cgroup's run queues were throttled, periods that have ended. */
+export function throttledSeconds(box: CgroupBox): number {
+  const [, time, perSecond] = cgroupV1
+    ? [...(/throttled_time (\d+)/.exec(box.read('cpu.stat')) ?? []), 1e9]
+    : [...(/throttled_usec (\d+)/.exec(box.read('cpu.stat')) ?? []), 1e6];
+  return Number(time) / Number(perSecond);
 }
 
 /** Starts a command on one CPU; resolves when it has become it. */
@@ -59,7 +88,7 @@ export async function startPinned(box: CgroupBox, cpu: number, ...command: strin
 
 /** Resolves when a spawned shell has become its command. */
 export async function becomes(child: ChildProcess, command: string): Promise<void> {
-  await eventually(`${command} runs`, 5, () =>
+  await eventually(`${command} runs`, 20, () =>
     readFileSync(`/proc/${child.pid}/cmdline`, 'latin1').startsWith(command) ? true : null,
   );
 }
@@ -69,11 +98,12 @@ export type Reading = { at: number; totals: SchedTotals };
 
 /** Charges what is open and reads all; again when it took so long (this test was kept waiting) that nobody knows when that was. */
 export function readAll(probe: SchedProbe): { at: number; all: Map<number, SchedTotals> } {
-  for (let attempt = 1; ; attempt += 1) {
+  const until = performance.now() + patienceMs;
+  for (;;) {
     const before = performance.now();
     const all = probe.readTotals();
     const took = performance.now() - before;
-    if (took < 1 || attempt === 100) return { at: (before + took / 2) / 1e3, all };
+    if (took < 1 || before > until) return { at: (before + took / 2) / 1e3, all };
   }
 }
 
@@ -109,11 +139,6 @@ export function schedstat(child: ChildProcess): { runNs: number; waitNs: number 
   return { runNs: Number(run), waitNs: Number(wait) };
 }
 
-/** Time the run queues of a cgroup were throttled, by the kernel's account of it, periods that have ended. */
-export function throttledSeconds(box: CgroupBox): number {
-  return Number(/throttled_time (\d+)/.exec(box.read('cpu.stat'))?.[1]) / 1e9;
-}
-
 /** How often the task has left its CPU, of its own will and not. */
 function switches(child: ChildProcess): string {
   const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');
@@ -125,10 +150,11 @@ function switches(child: ChildProcess): string {
  * test itself is kept waiting between the two.
  */
 export function readTogether<T>(probe: SchedProbe, box: CgroupBox, witness: () => T): [Reading, T] {
-  for (let attempt = 1; ; attempt += 1) {
+  const until = performance.now() + patienceMs;
+  for (;;) {
     const began = performance.now();
     const answers: [Reading, T] = [read(probe, box), witness()];
-    if (performance.now() - began < 2 || attempt === 100) return answers;
+    if (performance.now() - began < 2 || began > until) return answers;
   }
 }
 
