@@ -17,7 +17,7 @@ export const workload = new URL('../../build/sculpt-workload', import.meta.url).
 export const spin: readonly string[] = [workload, 'spin'];
 
 /** How long a reading that takes no time at all is tried for: an emulated machine has none. */
-const patienceMs = 200;
+const patienceMs = 100;
 
 let probes: SchedProbe[] = [];
 let boxes: CgroupBox[] = [];
@@ -150,7 +150,7 @@ function switches(child: ChildProcess): string {
  * test itself is kept waiting between the two.
  */
 export function readTogether<T>(probe: SchedProbe, box: CgroupBox, witness: () => T): [Reading, T] {
-  const until = performance.now() + patienceMs;
+  const until = performance.now() + 2 * patienceMs;
   for (;;) {
     const began = performance.now();
     const answers: [Reading, T] = [read(probe, box), witness()];

@@ -102,6 +102,29 @@ for c in ("qmp_capabilities", "stop"): s.send(("{\\"execute\\": \\"%s\\"}\\n" % 
         t.log(`exits: ${sum(stopped, 'sculptor.vcpu.exits')} told, ${exits} by KVM's own count`);
         t.true(Math.abs(sum(stopped, 'sculptor.vcpu.exits') / exits - 1) < 0.02);
         t.true(Math.abs(sum(stopped, 'sculptor.vcpu.exits', 'hlt') / halts - 1) < 0.02);
+
+        // One in twenty finds an interrupt waiting and does not halt after all; nearly all others end with an entry.
+        const [ends, wakeups] = [
+          sum(stopped, 'sculptor.vcpu.halts'),
+          sum(stopped, 'sculptor.vcpu.wakeups'),
+        ];
+        t.log(
+          `${halts} times the guest had nothing to do; ${ends} halts told, and ${wakeups} entries after one`,
+        );
+        t.true(ends <= halts && ends > 0.9 * halts);
+        t.true(wakeups <= ends && wakeups > 0.95 * ends);
+        // KVM's own account of them has in it what the thread then waited for a CPU, which is told as a part of the delay.
+        const times = ['halt_wait_ns', 'halt_poll_success_ns', 'halt_poll_fail_ns'];
+        const ns = (await Promise.all(times.map(own))).reduce((total, each) => total + each, 0);
+        const [halted, delayed] = [
+          sum(stopped, 'sculptor.vcpu.halt.time'),
+          sum(stopped, 'sculptor.vcpu.wakeup.time'),
+        ];
+        t.log(
+          `halted ${ns / 1e9} s by KVM's own account; told: ${halted} s, and ${delayed} s late`,
+        );
+        t.true(halted < 1.02 * (ns / 1e9) && halted + delayed > 0.98 * (ns / 1e9));
+        t.true(delayed < 0.25 * halted, 'a guest that ticks is idle nearly all of the time');
         const { lost } = await told(lab);
         t.is(lost['kvm_memory'], 0);
         t.is(lost['kvm_recursion'], 0);
