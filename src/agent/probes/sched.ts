@@ -94,12 +94,6 @@ const mostCpus = 8192;
 const wholeLookSeconds = 60;
 
 /**
- * Where the kernel finds no task by its tid (before 6.2) all are looked at, some 0.6 µs each: so seldom, as long as only totals are read.
- * What runs or waits meanwhile without a switch is charged then; what switches is charged at each switch.
- */
-const chargeAllMs = 900;
-
-/**
  * In the order they are attached. The switch first: a wake-up that is seen before switches are leaves a stamp that the
  * unseen switches do not end, and all of a later sleep is then charged (seconds, when this process is kept waiting between).
  */
@@ -151,13 +145,9 @@ export function startSchedProbe(options: {
   let entries = 0;
   let wholeLookAt = performance.now();
   const wholeLookMs = (options.wholeLookSeconds ?? wholeLookSeconds) * 1000;
-  let chargedAt = performance.now();
-  /** How many sums it wrote. Those that have woken are charged, or, where the kernel cannot find them, all, when that is so long ago. */
-  const charge = (allSinceMs = 0): number => {
-    if (!findsTasks && performance.now() - chargedAt >= allSinceMs) {
-      chargedAt = performance.now();
-      object.iterate('flush');
-    }
+  /** How many sums it wrote. Those that have woken are charged, or, where the kernel cannot find them, all. */
+  const charge = (): number => {
+    if (!findsTasks) object.iterate('flush');
     return object.runOnce('read_totals').readUInt32LE();
   };
   const takeTasks = (): ChangedTask[] => {
@@ -171,7 +161,7 @@ export function startSchedProbe(options: {
   const takePairs = () => decodePairs(pairMaps.map(map => object.takeSums(map)));
   return {
     readTotals: into => {
-      const totals = decodeTotals(sums, charge(chargeAllMs), into);
+      const totals = decodeTotals(sums, charge(), into);
       entries = totals.size;
       return totals;
     },
