@@ -62,7 +62,8 @@ export type AgentStatus = {
     readonly entries: number;
     readonly maxEntries: number;
   };
-  readonly memory: { readonly rssBytes: number; readonly bpfBytes: number };
+  /** `bpfBytes`: null where the kernel does not tell. */
+  readonly memory: { readonly rssBytes: number; readonly bpfBytes: number | null };
   /** By name: `running`, or why it is not. */
   readonly sources: Readonly<Record<string, string>>;
   /** By file: `running`, or why it is not. */
@@ -225,7 +226,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
           lastFailure: outbox.lastFailure() ?? events.lastFailure(),
         },
         map: { entries, maxEntries: config.maxInstances },
-        memory: { rssBytes: process.memoryUsage.rss(), bpfBytes: account.cost().memoryBytes },
+        memory: {
+          rssBytes: process.memoryUsage.rss(),
+          bpfBytes: account.cost()?.memoryBytes ?? null,
+        },
       };
     },
     settings: () => settingsOf(config),

@@ -1,5 +1,5 @@
 import { attr } from '../contract/metrics.ts';
-import type { BpfAccount } from '../linux/bpf-account.ts';
+import type { BpfAccount, BpfCost } from '../linux/bpf-account.ts';
 import type { Source } from './source.ts';
 
 type Told = ReturnType<Source['host']>[number];
@@ -18,10 +18,10 @@ export function createCostSource(options: {
   return {
     name: 'cost',
     read: () => {
-      const { memoryBytes, runs, runNs } = account.cost();
+      const bpf = account.cost();
       // No file tells wholly whether the kernel counts (its sysctl knows of no BPF_ENABLE_STATS). Some program has run since.
-      const isCounted = runs > runsBefore;
-      runsBefore = runs;
+      const isCounted = bpf !== null && bpf.runs > runsBefore;
+      runsBefore = bpf?.runs ?? runsBefore;
       const { user, system } = own.cpuUsage();
       told = [
         { metric: 'process.memory.usage', value: own.memoryUsage.rss() },
@@ -31,8 +31,8 @@ export function createCostSource(options: {
           start,
           value: us / 1e6,
         })),
-        { metric: 'sculptor.agent.bpf.memory', value: memoryBytes },
-        ...(isCounted ? runSamples(runs, runNs) : []),
+        ...(bpf ? [{ metric: 'sculptor.agent.bpf.memory' as const, value: bpf.memoryBytes }] : []),
+        ...(isCounted ? runSamples(bpf) : []),
         ...account.fills().flatMap(fillSamples),
       ];
     },
@@ -44,7 +44,7 @@ export function createCostSource(options: {
   };
 }
 
-function runSamples(runs: number, runNs: number): Told[] {
+function runSamples({ runs, runNs }: BpfCost): Told[] {
   return [
     { metric: 'sculptor.agent.bpf.runs', value: runs },
     { metric: 'sculptor.agent.bpf.run.time', value: runNs / 1e9 },

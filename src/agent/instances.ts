@@ -70,18 +70,22 @@ const graceReads = 3;
 /** Of so many sweeps one looks although nothing has been seen to go. */
 const sweepsToLook = 10;
 
-/**
- * After so many reads an id without a name is forgotten: the kernel's map must not fill up, and one that goes on running is
- * looked for again.
- */
+/** An id without a name whose totals stand still for so many reads is forgotten: the kernel's map must not fill up. */
 const unnamedReads = 50;
+
+/**
+ * One that goes on running is looked for again after so many: all at once, since each look walks the hierarchy. In a container whole
+ * trees have no names.
+ */
+const unnamedLookReads = 1500;
 
 /** Names what the kernel counted: cgroup id → path → instance. The hierarchy is walked only when an id is unknown. */
 export function createInstanceBook(layout: CgroupLayout): InstanceBook {
   const members = new Map<number, Member>();
   const byInstance = new Map<string, LivingInstance>();
-  /** Ids without a name, and for how many reads. */
-  const unknown = new Map<number, number>();
+  /** Ids without a name. `reads`: for so many its totals stood still. */
+  const unknown = new Map<number, { runNs: number; reads: number }>();
+  let readsUntilLook = unnamedLookReads;
   const replaced: LivingInstance[] = [];
   /** Of the last reading: nothing was told of them yet. */
   let newborn: ReadonlySet<LivingInstance> = new Set();
@@ -115,11 +119,13 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
       const path = paths.get(id);
       if (path === undefined) {
         unnamed += 1;
-        unknown.set(id, 0);
+        unknown.set(id, { runNs: 0, reads: 0 });
         continue;
       }
       const vm = [...byInstance.values()].find(
-        one => one.instance.kind === 'vm' && isWithin(path, one.path),
+        // Below the cgroup of one without a UUID is somebody else (`findVm`).
+        one =>
+          one.instance.kind === 'vm' && one.instance.id !== one.path && isWithin(path, one.path),
       );
       const living = vm ?? begin(instanceAt(path), path, start);
       join(living, id, path, emptyTotals());
@@ -149,9 +155,10 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
       totals.forEach((next, id) => {
         const member = members.get(id);
         if (member) charge(member, next, elapsedSeconds);
-      });
-      unknown.forEach((reads, id) => {
-        unknown.set(id, reads + 1);
+        const nameless = unknown.get(id);
+        if (!nameless) return;
+        nameless.reads = nameless.runNs === next.runNs ? nameless.reads + 1 : 0;
+        nameless.runNs = next.runNs;
       });
       members.forEach(member => {
         if (member.gone) member.readsSinceGone += 1;
@@ -202,8 +209,11 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
         byInstance.delete(living.instance.id);
         ended.push(living);
       });
-      for (const [id, reads] of unknown) {
-        if (reads <= unnamedReads) continue;
+      readsUntilLook -= 1;
+      const isLook = readsUntilLook === 0;
+      if (isLook) readsUntilLook = unnamedLookReads;
+      for (const [id, { reads }] of unknown) {
+        if (reads < unnamedReads && !isLook) continue;
         gone.set(id, null);
         unknown.delete(id);
       }

@@ -1,6 +1,6 @@
 import { attr } from '../contract/metrics.ts';
 import { type Drive, type DriveCounters, parseBlockStats } from '../linux/block-stats.ts';
-import { readBootTime, readTaskStat } from '../linux/procfs.ts';
+import { readTaskStat, readUptime } from '../linux/procfs.ts';
 import { askQmp } from '../linux/qmp.ts';
 import type { Sample } from '../otlp/sample.ts';
 import { dropAbsent } from './absent.ts';
@@ -40,7 +40,7 @@ const ticksPerSecond = 100;
 export function startVdiskSource(context: SourceContext, ask: typeof askQmp): Source {
   const { roots, clock, config } = context;
   // In ticks: they do not move when the clock is set.
-  const beganTicks = (clock.unixSeconds() - (readBootTime(roots) ?? 0)) * ticksPerSecond;
+  const beganTicks = (readUptime(roots) ?? 0) * ticksPerSecond;
   let tooManyDrives = 0;
 
   const take = (living: LivingInstance, machine: Machine, tgid: number, drives: Drive[]): void => {

@@ -30,7 +30,7 @@ export function createVmFinder(options: {
 }): VmFinder {
   const { roots, layout, clock } = options;
   const say = createSayByReason(clock, options.say);
-  const lookedAt = new WeakSet<LivingInstance>();
+  const lookedAt = new WeakMap<LivingInstance, number>();
   const unknown = new WeakMap<LivingInstance, Unknown>();
 
   const note = (living: LivingInstance, reason: NoVmReason, qemus: number): void => {
@@ -42,18 +42,20 @@ export function createVmFinder(options: {
     if (now - since < secondsUntilSaid) return;
     say(
       reason,
-      `agent: ${living.path}: this cgroup has ${qemus} QEMUs in it and is told as one: to be told as a VM each wants a cgroup of its own, such as systemd-run --scope makes (sculptor.agent.vms.unknown counts them)`,
+      `agent: ${living.path}: QEMUs in this cgroup: ${qemus}; it is told as one, with what else is in it: to be told as a VM each wants a cgroup of its own, with none below it, such as systemd-run --scope makes (sculptor.agent.vms.unknown counts them)`,
     );
   };
 
   return {
     find: living => {
-      // A new one is looked at briefly: there are many, and few are VMs.
-      const most = lookedAt.has(living) ? mostProcesses : processesLookedAt;
-      lookedAt.add(living);
+      // A new one is looked at briefly: there are many, and few are VMs. So is one whose threads come and go all the time.
+      const now = clock.monotonicSeconds();
+      const isLongAgo = now - (lookedAt.get(living) ?? now) >= secondsUntilSaid;
+      const most = isLongAgo ? mostProcesses : processesLookedAt;
+      if (isLongAgo || !lookedAt.has(living)) lookedAt.set(living, now);
       const { vm, qemus } = findVm(roots, layout, living.path, most);
       if (vm || qemus === 0) unknown.delete(living);
-      else note(living, qemus > 1 && living.path !== '/' ? 'shared_cgroup' : 'root_cgroup', qemus);
+      else note(living, living.path === '/' ? 'root_cgroup' : 'shared_cgroup', qemus);
       return vm;
     },
     isCandidate: (living, tasks) =>

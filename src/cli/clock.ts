@@ -3,7 +3,7 @@ import { createSteadyTime } from './steady-time.ts';
 
 const monotonicSeconds = () => performance.now() / 1000;
 
-/** The machine's own time; one for all parts of a process, which compare what they stamp. */
+/** The machine's own time; one for all parts of a process. */
 export const realClock: Clock = {
   unixSeconds: createSteadyTime({ unixSeconds: () => Date.now() / 1000, monotonicSeconds }),
   monotonicSeconds,

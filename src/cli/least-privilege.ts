@@ -23,6 +23,11 @@ export type Wanted = {
 /** Set in the process that has given up its privileges: it is not to try again. */
 const marker = 'SCULPT_PRIVILEGES';
 
+/** Whether this process is what `keepOnly` made of one that has said and done all that comes before. */
+export function isSecondLife(): boolean {
+  return process.env[marker] !== undefined;
+}
+
 /**
  * Gives up, for good and for every thread, all that is not wanted: the process executes itself anew by way of setpriv(1),
  * with its pid and arguments, and returns from here the second time. To be called before anything is started or opened.
@@ -30,7 +35,7 @@ const marker = 'SCULPT_PRIVILEGES';
  * @throws KernelInterfaceError KERNEL_PRIVILEGE when it may not become that user, KERNEL_MISSING without setpriv
  */
 export function keepOnly(wanted: Wanted, say: Say): void {
-  const isSecond = process.env[marker] !== undefined;
+  const isSecond = isSecondLife();
   delete process.env[marker];
   const own = readOwnPrivileges(hostRoots);
   if (own === null) return;

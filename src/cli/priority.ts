@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { getPriority, setPriority } from 'node:os';
 import type { Config } from '../contract/config.ts';
 import { describeError } from '../contract/errors.ts';
@@ -10,7 +11,8 @@ import type { Say } from '../contract/ports.ts';
 export function raisePriority(nice: Config['nice'], say: Say): void {
   if (nice === null || process.getuid?.() !== 0 || getPriority() === nice) return;
   try {
-    setPriority(nice);
+    // The kernel has a value for each thread, and V8 has some by now.
+    for (const tid of readdirSync('/proc/self/task')) setPriority(Number(tid), nice);
     say('info', `runs at nice ${nice}; \`nice: null\` in the configuration leaves it as it was`);
   } catch (error) {
     // Root in a container often lacks CAP_SYS_NICE.

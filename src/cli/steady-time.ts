@@ -1,8 +1,8 @@
 /**
- * So far a clock that was set back is only waited for; what was set back further is followed. More than the engine and the sculptor
- * keep of a series: what comes then is no late point for them, and they begin anew.
+ * So far a clock that was set back is only waited for; what was set back further is followed. Each process waits by itself, and one that is
+ * started meanwhile does not: they may differ by so much, which is less than any lease or expiry between them lasts.
  */
-export const mostAheadSeconds = 180;
+export const mostAheadSeconds = 10;
 
 /** How fast time goes on until a clock that was set back is reached: rates look a ninth larger meanwhile. */
 const waitingPace = 0.9;

@@ -19,8 +19,8 @@ export type MapFill = {
 export type BpfAccount = {
   /** Loads as it did before; what is loaded is in the account until it is closed. */
   readonly native: Native;
-  /** Asks the kernel. */
-  readonly cost: () => BpfCost;
+  /** Asks the kernel. Null where that fails, as with a /proc of another pid namespace, or no descriptor left to open a file. */
+  readonly cost: () => BpfCost | null;
   /** Asks nobody: a map that nobody reads whole is not among them. */
   readonly fills: () => MapFill[];
 };
@@ -35,8 +35,11 @@ export function createBpfAccount(native: Native): BpfAccount {
     loaded.set(object, watchReads(object));
     const { close } = object;
     replace(object, 'close', () => {
-      if (loaded.delete(object)) past = sumOf([past, runsOf(object)]);
-      close.call(object);
+      try {
+        if (loaded.delete(object)) past = sumOf([past, runsOf(object)]);
+      } finally {
+        close.call(object);
+      }
     });
     return object;
   };
@@ -44,10 +47,14 @@ export function createBpfAccount(native: Native): BpfAccount {
     native: { ...native, loadObject: (path, options) => take(native.loadObject(path, options)) },
     cost: () => {
       const objects = [...loaded.keys()];
-      return {
-        memoryBytes: objects.reduce((bytes, object) => bytes + object.memoryBytes(), 0),
-        ...sumOf([past, ...objects.map(runsOf)]),
-      };
+      try {
+        return {
+          memoryBytes: objects.reduce((bytes, object) => bytes + object.memoryBytes(), 0),
+          ...sumOf([past, ...objects.map(runsOf)]),
+        };
+      } catch {
+        return null;
+      }
     },
     fills: () => [...loaded.values()].flatMap(fills => [...fills.values()]),
   };

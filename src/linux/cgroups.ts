@@ -179,10 +179,15 @@ export function walkCgroups(
     const id = cgroupIdOf(layout, path);
     if (id === null) continue;
     paths.set(id, path);
-    for (const child of childCgroups(cgroupFolder(layout.cpu, path)))
-      queue.push(path === '/' ? `/${child}` : `${path}/${child}`);
+    queue.push(...listChildren(layout, path));
   }
   return { paths, complete: paths.size < most };
+}
+
+/** Paths of the cgroups directly below one of the cpu hierarchy; empty when it is gone. */
+export function listChildren(layout: CgroupLayout, path: string): string[] {
+  const children = childCgroups(cgroupFolder(layout.cpu, path));
+  return children.map(child => (path === '/' ? `/${child}` : `${path}/${child}`));
 }
 
 function childCgroups(folder: string): string[] {

@@ -1,5 +1,11 @@
 import type { Instance } from '../contract/instance.ts';
-import { type CgroupLayout, cgroupIdOf, listCgroupProcesses } from './cgroups.ts';
+import {
+  type CgroupLayout,
+  cgroupIdOf,
+  listCgroupProcesses,
+  listCgroupTasks,
+  listChildren,
+} from './cgroups.ts';
 import { readCommandLine, readTaskCgroup, readTaskStatus } from './procfs.ts';
 import { optionsOf } from './qemu-options.ts';
 import type { Roots } from './roots.ts';
@@ -21,12 +27,12 @@ export type FoundVm = { readonly instance: Instance; readonly path: string };
 /** Processes of a cgroup that are looked at: a VM's own cgroup holds QEMU and a few that serve it. */
 export const processesLookedAt = 16;
 
-/** Where a QEMU is known to be it may be among many others. To read so many command lines takes some 20 ms. */
-export const mostProcesses = 1024;
+/** Where a QEMU is known to be it may be among many others. To read so many command lines takes some 3 ms. */
+export const mostProcesses = 128;
 
 /**
  * The VM that a cgroup belongs to: the one whose QEMU is in it. Null for the root, which holds whatever was placed nowhere, and
- * where several QEMUs share a cgroup: `qemus` of them. A QEMU that becomes a daemon is two for a moment.
+ * where several QEMUs share a cgroup, or one without a UUID has others below its own: `qemus` of them. A QEMU that becomes a daemon is two for a moment.
  */
 export function findVm(
   roots: Roots,
@@ -34,18 +40,41 @@ export function findVm(
   path: string,
   most = processesLookedAt,
 ): { readonly vm: FoundVm | null; readonly qemus: number } {
-  const found = new Map<string | number, FoundVm>();
+  const found = new Map<string | number, FoundVm & { tgid: number }>();
   for (const id of listCgroupProcesses(layout, path).slice(0, most)) {
     const qemu = parseQemu(readCommandLine(roots, id));
     // In a threaded cgroup they are threads.
     const tgid = qemu && readTaskStatus(roots, id)?.tgid;
-    if (qemu && tgid) found.set(qemu.uuid ?? tgid, vmOf(roots, layout, tgid, qemu, path));
+    if (qemu && tgid)
+      found.set(qemu.uuid ?? tgid, { ...vmOf(roots, layout, tgid, qemu, path), tgid });
   }
   // Two that are seen among few are reason to count them all.
   if (found.size > 1 && most < mostProcesses) return findVm(roots, layout, path, mostProcesses);
   const [only] = found.values();
-  const isOne = only !== undefined && found.size === 1 && only.path !== '/';
-  return { vm: isOne ? only : null, qemus: found.size };
+  if (only === undefined || found.size > 1 || only.path === '/')
+    return { vm: null, qemus: found.size };
+  const { tgid, ...vm } = only;
+  return { vm: isAlone(roots, layout, vm, tgid) ? vm : null, qemus: 1 };
+}
+
+/**
+ * A VM takes all that is below its cgroup. Without a UUID a QEMU was started by hand, or by a script, and its cgroup may be that of a
+ * user, or of a service: then what is below it is somebody else's.
+ */
+function isAlone(
+  roots: Roots,
+  layout: CgroupLayout,
+  { instance, path }: FoundVm,
+  tgid: number,
+): boolean {
+  if (instance.id !== path) return true;
+  return listChildren(layout, path).every(child => {
+    const [first, ...others] = listCgroupTasks(layout, child);
+    const isOfQemu = (tid: number) => readTaskStatus(roots, tid)?.tgid === tgid;
+    return (
+      first !== undefined && others.length < mostProcesses && [first, ...others].every(isOfQemu)
+    );
+  });
 }
 
 /** The VM that a QEMU in `path` is. Without a UUID its id is the path of its main thread's cgroup, wherever the others are. */
@@ -72,13 +101,13 @@ export type Qemu = { readonly uuid: string | null; readonly name: string };
 
 /**
  * Null when it is another program, or a QEMU without a machine: libvirt asks such (`-machine none`) what they can, in its own
- * cgroup. The UUID is the last that is given, by `-uuid` or, as Proxmox does, by `-smbios type=1`; the nil UUID is none.
+ * cgroup; others ask for help (`-cpu help`). The UUID is the last that is given, by `-uuid` or, as Proxmox does, by `-smbios type=1`; the nil UUID is none.
  */
 export function parseQemu(args: readonly string[]): Qemu | null {
   if (!/(^|\/)(qemu-system-[^/]*|qemu-kvm|kvm)$/.test(args[0] ?? '')) return null;
   let [uuid, name]: [string | null, string] = [null, ''];
   for (const [i, arg] of args.entries()) {
-    if (/^--?(version|h|help)$/.test(arg)) return null;
+    if (/^--?(version|h|help)$/.test(arg) || /^(help|\?)$/.test(arg)) return null;
     // QEMU takes its options with one dash or two.
     const option = /^--?(uuid|smbios|name|machine|M)$/.exec(arg)?.[1];
     if (option === undefined) continue;

@@ -96,6 +96,12 @@ export function readCommandLine(roots: Roots, tgid: number): string[] {
   );
 }
 
+/** Seconds since the host was booted; null when /proc/uptime does not tell. */
+export function readUptime(roots: Roots): number | null {
+  const seconds = Number.parseFloat(readText(`${roots.proc}/uptime`) ?? '');
+  return Number.isFinite(seconds) ? seconds : null;
+}
+
 /** When the host was booted, in seconds since the epoch; null when /proc/stat does not tell. */
 export function readBootTime(roots: Roots): number | null {
   const seconds = /^btime (\d+)$/m.exec(readText(`${roots.proc}/stat`) ?? '')?.[1];

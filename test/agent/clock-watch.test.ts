@@ -13,7 +13,7 @@ test('a clock that is set back so far that time goes back is said, once', t => {
     machine.step(1);
     watch();
   };
-  for (const setBy of [0, 3600, -60, 0]) pass(setBy);
+  for (const setBy of [0, 3600, -8, 0]) pass(setBy);
   t.deepEqual(said, []);
   for (const setBy of [-3600, 0, 0]) pass(setBy);
   t.is(said.length, 1);

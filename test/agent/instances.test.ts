@@ -101,7 +101,7 @@ test('an id without a name that goes on running is looked for again: a later cgr
   t.deepEqual(book.take(new Map([[id, totals(5)]]), 100, 1), []);
   renameSync(`${layout.cpu}.away`, `${layout.cpu}/a`);
   let gone = book.retire().gone;
-  for (let reads = 0; gone.size === 0 && reads < 100; reads += 1) {
+  for (let reads = 0; gone.size === 0 && reads < 2000; reads += 1) {
     t.deepEqual(book.take(new Map([[id, totals(6 + reads)]]), 100, 1), []);
     gone = book.retire().gone;
   }

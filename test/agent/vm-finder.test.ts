@@ -81,7 +81,7 @@ test('50 QEMUs in one cgroup are no VMs, which is counted, and said in one line'
   t.is(agent.said.length, 1, agent.said.join('\n'));
   t.regex(
     agent.said[0] ?? '',
-    /^agent: \/(user\.slice|two): this cgroup has (50|2) QEMUs in it .*systemd-run --scope/,
+    /^agent: \/(user\.slice|two): QEMUs in this cgroup: (50|2); .*systemd-run --scope/,
   );
 
   agent.tree.write({ 'cgroup/two/cgroup.procs': '60', 'cgroup/two/cgroup.threads': '60' });

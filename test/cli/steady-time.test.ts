@@ -52,7 +52,7 @@ test('a clock that is set back by more was wrong before, and is followed', t => 
 
 test('whatever small steps a clock makes, time never goes back, nor stands where time passes', t => {
   const event = fc.record({
-    wall: fc.double({ min: -2, max: 60, noNaN: true }),
+    wall: fc.double({ min: -0.15, max: 60, noNaN: true }),
     passes: fc.double({ min: 0.01, max: 100, noNaN: true }),
   });
   fc.assert(

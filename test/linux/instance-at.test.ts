@@ -114,6 +114,25 @@ test('a VM without a UUID is known by the cgroup of its main thread, wherever it
   t.deepEqual(find('/plain/vcpus'), { vm: found, qemus: 1 });
 });
 
+test('a VM without a UUID does not take the cgroups of others that are below its own', t => {
+  for (const threads of ['70', '81\n70', '']) {
+    const find = host(t, {
+      'cgroup/plain/cgroup.procs': '80',
+      'cgroup/plain/vcpus/cgroup.threads': '81',
+      'cgroup/plain/session/cgroup.threads': threads,
+    });
+    t.deepEqual(find('/plain'), { vm: null, qemus: 1 });
+  }
+});
+
+test('who only asks a QEMU for help has no VM', t => {
+  const find = host(t, {
+    'cgroup/x.scope/cgroup.procs': '90',
+    ...taskFiles(90, { cmdline: ['qemu-system-x86_64', '-cpu', 'help'], cgroup: '0::/x.scope' }),
+  });
+  t.deepEqual(find('/x.scope'), nobody);
+});
+
 test('where /proc tells another path than the hierarchy has, it is the cgroup that it was found in', t => {
   const find = host(t, {
     'cgroup/x.scope/cgroup.procs': '90',

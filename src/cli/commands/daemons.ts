@@ -4,7 +4,7 @@ import { ConfigError } from '../../contract/errors.ts';
 import type { Running } from '../../contract/ports.ts';
 import { bpfCapabilities } from '../../linux/capabilities.ts';
 import { readPrivateKey, readPublicKeys } from '../../otlp/signing.ts';
-import { keepOnly } from '../least-privilege.ts';
+import { isSecondLife, keepOnly } from '../least-privilege.ts';
 import { type CommonOptions, configOf, configSourceOf, withCommonOptions } from '../options.ts';
 import type { PartContext } from '../parts.ts';
 import { raisePriority } from '../priority.ts';
@@ -67,7 +67,8 @@ export function addDaemons(program: Command): void {
       const source = configSourceOf(options);
       const config = configOf(options);
       // Afterwards it may not.
-      raisePriority(config.nice, (level, text) => sayOnStderr(level, `${daemon.name}: ${text}`));
+      if (!isSecondLife())
+        raisePriority(config.nice, (level, text) => sayOnStderr(level, `${daemon.name}: ${text}`));
       await daemon.prepare?.(config, options);
       const stopped = untilStopped();
       const parts = await import('../parts.ts');

@@ -47,7 +47,7 @@ export const agentMetrics = of('agent', {
   'sculptor.agent.vms.unknown': gauge(
     '{instance}',
     'self',
-    'QEMUs that are not told as VMs, by reason: shared_cgroup (several are in one), root_cgroup (it is in the root, with whatever else was placed nowhere).',
+    'QEMUs that are not told as VMs, by reason: shared_cgroup (several are in one, or one without a UUID has other cgroups below its own), root_cgroup (it is in the root, with whatever else was placed nowhere).',
     [attr.reason],
   ),
   'sculptor.agent.vdisks.unknown': gauge(
@@ -131,7 +131,7 @@ export const costMetrics = of('cost', {
   'sculptor.agent.map.entries': gauge(
     '{entry}',
     'self',
-    'By BPF map: entries at the last reading; pairs and other_pairs are emptied by each. Only of maps that are read whole: nobody counts the entries of others, such as the requests of block I/O under way, and what a full one did not take is in sculptor.agent.events.lost all the same.',
+    'By BPF map: entries at the last reading; pairs, other_pairs and outliers are emptied by each. Only of maps that are read whole: nobody counts the entries of others, such as the requests of block I/O under way, and what a full one did not take is in sculptor.agent.events.lost all the same.',
     [attr.map],
   ),
   'sculptor.agent.map.limit': gauge(
