@@ -61,8 +61,8 @@ export async function benchBpfOverhead(tell: Tell): Promise<BenchResult> {
         }),
         all: await costOf('sched', schedPrograms, {}),
       };
-      // Now and then runqlat takes longer to start than it is given.
-      if (!round.runqlat['switch'] || !round.runqlat['wakeup']) {
+      // Now and then runqlat takes longer to start than it is given: its programs are not there, or have not run.
+      if (!round.runqlat['switch']?.runs || !round.runqlat['wakeup']?.runs) {
         tell('runqlat was not attached in time: the round is left out');
         left -= 1;
         if (left > 0) continue;
