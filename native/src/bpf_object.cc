@@ -56,23 +56,6 @@ void KeepToVmlinux(bpf_object* object) {
   TakeLog();
 }
 
-struct FileCloser {
-  void operator()(FILE* file) const { fclose(file); }
-};
-
-// What a map or a program takes, as the kernel tells it of its descriptor.
-double Memlock(Napi::Env env, int fd) {
-  const std::string path = "/proc/self/fdinfo/" + std::to_string(fd);
-  std::unique_ptr<FILE, FileCloser> file(fopen(path.c_str(), "re"));
-  if (!file) throw SystemError(env, errno, "open " + path);
-  char line[256];
-  unsigned long long bytes;
-  while (fgets(line, sizeof(line), file.get())) {
-    if (sscanf(line, "memlock: %llu", &bytes) == 1) return bytes;
-  }
-  throw SystemError(env, ENODATA, "memlock in " + path);
-}
-
 }  // namespace
 
 void BpfObject::Init(Napi::Env env) {
@@ -284,17 +267,7 @@ Napi::Value BpfObject::DeleteKeys(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value BpfObject::MemoryBytes(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  double total = 0;
-  bpf_map* map;
-  bpf_object__for_each_map(map, Opened(env)) total += Memlock(env, bpf_map__fd(map));
-  bpf_program* program;
-  bpf_object__for_each_program(program, Opened(env)) {
-    int fd = bpf_program__fd(program);
-    // Less than 0: not among the programs that were asked for.
-    if (fd >= 0) total += Memlock(env, fd);
-  }
-  return Napi::Number::New(env, total);
+  return Napi::Number::New(info.Env(), ObjectMemoryBytes(info.Env(), Opened(info.Env())));
 }
 
 void BpfObject::Close(const Napi::CallbackInfo&) {

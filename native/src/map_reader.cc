@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "bytes.h"
@@ -96,6 +99,23 @@ Napi::Float64Array DoublesOf(Napi::Env env, const double* numbers, size_t count)
   Napi::Float64Array array = Napi::Float64Array::New(env, count);
   std::copy_n(numbers, count, array.Data());
   return array;
+}
+
+struct FileCloser {
+  void operator()(FILE* file) const { fclose(file); }
+};
+
+// What a map or a program takes, as the kernel tells it of its descriptor.
+double Memlock(Napi::Env env, int fd) {
+  const std::string path = "/proc/self/fdinfo/" + std::to_string(fd);
+  std::unique_ptr<FILE, FileCloser> file(fopen(path.c_str(), "re"));
+  if (!file) throw SystemError(env, errno, "open " + path);
+  char line[256];
+  unsigned long long bytes;
+  while (fgets(line, sizeof(line), file.get())) {
+    if (sscanf(line, "memlock: %llu", &bytes) == 1) return bytes;
+  }
+  throw SystemError(env, ENODATA, "memlock in " + path);
 }
 
 }  // namespace
@@ -189,6 +209,19 @@ Napi::Value DeleteMapKeys(Napi::Env env, bpf_map* map, Napi::Buffer<char> keys) 
     }
   }
   return Napi::Number::New(env, deleted);
+}
+
+double ObjectMemoryBytes(Napi::Env env, bpf_object* object) {
+  double total = 0;
+  bpf_map* map;
+  bpf_object__for_each_map(map, object) total += Memlock(env, bpf_map__fd(map));
+  bpf_program* program;
+  bpf_object__for_each_program(program, object) {
+    int fd = bpf_program__fd(program);
+    // Less than 0: not among the programs that were asked for.
+    if (fd >= 0) total += Memlock(env, fd);
+  }
+  return total;
 }
 
 }  // namespace sculptor

@@ -18,6 +18,8 @@ Napi::Value MapArrayMemory(Napi::Env env, bpf_map* map);
 Napi::Value LookupKey(Napi::Env env, bpf_map* map, Napi::Buffer<char> key);
 Napi::Value SumKey(Napi::Env env, bpf_map* map, Napi::Buffer<char> key);
 Napi::Value DeleteMapKeys(Napi::Env env, bpf_map* map, Napi::Buffer<char> keys);
+// Of all maps and programs that are loaded.
+double ObjectMemoryBytes(Napi::Env env, bpf_object* object);
 
 }  // namespace sculptor
 
