@@ -38,6 +38,8 @@ export type InstanceBook = {
   readonly named: (instanceId: string) => LivingInstance | undefined;
   /** Makes an instance and all below the VM's cgroup one: the VM. Answers the lives that end by it, and had been seen before. */
   readonly becomeVm: (living: LivingInstance, vm: FoundVm, now: number) => LivingInstance[];
+  /** Makes each cgroup of what was a VM an instance of its own again. Answers the life that ends by it. */
+  readonly endVm: (machine: LivingInstance, now: number) => LivingInstance[];
   /** Looks which cgroups are gone, where some may be, and now and then. What is charged to them meanwhile still counts, until `retire`. */
   readonly sweep: (mayBeGone: boolean) => void;
   /**
@@ -186,6 +188,14 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
         if (byInstance.get(one.instance.id) === one) byInstance.delete(one.instance.id);
       }
       return ended;
+    },
+    endVm: (machine, now) => {
+      byInstance.delete(machine.instance.id);
+      for (const [id, path] of machine.members) {
+        const member = members.get(id);
+        if (member) join(begin(instanceAt(path), path, now), id, path, member.last);
+      }
+      return [machine];
     },
     sweep: mayBeGone => {
       const isTime = sweeps % sweepsToLook === 0;

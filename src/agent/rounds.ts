@@ -141,13 +141,13 @@ export function createRounds(options: RoundsOptions): Rounds {
     farewells.add(ended);
   };
 
-  /** QEMU makes its cgroup and all below it one instance: judged at birth, and again when its threads are seen there. */
+  /** QEMU makes its cgroup and all below it one instance: judged at birth, and again when its threads are seen there, or none of them. */
   const recognise = (candidates: readonly LivingInstance[], time: number): void => {
     for (const living of candidates) {
       if (present(living) !== living) continue;
       const vm = vms.find(living);
-      if (!vm || (living.instance.kind === 'vm' && living.instance.id === vm.instance.id)) continue;
-      end(book.becomeVm(living, vm, time));
+      if (!vm && !vms.hasLeft(living)) continue;
+      end(vm ? book.becomeVm(living, vm, time) : book.endVm(living, time));
       isNews = true;
     }
   };

@@ -10,7 +10,10 @@ export type NoVmReason = 'shared_cgroup' | 'root_cgroup';
 
 /** Finds which cgroups are VMs. QEMUs that are no VM for where they are, are counted, and said once. */
 export type VmFinder = {
+  /** The VM that an instance turns out to be; null: none, or it is that one already. */
   readonly find: (living: LivingInstance) => FoundVm | null;
+  /** Whether a VM has had no QEMU for a while, though others run in its cgroup. */
+  readonly hasLeft: (living: LivingInstance) => boolean;
   /** Whether it is worth another look, by the names of some of its threads. */
   readonly isCandidate: (living: LivingInstance, tasks: readonly { name: string }[]) => boolean;
   /** QEMUs that are no VM, by reason. */
@@ -19,8 +22,11 @@ export type VmFinder = {
 
 type Unknown = { readonly reason: NoVmReason; readonly count: number; readonly since: number };
 
-/** One that becomes a daemon is two until it has started, and may fork to run a script. */
-const secondsUntilSaid = 10;
+/**
+ * Before a state counts: one that becomes a daemon is two until it has started, and may fork to run a script; one that ended may be started
+ * again.
+ */
+const settledSeconds = 10;
 
 export function createVmFinder(options: {
   readonly roots: Roots;
@@ -32,6 +38,8 @@ export function createVmFinder(options: {
   const say = createSayByReason(clock, options.say);
   const lookedAt = new WeakMap<LivingInstance, number>();
   const unknown = new WeakMap<LivingInstance, Unknown>();
+  /** Since when a VM was seen without its QEMU. */
+  const left = new WeakMap<LivingInstance, number>();
 
   const note = (living: LivingInstance, reason: NoVmReason, qemus: number): void => {
     const now = clock.monotonicSeconds();
@@ -39,7 +47,7 @@ export function createVmFinder(options: {
     // One of them may be the VM that was there first.
     const count = living.instance.kind === 'vm' ? qemus - 1 : qemus;
     unknown.set(living, { reason, count, since });
-    if (now - since < secondsUntilSaid) return;
+    if (now - since < settledSeconds) return;
     say(
       reason,
       `agent: ${living.path}: QEMUs in this cgroup: ${qemus}; it is told as one, with what else is in it: to be told as a VM each wants a cgroup of its own, with none below it, such as systemd-run --scope makes (sculptor.agent.vms.unknown counts them)`,
@@ -50,16 +58,33 @@ export function createVmFinder(options: {
     find: living => {
       // A new one is looked at briefly: there are many, and few are VMs. So is one whose threads come and go all the time.
       const now = clock.monotonicSeconds();
-      const isLongAgo = now - (lookedAt.get(living) ?? now) >= secondsUntilSaid;
+      const isLongAgo = now - (lookedAt.get(living) ?? now) >= settledSeconds;
       const most = isLongAgo ? mostProcesses : processesLookedAt;
       if (isLongAgo || !lookedAt.has(living)) lookedAt.set(living, now);
       const { vm, qemus } = findVm(roots, layout, living.path, most);
       if (vm || qemus === 0) unknown.delete(living);
       else note(living, living.path === '/' ? 'root_cgroup' : 'shared_cgroup', qemus);
-      return vm;
+      const { kind, id } = living.instance;
+      return kind === 'vm' && id === vm?.instance.id ? null : vm;
     },
-    isCandidate: (living, tasks) =>
-      unknown.has(living) || tasks.some(({ name }) => /^(qemu|kvm$|CPU \d+\/)/.test(name)),
+    hasLeft: living => {
+      if (living.instance.kind !== 'vm') return false;
+      const paths = [...living.members.values()];
+      if (paths.some(path => findVm(roots, layout, path, mostProcesses).qemus > 0)) {
+        left.delete(living);
+        return false;
+      }
+      const now = clock.monotonicSeconds();
+      const since = left.get(living) ?? now;
+      left.set(living, since);
+      return now - since >= settledSeconds;
+    },
+    isCandidate: (living, tasks) => {
+      if (unknown.has(living)) return true;
+      const isOfQemu = tasks.some(({ name }) => /^(qemu|kvm$|CPU \d+\/)/.test(name));
+      // A VM that is switched off stays one; where others run on in its cgroup they are no VM.
+      return living.instance.kind === 'vm' ? !isOfQemu && tasks.length > 0 : isOfQemu;
+    },
     unknown: living => {
       const counts = { shared_cgroup: 0, root_cgroup: 0 };
       for (const one of living) {

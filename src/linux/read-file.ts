@@ -1,4 +1,12 @@
-import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  statSync,
+} from 'node:fs';
 
 const goneCodes = new Set([
   'ENOENT',
@@ -21,6 +29,29 @@ export type TextReader = (path: string) => string | null;
 export function readText(path: string): string | null {
   try {
     return readFileSync(path, 'utf8').trim();
+  } catch (error) {
+    if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return null;
+    throw error;
+  }
+}
+
+/** The beginning of a kernel file that may be as long as somebody else likes; null as `readText`. */
+export function readTextUpTo(path: string, bytes: number): string | null {
+  try {
+    const file = openSync(path, 'r');
+    try {
+      const parts: Buffer[] = [];
+      for (let left = bytes; left > 0; ) {
+        const part = Buffer.allocUnsafe(Math.min(left, 16_384));
+        const length = readSync(file, part, 0, part.length, null);
+        if (length === 0) break;
+        parts.push(part.subarray(0, length));
+        left -= length;
+      }
+      return Buffer.concat(parts).toString().trim();
+    } finally {
+      closeSync(file);
+    }
   } catch (error) {
     if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return null;
     throw error;

@@ -116,3 +116,47 @@ test('a QEMU in the root is no VM, which is counted and said', async t => {
   t.deepEqual(unknown(agent), { shared_cgroup: 0, root_cgroup: 1 });
   t.is(agent.said.length, 1);
 });
+
+/** The files of a cgroup that this task alone is in now, which is no QEMU. */
+const onlyIn = (path: string, tid: number) => ({
+  [`cgroup${path}/cgroup.procs`]: `${tid}`,
+  [`cgroup${path}/cgroup.threads`]: `${tid}`,
+  ...taskFiles(tid),
+});
+
+test('where a QEMU has ended and others run on, the VM ends and its cgroup is one again', async t => {
+  const agent = stageRounds(t);
+  agent.add('/ci', { used: 0.5, wait: 0 }, qemusIn('/ci', [5], ['-uuid', uuid]));
+  await agent.read(300);
+  agent.tree.write(onlyIn('/ci', 6));
+  await agent.read(20);
+  t.deepEqual(kindsOf(agent, '/ci'), [], 'it may be started again');
+  await agent.read(600);
+  t.deepEqual(kindsOf(agent, uuid).at(-1), ['vm', uuid, false]);
+  t.deepEqual(kindsOf(agent, '/ci').at(-1), ['cgroup', 'ci', true]);
+  t.is(agent.rounds.status().instances, 1);
+  // Nothing is told twice: what one has the other has not.
+  const [vm, cgroup] = [uuid, '/ci'].map(id => agent.valuesOf('container.cpu.time', id));
+  t.true(Number(cgroup?.[0]?.start) >= Number(vm?.at(-1)?.at));
+  const sum = Number(vm?.at(-1)?.value) + Number(cgroup?.at(-1)?.value);
+  t.true(Math.abs(sum - 0.5 * 0.2 * 920) < 0.5 * 1.2, `${sum}`);
+
+  agent.tree.write(qemusIn('/ci', [7], ['-uuid', uuid]));
+  await agent.read(600);
+  t.deepEqual(kindsOf(agent, '/ci').at(-1), ['cgroup', 'ci', false]);
+  t.deepEqual(kindsOf(agent, uuid).at(-1), ['vm', uuid, true]);
+});
+
+test('a VM that is switched off, or started anew, stays one', async t => {
+  const agent = stageRounds(t);
+  agent.add('/vm', undefined, qemusIn('/vm', [5]));
+  await agent.read(300);
+  agent.tree.write({ 'cgroup/vm/cgroup.procs': '', 'cgroup/vm/cgroup.threads': '' });
+  await agent.read(600);
+  // The script that starts it again.
+  agent.tree.write(onlyIn('/vm', 6));
+  await agent.read(20);
+  agent.tree.write(qemusIn('/vm', [7]));
+  await agent.read(600);
+  for (const one of kindsOf(agent, '/vm')) t.deepEqual(one, ['vm', 'vm', true]);
+});

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import test from 'ava';
 import fc from 'fast-check';
 import {
@@ -9,6 +11,7 @@ import {
   readTaskStat,
   readTaskStatus,
 } from '../../src/linux/procfs.ts';
+import { hostRoots } from '../../src/linux/roots.ts';
 import { makeTree, taskFiles } from './tree.ts';
 
 test('a name with spaces and parentheses does not shift the fields', t => {
@@ -66,4 +69,18 @@ test('idle time includes waiting for I/O; the sum of all CPUs is no CPU', t => {
     { cpu: 12, idleSeconds: 1, stealSeconds: 0 },
   ]);
   t.is(readBootTime(roots), 1_700_000_000);
+});
+
+test('of a process with a megabyte of arguments so many are read as a QEMU may have', async t => {
+  const [many, each] = [15, 70_000];
+  const script = 'process.stdout.write("up"); process.stdin.resume()';
+  const args = ['-e', script, ...Array.from({ length: many }, () => 'x'.repeat(each))];
+  const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  await once(child.stdout, 'data');
+  const read = readCommandLine(hostRoots, child.pid ?? 0);
+  t.deepEqual(read.slice(0, 3), [process.execPath, '-e', script]);
+  const whole = read.filter(arg => arg.length === each).length;
+  t.is(whole, 3);
+  t.true(read.join('').length <= 262_144);
 });
