@@ -23,6 +23,9 @@ type Group = {
   twice?: true;
 };
 
+/** A test that takes so long says so, that it be seen where a run's time goes. */
+const longSeconds = 5;
+
 const oneAtATime = ['--serial', '--concurrency', '1'];
 const groups: Group[] = [
   {
@@ -131,10 +134,13 @@ async function runAva(flags: string[], files: string[], title?: string): Promise
     ava.once('exit', code => resolve(code ?? 1));
   });
   let failing: string[] | null = null;
+  let began = Date.now();
   for await (const line of createInterface({ input: ava.stdout })) {
     if (/^(TAP version|1\.\.|# (tests|pass|fail|skip))/.test(line)) continue;
-    console.log(line);
     const isResult = /^(not )?ok /.test(line);
+    const seconds = (Date.now() - began) / 1000;
+    console.log(isResult && seconds >= longSeconds ? `${line} (${seconds.toFixed(0)} s)` : line);
+    if (isResult) began = Date.now();
     if (isResult) failing = line.startsWith('not') ? [line] : null;
     if (!isResult) failing?.push(line);
     else if (failing) outcome.failures.push(failing);
