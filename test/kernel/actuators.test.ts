@@ -6,6 +6,7 @@ import type { Kernel } from '../../src/sculptor/kernel.ts';
 import { planOf } from '../../src/sculptor/plan.ts';
 import { move, nextLine, openCgroupLab } from '../sculptor/support/cgroup-lab.ts';
 import { needs } from '../support/needs.ts';
+import { until } from '../support/sockets.ts';
 
 const test = needs('root', 'addon', 'cgroupV1Cpu', 'cgroupV1Cpuset', 'twoCpus');
 const bpfTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'cgroupV1Cpuset', 'twoCpus');
@@ -228,7 +229,10 @@ test('a class of tasks is every thread of its cgroup, or the children that run a
   const id = lab.make('class');
   const parent = await lab.spawn(id, ['cpu'], 'sleep 600 & echo $!; wait');
   const child = Number(await nextLine(parent));
-  const exe = readlinkSync(`/proc/${child}/exe`);
+  const exeOf = (pid: number) => readlinkSync(`/proc/${pid}/exe`);
+  // The shell tells of it before it runs its program.
+  await until(() => exeOf(child) !== exeOf(parent.pid));
+  const exe = exeOf(child);
   const task = lab.thread(parent.pid);
   if (task.kind !== 'thread') throw new Error('a thread');
   const class1 = {
