@@ -118,6 +118,9 @@ int BPF_PROG(block_rq_requeue, struct request *rq)
 	__u64 key = (__u64)rq;
 	struct under_way *entry = bpf_map_lookup_elem(&requests, &key);
 
+	/* With no scheduler, and a driver that is busy at once: it waits from here on. */
+	if (!entry && direction_of(rq) >= 0 && begin(rq, direction_of(rq), bpf_ktime_get_ns(), 0))
+		entry = bpf_map_lookup_elem(&requests, &key);
 	if (!entry)
 		return 0;
 	count(requeued);
@@ -190,7 +193,9 @@ int BPF_PROG(block_rq_complete, struct request *rq, __u8 error, unsigned int byt
 	if (totals)
 		__sync_fetch_and_add(&totals->bytes, bytes);
 	if (bytes < rq->__data_len) {
-		count(in_parts);
+		/* SCSI ends nothing of a request before it fails it. */
+		if (bytes)
+			count(in_parts);
 		return 0;
 	}
 	if (totals)

@@ -56,8 +56,14 @@ function readCpu(
     core: readNumber(`${folder}/topology/core_id`) ?? id,
     package: readNumber(`${folder}/topology/physical_package_id`) ?? 0,
     llc: lastLevelCache(folder) ?? id,
-    node: nodes.find(node => node.cpus.includes(id))?.id ?? 0,
+    node: nodes.find(node => node.cpus.includes(id))?.id ?? nodeOfOffline(folder) ?? 0,
   };
+}
+
+/** No node lists a CPU that is offline; its own folder keeps the link to the one that it was found on. */
+function nodeOfOffline(folder: string): number | null {
+  const link = listFolder(folder).find(name => /^node\d+$/.test(name));
+  return link === undefined ? null : Number(link.slice('node'.length));
 }
 
 function lastLevelCache(folder: string): number | null {

@@ -31,7 +31,8 @@ test('cores, last-level caches, nodes and what is offline', t => {
     'sys/devices/system/node/node0/distance': '10 21',
     'sys/devices/system/node/node0/meminfo':
       'Node 0 MemTotal:  1024 kB\nNode 0 MemFree:  512 kB\nNode 0 MemUsed: 512 kB',
-    'sys/devices/system/node/node1/cpulist': '2-3',
+    'sys/devices/system/node/node1/cpulist': '2',
+    'sys/devices/system/cpu/cpu3/node1/cpulist': '2',
     'sys/devices/system/node/node1/distance': '21 10',
     'sys/devices/system/node/node1/meminfo': 'Node 1 MemTotal: 2048 kB\nNode 1 MemFree: 1 kB',
     'sys/devices/system/node/possible': '0-1',
@@ -41,7 +42,7 @@ test('cores, last-level caches, nodes and what is offline', t => {
     { id: 0, online: true, core: 0, package: 0, llc: 0, node: 0 },
     { id: 1, online: true, core: 0, package: 0, llc: 0, node: 0 },
     { id: 2, online: true, core: 1, package: 0, llc: 2, node: 1 },
-    // Offline: the kernel shows no topology of it.
+    // Offline: the kernel shows no topology of it, and no node lists it.
     { id: 3, online: false, core: 3, package: 0, llc: 3, node: 1 },
   ]);
   t.deepEqual(topology.nodes[1], {

@@ -5,13 +5,13 @@ export const blockMetrics = of('block', {
   'sculptor.disk.latency': histogram(
     's',
     'instance',
-    'Of each block I/O that it asked for, by phase: queue (from the I/O scheduler to the driver; 0 where there is no scheduler) and device (from the driver to the end). The 4 busiest devices of an instance, and `other`. Writeback is its own on cgroup v2 where the io controller is on, else that of `/`, as are flushes.',
+    'Of each block I/O that it asked for, by phase: queue (from the I/O scheduler to the driver; 0 where there is no scheduler and the driver takes it at once) and device (from the driver to the end). The 4 busiest devices of an instance, and `other`. Writeback is its own on cgroup v2 where the io controller is on, else that of `/`, as are flushes.',
     [attr.diskPhase, attr.device, attr.diskDirection],
   ),
   'container.disk.io': counter(
     'By',
     'instance',
-    'Bytes that it read from and wrote to block devices.',
+    'Bytes that it read from and wrote to block devices; of requests that failed too, as /proc/diskstats has them.',
     [attr.device, attr.diskDirection],
   ),
   'sculptor.disk.operations': counter(
@@ -23,7 +23,7 @@ export const blockMetrics = of('block', {
   'sculptor.disk.irregular': counter(
     '{request}',
     'host',
-    'Requests that did not go straight from queue to device to end, by reason: merged (into another), requeued (given back by the driver), in_parts (ended by and by; each part counts) and failed.',
+    'Requests that did not go straight from queue to device to end, by reason: merged (into another), requeued (given back by the driver; each time counts, and SCSI gives one back seven times before it asks a host again that was busy), in_parts (ended by and by; each part but the last counts) and failed (for good; what SCSI tries again is requeued). What device-mapper or md fails without asking a disk is no request.',
     [attr.reason],
   ),
 });

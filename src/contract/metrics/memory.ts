@@ -65,7 +65,7 @@ export const memoryMetrics = of('memory', {
   'sculptor.pressure.time': counter(
     's',
     'instance',
-    'Stall time (PSI) by resource, of some or of all (full) of its tasks. On cgroup v2, and of the host.',
+    'Stall time (PSI) by resource, of some or of all (full) of its tasks. The kernel has it by CPU and averages over those that were in use: where others run on another CPU meanwhile, or who waits moves between CPUs, it is less than the time that was waited. On cgroup v2, and of the host.',
     [attr.pressureResource, attr.pressureKind],
   ),
   'system.paging.faults': counter(

@@ -5,7 +5,6 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { LivingInstance } from '../../../src/agent/instances.ts';
 import { memorySource } from '../../../src/agent/memory-source.ts';
 import { startFaultsProbe } from '../../../src/agent/probes/faults.ts';
 import { startSchedProbe } from '../../../src/agent/probes/sched.ts';
@@ -16,32 +15,30 @@ import { listThreads } from '../../../src/linux/procfs.ts';
 import { hostRoots } from '../../../src/linux/roots.ts';
 import { readCpuIds } from '../../../src/linux/topology.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
+import { livingAt, readTold, type ToldSeries, toldSeries } from '../../support/told-series.ts';
 import { makeWalkerBox, type Walked, type WalkerBox } from '../../support/walker.ts';
-
-/** Series of one instance: value by metric and attributes. */
-export type Told = Readonly<Record<string, number>>;
 
 export type MemoryLab = {
   readonly walked: Walked;
   /** Minor faults of the walker's cgroup by the probe. */
   readonly minorFaults: number;
   /** 64 MB of node 1, walked on CPU 1. */
-  readonly node1: Told;
+  readonly node1: ToldSeries;
   /** 64 MB of node 1, walked on CPU 3. */
-  readonly local: Told;
+  readonly local: ToldSeries;
   /** 16 MB of huge pages of node 1. */
-  readonly huge: Told;
+  readonly huge: ToldSeries;
   /** 64 MB of files, read by a cgroup that may have 32. */
-  readonly squeezed: Told;
+  readonly squeezed: ToldSeries;
   /** The same file read over and over by that cgroup, for so many seconds. */
-  readonly reread: Told;
+  readonly reread: ToldSeries;
   readonly rereadSeconds: number;
   /** 48 MB of node 0, touched without end by a task that was moved to node 1; and of the host, what came meanwhile. */
-  readonly balanced: { readonly instance: Told; readonly host: Told };
+  readonly balanced: { readonly instance: ToldSeries; readonly host: ToldSeries };
   /** What came while two spinners shared a CPU for so many seconds. */
-  readonly spun: Told;
+  readonly spun: ToldSeries;
   readonly spunSeconds: number;
-  readonly host: Told;
+  readonly host: ToldSeries;
   /** Faults of 16 MB walks on CPU 3: online, offline meanwhile and not followed yet, followed. */
   readonly hotPlug: readonly number[];
 };
@@ -77,7 +74,7 @@ try {
   const balanced = await balance();
   const { spun, spunSeconds } = await spin();
   const hotPlug = await plug();
-  const host = told(source.host());
+  const host = toldSeries(source.host());
   const lab: MemoryLab = {
     walked,
     minorFaults,
@@ -112,28 +109,11 @@ function faultsOf({ id }: WalkerBox): number {
 }
 
 /** A new life, so that it is read at once. */
-function read(source: Source, { path, id }: WalkerBox): Told {
-  const living = {
-    instance: { id: path, kind: 'cgroup', name: path },
-    path,
-    start: 1,
-    members: new Map([[id, path]]),
-    totals: { runNs: 0 },
-  } as unknown as LivingInstance;
-  source.read([living]);
-  return told(source.samples(living));
+function read(source: Source, { path, id }: WalkerBox): ToldSeries {
+  return readTold(source, livingAt(path, id));
 }
 
-function told(samples: ReturnType<Source['host']>): Told {
-  return Object.fromEntries(
-    samples.map(({ metric, attributes, value }) => [
-      [metric, ...Object.values(attributes ?? {})].join(' '),
-      Number(value),
-    ]),
-  );
-}
-
-async function useHugePages(): Promise<Told> {
+async function useHugePages(): Promise<ToldSeries> {
   const reserve = '/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages';
   writeFileSync(reserve, '8');
   const large = box();
@@ -164,9 +144,9 @@ async function squeeze(): Promise<Pick<MemoryLab, 'squeezed' | 'reread' | 'rerea
 async function balance(): Promise<MemoryLab['balanced']> {
   const moved = box();
   const touch = 'const b=Buffer.alloc(48<<20);for(;;)for(let i=0;i<b.length;i+=4096)b[i]++';
-  const hostNow = (): Told => {
+  const hostNow = (): ToldSeries => {
     source.read([]);
-    return told(source.host());
+    return toldSeries(source.host());
   };
   moved.run('taskset', '-c', '0', process.execPath, '-e', touch);
   await upTo(20, () => ((read(source, moved)['container.memory.usage'] ?? 0) > 40e6 ? true : null));
@@ -194,7 +174,7 @@ async function upTo<T>(seconds: number, look: () => T | null): Promise<T | null>
   }
 }
 
-async function spin(): Promise<{ spun: Told; spunSeconds: number }> {
+async function spin(): Promise<{ spun: ToldSeries; spunSeconds: number }> {
   const crowded = box();
   crowded.run('taskset', '-c', '2', '/checkout/build/sculpt-workload', 'spin', '--threads', '2');
   // A machine that is emulated takes a while to start them.
