@@ -5,12 +5,14 @@ import { benchAgentFootprint } from './agent-footprint.ts';
 import type { Bench, BenchResult } from './bench.ts';
 import { benchBenefit } from './benefit.ts';
 import { benchBpfOverhead } from './bpf-overhead.ts';
+import { benchKvmHooks } from './kvm-hooks.ts';
 import { benchTimeToAct } from './time-to-act.ts';
 
 const benches: Readonly<Record<string, Bench>> = {
   'agent-footprint': benchAgentFootprint,
   benefit: benchBenefit,
   'bpf-overhead': benchBpfOverhead,
+  'kvm-hooks': benchKvmHooks,
   'time-to-act': benchTimeToAct,
 };
 

@@ -35,6 +35,7 @@ void usage_error(const char *message) {
       "       sculpt-workload map [--count 1000] [--threads 1]\n"
       "       sculpt-workload merge --file DEVICE [--count 1000]\n"
       "       sculpt-workload wire --from NETNS --to NETNS [--delay-us 1000] [--drop-every N]\n"
+      "       sculpt-workload vcpu\n"
       "       sculpt-workload count-runs\n"
       "latency: sleeps a period, notes how late it woke, burns; a line \"mark NAME\" on "
       "standard input\n"
@@ -59,6 +60,7 @@ void usage_error(const char *message) {
       "wire: carries packets between a device \"wire\" in each of two network namespaces, each "
       "packet late by the\n"
       "      delay, and loses every Nth large one that goes from the first to the second\n"
+      "vcpu: a machine under KVM with one vCPU, which comes back for each of its writes to a port\n"
       "count-runs: has the kernel count the runs of BPF programs while it runs "
       "(BPF_ENABLE_STATS)\n",
       message);
@@ -195,8 +197,9 @@ int main(int argc, char **argv) {
     if (from == NULL || to == NULL) usage_error("wire: wanted --from and --to");
     return run_wire(from, to, (uint64_t)delay_us * 1000, (unsigned long)drop_every);
   }
+  if (strcmp(mode, "vcpu") == 0) return run_vcpu();
   if (strcmp(mode, "count-runs") == 0) return run_count_runs();
   usage_error(
       "wanted the mode latency, spin, threads, crowd, churn, convoy, vfork, hop, walk, map, merge, "
-      "wire or count-runs");
+      "wire, vcpu or count-runs");
 }

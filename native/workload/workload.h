@@ -41,6 +41,7 @@ int run_walk(size_t bytes, int node, bool huge, const char *path);
 int run_map(int count, int threads);
 int run_merge(const char *path, int count);
 int run_wire(const char *from, const char *to, uint64_t delay_ns, unsigned long drop_every);
+int run_vcpu(void);
 int run_count_runs(void);
 
 #endif

@@ -44,7 +44,7 @@ export const vdiskMetrics = of('vdisks', {
   'sculptor.vdisk.time': counter(
     's',
     'instance',
-    'Time that those operations took, each from when QEMU was asked until it had done it. By operations: the mean latency that the guest saw.',
+    'Time that those operations took, each from when QEMU was asked until it had done it, with what a limit of the drive held it up. By operations: the mean latency that the guest saw.',
     [attr.device, attr.diskDirection],
   ),
 });
