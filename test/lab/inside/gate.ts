@@ -2,17 +2,15 @@
  * Runs in the lab, as the host: a guest under KVM with the real agent in its own kernel, which exports to the gate of the
  * host's agent over vsock and over a network, and a process in it that forges. Prints what arrived, one JSON object.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync } from 'node:fs';
 import * as z from 'zod';
 import { requestApi } from '../../../src/api/client.ts';
-import type { LogEvent, ResourcePoints } from '../../../src/contract/telemetry.ts';
-import { decodeLogs } from '../../../src/otlp/decode-logs.ts';
-import { decodeMetrics } from '../../../src/otlp/decode-metrics.ts';
-import { startOtlpServer } from '../../../src/otlp/server.ts';
 import { eventually } from '../../support/scene.ts';
 import { type Console, followConsole } from '../support/console.ts';
 import type { Answers } from './forge.ts';
+import { startHostAgent } from './host-agent.ts';
+import { startWholeGuest } from './whole-guest.ts';
 
 export type GateOutcome = {
   readonly guestUptimeSeconds: number;
@@ -33,32 +31,25 @@ export type GateOutcome = {
 
 const uuid = '5c0bdd5e-1f6f-4f2f-9d0b-3d1f3c7b4a11';
 const folder = mkdtempSync('/tmp/gate-');
-const children: ChildProcess[] = [];
-const resources: ResourcePoints[] = [];
-const records: LogEvent[] = [];
-
-const sink = await startOtlpServer({
-  listen: `${folder}/sink.sock`,
-  allowUids: [],
-  maxMessageBytes: 16_000_000,
-  queueRequests: 64,
-  peerUid: () => 0,
-  handlers: {
-    metrics: async request => {
-      resources.push(...decodeMetrics(request));
-      return { kind: 'ok' };
-    },
-    logs: async request => {
-      records.push(...decodeLogs(request));
-      return { kind: 'ok' };
-    },
-  },
+makeNetwork();
+const host = await startHostAgent(folder, {
+  vsock: { port: 4317 },
+  tcp: { host: '10.99.0.1', port: 4318, guests: [{ address: '10.99.0.2', instance: uuid }] },
 });
+const { resources, records } = host;
 let screen: Console | undefined;
+let guest: ReturnType<typeof startWholeGuest> | undefined;
 try {
-  makeNetwork();
-  startHostAgent();
-  screen = followConsole(startGuest());
+  guest = startWholeGuest({
+    folder,
+    uuid,
+    script: 'test/lab/inside/guest.sh',
+    devices: [
+      ...['-netdev', 'tap,id=net,ifname=tap0,script=no,downscript=no'],
+      ...['-device', 'virtio-net-pci,netdev=net'],
+    ],
+  });
+  screen = followConsole(guest.stdout);
   const ways = ['vsock://2:4317', 'http://10.99.0.1:4318'];
   const forged: Record<string, Answers> = {};
   for (const way of ways) {
@@ -100,8 +91,8 @@ try {
   console.error(`the guest's console:\n${screen?.tail(60).join('\n')}`);
   throw error;
 } finally {
-  for (const child of children) child.kill('SIGKILL');
-  await sink.stop();
+  guest?.kill('SIGKILL');
+  await host.stop();
 }
 
 function ofVcpus(): GateOutcome['vcpus'] {
@@ -128,65 +119,9 @@ function makeNetwork(): void {
     execFileSync('ip', args.split(' '));
 }
 
-function startHostAgent(): void {
-  const config = {
-    agent: {
-      endpoint: `unix://${folder}/sink.sock`,
-      apiSocket: `${folder}/agent-api.sock`,
-      detailIntervalSeconds: 2,
-      gate: {
-        vsock: { port: 4317 },
-        tcp: { host: '10.99.0.1', port: 4318, guests: [{ address: '10.99.0.2', instance: uuid }] },
-      },
-    },
-  };
-  writeFileSync(`${folder}/sculpt.yaml`, JSON.stringify(config));
-  const args = ['agent', '--config', `${folder}/sculpt.yaml`];
-  children.push(spawn('/checkout/bin/sculpt', args, { stdio: ['ignore', 'inherit', 'inherit'] }));
-}
-
 async function askGate(): Promise<unknown> {
   const schema = z.object({ gate: z.unknown() });
-  return (await requestApi(`${folder}/agent-api.sock`, 'GET', '/status', { schema })).gate;
-}
-
-/** The guest's root is the host's own, read-only below; its cgroup is its own. */
-function startGuest() {
-  const root = `${folder}/root`;
-  mkdirSync(root);
-  execFileSync('mount', ['--bind', '/', root]);
-  mkdirSync('/sys/fs/cgroup/guest');
-  const kernel = `/lab/kernel-${/^(\d+\.\d+)/.exec(execFileSync('uname', ['-r'], { encoding: 'utf8' }))?.[1]}`;
-  const find = (under: string, pattern: RegExp) =>
-    `${under}/${readdirSync(under).find(name => pattern.test(name))}`;
-  const share = (tag: string, path: string) => [
-    '-virtfs',
-    `local,id=${tag},path=${path},mount_tag=${tag},security_model=none,multidevs=remap,readonly=on`,
-  ];
-  const commandLine = `console=ttyS0 panic=-1 mitigations=off tsc=reliable audit=0 quiet loglevel=4 lab-kernel=${kernel.slice('/lab/kernel-'.length)} lab=guest lab-run=/checkout/test/lab/inside/guest.sh`;
-  const qemu = spawn(
-    'sh',
-    [
-      ...[
-        '-c',
-        'echo $$ >/sys/fs/cgroup/guest/cgroup.procs && exec "$@"',
-        'sh',
-        'qemu-system-x86_64',
-      ],
-      ...['-name', 'guest=tenant,debug-threads=on', '-uuid', uuid, '-nodefaults', '-no-reboot'],
-      ...['-display', 'none', '-machine', 'q35', '-accel', 'kvm', '-cpu', 'host', '-smp', '2'],
-      ...['-m', '1024', '-kernel', find(`${kernel}/boot`, /^vmlinuz-/)],
-      ...['-initrd', find(kernel, /^init-.*\.cpio$/), '-append', commandLine],
-      ...[...share('root', root), ...share('lab', '/lab'), ...share('checkout', '/checkout')],
-      ...share('share', '/share'),
-      ...['-netdev', 'tap,id=net,ifname=tap0,script=no,downscript=no'],
-      ...['-device', 'virtio-net-pci,netdev=net', '-device', 'vhost-vsock-pci,guest-cid=42'],
-      ...['-serial', 'stdio'],
-    ],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  );
-  children.push(qemu);
-  return qemu.stdout;
+  return (await requestApi(host.apiSocket, 'GET', '/status', { schema })).gate;
 }
 
 function distinct<T>(values: readonly T[]): T[] {
