@@ -1,6 +1,7 @@
 #!/bin/sh
 # Brings a fresh clone to where everything runs: system packages, npm packages (with Node 24), BPF objects, addon, dist/.
 # Idempotent: what is there already is left alone. It says each step that it does and how long it took.
+# SCULPTOR_WITHOUT_ADDON=1, where no addon can be built: without that, the BPF objects, and the compilers for them.
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p .cache
@@ -24,6 +25,7 @@ step() { # step "what" command...: says it, runs it, shows its output only when 
 wanted='clang:/usr/bin/clang llvm:/usr/bin/llvm-strip libbpf-dev:/usr/include/bpf/libbpf.h pkg-config:/usr/bin/pkg-config
 g++:/usr/bin/g++ clang-format:/usr/bin/clang-format bpftool:/usr/sbin/bpftool
 bpftrace:/usr/bin/bpftrace libbpf-tools:/usr/sbin/runqlat'
+[ -z "${SCULPTOR_WITHOUT_ADDON:-}" ] || wanted=bpftrace:/usr/bin/bpftrace
 missing=
 for pair in $wanted; do
   [ -e "${pair#*:}" ] || missing="$missing ${pair%%:*}"
@@ -37,6 +39,7 @@ if [ -n "$missing" ]; then
   else
     printf 'set-up: missing system packages:%s\nset-up: as root on Debian or Ubuntu: apt-get update && apt-get install -y%s\n' \
       "$missing" "$missing" >&2
+    printf 'set-up: where they cannot be had: SCULPTOR_WITHOUT_ADDON=1 npm run setup takes bpftrace alone, and says what runs without\n' >&2
     exit 1
   fi
 fi
@@ -51,7 +54,15 @@ fi
 
 PATH="$PWD/node_modules/.bin:$PATH"
 export PATH
-sh scripts/build-native.sh
+if [ -z "${SCULPTOR_WITHOUT_ADDON:-}" ]; then
+  sh scripts/build-native.sh || {
+    printf 'set-up: where that cannot be built: SCULPTOR_WITHOUT_ADDON=1 npm run setup, which says what runs without\n' >&2
+    exit 1
+  }
+else
+  printf 'set-up: NOT BUILT, as SCULPTOR_WITHOUT_ADDON asks: the addon, the BPF programs, the workload. What runs without them:\n'
+  printf '  sculpt agent with agent.driver: bpftrace, which tells less, sculpt engine, status and doctor; no sculptor, demo or test\n'
+fi
 
 compile() {
   # The agent once more, with its libraries and without what it never calls: that is less to hold in memory.

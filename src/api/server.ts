@@ -28,7 +28,7 @@ export type ApiRoute = {
 export type ListenOnSocket = (options: {
   readonly path: string;
   readonly allowUids: readonly number[];
-  readonly peerUid: (fd: number) => number;
+  readonly peerUid: ((fd: number) => number) | null;
   readonly accept: (socket: Socket) => void;
   readonly refused: (why: string) => void;
 }) => Promise<{ readonly close: () => Promise<void> }>;
@@ -36,7 +36,7 @@ export type ListenOnSocket = (options: {
 export type ApiOptions = {
   readonly socket: string;
   readonly allowUids: readonly number[];
-  readonly peerUid: (fd: number) => number;
+  readonly peerUid: ((fd: number) => number) | null;
   readonly listen: ListenOnSocket;
   readonly routes: readonly ApiRoute[];
 };

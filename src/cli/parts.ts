@@ -6,10 +6,10 @@ import type { Config } from '../contract/config.ts';
 import { ConfigError, describeError } from '../contract/errors.ts';
 import type { Running, Say } from '../contract/ports.ts';
 import { readHostId } from '../linux/host-id.ts';
-import { loadNative, type Native } from '../linux/native.ts';
 import { hostRoots } from '../linux/roots.ts';
 import { listenUnix } from '../otlp/unix-socket.ts';
 import { uidsOf } from '../otlp/users.ts';
+import { type Addon, type FrugalPart, loadAddon, loadAddonFor, type MaybeAddon } from './addon.ts';
 import { realClock } from './clock.ts';
 import { type ConfigSource, followConfig } from './follow-config.ts';
 import { agentRoutes, engineRoutes, pipelineRoutes, sculptorRoutes } from './routes.ts';
@@ -17,27 +17,36 @@ import { hasTerminal } from './run-until.ts';
 
 /* Each part is loaded when it is started: a daemon holds no other in memory. */
 
-/** What every part is given. */
-export type PartContext = {
+/** What a part begins with. */
+export type PartOptions = {
   readonly config: Config;
-  readonly native: Native;
-  readonly hostId: string;
   readonly say: Say;
-  /** Where it came from; absent: it is not followed. */
+  /** Where the configuration came from; absent: it is not followed. */
   readonly source?: ConfigSource;
 };
 
+/** What every part is given. */
+export type PartContext = PartOptions & Addon & { readonly hostId: string };
+
+/** What one is given that may have to do without the addon. */
+export type FrugalContext = PartOptions & MaybeAddon & { readonly hostId: string };
+
 /** @throws KernelInterfaceError NATIVE_MISSING */
-export function createContext(config: Config, say: Say, source?: ConfigSource): PartContext {
-  const context = { config, native: loadNative(), hostId: readHostId(hostRoots), say };
-  return source ? { ...context, source } : context;
+export function createContext(options: PartOptions): PartContext {
+  return { ...options, ...loadAddon(), hostId: readHostId(hostRoots) };
+}
+
+/** @throws KernelInterfaceError NATIVE_MISSING where the part as configured needs the addon */
+export function createFrugalContext(part: FrugalPart, options: PartOptions): FrugalContext {
+  const addon = loadAddonFor(part, options.config, text => options.say('warn', `${part}: ${text}`));
+  return { ...options, ...addon, hostId: readHostId(hostRoots) };
 }
 
 /** Most of what Node maps of its files is used when it starts, and seldom later. */
 const dropSeconds = 60;
 
 /** The agent with its gate, its API, and its file of profiles; it follows the configuration file. */
-export async function runAgent(context: PartContext, profileTo?: string): Promise<Running> {
+export async function runAgent(context: FrugalContext, profileTo?: string): Promise<Running> {
   const { startConnectedAgent } = await import('../agent/connected-agent.ts');
   const { openProfileSink } = await import('../agent/profile-sink.ts');
   const { config, native, hostId, say, source } = context;
@@ -99,14 +108,14 @@ function reloadAgent(
 }
 
 /** The engine, signing with this key, and its API. */
-export async function runEngine(context: PartContext, privateKey: KeyObject): Promise<Running> {
+export async function runEngine(context: FrugalContext, privateKey: KeyObject): Promise<Running> {
   const { startEngine } = await import('../pae/engine.ts');
-  const { config, say } = context;
+  const { config, say, peerUid } = context;
   const { model } = config.engine;
   const engine = await startEngine({
     config: config.engine,
     sockets: config.sockets,
-    peerUid: peerUidOf(context),
+    peerUid,
     privateKey,
     clock: realClock,
     say,
@@ -121,14 +130,14 @@ export async function runSculptor(
   trustedKeys: readonly KeyObject[],
 ): Promise<Running> {
   const { startSculptor } = await import('../sculptor/sculptor.ts');
-  const { config, native, hostId, say } = context;
+  const { config, native, peerUid, hostId, say } = context;
   const sculptor = await startSculptor({
     config: config.sculptor,
     sockets: config.sockets,
     hostId,
     native,
     roots: hostRoots,
-    peerUid: peerUidOf(context),
+    peerUid,
     trustedKeys,
     clock: realClock,
     say,
@@ -139,24 +148,20 @@ export async function runSculptor(
 /** The embedded pipeline and its API. */
 export async function runPipeline(context: PartContext): Promise<Running> {
   const { startPipeline } = await import('../pipeline/pipeline.ts');
-  const { config, say } = context;
+  const { config, say, peerUid } = context;
   const pipeline = await startPipeline({
     config: config.pipeline,
     sockets: config.sockets,
-    peerUid: peerUidOf(context),
+    peerUid,
     clock: realClock,
     say,
   });
   return withApi(context, config.pipeline.apiSocket, pipeline, pipelineRoutes(pipeline));
 }
 
-function peerUidOf({ native }: PartContext): (fd: number) => number {
-  return fd => native.peerCredentials(fd).uid;
-}
-
 /** Stops the API first: nobody asks a part that is stopping. A part whose API cannot start is stopped again. */
 async function withApi(
-  context: PartContext,
+  { config, peerUid }: FrugalContext,
   socket: string,
   part: Running,
   routes: readonly ApiRoute[],
@@ -164,8 +169,8 @@ async function withApi(
   try {
     const api = await startApi({
       socket,
-      allowUids: uidsOf(context.config.sockets.allowUsers),
-      peerUid: peerUidOf(context),
+      allowUids: uidsOf(config.sockets.allowUsers),
+      peerUid,
       listen: listenUnix,
       routes,
     });

@@ -22,7 +22,7 @@ export const listenSchema = z.strictObject({
     .array(z.union([z.string().min(1), z.int().min(0)]))
     .default(['root'])
     .describe(
-      'Users (name or uid) whose processes may connect to the unix sockets; the own user always may.',
+      'Users (name or uid) whose processes may connect to the unix sockets; the own user always may. A part that runs without the native addon can admit root and the own user only, and refuses to start with others.',
     ),
   maxMessageBytes: z
     .int()
@@ -62,7 +62,7 @@ export const agentConfigSchema = z.strictObject({
     .enum(['libbpf', 'bpftrace'])
     .default('libbpf')
     .describe(
-      'How the scheduler is asked. bpftrace tells run time, wait and run-queue latency of instances, and no more (docs/decisions/0010-bpftrace.md says what that lacks and costs).',
+      'How the scheduler is asked. bpftrace tells run time, wait and run-queue latency of instances, and no more (docs/decisions/0010-bpftrace.md says what that lacks and costs); with it `sculpt agent` runs where the native addon cannot be built.',
     ),
   customProbes: customProbesSchema.prefault({}),
   user: z

@@ -2,7 +2,12 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import type { BpfLoadOptions, BpfObject, Native } from '../../native/index.d.ts';
-import { describeError, KernelInterfaceError, ProbeError } from '../contract/errors.ts';
+import {
+  describeError,
+  KernelInterfaceError,
+  ProbeError,
+  SculptorError,
+} from '../contract/errors.ts';
 import { bpfCapabilities, ownLacking } from './capabilities.ts';
 import { readNumber } from './read-file.ts';
 import { hostRoots } from './roots.ts';
@@ -14,20 +19,39 @@ export const packageRoot = fileURLToPath(new URL('../../', import.meta.url));
 
 /**
  * The addon, loaded once by Node itself.
- * @throws KernelInterfaceError NATIVE_MISSING
+ * @throws KernelInterfaceError NATIVE_MISSING: why is its first line
  */
 export function loadNative(): Native {
   const path = `${packageRoot}build/sculptor.node`;
   try {
     return createRequire(import.meta.url)(path) as Native;
   } catch (cause) {
+    const [why] = existsSync(path) ? describeError(cause).split('\n') : ['not built'];
     throw new KernelInterfaceError(
       'NATIVE_MISSING',
-      `${path}: ${existsSync(path) ? describeError(cause) : 'not built'}; run "npm run setup". Without it the agent and the sculptor cannot run; the engine, status and doctor can.`,
+      `${path}: ${why}\n  run "npm run setup"; without it the engine runs, and the agent with agent.driver: bpftrace, which tells less; status and doctor work`,
       { path },
       cause,
     );
   }
+}
+
+/** In the place of an addon that does not load: each call throws why. */
+export function absentNative(lack: KernelInterfaceError): Native {
+  const [why] = lack.message.split('\n');
+  const refuse = (): never => {
+    throw new KernelInterfaceError('NATIVE_MISSING', `${why}`, lack.context, lack);
+  };
+  return {
+    peerCredentials: refuse,
+    getAffinity: refuse,
+    setAffinity: refuse,
+    dropFilePages: refuse,
+    loadObject: refuse,
+    openFolderWatch: refuse,
+    openVsockBridge: refuse,
+    libbpfVersion: refuse,
+  };
 }
 
 /** `dispensable`: programs in whose place others do; not loaded where the kernel refuses them. */
@@ -36,7 +60,7 @@ export type ProbeOptions = BpfLoadOptions & { readonly dispensable?: readonly st
 /**
  * Loads `build/bpf/<probe>.bpf.o`.
  * @throws ProbeError PROBE_MISSING when it is not built, PROBE_LOAD with the verifier's log when the kernel refuses it
- * @throws KernelInterfaceError KERNEL_PRIVILEGE, KERNEL_MISSING (no BTF)
+ * @throws KernelInterfaceError NATIVE_MISSING, KERNEL_PRIVILEGE, KERNEL_MISSING (no BTF)
  */
 export function loadProbe(
   native: Native,
@@ -44,23 +68,26 @@ export function loadProbe(
   { dispensable = [], ...options }: ProbeOptions = {},
 ): BpfObject {
   const path = `${packageRoot}build/bpf/${probe}.bpf.o`;
-  if (!existsSync(path)) {
-    throw new ProbeError('PROBE_MISSING', `${path}: not built; run "npm run setup"`, {
-      program: probe,
-    });
-  }
-  if (!existsSync('/sys/kernel/btf/vmlinux')) {
-    throw new KernelInterfaceError(
-      'KERNEL_MISSING',
-      'this kernel has no BTF (/sys/kernel/btf/vmlinux; CONFIG_DEBUG_INFO_BTF=y is wanted): no probe can be loaded. The engine, status and doctor work without.',
-      { path: '/sys/kernel/btf/vmlinux', remedy: 'a kernel with CONFIG_DEBUG_INFO_BTF=y' },
-    );
-  }
   try {
     return loadWithout(native, path, options, dispensable);
   } catch (cause) {
-    throw explainRefusal(probe, cause);
+    throw explainLack(probe, path, cause) ?? explainRefusal(probe, cause);
   }
+}
+
+/** What is not there to load it with, in the order in which it is wanted; null: the kernel has refused it. */
+function explainLack(probe: string, path: string, cause: unknown): Error | null {
+  if (cause instanceof SculptorError) return cause;
+  if (!existsSync(path))
+    return new ProbeError('PROBE_MISSING', `${path}: not built; run "npm run setup"`, {
+      program: probe,
+    });
+  if (existsSync('/sys/kernel/btf/vmlinux')) return null;
+  return new KernelInterfaceError(
+    'KERNEL_MISSING',
+    'this kernel has no BTF (/sys/kernel/btf/vmlinux; CONFIG_DEBUG_INFO_BTF=y is wanted): no probe can be loaded. The engine, status and doctor work without.',
+    { path: '/sys/kernel/btf/vmlinux', remedy: 'a kernel with CONFIG_DEBUG_INFO_BTF=y' },
+  );
 }
 
 function loadWithout(
@@ -92,7 +119,7 @@ export function attachOrClose(object: BpfObject, probe: string, attach: () => vo
 }
 
 /** Why the kernel refused it, and, where it is known, how to mend that. */
-function explainLack(errno: string, absent: readonly string[]): { why: string; remedy?: string } {
+function explainErrno(errno: string, absent: readonly string[]): { why: string; remedy?: string } {
   if (absent.length > 0)
     return {
       why: `this process has no ${absent.join(' and no ')}; root, or CAP_BPF and CAP_PERFMON, is wanted`,
@@ -116,7 +143,7 @@ function explainRefusal(probe: string, cause: unknown): Error {
   const verified = log?.includes('PROG LOAD LOG') ?? false;
   if (code === 'EPERM' || (code === 'EACCES' && !verified)) {
     const absent = ownLacking(hostRoots, bpfCapabilities);
-    const { why, ...remedy } = explainLack(code, absent);
+    const { why, ...remedy } = explainErrno(code, absent);
     return new KernelInterfaceError(
       'KERNEL_PRIVILEGE',
       `the kernel refused ${probe}.bpf.o (${code}): ${why}. The engine, status and doctor work without.`,

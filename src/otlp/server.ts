@@ -15,7 +15,7 @@ import { type Counts, createCounts } from './counts.ts';
 import { encodeExportResponse } from './export-response.ts';
 import { encodeRetryStatus, statusDetailsKey } from './retry-info.ts';
 import { exportMethod, type Signal } from './services.ts';
-import { listenUnix, type PeerRefusal } from './unix-socket.ts';
+import { listenUnix, type PeerRefusal, type PeerUid } from './unix-socket.ts';
 
 /** What becomes of one Export request. `partial` names what was not taken; the rest was. */
 export type Outcome =
@@ -45,8 +45,8 @@ export type OtlpServerOptions = ReceiverOptions & {
   readonly listen: string;
   /** Users whose processes may connect; the own user always may. */
   readonly allowUids: readonly number[];
-  /** The user at the other end of a connected socket (SO_PEERCRED). */
-  readonly peerUid: (fd: number) => number;
+  /** As of `listenUnix`. */
+  readonly peerUid: PeerUid | null;
 };
 
 export type OtlpServer = Running & {

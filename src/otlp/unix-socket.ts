@@ -6,12 +6,15 @@ import { ConfigError } from '../contract/errors.ts';
 /** Why a connection was closed at once. */
 export type PeerRefusal = 'peer' | 'peer-unknown' | 'too-many-connections';
 
+/** The user at the other end of a connected socket (SO_PEERCRED). */
+export type PeerUid = (fd: number) => number;
+
 export type ListenUnixOptions = {
   readonly path: string;
   /** Users whose processes may connect; the own user always may. */
   readonly allowUids: readonly number[];
-  /** The user at the other end of a connected socket (SO_PEERCRED). */
-  readonly peerUid: (fd: number) => number;
+  /** Null where nobody can ask: then the kernel admits the own user and root alone, by the socket's mode. */
+  readonly peerUid: PeerUid | null;
   readonly accept: (socket: Socket) => void;
   readonly refused: (why: PeerRefusal) => void;
 };
@@ -25,17 +28,18 @@ export type ListenUnix = (options: ListenUnixOptions) => Promise<UnixListener>;
 const maxConnections = 256;
 
 /**
- * Listens on a unix socket of mode 0660 and hands over the connections of allowed users only. A socket file that
- * nobody listens on is replaced.
- * @throws ConfigError CONFIG_SOCKET when a running part has it, it is no socket, or it cannot be bound
+ * Listens on a unix socket of mode 0660 (0600 without `peerUid`) and hands over the connections of allowed users only. A socket
+ * file that nobody listens on is replaced.
+ * @throws ConfigError CONFIG_SOCKET when a running part has it, it is no socket, it cannot be bound, or it cannot admit them all
  */
 export const listenUnix: ListenUnix = async options => {
-  const { path, refused } = options;
+  const { path, refused, peerUid } = options;
+  const uids = new Set([...options.allowUids, ownUid()]);
+  if (peerUid === null) mustBeOwn(path, uids);
   await removeStale(path);
-  const uids = new Set([...options.allowUids, process.getuid?.() ?? 0]);
   const open = new Set<Socket>();
   const server = createServer(socket => {
-    const why = refusal(socket, uids, options.peerUid);
+    const why = peerUid && refusal(socket, uids, peerUid);
     if (why) {
       refused(why);
       socket.destroy();
@@ -47,7 +51,7 @@ export const listenUnix: ListenUnix = async options => {
   });
   server.maxConnections = maxConnections;
   server.on('drop', () => refused('too-many-connections'));
-  await bind(server, path);
+  await bind(server, path, peerUid === null);
   return {
     close: () =>
       new Promise(resolve => {
@@ -57,11 +61,24 @@ export const listenUnix: ListenUnix = async options => {
   };
 };
 
-function refusal(
-  socket: Socket,
-  uids: ReadonlySet<number>,
-  peerUid: (fd: number) => number,
-): PeerRefusal | null {
+const ownUid = (): number => process.getuid?.() ?? 0;
+
+/** The users whom a socket of mode 0600 cannot admit. */
+export function notAdmittedByMode(uids: Iterable<number>): number[] {
+  return [...uids].filter(uid => uid !== 0 && uid !== ownUid());
+}
+
+function mustBeOwn(path: string, uids: Iterable<number>): void {
+  const others = notAdmittedByMode(uids);
+  if (others.length > 0)
+    throw new ConfigError(
+      'CONFIG_SOCKET',
+      `${path}: user ${others.join(', ')} cannot be admitted: this process cannot ask who connects`,
+      { path },
+    );
+}
+
+function refusal(socket: Socket, uids: ReadonlySet<number>, peerUid: PeerUid): PeerRefusal | null {
   try {
     return uids.has(peerUid(fdOf(socket))) ? null : 'peer';
   } catch {
@@ -112,7 +129,7 @@ function answers(path: string): Promise<boolean> {
   });
 }
 
-function bind(server: Server, path: string): Promise<void> {
+function bind(server: Server, path: string, isOwn: boolean): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = (cause: unknown) => {
       const got = cause instanceof Error ? cause.message : String(cause);
@@ -126,7 +143,7 @@ function bind(server: Server, path: string): Promise<void> {
       resolve();
     });
     // The mode must hold from the first instant; listen() binds before it returns, so the mask is ours alone.
-    const before = process.umask(0o117);
+    const before = process.umask(isOwn ? 0o177 : 0o117);
     try {
       mkdirFor(path, before);
       server.listen(path);

@@ -11,6 +11,7 @@ import { createEventsExporter } from '../otlp/events-exporter.ts';
 import { type Losses, startLossMetric } from '../otlp/loss-metric.ts';
 import { type Outcome, startOtlpServer } from '../otlp/server.ts';
 import { signedEvent } from '../otlp/signing.ts';
+import type { PeerUid } from '../otlp/unix-socket.ts';
 import { uidsOf } from '../otlp/users.ts';
 import { createCore, type Output } from './core.ts';
 import { createForecasting } from './forecasting.ts';
@@ -21,7 +22,7 @@ import type { Verdict } from './verdict.ts';
 export type EngineOptions = {
   readonly config: EngineConfig;
   readonly sockets: ListenConfig;
-  readonly peerUid: (fd: number) => number;
+  readonly peerUid: PeerUid | null;
   /** Ed25519; signs everything that is acted on. */
   readonly privateKey: KeyObject;
   readonly clock: Clock;

@@ -149,8 +149,10 @@ function commandLine(): string[] {
   return ['--pdeathsig', 'KILL', 'nice', '-n', `${lower}`, ...bpftrace];
 }
 
+/** Without execa's own clean-up: at a signal it ends this process before that has stopped what it runs. */
 function settings({ program, maxKeys }: RunOptions) {
   return {
+    cleanup: false,
     input: program,
     buffer: false,
     encoding: 'buffer',

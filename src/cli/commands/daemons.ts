@@ -6,7 +6,7 @@ import { bpfCapabilities } from '../../linux/capabilities.ts';
 import { readPrivateKey, readPublicKeys } from '../../otlp/signing.ts';
 import { isSecondLife, keepOnly } from '../least-privilege.ts';
 import { type CommonOptions, configOf, configSourceOf, withCommonOptions } from '../options.ts';
-import type { PartContext } from '../parts.ts';
+import type { PartOptions } from '../parts.ts';
 import { raisePriority } from '../priority.ts';
 import { requirePrivilege } from '../privilege.ts';
 import { sayOnStderr, untilStopped } from '../run-until.ts';
@@ -23,7 +23,7 @@ type Daemon = {
   readonly withOptions?: (command: Command) => Command;
   readonly start: (
     parts: PartsModule,
-    context: PartContext,
+    given: PartOptions,
     options: DaemonOptions,
   ) => Promise<Running>;
 };
@@ -42,7 +42,8 @@ const daemons: readonly Daemon[] = [
           'append the Performance Profile of each instance to this file as JSON lines; - is standard output',
         )
         .option('--user <user>', 'become this user (name or uid), instead of agent.user'),
-    start: (parts, context, { profileTo }) => parts.runAgent(context, profileTo),
+    start: (parts, given, { profileTo }) =>
+      parts.runAgent(parts.createFrugalContext('agent', given), profileTo),
   },
   {
     name: 'engine',
@@ -53,8 +54,11 @@ const daemons: readonly Daemon[] = [
     name: 'sculptor',
     description: 'run the sculptor alone: applies, verifies, gives back',
     prepare: () => requirePrivilege('sculptor'),
-    start: (parts, context) =>
-      parts.runSculptor(context, readPublicKeys(context.config.sculptor.trustedEngines)),
+    start: (parts, given) =>
+      parts.runSculptor(
+        parts.createContext(given),
+        readPublicKeys(given.config.sculptor.trustedEngines),
+      ),
   },
 ];
 
@@ -72,8 +76,7 @@ export function addDaemons(program: Command): void {
       await daemon.prepare?.(config, options);
       const stopped = untilStopped();
       const parts = await import('../parts.ts');
-      const context = parts.createContext(config, sayOnStderr, source);
-      const running = await daemon.start(parts, context, options);
+      const running = await daemon.start(parts, { config, say: sayOnStderr, source }, options);
       sayOnStderr('info', `${daemon.name}: stopping after ${await stopped}`);
       await running.stop();
     });
@@ -92,12 +95,12 @@ async function prepareAgent({ agent }: Config, options: DaemonOptions): Promise<
   keepOnly(wanted, (level, text) => sayOnStderr(level, `agent: ${text}`));
 }
 
-function startSigningEngine(parts: PartsModule, context: PartContext): Promise<Running> {
-  const { privateKey } = context.config.engine;
+function startSigningEngine(parts: PartsModule, given: PartOptions): Promise<Running> {
+  const { privateKey } = given.config.engine;
   if (privateKey === undefined)
     throw new ConfigError(
       'CONFIG_KEYS_MISSING',
       'engine.privateKey: got nothing, wanted the PEM file of an Ed25519 key; `sculpt keys init` makes it',
     );
-  return parts.runEngine(context, readPrivateKey(privateKey));
+  return parts.runEngine(parts.createFrugalContext('engine', given), readPrivateKey(privateKey));
 }

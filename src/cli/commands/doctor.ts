@@ -10,7 +10,10 @@ type DoctorOptions = {
   readonly asAgent?: true;
 };
 
-/** `sculpt doctor`: what this machine has, what is lost without the rest, and how to get it. Exit code 1 when the main job cannot run. */
+/**
+ * `sculpt doctor`: what this machine has, what is lost without the rest, and how to get it. Exit code 1 when the main job cannot
+ * run; without the addon, and where the configuration does without it, when the agent cannot.
+ */
 export function addDoctor(program: Command, print: Print): void {
   program
     .command('doctor')
@@ -25,13 +28,13 @@ export function addDoctor(program: Command, print: Print): void {
       // What is only asked for here is loaded here: a daemon holds nothing of it in memory.
       const { canRun } = await import('../doctor/check.ts');
       const { checkHost } = await import('../doctor/host-checks.ts');
-      const { checkKernel } = await import('../doctor/kernel-checks.ts');
+      const { checkKernel, doesWithoutAddon } = await import('../doctor/kernel-checks.ts');
       const { thisMachine } = await import('../doctor/machine.ts');
       const { formatDoctor } = await import('../doctor/report.ts');
       const { checkAgent, checkAsAgent } = await import('../doctor/agent-checks.ts');
-      const { agent } = loadConfig(path);
+      const config = loadConfig(path);
       if (asAgent) {
-        print(JSON.stringify(checkAsAgent(thisMachine, agent, user)));
+        print(JSON.stringify(await checkAsAgent(thisMachine, config, user)));
         return;
       }
       const command = [
@@ -40,9 +43,13 @@ export function addDoctor(program: Command, print: Print): void {
         ...process.argv.slice(1),
         '--as-agent',
       ];
+      const kernel = checkKernel(thisMachine, config);
+      const isAgentAlone = doesWithoutAddon(kernel);
+      const [own, ...sources] = checkAgent(config, user, command);
       const checks = [
-        ...checkKernel(thisMachine),
-        ...checkAgent(agent, user, command),
+        ...kernel,
+        { ...own, needed: isAgentAlone },
+        ...sources,
         ...checkHost(thisMachine),
       ];
       const ok = canRun(checks);

@@ -27,7 +27,7 @@ export function addUp(program: Command): void {
         import('../parts.ts'),
         import('../up.ts'),
       ]);
-      const running = await startUp(createContext(config, sayOnStderr, source));
+      const running = await startUp(createContext({ config, say: sayOnStderr, source }));
       sayOnStderr('info', `up: mode ${config.pipeline.mode}; \`sculpt mode enforce\` lets it act`);
       sayOnStderr('info', `up: stopping after ${await stopped}: everything is given back first`);
       await running.stop();

@@ -1,9 +1,13 @@
 import { execFileSync } from 'node:child_process';
-import type { AgentConfig } from '../../contract/config.ts';
+import { startSchedDriver } from '../../agent/bpftrace/sched-driver.ts';
+import type { Config } from '../../contract/config.ts';
 import { describeError, KernelInterfaceError } from '../../contract/errors.ts';
 import { bpfCapabilities, readOwnPrivileges } from '../../linux/capabilities.ts';
+import { readCgroupLayout } from '../../linux/cgroups.ts';
 import { hostRoots } from '../../linux/roots.ts';
+import { loadAddonFor } from '../addon.ts';
 import { privilegesOf } from '../agent-privileges.ts';
+import { realClock } from '../clock.ts';
 import { commandWithOnly, describeKept } from '../least-privilege.ts';
 import { requirePrivilege } from '../privilege.ts';
 import { type Check, works } from './check.ts';
@@ -20,13 +24,13 @@ const deadlineMilliseconds = 60_000;
  * is the user that it becomes. `command`: how to start this program anew so that it answers `checkAsAgent` as JSON.
  */
 export function checkAgent(
-  config: AgentConfig,
+  { agent }: Config,
   user: string | undefined,
   command: readonly string[],
-): Check[] {
+): [Check, ...Check[]] {
   let checks: Check[] = [];
   const own = attempt(name, false, lost, () => {
-    const [file = '', ...args] = commandWithOnly(privilegesOf(config, user), command);
+    const [file = '', ...args] = commandWithOnly(privilegesOf(agent, user), command);
     const [asAgent, ...sources] = JSON.parse(run(file, args)) as [Check, ...Check[]];
     checks = sources;
     return asAgent;
@@ -35,16 +39,49 @@ export function checkAgent(
 }
 
 /** What such a process finds. */
-export function checkAsAgent(machine: Machine, config: AgentConfig, user?: string): Check[] {
-  const wanted = privilegesOf(config, user);
+export async function checkAsAgent(
+  machine: Machine,
+  config: Config,
+  user?: string,
+): Promise<Check[]> {
+  const { agent } = config;
+  const wanted = privilegesOf(agent, user);
   const own = readOwnPrivileges(hostRoots);
+  const native = () => loadAddonFor('agent', config, () => undefined, machine.native).native;
   const kept = wanted && own ? describeKept(own, wanted.capabilities) : 'with all it is given';
   const found = `${kept}, as it is configured: so the sources below were tried; "sculpt up" gives up nothing`;
   const asAgent = attempt(name, false, lost, () => {
     requirePrivilege('agent', bpfCapabilities);
+    native();
     return works(name, false, { found });
   });
-  return [asAgent, ...checkSources(machine, config)];
+  return [
+    asAgent,
+    ...(agent.driver === 'bpftrace' ? [await checkScheduler(machine)] : []),
+    ...checkSources({ ...machine, native }, agent),
+  ];
+}
+
+/** Attaches the program of `agent.driver: bpftrace` for real. */
+async function checkScheduler({ roots }: Machine): Promise<Check> {
+  const { runBpftrace } = await import('../../agent/bpftrace/run.ts');
+  const scheduler = 'scheduler by bpftrace';
+  try {
+    const { stop } = await startSchedDriver({
+      run: runBpftrace,
+      cgroupV1: readCgroupLayout(roots).version === 1,
+      latencyIntervalSeconds: 1,
+      roots,
+      clock: realClock,
+      say: () => undefined,
+    });
+    await stop();
+    return works(scheduler, true, { found: 'bpf/runqlat.bt was attached and stopped' });
+  } catch (error) {
+    return attempt(scheduler, true, 'the agent as it is configured', () => {
+      throw error;
+    });
+  }
 }
 
 function run(file: string, args: readonly string[]): string {

@@ -9,7 +9,10 @@ export type Check = {
   readonly lost: string | null;
   /** How to get it; null when it is there, or cannot be got. */
   readonly how: string | null;
-  /** Whether the main job (observe, recommend, sculpt on this host) needs it. */
+  /**
+   * Whether the main job (observe, recommend, sculpt on this host) needs it; without the addon, where the configuration does
+   * without it, that is to observe.
+   */
   readonly needed: boolean;
 };
 

@@ -1,7 +1,9 @@
+import type { Config } from '../../contract/config.ts';
 import { describeError } from '../../contract/errors.ts';
 import { loadProbe } from '../../linux/native.ts';
 import { openOwnMasks } from '../../linux/own-masks.ts';
 import { readText } from '../../linux/read-file.ts';
+import { addonNeeds } from '../addon.ts';
 import { decodeCapabilities } from './capabilities.ts';
 import { type Check, missing, unknown, works } from './check.ts';
 import type { Machine } from './machine.ts';
@@ -10,17 +12,27 @@ import { attempt } from './remedy.ts';
 const noProbes =
   'the agent: nothing on this host can be observed. An engine for other hosts still runs.';
 
+const addonName = 'addon, libbpf';
+
 /** Kernel, BTF, lockdown, capabilities, and BPF programs, which are loaded for real. */
-export function checkKernel(machine: Machine): Check[] {
+export function checkKernel(machine: Machine, config: Config): Check[] {
+  const addon = addonCheck(machine, addonNeeds('agent', config).length > 0);
   return [
     kernelCheck(machine),
     btfCheck(machine),
     lockdownCheck(machine),
     capabilityCheck(machine),
-    addonCheck(machine),
-    tracingCheck(machine),
-    iteratorCheck(machine),
+    addon,
+    tracingCheck(machine, config.agent.driver === 'libbpf'),
+    iteratorCheck(machine, addon.needed || addon.state === 'works'),
   ];
+}
+
+/** Whether there is no addon, and this configuration does without it. */
+export function doesWithoutAddon(checks: readonly Check[]): boolean {
+  return checks.some(
+    ({ name, state, needed }) => name === addonName && state !== 'works' && !needed,
+  );
 }
 
 function kernelCheck({ roots }: Machine): Check {
@@ -72,37 +84,37 @@ function capabilityCheck({ roots }: Machine): Check {
   });
 }
 
-function addonCheck({ native }: Machine): Check {
+function addonCheck({ native }: Machine, needed: boolean): Check {
   try {
     const version = native().libbpfVersion();
-    return works('addon, libbpf', true, { found: `build/sculptor.node loads; libbpf ${version}` });
+    return works(addonName, needed, { found: `build/sculptor.node loads; libbpf ${version}` });
   } catch (error) {
-    return missing('addon, libbpf', true, {
-      found: describeError(error),
-      lost: 'the agent and the sculptor. The engine, status and doctor work without.',
+    return missing(addonName, needed, {
+      found: describeError(error).split('\n')[0] ?? 'it does not load',
+      lost: 'the sculptor, and the agent but with agent.driver: bpftrace, which tells less. The engine, status and doctor work without.',
       how: 'apt-get install g++ pkg-config libbpf-dev, then npm run setup',
     });
   }
 }
 
-function tracingCheck({ native }: Machine): Check {
+function tracingCheck({ native }: Machine, needed: boolean): Check {
   const name = 'BPF tracepoints (tp_btf)';
-  return attempt(name, true, noProbes, () => {
+  return attempt(name, needed, noProbes, () => {
     loadProbe(native(), 'sched').close();
-    return works(name, true, { found: 'sched.bpf.o was loaded: verified by this kernel' });
+    return works(name, needed, { found: 'sched.bpf.o was loaded: verified by this kernel' });
   });
 }
 
-function iteratorCheck({ native }: Machine): Check {
+function iteratorCheck({ native }: Machine, needed: boolean): Check {
   const name = 'BPF iterators (iter/task)';
   const lost =
     'whether a thread has a CPU mask of its own: none can be moved with an exact restore';
-  return attempt(name, true, lost, () => {
+  return attempt(name, needed, lost, () => {
     const reader = openOwnMasks(native());
     try {
       const masks = [...reader.read().values()];
       const told = masks.some(mask => mask.ownMask !== null);
-      return works(name, true, {
+      return works(name, needed, {
         found: `${masks.length} threads read; ${told ? 'their own CPU masks are told' : 'own CPU masks are not told (kernel before 6.2): old masks are restored as they were'}`,
       });
     } finally {

@@ -14,6 +14,7 @@ export function attempt(name: string, needed: boolean, lost: string, check: () =
 const byCode: Partial<Record<ErrorCode, string>> = {
   PROBE_MISSING: 'npm run setup',
   NATIVE_MISSING: 'npm run setup',
+  BPFTRACE_FAILED: 'mend what bpftrace says; the check "bpftrace" is below',
   KERNEL_BUSY:
     'nothing is to be done where its owner needs it: the agent looks once a minute whether it is free, and takes it then',
   KERNEL_PRIVILEGE:

@@ -1,5 +1,6 @@
 import { formatTable } from '../table.ts';
 import { type Check, canRun } from './check.ts';
+import { doesWithoutAddon } from './kernel-checks.ts';
 
 /** The checks as a table, then what is lost and how to get it, then the verdict. */
 export function formatDoctor(checks: readonly Check[]): string {
@@ -13,7 +14,9 @@ export function formatDoctor(checks: readonly Check[]): string {
   );
   const losses = checks.filter(c => c.state === 'missing').map(formatLoss);
   const verdict = canRun(checks)
-    ? 'The main job can run here: sculpt up'
+    ? doesWithoutAddon(checks)
+      ? 'As it is configured the agent can run here, without the addon: sculpt agent. What acts, and so sculpt up, cannot'
+      : 'The main job can run here: sculpt up'
     : `The main job cannot run here: ${checks
         .filter(c => c.needed && c.state !== 'works')
         .map(c => c.name)

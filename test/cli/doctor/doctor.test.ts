@@ -5,13 +5,15 @@ import test from 'ava';
 import { decodeCapabilities } from '../../../src/cli/doctor/capabilities.ts';
 import { type Check, canRun } from '../../../src/cli/doctor/check.ts';
 import { checkHost } from '../../../src/cli/doctor/host-checks.ts';
-import { checkKernel } from '../../../src/cli/doctor/kernel-checks.ts';
+import { checkKernel, doesWithoutAddon } from '../../../src/cli/doctor/kernel-checks.ts';
 import type { Machine } from '../../../src/cli/doctor/machine.ts';
 import { formatDoctor } from '../../../src/cli/doctor/report.ts';
 import { checkSources } from '../../../src/cli/doctor/source-checks.ts';
-import { agentConfigSchema } from '../../../src/contract/config.ts';
+import { agentConfigSchema, configSchema } from '../../../src/contract/config.ts';
 import { KernelInterfaceError } from '../../../src/contract/errors.ts';
 import type { Native } from '../../../src/linux/native.ts';
+
+const configOf = (agent: object) => configSchema.parse({ agent });
 
 const stateOf = (checks: readonly Check[], name: string) =>
   checks.find(check => check.name === name)?.state;
@@ -42,7 +44,7 @@ test('a machine without BTF, libbpf and cgroups is told what it loses, and that 
     'proc/self/mountinfo': '',
   });
   t.teardown(remove);
-  const checks = [...checkKernel(machine), ...checkHost(machine)];
+  const checks = [...checkKernel(machine, configOf({})), ...checkHost(machine)];
   for (const name of ['kernel', 'BTF', 'capabilities', 'addon, libbpf', 'cgroups'])
     t.is(stateOf(checks, name), 'missing', name);
   t.false(canRun(checks));
@@ -53,12 +55,34 @@ test('a machine without BTF, libbpf and cgroups is told what it loses, and that 
   t.regex(text, /The main job cannot run here: kernel, BTF/);
 });
 
+test('without the addon an agent under bpftrace can run, if nothing else of it needs the addon, and the main job cannot', t => {
+  const { machine, remove } = machineWith({
+    'proc/sys/kernel/osrelease': '6.1.0',
+    'sys/kernel/btf/vmlinux': '',
+    'proc/self/status': 'CapEff:\t000001ffffffffff\n',
+  });
+  t.teardown(remove);
+  const checksOf = (agent: object) => checkKernel(machine, configOf(agent));
+  const driver = 'bpftrace';
+  t.true(doesWithoutAddon(checksOf({ driver })));
+  t.true(canRun(checksOf({ driver })));
+  t.regex(
+    formatDoctor(checksOf({ driver })),
+    /the agent can run here, without the addon: sculpt agent/,
+  );
+  for (const needing of [{}, { driver, endpoint: 'vsock://2:4000' }]) {
+    t.false(doesWithoutAddon(checksOf(needing)));
+    t.false(canRun(checksOf(needing)));
+    t.regex(formatDoctor(checksOf(needing)), /The main job cannot run here: addon, libbpf/);
+  }
+});
+
 test('a kernel before 6.1 is too old, and without PSI its metric is lost', t => {
   const kernelOf = (release: string) => {
     const { machine, remove } = machineWith({ 'proc/sys/kernel/osrelease': release });
     t.teardown(remove);
     t.regex(checkHost(machine).find(({ name }) => name === 'PSI')?.lost ?? '', /pressure\.time/);
-    return checkKernel(machine).find(({ name }) => name === 'kernel');
+    return checkKernel(machine, configOf({})).find(({ name }) => name === 'kernel');
   };
   for (const release of ['6.1.0-9-amd64', '6.12.1', '7.0'])
     t.is(kernelOf(release)?.state, 'works', release);

@@ -1,0 +1,272 @@
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import type { Check } from '../../src/cli/doctor/check.ts';
+import { parseEvent } from '../../src/contract/events.ts';
+import type { LogEvent, MetricPoint, ResourcePoints } from '../../src/contract/telemetry.ts';
+import { decodeLogs } from '../../src/otlp/decode-logs.ts';
+import { decodeMetrics } from '../../src/otlp/decode-metrics.ts';
+import { startOtlpServer } from '../../src/otlp/server.ts';
+import { needs } from '../support/needs.ts';
+import { endChild, eventually } from '../support/scene.ts';
+import { cpuRoot, endBoxes, makeBox, near, spin, startPinned } from '../support/sched-scene.ts';
+import { ownUid } from '../support/sockets.ts';
+import { coresOf } from '../support/told-agent.ts';
+
+const test = needs('root', 'btf', 'bpftrace', 'tracefs', 'cgroupV1Cpu');
+const own = new URL('../../', import.meta.url).pathname;
+
+let root = '';
+let daemon: ChildProcess | null = null;
+/** The package as it is installed where no addon can be built, and no BPF program either. */
+test.beforeEach(() => {
+  root = mkdtempSync(`${tmpdir()}/sculptor-bare-`);
+  chmodSync(root, 0o755);
+  for (const part of ['dist', 'bin', 'bpf', 'models', 'package.json'])
+    cpSync(`${own}${part}`, `${root}/${part}`, { recursive: true });
+  symlinkSync(`${own}node_modules`, `${root}/node_modules`);
+  for (const folder of ['run', 'probes']) mkdirSync(`${root}/${folder}`);
+});
+test.afterEach.always(async () => {
+  if (daemon) await endChild(daemon);
+  daemon = null;
+  await endBoxes();
+  rmSync(root, { recursive: true, force: true });
+});
+
+function writeConfig(settings: object): string {
+  const config = `${root}/sculpt.yaml`;
+  writeFileSync(config, JSON.stringify({ agent: settings }));
+  return config;
+}
+
+/** What the agent told of which instance, and whatever else it said. */
+async function receive() {
+  const received: ResourcePoints[] = [];
+  const events: LogEvent[] = [];
+  const receiver = await startOtlpServer({
+    listen: `${root}/run/otlp.sock`,
+    allowUids: [],
+    maxMessageBytes: 1 << 24,
+    queueRequests: 64,
+    peerUid: ownUid,
+    handlers: {
+      metrics: async request => {
+        received.push(...decodeMetrics(request));
+        return { kind: 'ok' };
+      },
+      logs: async request => {
+        events.push(...decodeLogs(request));
+        return { kind: 'ok' };
+      },
+    },
+  });
+  return {
+    events,
+    pointsOf: (metric: string, instance?: string): MetricPoint[] =>
+      received
+        .filter(({ resource }) => !instance || resource['sculptor.instance.id'] === instance)
+        .flatMap(({ points }) => points.filter(point => point.metric === metric)),
+    stop: () => receiver.stop(),
+  };
+}
+
+/** `end`: the exit code that SIGTERM leads to. */
+function start(...args: string[]) {
+  const child = spawn(`${root}/bin/sculpt`, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  daemon = child;
+  let text = '';
+  child.stderr?.on('data', chunk => {
+    text += String(chunk);
+  });
+  const ended = new Promise<number | null>(resolve => child.once('close', resolve));
+  const end = () => {
+    child.kill('SIGTERM');
+    return ended;
+  };
+  return { pid: child.pid ?? 0, said: () => text, end };
+}
+
+/** Processes that `pid` started, by what they are called. */
+function childrenOf(pid: number, name: string): number[] {
+  return readdirSync('/proc')
+    .filter(one => /^\d+$/.test(one))
+    .map(Number)
+    .filter(one => {
+      try {
+        const [before = '', after = ''] = readFileSync(`/proc/${one}/stat`, 'utf8').split(') ');
+        return before.endsWith(`(${name}`) && Number(after.split(' ')[1]) === pid;
+      } catch {
+        // It ended between the two.
+        return false;
+      }
+    });
+}
+
+/** What connecting as another user comes to. */
+function connectAs(uid: number, socket: string): string {
+  const program = `require('node:net').connect(${JSON.stringify(socket)})
+    .on('connect', () => { console.log('connected'); process.exit(); })
+    .on('error', ({ code }) => console.log(code));`;
+  const by = ['--reuid', `${uid}`, '--regid', `${uid}`, '--clear-groups'];
+  return execFileSync('setpriv', [...by, process.execPath, '-e', program], {
+    encoding: 'utf8',
+  }).trim();
+}
+
+test('sculpt agent with driver: bpftrace needs no addon: it tells the scheduler, cgroups and custom probes, and what it cannot', async t => {
+  t.timeout(120_000);
+  const page = readFileSync(`${own}docs/custom-probes.md`, 'utf8');
+  writeFileSync(`${root}/probes/execs.bt`, /```c\n([\s\S]*?)```/.exec(page)?.[1] ?? '');
+  const socket = `${root}/run/agent-api.sock`;
+  const config = writeConfig({
+    driver: 'bpftrace',
+    endpoint: `unix://${root}/run/otlp.sock`,
+    apiSocket: socket,
+    detailIntervalSeconds: 2,
+    placementIntervalSeconds: 2,
+    customProbes: { directory: `${root}/probes` },
+  });
+  const told = await receive();
+  const box = makeBox();
+  const id = box.folder.slice(cpuRoot.length);
+  const status = () => {
+    const { stdout } = spawnSync(
+      `${root}/bin/sculpt`,
+      ['status', '--json', '--config', config, '--run-dir', `${root}/run`],
+      { encoding: 'utf8' },
+    );
+    return JSON.parse(stdout).agent as {
+      sources: Record<string, string>;
+      customProbes: Record<string, string>;
+    };
+  };
+  try {
+    const { pid, said, end } = start('agent', '--config', config);
+    await eventually('the custom probe runs', 30, () => /execs\.bt runs/.exec(said()));
+    for (let i = 0; i < 2; i += 1) await startPinned(box, 0, ...spin);
+    box.spawn('sh', '-c', 'for i in $(seq 20); do /bin/true; done; sleep 60');
+    await eventually('twelve seconds of series', 30, () =>
+      told.pointsOf('container.cpu.time', id).length >= 16 ? true : null,
+    );
+
+    near(t, coresOf(told.pointsOf('container.cpu.time', id), 4), 1, 0.1, 'cores run');
+    near(t, coresOf(told.pointsOf('sculptor.runqueue.wait', id), 4), 1, 0.1, 'cores waited');
+    const { value } = told.pointsOf('sculptor.runqueue.latency', id).at(-1) ?? {};
+    t.true(typeof value === 'object' && value.count > 100);
+    const execs = told.pointsOf('my.process.execs', id);
+    const ofTrue = execs.filter(({ attributes }) => Object.values(attributes).includes('true'));
+    t.is(ofTrue.at(-1)?.value, 20);
+    t.true(told.pointsOf('container.memory.usage').length > 0);
+    t.true(told.pointsOf('sculptor.pressure.time').length > 0);
+    t.true(
+      told.events.some(
+        event =>
+          event.eventName === 'sculptor.placement' &&
+          parseEvent('sculptor.placement', event).instance.id === id,
+      ),
+    );
+
+    const { sources, customProbes } = status();
+    t.like(sources, { sched: 'running', memory: 'running', vdisks: 'running', custom: 'running' });
+    t.deepEqual(customProbes, { 'execs.bt': 'running' });
+    const available = (source: string) =>
+      told
+        .pointsOf('sculptor.agent.source.available')
+        .findLast(({ attributes }) => attributes['sculptor.agent.source'] === source);
+    t.like(available('memory'), { value: 1 });
+    for (const source of ['faults', 'block', 'net']) {
+      t.regex(sources[source] ?? '', /^NATIVE_MISSING: .*sculptor\.node: not built$/);
+      t.like(available(source), {
+        value: 0,
+        attributes: { 'sculptor.reason': 'NATIVE_MISSING' },
+      });
+    }
+
+    t.is(statSync(socket).mode & 0o777, 0o600);
+    t.is(connectAs(0, socket), 'connected');
+    t.is(connectAs(64_905, socket), 'EACCES');
+
+    const asked = childrenOf(pid, 'bpftrace');
+    t.is(asked.length, 2);
+    t.is(await end(), 0);
+    t.regex(said(), /runs without the native addon \(.*: not built\)/);
+    t.regex(said(), /agent: stopping after SIGTERM/);
+    t.deepEqual(
+      asked.filter(one => existsSync(`/proc/${one}`)),
+      [],
+    );
+    t.false(existsSync(socket));
+  } finally {
+    await told.stop();
+  }
+});
+
+test('with driver: libbpf it says what it lacks, and that bpftrace does without', async t => {
+  t.timeout(60_000);
+  const config = writeConfig({ apiSocket: `${root}/run/agent-api.sock` });
+  const run = () =>
+    spawnSync(`${root}/bin/sculpt`, ['agent', '--config', config], { encoding: 'utf8' });
+  const absent = run();
+  t.is(absent.status, 1);
+  t.regex(absent.stderr, /NATIVE_MISSING: .*build\/sculptor\.node: not built\n {2}run "npm run/);
+  t.regex(absent.stderr, /needed for agent\.driver: libbpf \(bpftrace does without/);
+  mkdirSync(`${root}/build`);
+  writeFileSync(`${root}/build/sculptor.node`, 'made for another machine');
+  const foreign = run();
+  t.is(foreign.status, 1);
+  t.regex(foreign.stderr, /NATIVE_MISSING: .*build\/sculptor\.node: .*(ELF|too short)/);
+  t.false(existsSync(`${root}/run/agent-api.sock`));
+});
+
+test('sculpt engine needs no addon either: its sockets are its own', async t => {
+  t.timeout(60_000);
+  execFileSync(`${root}/bin/sculpt`, ['keys', 'init', '--dir', `${root}/keys`]);
+  const config = `${root}/sculpt.yaml`;
+  writeFileSync(config, JSON.stringify({ engine: { privateKey: `${root}/keys/engine.key` } }));
+  const { said, end } = start('engine', '--config', config, '--run-dir', `${root}/run`);
+  await eventually('it listens', 20, () => /listening on/.exec(said()));
+  const api = `${root}/run/engine-api.sock`;
+  await eventually('its API does', 5, () => (existsSync(api) ? true : null));
+  for (const socket of [api, `${root}/run/engine.sock`]) {
+    t.is(statSync(socket).mode & 0o777, 0o600);
+    t.is(connectAs(0, socket), 'connected');
+    t.is(connectAs(64_905, socket), 'EACCES');
+  }
+  t.is(await end(), 0);
+});
+
+test('doctor judges by the driver: the agent can run, the main job cannot', t => {
+  t.timeout(120_000);
+  const doctor = (driver: string) => {
+    const args = ['doctor', '--json', '--config', writeConfig({ driver })];
+    const { stdout, status } = spawnSync(`${root}/bin/sculpt`, args, { encoding: 'utf8' });
+    const { checks } = JSON.parse(stdout) as { checks: Check[] };
+    return { status, of: (name: string) => checks.find(check => check.name === name) };
+  };
+  const bpftrace = doctor('bpftrace');
+  t.is(bpftrace.status, 0);
+  t.like(bpftrace.of('addon, libbpf'), { state: 'missing', needed: false });
+  t.like(bpftrace.of('scheduler by bpftrace'), { state: 'works', needed: true });
+  t.like(bpftrace.of('sculpt agent'), { state: 'works', needed: true });
+  t.like(bpftrace.of('source memory'), { state: 'works' });
+  t.like(bpftrace.of('source block'), { state: 'missing', how: 'npm run setup' });
+
+  const libbpf = doctor('libbpf');
+  t.is(libbpf.status, 1);
+  t.like(libbpf.of('addon, libbpf'), { state: 'missing', needed: true });
+  t.like(libbpf.of('sculpt agent'), { state: 'missing' });
+  t.is(libbpf.of('scheduler by bpftrace'), undefined);
+});

@@ -1,0 +1,42 @@
+import { existsSync, statSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { ConfigError } from '../../src/contract/errors.ts';
+import { listenUnix, notAdmittedByMode } from '../../src/otlp/unix-socket.ts';
+import { ownUid, socketFolder } from '../support/sockets.ts';
+
+/** Listens where nobody can ask who connects; answers what a connection gets to read. */
+async function listenAsOwn(t: ExecutionContext, folder: string, allowUids: number[]) {
+  const path = join(folder, 'own.sock');
+  const listener = await listenUnix({
+    path,
+    allowUids,
+    peerUid: null,
+    accept: socket => socket.end('served'),
+    refused: why => t.fail(why),
+  });
+  t.teardown(listener.close);
+  return path;
+}
+
+test('where nobody can ask who connects, the mode of the socket admits the own user and root alone', async t => {
+  const path = await listenAsOwn(t, socketFolder(t), [0, ownUid()]);
+  t.is(statSync(path).mode & 0o777, 0o600);
+  const read = new Promise<string>(resolve =>
+    connect(path).once('data', data => resolve(`${data}`)),
+  );
+  t.is(await read, 'served');
+});
+
+test('users whom the mode cannot admit are refused before anything listens', async t => {
+  const folder = socketFolder(t);
+  const stranger = ownUid() + 4711;
+  t.deepEqual(notAdmittedByMode([0, stranger, ownUid()]), [stranger]);
+  await t.throwsAsync(() => listenAsOwn(t, folder, [0, stranger]), {
+    instanceOf: ConfigError,
+    code: 'CONFIG_SOCKET',
+    message: new RegExp(`own\\.sock: user ${stranger} cannot be admitted`),
+  });
+  t.false(existsSync(join(folder, 'own.sock')));
+});
