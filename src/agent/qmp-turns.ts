@@ -1,5 +1,7 @@
 import { describeError } from '../contract/errors.ts';
 import { attr, type MetricName } from '../contract/metrics.ts';
+import { isLibvirts } from '../linux/libvirt.ts';
+import { readCommandLine } from '../linux/procfs.ts';
 import { adviceForQmp, type askQmp, type QmpArguments, qmpSocketOf } from '../linux/qmp.ts';
 import { findQemu } from '../linux/vcpus.ts';
 import type { LivingInstance } from './instances.ts';
@@ -37,6 +39,10 @@ type TurnOptions<Known, Why> = {
   readonly newKnown: () => Known;
   /** Takes what is answered into `known`. Null: all of it was told; what it throws is counted as no answer. */
   readonly question: (machine: AskedMachine<Known>) => Promise<Untold<Why> | null>;
+  /** As `question`, of a VM of libvirt's that has no monitor but libvirt's own. Absent: libvirt does not tell it. */
+  readonly byLibvirt?: (
+    machine: Omit<AskedMachine<Known>, 'ask'>,
+  ) => Promise<Untold<Why | 'no_qmp'> | null>;
 };
 
 export type QmpTurns<Known> = {
@@ -89,12 +95,33 @@ export function createQmpTurns<Known, Why extends string>(
     if (machines.get(living) !== machine) return;
     machine.why = why;
     machine.misses += 1;
-    if (why === 'qmp_silent') unanswered += 1;
+    if (why.endsWith('_silent')) unanswered += 1;
     if (machine.misses === missesUntilSaid)
       sayOnce(
         why,
         `agent: ${living.instance.name}: ${untold}: ${detail} (${unknownMetric} counts such VMs)`,
       );
+  };
+
+  const put = async (
+    machine: Omit<AskedMachine<Known>, 'ask'>,
+    socket: string | null,
+  ): Promise<Untold<string> | null> => {
+    const { tgid } = machine;
+    if (socket !== null)
+      return await question({
+        ...machine,
+        ask: (execute, args) => ask(socket, execute, qmpLimits, args),
+      });
+    if (!options.byLibvirt || !isLibvirts(readCommandLine(roots, tgid)))
+      return { why: 'no_qmp', detail: adviceForQmp(roots, tgid) };
+    // It waits until libvirt is asked of all, and takes nobody's place meanwhile.
+    underWay -= 1;
+    try {
+      return await options.byLibvirt(machine);
+    } finally {
+      underWay += 1;
+    }
   };
 
   /** Seconds until it is asked again where that is not a matter of its misses. */
@@ -106,11 +133,8 @@ export function createQmpTurns<Known, Why extends string>(
       const tgid = findQemu(roots, layout, living.members.values(), living.instance.id);
       const socket = tgid === null ? null : qmpSocketOf(roots, tgid);
       if (tgid === null) miss(living, machine, 'no_qemu', 'no process of its cgroup is its QEMU');
-      else if (socket === null) miss(living, machine, 'no_qmp', adviceForQmp(roots, tgid));
       else {
-        const asking = (execute: string, args?: QmpArguments) =>
-          ask(socket, execute, qmpLimits, args);
-        const nothing = await question({ living, known: machine.known, tgid, ask: asking });
+        const nothing = await put({ living, known: machine.known, tgid }, socket);
         if (nothing === null) [machine.why, machine.misses] = [null, 0];
         else if (nothing.againSeconds === undefined)
           miss(living, machine, nothing.why, nothing.detail);

@@ -1,20 +1,25 @@
 import { attr } from '../contract/metrics.ts';
 import { type Drive, type DriveCounters, parseBlockStats } from '../linux/block-stats.ts';
-import { readTaskStat, readUptime } from '../linux/procfs.ts';
-import { askQmp } from '../linux/qmp.ts';
+import { parseQemu } from '../linux/instance-at.ts';
+import { findVirsh } from '../linux/libvirt.ts';
+import { readCommandLine, readTaskStat, readUptime } from '../linux/procfs.ts';
+import { adviceForQmp, askQmp } from '../linux/qmp.ts';
 import type { Sample } from '../otlp/sample.ts';
 import { dropAbsent } from './absent.ts';
 import type { LivingInstance } from './instances.ts';
+import { createLibvirtTurns } from './libvirt-turns.ts';
 import { type DiskDirection, diskDirections } from './probes/block.ts';
-import { createQmpTurns } from './qmp-turns.ts';
+import { createQmpTurns, type Untold } from './qmp-turns.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
 
-/** What the guests of VMs do on their drives, as their QEMU counts it: asked by QMP. */
+/** What the guests of VMs do on their drives, as their QEMU counts it: asked by QMP, or of libvirt where its monitor is libvirt's alone. */
 export const vdiskSource: SourceKind = {
   name: 'vdisks',
   tells: 'bytes, operations and time of the drives of VMs',
   start: context => startVdiskSource(context, askQmp),
 };
+
+type Why = 'no_qmp' | 'libvirt_silent' | 'libvirt_unknown';
 
 type Counts = Drive['counters'];
 
@@ -36,8 +41,14 @@ const mostAtOnce = 20;
 const mostDrives = 16;
 const ticksPerSecond = 100;
 
-/** `ask` is `askQmp`; what it does not answer is counted, and holds up nobody. */
-export function startVdiskSource(context: SourceContext, ask: typeof askQmp): Source {
+const virshLimits = { timeoutSeconds: 5, maxBytes: 8 << 20 };
+
+/** `ask` is `askQmp`; what it does not answer is counted, and holds up nobody. `virshOf`: where virsh is, if it is there. */
+export function startVdiskSource(
+  context: SourceContext,
+  ask: typeof askQmp,
+  virshOf: () => string | null = findVirsh,
+): Source {
   const { roots, clock, config } = context;
   // In ticks: they do not move when the clock is set.
   const beganTicks = (readUptime(roots) ?? 0) * ticksPerSecond;
@@ -70,10 +81,43 @@ export function startVdiskSource(context: SourceContext, ask: typeof askQmp): So
     tooManyDrives += untold.size;
   };
 
-  const turns = createQmpTurns(context, ask, {
-    intervalSeconds: () => config.detailIntervalSeconds,
+  const intervalSeconds = () => config.detailIntervalSeconds;
+  const ended = new AbortController();
+  const libvirt = createLibvirtTurns(clock, intervalSeconds, async domains => {
+    const virsh = virshOf();
+    if (virsh === null) return new Map();
+    const { askLibvirt } = await import('./virsh.ts');
+    return await askLibvirt(domains, { virsh, ...virshLimits, signal: ended.signal });
+  });
+
+  const askLibvirtOf = async (
+    living: LivingInstance,
+    machine: Machine,
+    tgid: number,
+  ): Promise<Untold<Why> | null> => {
+    if (virshOf() === null)
+      return {
+        why: 'no_qmp',
+        detail: `libvirt could be asked, but virsh is not here (apt-get install libvirt-clients); else: ${adviceForQmp(roots, tgid)}`,
+      };
+    const { uuid = null, name = '' } = parseQemu(readCommandLine(roots, tgid)) ?? {};
+    if (uuid === null) return { why: 'libvirt_unknown', detail: 'its QEMU has no UUID' };
+    const answer = await libvirt.ask({ uuid, name });
+    if (answer === null)
+      return {
+        why: 'libvirt_silent',
+        detail: 'virsh did not come to it',
+        againSeconds: intervalSeconds(),
+      };
+    if ('why' in answer) return answer;
+    take(living, machine, tgid, answer.drives);
+    return null;
+  };
+
+  const turns = createQmpTurns<Machine, Why>(context, ask, {
+    intervalSeconds,
     mostAtOnce,
-    reasons: [],
+    reasons: ['libvirt_silent', 'libvirt_unknown'],
     untold: 'its drives are not told',
     unknownMetric: 'sculptor.agent.vdisks.unknown',
     newKnown: newMachine,
@@ -81,6 +125,7 @@ export function startVdiskSource(context: SourceContext, ask: typeof askQmp): So
       take(living, known, tgid, parseBlockStats(await ask('query-blockstats')));
       return null;
     },
+    byLibvirt: ({ living, known, tgid }) => askLibvirtOf(living, known, tgid),
   });
 
   return {
@@ -90,7 +135,11 @@ export function startVdiskSource(context: SourceContext, ask: typeof askQmp): So
     host: turns.unknown,
     lost: () => ({ unanswered: turns.unanswered(), too_many_drives: tooManyDrives }),
     forget: () => undefined,
-    stop: turns.stop,
+    stop: () => {
+      turns.stop();
+      libvirt.stop();
+      ended.abort();
+    },
   };
 }
 

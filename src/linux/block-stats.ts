@@ -67,9 +67,13 @@ export function parseBlockStats(answer: unknown): Drive[] {
       flush: of(0, stats.flush_operations, stats.flush_total_time_ns),
       discard: of(stats.unmap_bytes, stats.unmap_operations, stats.unmap_total_time_ns),
     };
-    const used = Object.values(counters).some(({ operations }) => operations > 0);
-    return name !== '' && used ? [{ name, counters }] : [];
+    return name !== '' && isUsed({ name, counters }) ? [{ name, counters }] : [];
   });
+}
+
+/** Whether anything was ever asked of it. */
+export function isUsed({ counters }: Drive): boolean {
+  return Object.values(counters).some(({ operations }) => operations > 0);
 }
 
 /** `/machine/peripheral/disk0/virtio-backend` is the device with the id `disk0`. */

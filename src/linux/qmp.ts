@@ -2,6 +2,7 @@ import { statSync } from 'node:fs';
 import { connect } from 'node:net';
 import * as z from 'zod';
 import { describeError, type ErrorContext, KernelInterfaceError } from '../contract/errors.ts';
+import { isLibvirts } from './libvirt.ts';
 import { readCommandLine } from './procfs.ts';
 import { optionsOf } from './qemu-options.ts';
 import { readText } from './read-file.ts';
@@ -135,10 +136,7 @@ export function qmpSocketOf(roots: Roots, tgid: number): string | null {
 
 /** What a person can do about a QEMU that `qmpSocketOf` knows no socket of. */
 export function adviceForQmp(roots: Roots, tgid: number): string {
-  const isLibvirts = readCommandLine(roots, tgid).some(arg =>
-    /(^|[,"])id"?[=:]"?charmonitor\b/.test(arg),
-  );
-  return isLibvirts
+  return isLibvirts(readCommandLine(roots, tgid))
     ? `the monitor of its QEMU has one client, libvirt; for another one its domain wants <qemu:commandline><qemu:arg value='-qmp'/><qemu:arg value='unix:PATH,server=on,wait=off'/></qemu:commandline>, with xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'`
     : 'its QEMU has no QMP socket (-qmp unix:PATH,server=on,wait=off is wanted)';
 }

@@ -34,7 +34,8 @@ async function saidOf(t: ExecutionContext, count: number, args: readonly string[
     clock,
     say: (_level: string, text: string) => void said.push(text),
   } as unknown as SourceContext;
-  const source = startVdiskSource(context, () => t.fail('nobody is to be asked') as never);
+  const ask = () => t.fail('nobody is to be asked') as never;
+  const source = startVdiskSource(context, ask, () => null);
   t.teardown(source.stop);
   const living = vms.map(
     (path, i) =>
@@ -62,6 +63,7 @@ async function saidOf(t: ExecutionContext, count: number, args: readonly string[
 test('what 200 VMs of libvirt lack is one line, with what its operator can do', async t => {
   const [first, second, ...rest] = await saidOf(t, 200, libvirts);
   t.regex(first ?? '', /^agent: web0: its drives are not told: .*one client, libvirt/);
+  t.true(first?.includes('apt-get install libvirt-clients'));
   t.true(first?.includes("<qemu:arg value='-qmp'/>"));
   t.true(first?.includes('sculptor.agent.vdisks.unknown'));
   t.regex(second ?? '', /web200: .*\(and 199 others since the last\)$/);

@@ -59,6 +59,8 @@ ${renderTable(columns, [sched, ...sourceKinds])}
 - \`outliers\` attaches nothing until it is asked for. Without CAP_SYSLOG the frames of a stack are addresses, where the kernel hides them.
 - \`vdisks\`, \`dirty\`, and vCPUs that QEMU does not name, are asked over its monitor's socket: who asks must be of its group. Without CAP_SYS_PTRACE
   that holds for a QEMU with the host's own view of files, not for one in a container.
+- \`vdisks\` asks libvirt of VMs whose monitor is libvirt's alone: its read-only socket is for everybody, by its own configuration and polkit's (\`org.libvirt.unix.monitor\`), as
+  Debian ships them; virsh runs as the agent's user, and has none of its capabilities as another user than root.
 - \`access\` writes to files of root's (/sys/kernel/mm/damon): as another user (\`agent.user\`) that takes CAP_DAC_OVERRIDE, which is as much as
   root; an agent that stays root owns them, and does not keep it. It is selected by \`agent.profile: full\` only.
 - \`guests\` tells what comes through the gate; it asks the kernel nothing.

@@ -17,7 +17,7 @@ export function checkHost(machine: Machine): Check[] {
     kvmCheck(machine),
     guestFaultCheck(),
     vsockCheck(machine),
-    socketCheck(machine, 'libvirt', libvirtSockets, 'VMs are moved as plain processes'),
+    libvirtCheck(machine),
     socketCheck(machine, 'container runtime', runtimeSockets, 'containers are seen as cgroups'),
     bpftraceCheck(machine),
     nodeCheck(machine),
@@ -190,6 +190,21 @@ const libvirtSockets = [
   '/run/libvirt/virtqemud-sock',
   '/var/run/libvirt/libvirt-sock',
 ];
+
+/** Present: virsh asks the drives of its VMs there. */
+function libvirtCheck(machine: Machine): Check {
+  const sockets = libvirtSockets.filter(machine.exists);
+  if (sockets.length === 0)
+    return socketCheck(machine, 'libvirt', libvirtSockets, 'VMs are moved as plain processes');
+  const virsh = machine.searchPath.map(folder => `${folder}/virsh`).find(machine.exists);
+  return virsh === undefined
+    ? missing('libvirt', false, {
+        found: `${sockets.join(', ')} (present; not asked); virsh is not on the search path`,
+        lost: "sculptor.vdisk.* of libvirt's VMs that have no QMP socket of their own",
+        how: 'apt-get install libvirt-clients',
+      })
+    : unknown('libvirt', { found: `${[...sockets, virsh].join(', ')} (present; not asked)` });
+}
 
 const runtimeSockets = [
   '/run/docker.sock',

@@ -53,7 +53,7 @@ export const agentMetrics = of('agent', {
   'sculptor.agent.vdisks.unknown': gauge(
     '{instance}',
     'self',
-    'VMs of which it is not known what their drives did, by reason: no_qemu, no_qmp (no socket to ask at), qmp_silent (it did not answer).',
+    'VMs of which it is not known what their drives did, by reason: no_qemu, no_qmp (no socket to ask at, nor libvirt and its virsh), qmp_silent (it did not answer), libvirt_silent (libvirt was not reached, did not answer in time, or works on the domain), libvirt_unknown (qemu:///system has no such domain).',
     [attr.reason],
   ),
   'sculptor.agent.interfaces.unknown': gauge(

@@ -32,13 +32,13 @@ export const vdiskMetrics = of('vdisks', {
   'sculptor.vdisk.io': counter(
     'By',
     'instance',
-    "Bytes that a VM's guest read from and wrote to its drives, as QEMU counts them. The device is the drive's name. Overlaps with container.disk.io, which is what of it came to the host's disks.",
+    "Bytes that a VM's guest read from and wrote to its drives, as QEMU counts them. The device is the drive's name: as QMP has it `-drive id=…` or the device's id, as libvirt has it the disk's target (vda). Overlaps with container.disk.io, which is what of it came to the host's disks.",
     [attr.device, attr.diskDirection],
   ),
   'sculptor.vdisk.operations': counter(
     '{operation}',
     'instance',
-    "Operations of a VM's guest on its drives that QEMU has done, by direction (read, write, flush, discard).",
+    "Operations of a VM's guest on its drives that QEMU has done, by direction (read, write, flush, discard). libvirt does not tell discards.",
     [attr.device, attr.diskDirection],
   ),
   'sculptor.vdisk.time': counter(

@@ -29,8 +29,8 @@ export const sources = {
     cost: '0.1 ms a tap every 10 s; 0.7 ms a QEMU every minute',
   },
   vdisks: {
-    hook: "query-blockstats of QEMU's monitor (QMP)",
-    cost: 'one question every 10 s and VM, on a timer of its own',
+    hook: "query-blockstats of QEMU's monitor (QMP); where that is libvirt's alone, libvirt's read-only socket (virsh domstats)",
+    cost: 'one question every 10 s and VM, on a timer of its own; of libvirt one run of virsh every 10 s for all VMs: 28-34 ms of a CPU, and 0.6 ms of it and 1.6 ms of libvirtd a VM, measured while others used the cores',
   },
   dirty: {
     hook: "calc-dirty-rate and query-dirty-rate of QEMU's monitor (QMP)",

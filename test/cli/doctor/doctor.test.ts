@@ -175,6 +175,21 @@ test('vsock is found on a host and in a guest, and what is lost without it is to
   t.like(foundOn({}), { state: 'missing', needed: false });
 });
 
+test('libvirt without its client is told with what is lost', t => {
+  const foundOn = (files: Readonly<Record<string, string>>) => {
+    const { machine, remove } = machineWith(files);
+    t.teardown(remove);
+    return checkHost({ ...machine, searchPath: ['/usr/bin'] }).find(
+      check => check.name === 'libvirt',
+    );
+  };
+  const socket = { '/run/libvirt/libvirt-sock': '' };
+  t.like(foundOn({ '/usr/bin/virsh': '' }), { state: 'missing', how: null });
+  t.like(foundOn(socket), { state: 'missing', how: 'apt-get install libvirt-clients' });
+  t.regex(foundOn(socket)?.lost ?? '', /sculptor\.vdisk/);
+  t.is(foundOn({ ...socket, '/usr/bin/virsh': '' })?.state, 'unknown');
+});
+
 test('bpftrace is told apart from the tracefs that it needs', t => {
   const foundOn = (files: Record<string, string>) => {
     const { machine, remove } = machineWith(files);

@@ -19,6 +19,8 @@ export type ToldVm = {
   readonly placement: Placement | undefined;
   /** The last point of each series of a vCPU. */
   readonly vcpus: readonly { metric: string; vcpu: number; reason?: string; value: number }[];
+  /** The last values of its drives, by metric, device and direction: `operations vda write`. */
+  readonly drives: Readonly<Record<string, number>>;
 };
 
 const [file = '/tmp/told.json', ...uuids] = process.argv.slice(2);
@@ -44,12 +46,28 @@ function vcpusOf(uuid: string): ToldVm['vcpus'] {
   });
 }
 
+function drivesOf(uuid: string): ToldVm['drives'] {
+  const points = (['io', 'operations', 'time'] as const).flatMap(what =>
+    told
+      .pointsOf(`sculptor.vdisk.${what}`, uuid)
+      .map(({ attributes, value }) => [
+        `${what} ${attributes['system.device']} ${attributes['disk.io.direction']}`,
+        Number(value),
+      ]),
+  );
+  return Object.fromEntries(points);
+}
+
 setInterval(() => {
   const { sources, lost } = told.agent.status();
   const vms = Object.fromEntries(
     uuids.map(uuid => [
       uuid,
-      { placement: told.placementsOf(uuid).at(-1), vcpus: vcpusOf(uuid) } satisfies ToldVm,
+      {
+        placement: told.placementsOf(uuid).at(-1),
+        vcpus: vcpusOf(uuid),
+        drives: drivesOf(uuid),
+      } satisfies ToldVm,
     ]),
   );
   writeFileSync(`${file}.new`, JSON.stringify({ sources, lost, vms } satisfies ToldVms));

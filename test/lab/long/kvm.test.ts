@@ -6,6 +6,8 @@ import { labKernels, needsLab } from '../needs-lab.ts';
 
 const bare = 'b0000000-0000-4000-8000-000000000001';
 const managed = 'b0000000-0000-4000-8000-000000000002';
+/** What the guest of libvirt's writes to its drive. */
+const [blocks, kb] = [100, 16];
 const scripts = '/checkout/test/lab/guest';
 
 async function told(lab: Lab): Promise<ToldVms> {
@@ -44,7 +46,7 @@ function indexes(vm: ToldVm | undefined): (number | undefined)[] {
 
 for (const kernel of labKernels) {
   needsLab(kernel)(
-    `${kernel}: exits and halts of nested guests are counted by vCPU, under libvirt and without, also when KVM comes later`,
+    `${kernel}: exits and halts of nested guests are counted by vCPU, under libvirt and without, also when KVM comes later; libvirt tells its guest's drive`,
     async t => {
       t.timeout(400_000);
       const folder = `/${buildGuest(kernel).split('/').at(-1)}`;
@@ -64,7 +66,8 @@ for (const kernel of labKernels) {
           '/tmp/bare.log',
         );
         await lab.run(
-          `sh ${scripts}/libvirt-guest.sh ${folder} kvm managed ${managed} ticking,200`,
+          `truncate -s 16M /tmp/disk &&
+           sh ${scripts}/libvirt-guest.sh ${folder} kvm managed ${managed} ticking,200+writing,${blocks},${kb} /tmp/disk`,
         );
         await lab.until('grep -q ^TICK /tmp/bare.log && grep -q TICK /tmp/managed.log', 150);
 
@@ -86,6 +89,33 @@ for (const kernel of labKernels) {
         t.is(both.vms[bare]?.placement?.owner, 'none');
         t.true(both.vms[managed]?.placement?.tasks.some(task => task.name === 'CPU 1/KVM'));
         t.false(both.vms[bare]?.placement?.tasks.some(task => task.name.startsWith('CPU')));
+
+        // libvirt alone has the monitor; what it says of the drive by another of its calls is what the agent tells.
+        await lab.until('grep -q ^WROTE /tmp/managed.log', 60);
+        const drives = async () => (await told(lab)).vms[managed]?.drives ?? {};
+        await eventually(
+          lab,
+          'what it wrote, and the flush',
+          40,
+          ({ vms }) =>
+            vms[managed]?.drives['operations vda write'] === blocks &&
+            Number(vms[managed]?.drives['operations vda flush']) > 0,
+        );
+        const byLibvirt = await lab.run('virsh domblkstat managed vda');
+        const count = (name: string) =>
+          Number(new RegExp(`^vda ${name} (\\d+)$`, 'm').exec(byLibvirt)?.[1]);
+        const toldOf = await drives();
+        t.log(`of its drive: ${JSON.stringify(toldOf)}`);
+        t.deepEqual(toldOf, {
+          'io vda read': count('rd_bytes'),
+          'io vda write': blocks * kb * 1024,
+          'operations vda read': count('rd_req'),
+          'operations vda write': count('wr_req'),
+          'operations vda flush': count('flush_operations'),
+          'time vda read': count('rd_total_times') / 1e9,
+          'time vda write': count('wr_total_times') / 1e9,
+          'time vda flush': count('flush_total_times') / 1e9,
+        });
 
         // Stopped, it exits no more: the agent's totals are those that KVM itself keeps.
         await lab.run(
