@@ -1,8 +1,9 @@
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import ava, { type ExecutionContext } from 'ava';
-import { withGuest } from '../lab/guest/guest.ts';
+import { askQmp } from '../../src/linux/qmp.ts';
+import { type Guest, withGuest } from '../lab/guest/guest.ts';
 import { needsLab } from '../lab/needs-lab.ts';
 import { makeCgroupBox } from '../support/cgroup-box.ts';
 import { needs } from '../support/needs.ts';
@@ -68,3 +69,99 @@ test('what a guest writes to its drive is told by QEMU to the byte, and by the d
 
 /** File systems without a device of their own have an anonymous one, of major 0. */
 const onDisk = (path: string): boolean => statSync(path).dev >> 8 !== 0;
+
+/** What a drive is throttled to, and how much of it is asked: a write takes another time than a read. */
+const limits = { write: 25, read: 10 };
+const asked = { write: 100, read: 50 };
+
+test("what a guest's operations on its drive took is what QEMU says, what the drive is throttled to, and what the guest waited", async t => {
+  t.timeout(150_000);
+  const image = makeImage(t);
+  const box = makeCgroupBox('/sys/fs/cgroup/cpu');
+  t.teardown(box.end);
+  const told = await startTold();
+  t.teardown(told.stop);
+  // The agent asks at the first of the two monitors.
+  const monitor = `${dirname(image)}/second.qmp`;
+  const throttled = `throttling.iops-write=${limits.write},throttling.iops-read=${limits.read}`;
+  const qemu = [
+    ...['-drive', `file=${image},format=raw,if=none,id=data,cache=none,${throttled}`],
+    ...['-device', 'virtio-blk-pci,drive=data', '-qmp', `unix:${monitor},server=on,wait=off`],
+  ];
+  const workload = `writing,${asked.write},${kb}+reading,${asked.read},${kb}`;
+  const modules = ['virtio_pci', 'virtio_blk'];
+  await withGuest(
+    { name: 'mover', workload, modules, qemu, cgroups: [box.folder] },
+    async guest => {
+      const waited = {
+        write: await secondsOf(guest, /^WROTE \d+ blocks in (\S+) s/),
+        read: await secondsOf(guest, /^READ \d+ blocks in (\S+) s/),
+      };
+      // It has done all that it will: QEMU's counters stand still.
+      const own = await countersOf(monitor);
+      const last = (metric: string, direction: string) =>
+        Number(
+          told
+            .pointsOf(metric, guest.uuid)
+            .filter(({ attributes }) => Object.values(attributes).includes(direction))
+            .at(-1)?.value,
+        );
+      await eventually('all of its operations', 20, () =>
+        (['read', 'write', 'flush'] as const).every(
+          direction => last('sculptor.vdisk.operations', direction) === own[direction].operations,
+        )
+          ? true
+          : null,
+      );
+      t.deepEqual(await countersOf(monitor), own);
+      for (const direction of ['read', 'write'] as const) {
+        const { operations, bytes, timeNs } = own[direction];
+        const seconds = last('sculptor.vdisk.time', direction);
+        t.is(last('sculptor.vdisk.io', direction), bytes);
+        t.true(Math.abs(seconds - timeNs / 1e9) < 1e-6, `${seconds} s told, ${timeNs} ns by QEMU`);
+
+        // QEMU lets pass at once what the limit is for a tenth of a second, and holds up all else. What the guest takes from the
+        // end of one operation to the next is no part of them. The kernel's own reads, of the partition table, are before.
+        const [limit, count, guestSeconds] = [
+          limits[direction],
+          asked[direction],
+          waited[direction],
+        ];
+        const others = operations - count;
+        const throttledFor = (count - limit / 10 - 1) / limit;
+        t.log(
+          `${direction}: ${seconds.toFixed(3)} s told of ${operations} operations, ${guestSeconds} s by the guest for ${count}, at least ${throttledFor.toFixed(3)} s by the limit`,
+        );
+        t.true(others >= 0 && others <= (direction === 'read' ? 40 : 0), `${others} others`);
+        // 2 %: the clocks of an emulated guest and of QEMU are two.
+        t.true(guestSeconds > 0.98 * throttledFor);
+        t.true(seconds > 0.9 * guestSeconds);
+        t.true(seconds < 1.02 * guestSeconds + (1.5 * others) / limit);
+      }
+      const flushed = last('sculptor.vdisk.time', 'flush');
+      t.true(Math.abs(flushed - own.flush.timeNs / 1e9) < 1e-6);
+    },
+  );
+});
+
+async function secondsOf(guest: Guest, line: RegExp): Promise<number> {
+  return Number((await guest.console.waitFor(line, 60))[1]);
+}
+
+type Counters = { readonly operations: number; readonly bytes: number; readonly timeNs: number };
+
+/** QEMU's own of the drive, asked at a monitor that the agent does not know of. */
+async function countersOf(monitor: string): Promise<Record<'read' | 'write' | 'flush', Counters>> {
+  const bounds = { timeoutSeconds: 5, maxBytes: 1 << 20 };
+  const drives = (await askQmp(monitor, 'query-blockstats', bounds)) as {
+    device: string;
+    stats: Record<string, number>;
+  }[];
+  const stats = drives.find(({ device }) => device === 'data')?.stats ?? {};
+  const of = (name: string): Counters => ({
+    operations: Number(stats[`${name}_operations`]),
+    bytes: Number(stats[`${name}_bytes`] ?? 0),
+    timeNs: Number(stats[`${name}_total_time_ns`]),
+  });
+  return { read: of('rd'), write: of('wr'), flush: of('flush') };
+}

@@ -117,18 +117,23 @@ static void echo(int ready) {
   }
 }
 
-/* writing,COUNT,KB: writes so many blocks of the disk, one after another past the page cache, flushes it, and says so. */
-static void writing(int ready, long blocks, size_t kilobytes) {
-  int disk = open("/dev/vda", O_WRONLY | O_DIRECT);
+/* writing,COUNT,KB, reading,COUNT,KB: so many blocks of the disk, one after another past the page cache (and a flush); says how long they took. */
+static void moving(int ready, bool writes, long blocks, size_t kilobytes) {
+  int disk = open("/dev/vda", (writes ? O_WRONLY : O_RDONLY) | O_DIRECT);
   size_t bytes = kilobytes << 10;
   void *block = aligned_alloc(PAGE_BYTES, bytes);
   if (disk < 0 || !block) _exit(1);
   memset(block, 1, bytes);
   begun(ready);
-  for (long i = 0; i < blocks; i++)
-    if (pwrite(disk, block, bytes, (off_t)(i * bytes)) != (ssize_t)bytes) _exit(1);
-  if (fdatasync(disk) != 0) _exit(1);
-  printf("WROTE %ld blocks at %.3f\n", blocks, seconds());
+  double began = seconds();
+  for (long i = 0; i < blocks; i++) {
+    off_t at = (off_t)(i * bytes);
+    ssize_t moved = writes ? pwrite(disk, block, bytes, at) : pread(disk, block, bytes, at);
+    if (moved != (ssize_t)bytes) _exit(1);
+  }
+  double took = seconds() - began;
+  if (writes && fdatasync(disk) != 0) _exit(1);
+  printf("%s %ld blocks in %.3f s\n", writes ? "WROTE" : "READ", blocks, took);
   pause();
 }
 
@@ -140,7 +145,8 @@ static bool run(char *one, int ready) {
   if (!strcmp(kind, "echo")) echo(ready);
   if (!strcmp(kind, "ticking") && first) ticking(ready, atol(first));
   if (!strcmp(kind, "steal") && first) steal(ready, atol(first));
-  if (!strcmp(kind, "writing") && first && second) writing(ready, atol(first), atol(second));
+  if (!strcmp(kind, "writing") && first && second) moving(ready, true, atol(first), atol(second));
+  if (!strcmp(kind, "reading") && first && second) moving(ready, false, atol(first), atol(second));
   if (!strcmp(kind, "dirtying") && first && second) dirtying(ready, atol(first), atol(second));
   return false;
 }
