@@ -22,7 +22,6 @@ const schedulers = ['mq-deadline', 'none'] as const;
 
 /** What one scene came to: by the agent, by the kernel. */
 export type Irregular = {
-  readonly merged: number;
   readonly requeued: number;
   readonly in_parts: number;
   readonly failed: number;
@@ -138,7 +137,6 @@ async function watch(opts: number, every: number, work: () => Promise<number>): 
   const events = (name: string) => traced.filter(line => line.includes(` ${name}: `)).length;
   const grown = (name: keyof typeof before) => after[name] - before[name];
   return {
-    merged: grown('merged'),
     requeued: grown('requeued'),
     in_parts: grown('in_parts'),
     failed: grown('failed'),
@@ -167,7 +165,6 @@ function counts() {
   const irregular = (reason: string) => ofHost[`sculptor.disk.irregular ${reason}`] ?? Number.NaN;
   const { operations: diskOperations, bytes: diskBytes } = disk.reads();
   return {
-    merged: irregular('merged'),
     requeued: irregular('requeued'),
     in_parts: irregular('in_parts'),
     failed: irregular('failed'),

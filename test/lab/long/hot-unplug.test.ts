@@ -3,6 +3,9 @@ import type { HotUnplugLab } from '../inside/hot-unplug.ts';
 import { withLab } from '../lab.ts';
 import { labKernels, needsLab } from '../needs-lab.ts';
 
+/** Before 6.2 a hook is now and then refused a task's storage (crowd.test.ts says when), and counts that. */
+const mostUnstored: Readonly<Record<string, number>> = { '6.1': 20 };
+
 for (const kernel of labKernels) {
   needsLab(kernel)(
     `on Debian's ${kernel}, a CPU that goes offline and comes back takes nothing from what an agent tells, and adds nothing`,
@@ -15,6 +18,15 @@ for (const kernel of labKernels) {
       });
       t.log(JSON.stringify({ ...seen, took: (performance.now() - began) / 1000 }));
 
+      const { unseen_switch: unseen = -1, task_storage: unstored = -1, ...lost } = seen.lost;
+      const most = mostUnstored[kernel] ?? 0;
+      t.true(unstored >= 0 && unstored <= most, `task_storage: ${unstored}`);
+      // The kernel's tracepoints are silent on a CPU that is not online: its last switch is that of the thread that stops it.
+      t.true(unseen >= 0 && unseen <= seen.cycles + unstored, `unseen_switch: ${unseen}`);
+      t.deepEqual(
+        Object.entries(lost).filter(([, count]) => count > 0),
+        [],
+      );
       t.deepEqual(seen.moves, {
         within: { all: 20, acrossNodes: 0 },
         across: { all: 20, acrossNodes: 20 },
@@ -25,8 +37,8 @@ for (const kernel of labKernels) {
         near(t, told.run, byTasks.run, 0.01 * byTasks.run + atSwitches, `${name}: run`);
         near(t, told.run, byCgroup, 0.01 * byCgroup + atSwitches, `${name}: cpu.stat`);
         near(t, told.wait, byTasks.wait, 0.01 * byTasks.wait + atSwitches, `${name}: wait`);
-        const { voluntary, involuntary } = told;
-        t.deepEqual([voluntary, involuntary], [byTasks.voluntary, byTasks.involuntary], name);
+        for (const kind of ['voluntary', 'involuntary'] as const)
+          near(t, told[kind], byTasks[kind], unstored, `${name}: ${kind} switches`);
         if (name === 'sleeper') continue;
         // A spinner runs or waits, all of the time; one that is stopped or let go is so a moment later than it is told.
         const tasks = name === 'elsewhere' ? 2 : 1;
@@ -44,13 +56,6 @@ for (const kernel of labKernels) {
       t.true(away <= 1 && othersMeanwhile >= 2, 'none of a CPU that is away');
       t.true(seen.across >= 0, 'it goes on from where it was');
       t.deepEqual(seen.fell, []);
-      const { unseen_switch = 0, ...lost } = seen.lost;
-      // The kernel's tracepoints are silent on a CPU that is not online: its last switch is that of the thread that ends it.
-      t.true(unseen_switch <= seen.cycles, `${unseen_switch} switches unseen`);
-      t.deepEqual(
-        Object.entries(lost).filter(([, count]) => count > 0),
-        [],
-      );
     },
   );
 }
