@@ -1,4 +1,3 @@
-import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { layout } from '../src/agent/probes/sched-layout.ts';
 import { openStage, type Stage } from '../src/cli/demo/stage.ts';
@@ -12,6 +11,7 @@ import {
   taskStorageBytes,
 } from './agent-process.ts';
 import { type BenchResult, rawFolder, type Tell, writeRaw } from './bench.ts';
+import { countRuns } from './count-runs.ts';
 import { type Crowd, type Instant, order, quiet, stageCrowd } from './crowd.ts';
 import { timeFixedWork } from './fixed-work.ts';
 import { type Rollup, rollupOf } from './rollup.ts';
@@ -31,7 +31,6 @@ const shippedSeconds = 60;
 const rollupSeconds = 20;
 const slowSeconds = 60;
 const statsSeconds = 5;
-const statsSwitch = '/proc/sys/kernel/bpf_stats_enabled';
 
 const targets = {
   total_bytes: '≤ 100 MB',
@@ -137,8 +136,7 @@ function windowOf(
 
 /** The kernel's own account of the agent's programs; apart, since keeping it costs something by itself. */
 async function programCosts(pid: number): Promise<Measured['programs']> {
-  const switchBefore = readFileSync(statsSwitch, 'utf8');
-  writeFileSync(statsSwitch, '1');
+  const counting = await countRuns();
   try {
     const before = readPrograms(pid);
     await sleep(statsSeconds * 1000);
@@ -152,7 +150,7 @@ async function programCosts(pid: number): Promise<Measured['programs']> {
     });
     return Object.fromEntries(costs.filter(([, { runsPerSecond }]) => runsPerSecond > 0));
   } finally {
-    writeFileSync(statsSwitch, switchBefore);
+    await counting.stop();
   }
 }
 

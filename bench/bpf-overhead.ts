@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { schedPrograms } from '../src/agent/probes/sched.ts';
 import { openStage } from '../src/cli/demo/stage.ts';
@@ -9,11 +9,11 @@ import { loadNative, loadProbe } from '../src/linux/native.ts';
 import { readText } from '../src/linux/read-file.ts';
 import { hostRoots } from '../src/linux/roots.ts';
 import { type BenchResult, median, rawFolder, type Tell, writeRaw } from './bench.ts';
+import { countRuns } from './count-runs.ts';
 
 const rounds = 5;
 const seconds = 2;
 const runqlat = '/usr/sbin/runqlat';
-const statsSwitch = '/proc/sys/kernel/bpf_stats_enabled';
 
 /** What is measured, one after another in each round. */
 type Subject = 'empty' | 'runqlat' | 'runqueue' | 'all';
@@ -36,8 +36,7 @@ export async function benchBpfOverhead(tell: Tell): Promise<BenchResult> {
     throw new SculptorError('DEMO_FAILED', `${runqlat} is not there: apt-get install libbpf-tools`);
   const folder = rawFolder('bpf-overhead');
   const stage = openStage(`sculptor-bench-${process.pid}`);
-  const before = readFileSync(statsSwitch, 'utf8');
-  writeFileSync(statsSwitch, '1');
+  const counting = await countRuns();
   try {
     // Wake-ups of many tasks, two that never sleep, and two that move: both kinds of switches, and migrations.
     for (let i = 0; i < 8; i += 1) {
@@ -74,7 +73,7 @@ export async function benchBpfOverhead(tell: Tell): Promise<BenchResult> {
     writeRaw(folder, 'rounds.jsonl', measured);
     return { figures: figuresOf(measured), targets, overrides: {}, raw: folder };
   } finally {
-    writeFileSync(statsSwitch, before);
+    await counting.stop();
     await stage.clear();
   }
 }

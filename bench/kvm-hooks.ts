@@ -8,11 +8,11 @@ import { readCgroupLayout } from '../src/linux/cgroups.ts';
 import { loadNative } from '../src/linux/native.ts';
 import { hostRoots } from '../src/linux/roots.ts';
 import { type BenchResult, median, rawFolder, type Tell, writeRaw } from './bench.ts';
+import { countRuns } from './count-runs.ts';
 
 const rounds = 7;
 const seconds = 1;
 const root = join(import.meta.dirname, '..');
-const statsSwitch = '/proc/sys/kernel/bpf_stats_enabled';
 
 /**
  * Of each program of bpf/kvm.bpf.c: a hook of KVM that runs in the vCPU's thread also where KVM emulates all of a guest and never enters
@@ -40,8 +40,7 @@ export async function benchKvmHooks(tell: Tell): Promise<BenchResult> {
     empty: compile(folder, 'empty', emptySource()),
     kvm: compile(folder, 'kvm', sourceOnStandIns()),
   };
-  const before = readFileSync(statsSwitch, 'utf8');
-  writeFileSync(statsSwitch, '1');
+  const counting = await countRuns();
   const machine = spawn(join(root, 'build/sculpt-workload'), ['vcpu'], { stdio: 'inherit' });
   const ended = new Promise(resolve => machine.once('exit', resolve));
   try {
@@ -76,7 +75,7 @@ export async function benchKvmHooks(tell: Tell): Promise<BenchResult> {
   } finally {
     machine.kill('SIGKILL');
     await ended;
-    writeFileSync(statsSwitch, before);
+    await counting.stop();
   }
 }
 

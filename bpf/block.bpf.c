@@ -12,6 +12,8 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct under_way {
+	/* Of the request, as the kernel has it: a later one where its tag is used again. */
+	__u64 start_ns;
 	__u64 queued_ns;
 	/* 0: not issued, or given back since. */
 	__u64 issued_ns;
@@ -61,11 +63,30 @@ static const struct block_totals no_totals;
 			here->field += 1;                                                                              \
 	} while (0)
 
+/*
+ * What is known of a request. What the last one with its tag left is dropped: it never ended, as far as was seen; or a
+ * driver gave it back to device-mapper, which makes another one of it then. One that others are merged into has the
+ * start of the first of them. (Where a queue keeps no account of I/O all start at 0.)
+ */
+static __always_inline struct under_way *entry_of(struct request *rq)
+{
+	__u64 key = (__u64)rq;
+	struct under_way *entry = bpf_map_lookup_elem(&requests, &key);
+
+	if (!entry || rq->start_time_ns <= entry->start_ns)
+		return entry;
+	if (!entry->requeued || entry->issued_ns)
+		count(lost_unfinished);
+	bpf_map_delete_elem(&requests, &key);
+	return NULL;
+}
+
 /* `issued_ns` 0: into a queue. False: no room. */
 static __always_inline bool begin(struct request *rq, int direction, __u64 now, __u64 issued_ns)
 {
 	__u64 key = (__u64)rq;
 	struct under_way entry = {
+		.start_ns = rq->start_time_ns,
 		.queued_ns = now,
 		.issued_ns = issued_ns,
 		.cgroup_id = instance_of(rq),
@@ -79,8 +100,7 @@ static __always_inline bool begin(struct request *rq, int direction, __u64 now, 
 SEC("tp_btf/block_rq_insert")
 int BPF_PROG(block_rq_insert, struct request *rq)
 {
-	__u64 key = (__u64)rq;
-	struct under_way *entry = bpf_map_lookup_elem(&requests, &key);
+	struct under_way *entry = entry_of(rq);
 	int direction = direction_of(rq);
 
 	if (direction < 0 || (entry && entry->requeued))
@@ -95,8 +115,8 @@ int BPF_PROG(block_rq_insert, struct request *rq)
 SEC("tp_btf/block_rq_issue")
 int BPF_PROG(block_rq_issue, struct request *rq)
 {
-	__u64 key = (__u64)rq, now = bpf_ktime_get_ns();
-	struct under_way *entry = bpf_map_lookup_elem(&requests, &key);
+	struct under_way *entry = entry_of(rq);
+	__u64 now = bpf_ktime_get_ns();
 	int direction = direction_of(rq);
 
 	if (direction < 0)
@@ -115,11 +135,13 @@ int BPF_PROG(block_rq_issue, struct request *rq)
 SEC("tp_btf/block_rq_requeue")
 int BPF_PROG(block_rq_requeue, struct request *rq)
 {
+	struct under_way *entry = entry_of(rq);
 	__u64 key = (__u64)rq;
-	struct under_way *entry = bpf_map_lookup_elem(&requests, &key);
 
-	/* With no scheduler, and a driver that is busy at once: it waits from here on. */
-	if (!entry && direction_of(rq) >= 0 && begin(rq, direction_of(rq), bpf_ktime_get_ns(), 0))
+	/* With no scheduler, and a driver that is busy at once. Who asked for one that it had already is not known
+	 * here. */
+	if (!entry && rq->state == MQ_RQ_IDLE && direction_of(rq) >= 0 &&
+	    begin(rq, direction_of(rq), bpf_ktime_get_ns(), 0))
 		entry = bpf_map_lookup_elem(&requests, &key);
 	if (!entry)
 		return 0;
@@ -178,7 +200,7 @@ SEC("tp_btf/block_rq_complete")
 int BPF_PROG(block_rq_complete, struct request *rq, __u8 error, unsigned int bytes)
 {
 	__u64 key = (__u64)rq;
-	struct under_way *entry = bpf_map_lookup_elem(&requests, &key);
+	struct under_way *entry = entry_of(rq);
 	struct block_totals *totals;
 
 	if (!entry) {

@@ -19,6 +19,11 @@
 #define REQ_OP_SECURE_ERASE 5
 #define REQ_OP_WRITE_ZEROES 9
 
+/* linux/blk-mq.h */
+enum mq_rq_state {
+	MQ_RQ_IDLE,
+};
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct gendisk {
@@ -47,6 +52,8 @@ struct request {
 	unsigned int cmd_flags;
 	unsigned int __data_len;
 	struct bio *bio;
+	__u64 start_time_ns;
+	enum mq_rq_state state;
 };
 
 struct cgroup_root;

@@ -16,5 +16,7 @@ int run_count_runs(void) {
     fprintf(stderr, "sculpt-workload: count-runs: %s\n", strerror(errno));
     return 1;
   }
+  puts("counting");
+  fflush(stdout);
   for (;;) pause();
 }

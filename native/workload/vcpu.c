@@ -11,6 +11,8 @@
 
 #include "workload.h"
 
+#ifdef __x86_64__
+
 #define MEMORY_BYTES 4096u
 #define BEGIN 0x1000u
 
@@ -53,3 +55,12 @@ int run_vcpu(void) {
     }
   }
 }
+
+#else
+
+int run_vcpu(void) {
+  fprintf(stderr, "sculpt-workload: vcpu: its instructions are x86's\n");
+  return 1;
+}
+
+#endif

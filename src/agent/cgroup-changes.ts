@@ -32,13 +32,15 @@ export function createCgroupChanges({
   readonly layout: CgroupLayout;
   readonly say: Say;
 }): CgroupChanges {
-  const watch = createFolderWatch(native, given, why =>
+  const watch = createFolderWatch(native, given, why => {
+    const limits = /\b(EMFILE|ENOSPC)\b/.test(why)
+      ? '. The limits are fs.inotify.max_user_watches and fs.inotify.max_user_instances'
+      : '';
     say(
       'warn',
-      `agent: not all cgroups can be watched (${why}); what instances are given is looked at by turns. The limits are ` +
-        'fs.inotify.max_user_watches and fs.inotify.max_user_instances',
-    ),
-  );
+      `agent: not all cgroups can be watched (${why}); what instances are given is looked at by turns${limits}`,
+    );
+  });
   const users = new Map<string, Set<LivingInstance>>();
   const followed = new Map<LivingInstance, ReadonlySet<string>>();
 

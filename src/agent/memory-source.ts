@@ -63,7 +63,7 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
   const series = counterSeries('container.memory.paging.faults', severalNodes);
   const beginnings = new WeakMap<LivingInstance, Beginning>();
   const readings = new WeakMap<LivingInstance, Reading>();
-  // What these have counted was before this source; a cgroup that is made later is told from its beginning.
+  // What these have counted was before this source, or is told already; a cgroup that is made later is told from its beginning.
   const old = new Set(walkCgroups(layout).paths.keys());
   const host = createHostMemory(roots, severalNodes, clock.unixSeconds());
   const locality = createLocality();
@@ -84,6 +84,8 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
     if (reading === null) return;
     readings.set(living, reading);
     if (!beginning) beginnings.set(living, begin(living, id, reading));
+    // Told from now on: a later life of the same cgroups (a VM that ends, or turns out to be one) begins with what they have by then.
+    for (const member of living.members.keys()) old.add(member);
   };
   const turns = createReadingTurns(clock, config, take);
 

@@ -90,12 +90,16 @@ export function createQmpTurns<Known, Why extends string>(
   let unanswered = 0;
   let underWay = 0;
 
+  const noAnswer = (machine: Machine<Known>, why: string): void => {
+    machine.why = why;
+    if (why.endsWith('_silent')) unanswered += 1;
+  };
+
   const miss = (living: LivingInstance, machine: Machine<Known>, why: string, detail: string) => {
     // One that ended meanwhile owes no answer.
     if (machines.get(living) !== machine) return;
-    machine.why = why;
+    noAnswer(machine, why);
     machine.misses += 1;
-    if (why.endsWith('_silent')) unanswered += 1;
     if (machine.misses === missesUntilSaid)
       sayOnce(
         why,
@@ -138,7 +142,7 @@ export function createQmpTurns<Known, Why extends string>(
         if (nothing === null) [machine.why, machine.misses] = [null, 0];
         else if (nothing.againSeconds === undefined)
           miss(living, machine, nothing.why, nothing.detail);
-        else machine.why = nothing.why;
+        else if (machines.get(living) === machine) noAnswer(machine, nothing.why);
         return nothing?.againSeconds;
       }
     } catch (error) {

@@ -102,7 +102,12 @@ export function startVdiskSource(
       };
     const { uuid = null, name = '' } = parseQemu(readCommandLine(roots, tgid)) ?? {};
     if (uuid === null) return { why: 'libvirt_unknown', detail: 'its QEMU has no UUID' };
+    const startTicks = () => readTaskStat(roots, tgid)?.startTicks;
+    const asked = startTicks();
     const answer = await libvirt.ask({ uuid, name });
+    // By its UUID: what is answered may be of another QEMU by now, and then of another life of the VM.
+    if (asked === undefined || startTicks() !== asked)
+      return { why: 'libvirt_silent', detail: 'its QEMU ended meanwhile', againSeconds: 0 };
     if (answer === null)
       return {
         why: 'libvirt_silent',

@@ -7,6 +7,7 @@ import {
   parseStats,
   statsScript,
 } from '../linux/libvirt.ts';
+import { asChild } from './child-command.ts';
 
 export type VirshOptions = {
   /** The program: see `findVirsh`. */
@@ -28,11 +29,13 @@ export async function askLibvirt(
   { virsh, timeoutSeconds, maxBytes, signal }: VirshOptions,
 ): Promise<ReadonlyMap<string, DomainAnswer>> {
   const nonce = randomBytes(12).toString('hex');
-  // It ends with this process, however that ends, and has none of the agent's capabilities.
-  const setpriv = ['--pdeathsig', 'KILL', '--inh-caps=-all', '--ambient-caps=-all'];
   const ask = ['--readonly', '--connect', 'qemu:///system', statsScript(domains, nonce)];
-  const end = await execa('setpriv', [...setpriv, virsh, ...ask], {
+  // But where the agent is root's it has no capabilities.
+  const none = ['--inh-caps=-all', '--ambient-caps=-all'];
+  const end = await execa('setpriv', asChild([virsh, ...ask], none), {
     reject: false,
+    // At a signal it would end this process before that has stopped what it runs.
+    cleanup: false,
     stdin: 'ignore',
     stripFinalNewline: false,
     timeout: timeoutSeconds * 1000,

@@ -1,5 +1,5 @@
 import type { Clock, Say } from '../contract/ports.ts';
-import type { CgroupLayout } from '../linux/cgroups.ts';
+import { type CgroupLayout, listCgroupProcesses } from '../linux/cgroups.ts';
 import { type FoundVm, findVm, mostProcesses, processesLookedAt } from '../linux/instance-at.ts';
 import type { Roots } from '../linux/roots.ts';
 import type { LivingInstance } from './instances.ts';
@@ -69,8 +69,10 @@ export function createVmFinder(options: {
     },
     hasLeft: living => {
       if (living.instance.kind !== 'vm') return false;
-      const paths = [...living.members.values()];
-      if (paths.some(path => findVm(roots, layout, path, mostProcesses).qemus > 0)) {
+      const mayBeIn = (path: string): boolean =>
+        listCgroupProcesses(layout, path).length > mostProcesses ||
+        findVm(roots, layout, path, mostProcesses).qemus > 0;
+      if ([...living.members.values()].some(mayBeIn)) {
         left.delete(living);
         return false;
       }
@@ -82,8 +84,11 @@ export function createVmFinder(options: {
     isCandidate: (living, tasks) => {
       if (unknown.has(living)) return true;
       const isOfQemu = tasks.some(({ name }) => /^(qemu|kvm$|CPU \d+\/)/.test(name));
-      // A VM that is switched off stays one; where others run on in its cgroup they are no VM.
-      return living.instance.kind === 'vm' ? !isOfQemu && tasks.length > 0 : isOfQemu;
+      if (living.instance.kind !== 'vm') return isOfQemu;
+      // One that is switched off stays one; where others run on in its cgroup they are no VM.
+      if (!isOfQemu && tasks.length > 0) return true;
+      left.delete(living);
+      return false;
     },
     unknown: living => {
       const counts = { shared_cgroup: 0, root_cgroup: 0 };

@@ -1,4 +1,4 @@
-import { mkdirSync, statSync } from 'node:fs';
+import { mkdirSync, renameSync, statSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import type { LivingInstance } from '../../src/agent/instances.ts';
 import { memorySource } from '../../src/agent/memory-source.ts';
@@ -90,6 +90,31 @@ test('what a cgroup that was made later has counted is told from its beginning',
   t.is(source.samples(living)[0]?.start, 1003);
 });
 
+test('the lives that follow a VM begin with what their cgroups have counted by then', t => {
+  const tree = host(t, {});
+  const { clock, source } = start(t, tree);
+  for (const path of ['/ci', '/ci/sub']) {
+    mkdirSync(`${tree.cgroup}${path}`);
+    tree.write({
+      [`cgroup${path}/memory.stat`]: stat(502),
+      [`cgroup${path}/memory.current`]: '1',
+    });
+  }
+  const lives = ['/ci', '/ci/sub'].map(path => life(tree, path, 1050));
+  const members = new Map(lives.flatMap(one => [...one.members]));
+  const vm = { ...life(tree, '/ci', 1003), members } as LivingInstance;
+  source.read([vm]);
+  t.is(valuesOf(source, vm)[faults], 500);
+  clock.step(50);
+  source.read(lives);
+  clock.step(10);
+  t.deepEqual(
+    lives.map(one => valuesOf(source, one)[faults]),
+    [0, 0],
+  );
+  t.true(lives.every(one => Number(source.samples(one)[0]?.start) >= 1050));
+});
+
 test('pages, pressure and NUMA balancing are told where the kernel tells them, and not as zeros where it does not', t => {
   const tree = host(t, {
     'cgroup/a/memory.stat': stat(1, 'numa_hint_faults 3\nnuma_pages_migrated 0\n'),
@@ -142,9 +167,8 @@ test('a cgroup that was made again under its name is another life', t => {
   tree.write({ 'cgroup/b/memory.stat': stat(502), 'cgroup/b/memory.current': '1' });
   const first = life(tree, '/b', 1003);
   source.read([first]);
-  tree.remove('cgroup/b');
-  // Something else takes its inode.
-  tree.write({ 'cgroup/x/': '' });
+  // Its inode stays taken: a file system might give it to the next one.
+  renameSync(`${tree.cgroup}/b`, `${tree.cgroup}/gone`);
   tree.write({ 'cgroup/b/memory.stat': stat(12), 'cgroup/b/memory.current': '1' });
   const second = life(tree, '/b', 1013);
   (first.totals as { runNs: number }).runNs = 1;

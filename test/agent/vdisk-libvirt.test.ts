@@ -82,7 +82,7 @@ function start(t: ExecutionContext, names: readonly string[], virshIsHere = true
       clock.step(1);
       return null;
     });
-  return { source, virsh, said, asked, clock, operations, unknown, until };
+  return { tree, source, virsh, said, asked, clock, operations, unknown, until };
 }
 
 test('drives of VMs whose monitor is libvirt’s alone are asked of libvirt; a monitor of their own goes first', async t => {
@@ -141,4 +141,17 @@ test('a libvirt that is silent is counted, and what was known stands', async t =
   await until('it is counted', () => unknown()['libvirt_silent'] === 1);
   t.true(Number(source.lost()['unanswered']) >= 1);
   t.deepEqual(operations(0), ['vda read 100']);
+});
+
+test('an answer that came after its QEMU had ended is nobody’s', async t => {
+  const { source, tree, virsh, operations, unknown, until } = start(t, ['web']);
+  virsh.answer({ [uuidOf(0)]: oneDrive('web', [100]) });
+  await until('it is told', () => operations(0).length > 0);
+  virsh.answer({ [uuidOf(0)]: `late:${oneDrive('web', [30])}` });
+  const runs = virsh.runs().length;
+  await until('it is asked', () => virsh.runs().length > runs);
+  tree.write(taskFiles(50, { startTicks: 200_000, cmdline: ['/usr/bin/other'] }));
+  await until('the run has ended', () => unknown()['libvirt_silent'] === 1);
+  t.deepEqual(operations(0), ['vda read 100']);
+  t.true(Number(source.lost()['unanswered']) >= 1);
 });

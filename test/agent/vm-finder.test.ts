@@ -153,10 +153,28 @@ test('a VM that is switched off, or started anew, stays one', async t => {
   await agent.read(300);
   agent.tree.write({ 'cgroup/vm/cgroup.procs': '', 'cgroup/vm/cgroup.threads': '' });
   await agent.read(600);
-  // The script that starts it again.
-  agent.tree.write(onlyIn('/vm', 6));
-  await agent.read(20);
-  agent.tree.write(qemusIn('/vm', [7]));
-  await agent.read(600);
+  // The script that starts it again, twice.
+  for (const qemu of [7, 8]) {
+    agent.tree.write(onlyIn('/vm', 6));
+    await agent.read(20);
+    agent.tree.write(qemusIn('/vm', [qemu]));
+    await agent.read(600);
+  }
   for (const one of kindsOf(agent, '/vm')) t.deepEqual(one, ['vm', 'vm', true]);
+});
+
+test('a VM whose QEMU is behind more processes than are looked at stays one', async t => {
+  const agent = stageRounds(t);
+  agent.add('/vm', undefined, qemusIn('/vm', [1000]));
+  await agent.read(300);
+  const others = Array.from({ length: 300 }, (_, i) => 100 + i);
+  const all = [...others, 1000].join('\n');
+  agent.tree.write({
+    ...Object.assign({}, ...others.map(tid => taskFiles(tid))),
+    'cgroup/vm/cgroup.procs': all,
+    'cgroup/vm/cgroup.threads': all,
+  });
+  await agent.read(1200);
+  for (const one of kindsOf(agent, '/vm')) t.deepEqual(one, ['vm', 'vm', true]);
+  t.true(agent.placements('/vm').some(({ taskCount }) => taskCount === 301));
 });

@@ -84,7 +84,7 @@ export const busy = `Domain: 'v10'
 /** A virsh that answers as the real one does. */
 export type FakeVirsh = {
   readonly path: string;
-  /** What `domstats` says of these domains, by UUID, from now on; `hang`: it never comes to an end. */
+  /** What `domstats` says of these domains, by UUID, from now on; `hang`: it never comes to an end; `late:…`: after two seconds. */
   readonly answer: (answers: Readonly<Record<string, string>>) => void;
   /** The arguments of each run. */
   readonly runs: () => string[];
@@ -111,6 +111,7 @@ for command in $4; do
     if [ ! -e "$file" ]; then printf '\\n'; printf '%s\\n' "error: failed to get domain '$last'" >&2; continue; fi
     text=$(<"$file")
     if [ "$text" = hang ]; then exec sleep 60; fi
+    if [ "\${text%%:*}" = late ]; then sleep 2; text=\${text#late:}; fi
     printf '%s\\n\\n' "$text" ;;
   *) printf '\\n'; printf '%s\\n' "error: failed to get domain '$last'" >&2 ;;
   esac

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
-import { getPriority } from 'node:os';
 import { type ExecaError, execa, type Options } from 'execa';
 import type { Clock } from '../../contract/ports.ts';
 import type { Roots } from '../../linux/roots.ts';
+import { asChild } from '../child-command.ts';
 import { createLineReader } from './lines.ts';
 import { type BpftraceRecord, parseLine } from './output.ts';
 
@@ -93,7 +93,7 @@ export function runBpftrace(options: RunOptions): BpftraceRun {
 
   const child = execa(
     'setpriv',
-    [...commandLine(), ...(options.parameters ?? [])],
+    asChild([...command, ...(options.parameters ?? [])]),
     settings(options),
   );
   child.stdout.on('data', (chunk: Buffer) => {
@@ -139,15 +139,8 @@ export function runBpftrace(options: RunOptions): BpftraceRun {
   };
 }
 
-/**
- * `-k`: failures of helpers are told, such as a map that is full. An agent may run above others (`nice`), since it takes next
- * to nothing from them; bpftrace compiles, and must not.
- */
-function commandLine(): string[] {
-  const lower = Math.max(0, -getPriority());
-  const bpftrace = ['bpftrace', '-k', '-f', 'json', '-B', 'line', '-'];
-  return ['--pdeathsig', 'KILL', 'nice', '-n', `${lower}`, ...bpftrace];
-}
+/** `-k`: failures of helpers are told, such as a map that is full. */
+const command = ['bpftrace', '-k', '-f', 'json', '-B', 'line', '-'];
 
 /** Without execa's own clean-up: at a signal it ends this process before that has stopped what it runs. */
 function settings({ program, maxKeys }: RunOptions) {

@@ -1,5 +1,5 @@
 import type { Config } from '../../contract/config.ts';
-import { describeError } from '../../contract/errors.ts';
+import { ConfigError, describeError } from '../../contract/errors.ts';
 import { loadProbe } from '../../linux/native.ts';
 import { openOwnMasks } from '../../linux/own-masks.ts';
 import { readText } from '../../linux/read-file.ts';
@@ -16,7 +16,7 @@ const addonName = 'addon, libbpf';
 
 /** Kernel, BTF, lockdown, capabilities, and BPF programs, which are loaded for real. */
 export function checkKernel(machine: Machine, config: Config): Check[] {
-  const addon = addonCheck(machine, addonNeeds('agent', config).length > 0);
+  const addon = addonCheck(machine, needsAddon(config));
   return [
     kernelCheck(machine),
     btfCheck(machine),
@@ -26,6 +26,16 @@ export function checkKernel(machine: Machine, config: Config): Check[] {
     tracingCheck(machine, config.agent.driver === 'libbpf'),
     iteratorCheck(machine, addon.needed || addon.state === 'works'),
   ];
+}
+
+function needsAddon(config: Config): boolean {
+  try {
+    return addonNeeds('agent', config).length > 0;
+  } catch (error) {
+    // Of sockets.allowUsers, whom this host does not know: the agent says so when it starts.
+    if (error instanceof ConfigError) return true;
+    throw error;
+  }
 }
 
 /** Whether there is no addon, and this configuration does without it. */

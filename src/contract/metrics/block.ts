@@ -23,7 +23,7 @@ export const blockMetrics = of('block', {
   'sculptor.disk.irregular': counter(
     '{request}',
     'host',
-    'Requests that did not go straight from queue to device to end, by reason: merged (into another), requeued (given back by the driver; each time counts, and SCSI gives one back seven times before it asks a host again that was busy), in_parts (ended by and by; each part but the last counts) and failed (for good; what SCSI tries again is requeued). What device-mapper or md fails without asking a disk is no request.',
+    'Requests that did not go straight from queue to device to end, by reason: merged (into another), requeued (given back by the driver; each time counts, and SCSI gives one back seven times before it asks a host again that was busy), in_parts (ended by and by; each part but the last counts) and failed (for good; what SCSI tries again is requeued; of multipath the failure of each path counts, and that of the whole). What device-mapper (but for multipath) or md fails without asking a disk is no request.',
     [attr.reason],
   ),
 });

@@ -202,7 +202,7 @@ async function failMapped(): Promise<ScsiLab['mapped']> {
 }
 
 async function stall(): Promise<Pick<ScsiLab, 'pressure' | 'neighbour' | 'host'>> {
-  neighbour.spawn('sleep', '1000');
+  await becomes(neighbour.spawn('sleep', '1000'), 'sleep');
   const began = performance.now();
   const [neighbourBefore, hostBefore] = [stalled(neighbour), hostStalled()];
   disk.set({ ndelay: 20_000_000 });
