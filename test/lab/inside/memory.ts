@@ -8,14 +8,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { memorySource } from '../../../src/agent/memory-source.ts';
 import { startFaultsProbe } from '../../../src/agent/probes/faults.ts';
 import { startSchedProbe } from '../../../src/agent/probes/sched.ts';
-import type { Source, SourceContext } from '../../../src/agent/source.ts';
+import type { SourceContext } from '../../../src/agent/source.ts';
 import { readCgroupLayout } from '../../../src/linux/cgroups.ts';
 import { loadNative } from '../../../src/linux/native.ts';
 import { listThreads } from '../../../src/linux/procfs.ts';
 import { hostRoots } from '../../../src/linux/roots.ts';
 import { readCpuIds } from '../../../src/linux/topology.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
-import { livingAt, readTold, type ToldSeries, toldSeries } from '../../support/told-series.ts';
+import { readByTurns, type ToldSeries, toldSeries } from '../../support/told-series.ts';
 import { makeWalkerBox, type Walked, type WalkerBox } from '../../support/walker.ts';
 
 export type MemoryLab = {
@@ -60,15 +60,17 @@ const source = memorySource.start({
   },
   clock,
 } as unknown as SourceContext);
+const readTold = readByTurns(source, clock);
+const read = ({ path, id }: WalkerBox): ToldSeries => readTold(path, id);
 const boxes: WalkerBox[] = [];
 try {
   const onNode1 = box();
   const walked = await onNode1.walk(['--mb', '64', '--node', '1'], 1);
   const minorFaults = faultsOf(onNode1);
-  const node1 = read(source, onNode1);
+  const node1 = read(onNode1);
   const nearby = box();
   await nearby.walk(['--mb', '64', '--node', '1'], 3);
-  const local = read(source, nearby);
+  const local = read(nearby);
   const huge = await useHugePages();
   const { squeezed, reread, rereadSeconds } = await squeeze();
   const balanced = await balance();
@@ -108,17 +110,12 @@ function faultsOf({ id }: WalkerBox): number {
   return probe.readTotals().get(id)?.minor.latencyCount ?? 0;
 }
 
-/** A new life, so that it is read at once. */
-function read(source: Source, { path, id }: WalkerBox): ToldSeries {
-  return readTold(source, livingAt(path, id));
-}
-
 async function useHugePages(): Promise<ToldSeries> {
   const reserve = '/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages';
   writeFileSync(reserve, '8');
   const large = box();
   await large.walk(['--mb', '16', '--node', '1', '--huge'], 3);
-  return read(source, large);
+  return read(large);
 }
 
 async function squeeze(): Promise<Pick<MemoryLab, 'squeezed' | 'reread' | 'rereadSeconds'>> {
@@ -129,15 +126,15 @@ async function squeeze(): Promise<Pick<MemoryLab, 'squeezed' | 'reread' | 'rerea
   const find = ['/usr/lib', '-type', 'f', '-size', '+64M', '-print', '-quit'];
   const file = execFileSync('find', find, { encoding: 'utf8' }).trim();
   await small.walk(['--mb', '64', '--file', file]);
-  const squeezed = read(source, small);
+  const squeezed = read(small);
   const began = performance.now();
   small.run('sh', '-c', `while :; do cat ${file} >/dev/null; done`);
   const reread = await upTo(40, () => {
-    const now = read(source, small);
+    const now = read(small);
     return (now['sculptor.memory.refaults file'] ?? 0) > 5000 ? now : null;
   });
   const rereadSeconds = (performance.now() - began) / 1000;
-  return { squeezed, reread: reread ?? read(source, small), rereadSeconds };
+  return { squeezed, reread: reread ?? read(small), rereadSeconds };
 }
 
 /** The kernel moves memory to who touches it: it scans a process by its run time, a second and more apart. */
@@ -149,7 +146,7 @@ async function balance(): Promise<MemoryLab['balanced']> {
     return toldSeries(source.host());
   };
   moved.run('taskset', '-c', '0', process.execPath, '-e', touch);
-  await upTo(20, () => ((read(source, moved)['container.memory.usage'] ?? 0) > 40e6 ? true : null));
+  await upTo(20, () => ((read(moved)['container.memory.usage'] ?? 0) > 40e6 ? true : null));
   const before = hostNow();
   const processes = readFileSync(`${moved.memory}/cgroup.procs`, 'utf8').trim().split('\n');
   const threads = processes.flatMap(tgid => listThreads(hostRoots, Number(tgid)));
@@ -162,7 +159,7 @@ async function balance(): Promise<MemoryLab['balanced']> {
   const host = Object.fromEntries(
     Object.entries(after).map(([name, value]) => [name, value - (before[name] ?? 0)]),
   );
-  return { instance: read(source, moved), host };
+  return { instance: read(moved), host };
 }
 
 async function upTo<T>(seconds: number, look: () => T | null): Promise<T | null> {
@@ -179,10 +176,10 @@ async function spin(): Promise<{ spun: ToldSeries; spunSeconds: number }> {
   crowded.run('taskset', '-c', '2', '/checkout/build/sculpt-workload', 'spin', '--threads', '2');
   // A machine that is emulated takes a while to start them.
   await sleep(3000);
-  const before = read(source, crowded);
+  const before = read(crowded);
   const began = performance.now();
   await sleep(4000);
-  const after = read(source, crowded);
+  const after = read(crowded);
   const spun = Object.fromEntries(
     Object.entries(after).map(([name, value]) => [name, value - (before[name] ?? 0)]),
   );

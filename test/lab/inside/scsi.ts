@@ -16,7 +16,7 @@ import { type CgroupBox, makeCgroupBox } from '../../support/cgroup-box.ts';
 import { becomes, spin, workload } from '../../support/sched-scene.ts';
 import { loadScsiDisk } from '../../support/scsi-disk.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
-import { livingAt, readTold, toldSeries } from '../../support/told-series.ts';
+import { livingAt, readByTurns, readTold, toldSeries } from '../../support/told-series.ts';
 
 const schedulers = ['mq-deadline', 'none'] as const;
 
@@ -68,16 +68,18 @@ writeFileSync(`${root}/cgroup.subtree_control`, '+cpu +memory +io');
 const disk = await loadScsiDisk({ from: 4096, count: 136 });
 execFileSync('modprobe', ['dm_mod']);
 mkdirSync(tracing);
+const clock = steppedClock();
 const context = {
   config: { detailIntervalSeconds: 10, maxInstances: 1024 },
   native: loadNative(),
   roots: hostRoots,
   layout: readCgroupLayout(hostRoots),
   runByCpu: () => new Map(),
-  clock: steppedClock(),
+  clock,
 } as unknown as SourceContext;
 const block = blockSource.start(context);
 const memory = memorySource.start(context);
+const readMemory = readByTurns(memory, clock);
 const [box, neighbour] = [makeCgroupBox(root), makeCgroupBox(root)];
 const reader = livingAt(pathOf(box), box.id);
 try {
@@ -236,8 +238,7 @@ async function stallDuring(work: () => Promise<unknown>): Promise<Stalled> {
 type Stalls = Omit<Stalled, 'seconds'>;
 
 function stalled(of: CgroupBox): Stalls {
-  // A new life, so that it is read at once.
-  const ofCgroup = readTold(memory, livingAt(pathOf(of), of.id));
+  const ofCgroup = readMemory(pathOf(of), of.id);
   return {
     some: ofCgroup['sculptor.pressure.time io some'] ?? Number.NaN,
     full: ofCgroup['sculptor.pressure.time io full'] ?? Number.NaN,
