@@ -13,8 +13,8 @@ import { needs } from '../support/needs.ts';
 
 const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'twoCpus');
 
-const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
-const node = [process.execPath, '--disable-warning=ExperimentalWarning', main] as const;
+/** As it is installed: from sources it would be compiled at each start, beside nine instances that want both CPUs. */
+const sculpt = new URL('../../bin/sculpt', import.meta.url).pathname;
 
 /** A start takes seconds of a CPU, and has to wait for it beside nine instances that want two. */
 const startSeconds = 45;
@@ -25,7 +25,7 @@ test('what kill -9 of `sculpt up` leaves behind in the middle of an action is un
   await scene.acted(t);
   await end(first, 'SIGKILL');
   t.not(scene.watch.changed().length, 0, 'the action is still in force: nobody undid it');
-  const restore = spawnSync(node[0], [...node.slice(1), 'restore', '--config', scene.config], {
+  const restore = spawnSync(sculpt, ['restore', '--config', scene.config], {
     encoding: 'utf8',
   });
   t.is(restore.status, 0, restore.stderr);
@@ -85,11 +85,9 @@ async function stageContention(t: ExecutionContext) {
         }),
       );
       const out = openSync(join(folder, 'log'), 'a');
-      const child = spawn(
-        node[0],
-        [...node.slice(1), 'up', '--config', config, '--run-dir', folder],
-        { stdio: ['ignore', out, out] },
-      );
+      const child = spawn(sculpt, ['up', '--config', config, '--run-dir', folder], {
+        stdio: ['ignore', out, out],
+      });
       children.push(child);
       return child;
     },
