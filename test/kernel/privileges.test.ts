@@ -10,14 +10,12 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import type { MetricPoint, ResourcePoints } from '../../src/contract/telemetry.ts';
+import type { MetricPoint } from '../../src/contract/telemetry.ts';
 import { type Capability, setOf } from '../../src/linux/capabilities.ts';
-import { decodeMetrics } from '../../src/otlp/decode-metrics.ts';
-import { startOtlpServer } from '../../src/otlp/server.ts';
 import { needs } from '../support/needs.ts';
 import { type PrivilegeScene, stagePrivilegeScene } from '../support/privilege-scene.ts';
+import { startReceiver } from '../support/receiver.ts';
 import { endChild, eventually } from '../support/scene.ts';
-import { ownUid } from '../support/sockets.ts';
 
 const test = needs('root', 'btf', 'addon', 'namespaces', 'loopDevice');
 const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
@@ -36,21 +34,7 @@ type Place = {
 async function makePlace(uid: number, exclude: readonly string[]): Promise<Place> {
   const run = mkdtempSync(`${tmpdir()}/sculptor-privileges-`);
   chmodSync(run, 0o777);
-  const received: ResourcePoints[] = [];
-  const receiver = await startOtlpServer({
-    listen: `${run}/otlp.sock`,
-    allowUids: [uid, uid + 5],
-    maxMessageBytes: 1 << 24,
-    queueRequests: 64,
-    peerUid: ownUid,
-    handlers: {
-      metrics: async request => {
-        received.push(...decodeMetrics(request));
-        return { kind: 'ok' };
-      },
-      logs: async () => ({ kind: 'ok' }),
-    },
-  });
+  const receiver = await startReceiver(`${run}/otlp.sock`, [uid, uid + 5]);
   chmodSync(`${run}/otlp.sock`, 0o666);
   const agent = {
     endpoint: `unix://${run}/otlp.sock`,
@@ -64,7 +48,7 @@ async function makePlace(uid: number, exclude: readonly string[]): Promise<Place
     run,
     config: `${run}/sculpt.yaml`,
     pointsOf: metric =>
-      received.flatMap(({ points }) => points.filter(point => point.metric === metric)),
+      receiver.resources.flatMap(({ points }) => points.filter(point => point.metric === metric)),
     end: async () => {
       await receiver.stop();
       rmSync(run, { recursive: true });

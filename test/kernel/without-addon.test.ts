@@ -15,14 +15,11 @@ import {
 import { tmpdir } from 'node:os';
 import type { Check } from '../../src/cli/doctor/check.ts';
 import { parseEvent } from '../../src/contract/events.ts';
-import type { LogEvent, MetricPoint, ResourcePoints } from '../../src/contract/telemetry.ts';
-import { decodeLogs } from '../../src/otlp/decode-logs.ts';
-import { decodeMetrics } from '../../src/otlp/decode-metrics.ts';
-import { startOtlpServer } from '../../src/otlp/server.ts';
+import type { MetricPoint } from '../../src/contract/telemetry.ts';
 import { needs } from '../support/needs.ts';
+import { startReceiver } from '../support/receiver.ts';
 import { endChild, eventually } from '../support/scene.ts';
 import { cpuRoot, endBoxes, makeBox, near, spin, startPinned } from '../support/sched-scene.ts';
-import { ownUid } from '../support/sockets.ts';
 import { coresOf } from '../support/told-agent.ts';
 
 const test = needs('root', 'btf', 'bpftrace', 'tracefs', 'cgroupV1Cpu');
@@ -54,32 +51,14 @@ function writeConfig(settings: object): string {
 
 /** What the agent told of which instance, and whatever else it said. */
 async function receive() {
-  const received: ResourcePoints[] = [];
-  const events: LogEvent[] = [];
-  const receiver = await startOtlpServer({
-    listen: `${root}/run/otlp.sock`,
-    allowUids: [],
-    maxMessageBytes: 1 << 24,
-    queueRequests: 64,
-    peerUid: ownUid,
-    handlers: {
-      metrics: async request => {
-        received.push(...decodeMetrics(request));
-        return { kind: 'ok' };
-      },
-      logs: async request => {
-        events.push(...decodeLogs(request));
-        return { kind: 'ok' };
-      },
-    },
-  });
+  const { resources, events, stop } = await startReceiver(`${root}/run/otlp.sock`);
   return {
     events,
     pointsOf: (metric: string, instance?: string): MetricPoint[] =>
-      received
+      resources
         .filter(({ resource }) => !instance || resource['sculptor.instance.id'] === instance)
         .flatMap(({ points }) => points.filter(point => point.metric === metric)),
-    stop: () => receiver.stop(),
+    stop,
   };
 }
 

@@ -6,13 +6,11 @@ import { type AgentConfig, agentConfigSchema } from '../../src/contract/config.t
 import { parseEvent } from '../../src/contract/events.ts';
 import type { Placement } from '../../src/contract/host.ts';
 import type { Outlier } from '../../src/contract/outlier.ts';
-import type { LogEvent, MetricPoint, ResourcePoints } from '../../src/contract/telemetry.ts';
+import type { MetricPoint } from '../../src/contract/telemetry.ts';
 import { loadNative } from '../../src/linux/native.ts';
 import { hostRoots, type Roots } from '../../src/linux/roots.ts';
-import { decodeLogs } from '../../src/otlp/decode-logs.ts';
-import { decodeMetrics } from '../../src/otlp/decode-metrics.ts';
-import { startOtlpServer } from '../../src/otlp/server.ts';
-import { ownUid, realTime } from './sockets.ts';
+import { startReceiver } from './receiver.ts';
+import { realTime } from './sockets.ts';
 
 /** A real agent that tells a receiver of the test's own; details every 2 s, and else as configured. */
 export async function startTold(
@@ -29,25 +27,8 @@ export async function startTold(
   stop: () => Promise<void>;
 }> {
   const run = mkdtempSync(join(tmpdir(), 'sculptor-agent-'));
-  const received: ResourcePoints[] = [];
-  const events: LogEvent[] = [];
-  const receiver = await startOtlpServer({
-    listen: `${run}/otlp.sock`,
-    allowUids: [0],
-    maxMessageBytes: 1 << 24,
-    queueRequests: 64,
-    peerUid: ownUid,
-    handlers: {
-      metrics: async request => {
-        received.push(...decodeMetrics(request));
-        return { kind: 'ok' };
-      },
-      logs: async request => {
-        events.push(...decodeLogs(request));
-        return { kind: 'ok' };
-      },
-    },
-  });
+  const receiver = await startReceiver(`${run}/otlp.sock`);
+  const { resources, events } = receiver;
   const agent = await startAgent({
     config: agentConfigSchema.parse({
       endpoint: `unix://${run}/otlp.sock`,
@@ -61,7 +42,7 @@ export async function startTold(
     say: () => undefined,
   });
   const allPointsOf = (instance: string) =>
-    received.flatMap(({ resource, points }) =>
+    resources.flatMap(({ resource, points }) =>
       resource['sculptor.instance.id'] === instance ? points : [],
     );
   return {

@@ -1,9 +1,7 @@
 import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import type { LogEvent, ResourcePoints } from '../../../src/contract/telemetry.ts';
-import { decodeLogs } from '../../../src/otlp/decode-logs.ts';
-import { decodeMetrics } from '../../../src/otlp/decode-metrics.ts';
-import { startOtlpServer } from '../../../src/otlp/server.ts';
+import { startReceiver } from '../../support/receiver.ts';
 
 /** The shipped agent as the lab's host has it, with details every 2 s, and all that leaves it. */
 export type HostAgent = {
@@ -15,25 +13,7 @@ export type HostAgent = {
 
 /** `gate`: as in the agent's configuration. */
 export async function startHostAgent(folder: string, gate: object): Promise<HostAgent> {
-  const resources: ResourcePoints[] = [];
-  const records: LogEvent[] = [];
-  const sink = await startOtlpServer({
-    listen: `${folder}/sink.sock`,
-    allowUids: [],
-    maxMessageBytes: 16_000_000,
-    queueRequests: 64,
-    peerUid: () => 0,
-    handlers: {
-      metrics: async request => {
-        resources.push(...decodeMetrics(request));
-        return { kind: 'ok' };
-      },
-      logs: async request => {
-        records.push(...decodeLogs(request));
-        return { kind: 'ok' };
-      },
-    },
-  });
+  const receiver = await startReceiver(`${folder}/sink.sock`);
   const apiSocket = `${folder}/agent-api.sock`;
   const endpoint = `unix://${folder}/sink.sock`;
   const config = { agent: { endpoint, apiSocket, detailIntervalSeconds: 2, gate } };
@@ -41,12 +21,12 @@ export async function startHostAgent(folder: string, gate: object): Promise<Host
   const args = ['agent', '--config', `${folder}/sculpt.yaml`];
   const agent = spawn('/checkout/bin/sculpt', args, { stdio: ['ignore', 'inherit', 'inherit'] });
   return {
-    resources,
-    records,
+    resources: receiver.resources,
+    records: receiver.events,
     apiSocket,
     stop: async () => {
       agent.kill('SIGKILL');
-      await sink.stop();
+      await receiver.stop();
     },
   };
 }
