@@ -17,19 +17,19 @@ import { createMetricsExporter } from '../otlp/metrics-exporter.ts';
 import { createOutbox } from '../otlp/outbox.ts';
 import { temporalityFrom } from '../otlp/temporality.ts';
 import { createClockWatch } from './clock-watch.ts';
-import { createCostSource } from './cost-source.ts';
+import { atItsPace, startScheduler } from './cpu/scheduler.ts';
 import { type CustomSource, startCustomSource } from './custom/custom-source.ts';
-import { createHotTasks } from './hot-tasks.ts';
-import { createLastRuns } from './last-runs.ts';
 import { createLiveConfig, readingSeconds } from './live-config.ts';
-import type { ProfileSink } from './profile-sink.ts';
-import { createProfiles, type Profiles } from './profiles.ts';
+import type { ProfileSink } from './profiles/profile-sink.ts';
+import { createProfiles, type Profiles } from './profiles/profiles.ts';
 import { createRounds } from './rounds.ts';
-import { atItsPace, startScheduler } from './scheduler.ts';
-import type { SourceContext } from './source.ts';
-import { sourceKinds, startSources } from './sources.ts';
-import { createTaskStarts } from './task-starts.ts';
-import { createVcpuBook } from './vcpus.ts';
+import { createCostSource } from './sources/cost-source.ts';
+import type { SourceContext } from './sources/source.ts';
+import { sourceKinds, startSources } from './sources/sources.ts';
+import { createHotTasks } from './tasks/hot-tasks.ts';
+import { createLastRuns } from './tasks/last-runs.ts';
+import { createTaskStarts } from './tasks/task-starts.ts';
+import { createVcpuBook } from './vms/vcpus.ts';
 
 export type AgentOptions = {
   /** As it is at the start; its settings can be changed later. */

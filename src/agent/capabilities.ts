@@ -3,7 +3,7 @@ import type { AgentConfig } from '../contract/config.ts';
 import { bpfCapabilities, type Capability } from '../linux/capabilities.ts';
 import { hostRoots } from '../linux/roots.ts';
 import { createLiveConfig } from './live-config.ts';
-import { sourceKinds } from './sources.ts';
+import { sourceKinds } from './sources/sources.ts';
 
 /** Ports below are for who has CAP_NET_BIND_SERVICE. */
 const firstOpenPort = 1024;

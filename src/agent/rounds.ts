@@ -8,24 +8,25 @@ import { readBootTime, readCpuTimes, readTaskStat } from '../linux/procfs.ts';
 import type { Outbox } from '../otlp/outbox.ts';
 import type { Sample } from '../otlp/sample.ts';
 import type { Temporal } from '../otlp/temporality.ts';
-import { createCgroupChanges } from './cgroup-changes.ts';
-import { createFarewells } from './farewells.ts';
+import { cpuSamples, headlineSamples } from './cpu/samples.ts';
 import { createTopologyTeller, placementEvent } from './host-events.ts';
-import type { HotTasks } from './hot-tasks.ts';
-import { contended, createInstanceBook, type LivingInstance } from './instances.ts';
-import type { LastRuns } from './last-runs.ts';
+import { createCgroupChanges } from './instances/cgroup-changes.ts';
+import { createFarewells } from './instances/farewells.ts';
+import { contended, createInstanceBook, type LivingInstance } from './instances/instances.ts';
+import { createPlacements, type Suspects } from './instances/placements.ts';
+import { createSuspectFinder } from './instances/suspects.ts';
+import { createToldResources } from './instances/told-resources.ts';
 import { readingSeconds, type Selection } from './live-config.ts';
-import { createPlacements, type Suspects } from './placements.ts';
 import type { TotalsReader } from './probes/sched.ts';
 import type { SchedTotals } from './probes/sched-layout.ts';
-import type { DetailReading } from './profiles.ts';
-import { cpuSamples, headlineSamples, type Identity, instanceResource } from './samples.ts';
+import type { DetailReading } from './profiles/profiles.ts';
+import { type Identity, instanceResource } from './resources.ts';
 import { selfSamples } from './self.ts';
-import type { Sources } from './sources.ts';
-import { createSuspectFinder } from './suspects.ts';
-import { createToldResources } from './told-resources.ts';
-import type { VcpuBook } from './vcpus.ts';
-import { createVmFinder } from './vm-finder.ts';
+import type { Sources } from './sources/sources.ts';
+import type { HotTasks } from './tasks/hot-tasks.ts';
+import type { LastRuns } from './tasks/last-runs.ts';
+import type { VcpuBook } from './vms/vcpus.ts';
+import { createVmFinder } from './vms/vm-finder.ts';
 
 export type RoundsOptions = {
   /** Its settings change while the agent runs. */

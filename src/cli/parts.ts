@@ -48,7 +48,7 @@ const dropSeconds = 60;
 /** The agent with its gate, its API, and its file of profiles; it follows the configuration file. */
 export async function runAgent(context: FrugalContext, profileTo?: string): Promise<Running> {
   const { startConnectedAgent } = await import('../agent/connected-agent.ts');
-  const { openProfileSink } = await import('../agent/profile-sink.ts');
+  const { openProfileSink } = await import('../agent/profiles/profile-sink.ts');
   const { config, native, hostId, say, source } = context;
   const profileSink =
     profileTo === undefined ? undefined : openProfileSink(profileTo, realClock, say);

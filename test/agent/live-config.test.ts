@@ -1,6 +1,6 @@
 import test from 'ava';
 import { createLiveConfig, readingSeconds } from '../../src/agent/live-config.ts';
-import { sourceKinds } from '../../src/agent/sources.ts';
+import { sourceKinds } from '../../src/agent/sources/sources.ts';
 import { settingsOf } from '../../src/contract/change-settings.ts';
 import { agentConfigSchema } from '../../src/contract/config.ts';
 import { metrics } from '../../src/contract/metrics.ts';

@@ -1,8 +1,8 @@
 import { renameSync } from 'node:fs';
 import test from 'ava';
 import type { TaskTotals } from '../../src/agent/probes/sched-layout.ts';
-import type { SourceKind } from '../../src/agent/source.ts';
-import { createTally } from '../../src/agent/tally.ts';
+import type { SourceKind } from '../../src/agent/sources/source.ts';
+import { createTally } from '../../src/agent/sources/tally.ts';
 import { profileSchema } from '../../src/contract/profile.ts';
 import { taskFiles } from '../linux/tree.ts';
 import { stageRounds } from './support/rounds-stage.ts';

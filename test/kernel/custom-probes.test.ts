@@ -4,7 +4,7 @@ import { getPriority, tmpdir } from 'node:os';
 import test from 'ava';
 import { runBpftrace } from '../../src/agent/bpftrace/run.ts';
 import { type CustomSource, startCustomSource } from '../../src/agent/custom/custom-source.ts';
-import type { LivingInstance } from '../../src/agent/instances.ts';
+import type { LivingInstance } from '../../src/agent/instances/instances.ts';
 import { realClock } from '../../src/cli/clock.ts';
 import { customProbesSchema } from '../../src/contract/custom-probes-config.ts';
 import { instanceAt } from '../../src/linux/instance-at.ts';

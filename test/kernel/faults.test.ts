@@ -2,10 +2,10 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import type { LivingInstance } from '../../src/agent/instances.ts';
-import { memorySource } from '../../src/agent/memory-source.ts';
+import type { LivingInstance } from '../../src/agent/instances/instances.ts';
+import { memorySource } from '../../src/agent/memory/memory-source.ts';
 import { type FaultsProbe, startFaultsProbe } from '../../src/agent/probes/faults.ts';
-import type { SourceContext } from '../../src/agent/source.ts';
+import type { SourceContext } from '../../src/agent/sources/source.ts';
 import { readCgroupLayout } from '../../src/linux/cgroups.ts';
 import { loadNative } from '../../src/linux/native.ts';
 import { hostRoots } from '../../src/linux/roots.ts';

@@ -3,7 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import test from 'ava';
 import { runBpftrace } from '../../src/agent/bpftrace/run.ts';
 import { type SchedDriver, startSchedDriver } from '../../src/agent/bpftrace/sched-driver.ts';
-import type { LivingInstance } from '../../src/agent/instances.ts';
+import type { LivingInstance } from '../../src/agent/instances/instances.ts';
 import { latenciesOf, word } from '../../src/agent/probes/sched-layout.ts';
 import { realClock } from '../../src/cli/clock.ts';
 import type { ExponentialHistogram } from '../../src/contract/telemetry.ts';

@@ -1,4 +1,4 @@
-import { sourceKinds } from '../../src/agent/sources.ts';
+import { sourceKinds } from '../../src/agent/sources/sources.ts';
 import { agentConfigSchema } from '../../src/contract/config.ts';
 import { bpfCapabilities } from '../../src/linux/capabilities.ts';
 import { needs } from '../support/needs.ts';

@@ -5,7 +5,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { sourceKinds } from '../../src/agent/sources.ts';
+import { sourceKinds } from '../../src/agent/sources/sources.ts';
 import { thisKernel } from './support/kernels.ts';
 import {
   type Column,

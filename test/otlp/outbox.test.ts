@@ -1,6 +1,6 @@
 import test from 'ava';
-import { createFarewells } from '../../src/agent/farewells.ts';
-import type { LivingInstance } from '../../src/agent/instances.ts';
+import { createFarewells } from '../../src/agent/instances/farewells.ts';
+import type { LivingInstance } from '../../src/agent/instances/instances.ts';
 import { createMetricsExporter, type ExportResult } from '../../src/otlp/metrics-exporter.ts';
 import { createOutbox } from '../../src/otlp/outbox.ts';
 import { seriesKey, temporalityFrom } from '../../src/otlp/temporality.ts';

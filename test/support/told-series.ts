@@ -1,5 +1,5 @@
-import type { LivingInstance } from '../../src/agent/instances.ts';
-import type { Source } from '../../src/agent/source.ts';
+import type { LivingInstance } from '../../src/agent/instances/instances.ts';
+import type { Source } from '../../src/agent/sources/source.ts';
 import type { SteppedClock } from './stepped-clock.ts';
 
 /** Series of one instance, or of the host: value by metric and attributes. */

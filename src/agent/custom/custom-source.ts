@@ -5,8 +5,8 @@ import type { Clock, Say } from '../../contract/ports.ts';
 import type { Roots } from '../../linux/roots.ts';
 import type { Sample } from '../../otlp/sample.ts';
 import type { runBpftrace } from '../bpftrace/run.ts';
-import type { LivingInstance } from '../instances.ts';
-import type { Source } from '../source.ts';
+import type { LivingInstance } from '../instances/instances.ts';
+import type { Source } from '../sources/source.ts';
 import { listScripts, readScriptFile } from './folder.ts';
 import { type CustomProbe, type ProbeScript, readScript, startCustomProbe } from './probe.ts';
 

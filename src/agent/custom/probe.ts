@@ -4,7 +4,7 @@ import type { Roots } from '../../linux/roots.ts';
 import type { Sample } from '../../otlp/sample.ts';
 import { keepRunning } from '../bpftrace/lasting-run.ts';
 import type { RunLosses, runBpftrace } from '../bpftrace/run.ts';
-import type { LivingInstance } from '../instances.ts';
+import type { LivingInstance } from '../instances/instances.ts';
 import { type CustomHeader, parseHeaders } from './header.ts';
 import { type Buckets, bucketsOf, mostBuckets, programOf } from './program.ts';
 import { createReadings, type LostValue } from './readings.ts';

@@ -1,7 +1,7 @@
 import type { CustomMetric, Sample } from '../../otlp/sample.ts';
 import type { BpftraceRecord } from '../bpftrace/output.ts';
-import type { Counters } from '../counters.ts';
-import type { LivingInstance } from '../instances.ts';
+import type { LivingInstance } from '../instances/instances.ts';
+import type { Counters } from '../sources/counters.ts';
 import type { CustomHeader } from './header.ts';
 import { createKeyReader, type KeyRefusal } from './keys.ts';
 import type { Buckets } from './program.ts';

@@ -1,6 +1,6 @@
 import type { ExplicitHistogram } from '../../contract/telemetry.ts';
 import type { MapValue } from '../bpftrace/output.ts';
-import type { Counters } from '../counters.ts';
+import type { Counters } from '../sources/counters.ts';
 import type { CustomHeader } from './header.ts';
 import type { Buckets } from './program.ts';
 

@@ -7,7 +7,7 @@ import type { Clock, Running, Say } from '../../contract/ports.ts';
 import type { Native } from '../../linux/native.ts';
 import type { Roots } from '../../linux/roots.ts';
 import type { Sample } from '../../otlp/sample.ts';
-import type { Identity } from '../samples.ts';
+import type { Identity } from '../resources.ts';
 import { createSayLimit } from '../say-limit.ts';
 import { createDrops, type DropReason } from './drops.ts';
 import { createForward } from './forward.ts';

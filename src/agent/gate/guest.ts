@@ -7,7 +7,7 @@ import type { SendResult } from '../../otlp/export-client.ts';
 import { type RewriteRules, rewriteRequest } from '../../otlp/rewrite-request.ts';
 import { createReceiver, type Outcome, type ServerCount } from '../../otlp/server.ts';
 import type { Signal } from '../../otlp/services.ts';
-import type { Identity } from '../samples.ts';
+import type { Identity } from '../resources.ts';
 import { createBudget } from './budget.ts';
 import { createDrops, type DropReason, type Drops } from './drops.ts';
 import type { Forward } from './forward.ts';

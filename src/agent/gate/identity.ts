@@ -1,7 +1,7 @@
 import type { Instance } from '../../contract/instance.ts';
 import { attr, guestOrigin } from '../../contract/metrics.ts';
 import { instanceAt } from '../../linux/instance-at.ts';
-import type { Identity } from '../samples.ts';
+import type { Identity } from '../resources.ts';
 
 /** What a guest claims to be, and under which name it is kept: it says what the guest calls its own instances. */
 const kept: Readonly<Record<string, string>> = {

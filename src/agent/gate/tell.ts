@@ -2,8 +2,8 @@ import type { Clock, Running } from '../../contract/ports.ts';
 import { createMetricsExporter } from '../../otlp/metrics-exporter.ts';
 import { createOutbox } from '../../otlp/outbox.ts';
 import { temporalityFrom } from '../../otlp/temporality.ts';
-import type { Identity } from '../samples.ts';
-import { createToldResources } from '../told-resources.ts';
+import { createToldResources } from '../instances/told-resources.ts';
+import type { Identity } from '../resources.ts';
 import type { Gate } from './gate.ts';
 
 /** Tells what the gate says of itself, every `intervalSeconds()`, beside what the agent says. An export that fails is made up for by the next. */

@@ -1,6 +1,6 @@
 import type { MapSums, WholeMap } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
-import type { Counters, PairWaits } from '../counters.ts';
+import type { Counters, PairWaits } from '../sources/counters.ts';
 import { type Latencies, latencySlots, uint64, viewOf } from './latency.ts';
 
 /** What is read of each cgroup every time: totals over all CPUs since it was first seen; ns. */

@@ -1,5 +1,5 @@
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
-import type { Counters, PairWaits } from '../counters.ts';
+import type { Counters, PairWaits } from '../sources/counters.ts';
 import { uint64, viewOf } from './latency.ts';
 import {
   type ChangedTask,

@@ -1,6 +1,6 @@
 import { createLiveConfig } from '../../agent/live-config.ts';
-import type { SourceContext, SourceKind } from '../../agent/source.ts';
-import { sourceKinds, trySource } from '../../agent/sources.ts';
+import type { SourceContext, SourceKind } from '../../agent/sources/source.ts';
+import { sourceKinds, trySource } from '../../agent/sources/sources.ts';
 import type { AgentConfig } from '../../contract/config.ts';
 import { readCgroupLayout } from '../../linux/cgroups.ts';
 import { realClock } from '../clock.ts';

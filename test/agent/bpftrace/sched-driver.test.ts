@@ -1,7 +1,7 @@
 import test from 'ava';
 import type { RunOptions } from '../../../src/agent/bpftrace/run.ts';
 import { startSchedDriver } from '../../../src/agent/bpftrace/sched-driver.ts';
-import type { LivingInstance } from '../../../src/agent/instances.ts';
+import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
 import { instanceAt } from '../../../src/linux/instance-at.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
 

@@ -4,7 +4,7 @@ import type { Bucket, MapValue } from '../../../src/agent/bpftrace/output.ts';
 import { createKeyReader } from '../../../src/agent/custom/keys.ts';
 import { bucketsOf } from '../../../src/agent/custom/program.ts';
 import { createReadings } from '../../../src/agent/custom/readings.ts';
-import type { LivingInstance } from '../../../src/agent/instances.ts';
+import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
 import type { ExplicitHistogram } from '../../../src/contract/telemetry.ts';
 
 type Options = {

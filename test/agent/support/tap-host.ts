@@ -1,9 +1,9 @@
 import { mkdirSync, symlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import type { LivingInstance } from '../../../src/agent/instances.ts';
-import type { SourceContext } from '../../../src/agent/source.ts';
-import { tapSource } from '../../../src/agent/tap-source.ts';
+import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
+import { tapSource } from '../../../src/agent/network/tap-source.ts';
+import type { SourceContext } from '../../../src/agent/sources/source.ts';
 import { readCgroupLayout } from '../../../src/linux/cgroups.ts';
 import { makeTree, mounts, type Tree, taskFiles } from '../../linux/tree.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';

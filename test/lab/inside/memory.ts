@@ -5,10 +5,10 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { memorySource } from '../../../src/agent/memory-source.ts';
+import { memorySource } from '../../../src/agent/memory/memory-source.ts';
 import { startFaultsProbe } from '../../../src/agent/probes/faults.ts';
 import { startSchedProbe } from '../../../src/agent/probes/sched.ts';
-import type { SourceContext } from '../../../src/agent/source.ts';
+import type { SourceContext } from '../../../src/agent/sources/source.ts';
 import { readCgroupLayout } from '../../../src/linux/cgroups.ts';
 import { loadNative } from '../../../src/linux/native.ts';
 import { listThreads } from '../../../src/linux/procfs.ts';

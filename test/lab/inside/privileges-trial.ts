@@ -2,10 +2,11 @@
  * Starts each source of the agent with whatever privileges this process has, and reads it about a scene that is there
  * already; prints one JSON object: per source the metrics it told, or what refused it. `node privileges-trial.ts CGROUP VM`
  */
-import type { LivingInstance } from '../../../src/agent/instances.ts';
-import { startScheduler } from '../../../src/agent/scheduler.ts';
-import type { Source, SourceContext } from '../../../src/agent/source.ts';
-import { sourceKinds } from '../../../src/agent/sources.ts';
+
+import { startScheduler } from '../../../src/agent/cpu/scheduler.ts';
+import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
+import type { Source, SourceContext } from '../../../src/agent/sources/source.ts';
+import { sourceKinds } from '../../../src/agent/sources/sources.ts';
 import { realClock } from '../../../src/cli/clock.ts';
 import { agentConfigSchema } from '../../../src/contract/config.ts';
 import { describeError } from '../../../src/contract/errors.ts';

@@ -1,0 +1,194 @@
+import { attr } from '../../contract/metrics.ts';
+import type { PointAttributes } from '../../otlp/sample.ts';
+import type { LivingInstance } from '../instances/instances.ts';
+import type { PairWaits } from '../sources/counters.ts';
+
+/** One series: of one life, by whom its tasks waited for. */
+export type PreemptorWait = {
+  readonly preemptor: string;
+  readonly attributes: PointAttributes;
+  readonly ns: number;
+};
+
+/** So many neighbours have a series of their own; the rest is `other`. */
+const mostNamed = 5;
+
+/** Who is named keeps its place until another has kept the instance waiting so many times as long of late: series that come and go tell nobody anything. */
+const takesPlaceAbove = 2;
+
+/** Neighbours of one instance that may come to be named. */
+const mostCandidates = 20;
+
+/** Those, and such as were named once, so that one that is named again goes on where it was. */
+const mostKept = 50;
+
+/** `ns` counts while it is named, `recentNs` always; `newNs`: of the reading that is being taken. */
+type Neighbour = {
+  readonly id: string;
+  /** While it is named; the same object for as long. */
+  attributes: PointAttributes | null;
+  ns: number;
+  recentNs: number;
+  newNs: number;
+};
+
+type Book = {
+  readonly kept: Map<string, Neighbour>;
+  named: readonly Neighbour[];
+  otherNs: number;
+  noneNs: number;
+};
+
+export type Preemptors = {
+  /** Takes what came since the last reading; `lives`: cgroup id → the life it belongs to. */
+  readonly take: (
+    pairs: PairWaits,
+    lives: { get(cgroupId: number): LivingInstance | null | undefined },
+  ) => void;
+  /**
+   * For whom a life's tasks waited: the largest of late by name, each in its place while it is named, then `other`, and `none` (the CPU was idle and had to wake,
+   * or it is not known), each of which never falls. `waitNs`: all that they waited.
+   */
+  readonly of: (living: LivingInstance, waitNs: number) => PreemptorWait[];
+};
+
+/**
+ * Names the noisy neighbours. A neighbour's series counts what came while it was named: so neither it nor `other` falls when
+ * another takes its place.
+ */
+export function createPreemptors(): Preemptors {
+  const books = new WeakMap<LivingInstance, Book>();
+  const bookOf = (living: LivingInstance): Book => {
+    const book = books.get(living) ?? { kept: new Map(), named: [], otherNs: 0, noneNs: 0 };
+    books.set(living, book);
+    return book;
+  };
+
+  return {
+    take: (pairs, lives) => {
+      const changes = new Map<LivingInstance, Map<string, number>>();
+      const changeOf = (living: LivingInstance): Map<string, number> => {
+        const change = changes.get(living) ?? new Map<string, number>();
+        changes.set(living, change);
+        return change;
+      };
+      const byCgroup = new Map<number, Map<string, number> | null>();
+      pairs.forEach((waiter, preemptor, ns) => {
+        let change = byCgroup.get(waiter);
+        if (change === undefined) {
+          const living = lives.get(waiter);
+          change = living ? changeOf(living) : null;
+          byCgroup.set(waiter, change);
+        }
+        if (change === null) return;
+        const name = lives.get(preemptor)?.instance.id ?? 'other';
+        change.set(name, (change.get(name) ?? 0) + ns);
+      });
+      for (const [living, change] of changes) addTo(bookOf(living), change);
+    },
+    of: (living, waitNs) => {
+      const book = bookOf(living);
+      const { kept, named, otherNs } = book;
+      let sum = otherNs;
+      kept.forEach(({ ns }) => {
+        sum += ns;
+      });
+      // The pairs are read a moment after the totals, and may be ahead of them.
+      book.noneNs = Math.max(book.noneNs, waitNs - sum);
+      return [
+        ...named.map(neighbour => {
+          neighbour.attributes ??= attributesOf(neighbour.id);
+          const { id, attributes, ns } = neighbour;
+          return { preemptor: id, attributes, ns };
+        }),
+        { preemptor: 'other', attributes: other, ns: otherNs },
+        { preemptor: 'none', attributes: none, ns: book.noneNs },
+      ];
+    },
+  };
+}
+
+const [other, none] = [attributesOf('other'), attributesOf('none')];
+
+function attributesOf(preemptor: string): PointAttributes {
+  return Object.freeze({ [attr.preemptor]: preemptor });
+}
+
+/**
+ * What counts is the last reading, and half of what counted before. There are thousands of pairs: each is looked up
+ * once among those that are kept.
+ */
+function addTo(book: Book, change: ReadonlyMap<string, number>): void {
+  const { kept } = book;
+  kept.forEach(neighbour => {
+    neighbour.recentNs /= 2;
+    neighbour.newNs = 0;
+  });
+  const newcomers = { ids: [] as string[], ns: [] as number[] };
+  change.forEach((ns, id) => {
+    const neighbour = kept.get(id);
+    if (neighbour) {
+      neighbour.recentNs += ns;
+      neighbour.newNs = ns;
+    } else if (id === 'other') book.otherNs += ns;
+    else {
+      newcomers.ids.push(id);
+      newcomers.ns.push(ns);
+    }
+  });
+  const least = leastKept(kept, newcomers.ns);
+  newcomers.ids.forEach((id, i) => {
+    const ns = newcomers.ns[i] ?? 0;
+    if (ns >= least) kept.set(id, { id, attributes: null, ns: 0, recentNs: ns, newNs: ns });
+    else book.otherNs += ns;
+  });
+  const ranked = [...kept.values()].sort((a, b) => b.recentNs - a.recentNs);
+  const named = nextNamed(book.named, ranked);
+  // What was encoded of a series is kept for as long as its attributes are, and of those that were named once most are not again soon.
+  for (const one of book.named) if (!named.includes(one)) one.attributes = null;
+  book.named = named;
+  ranked.forEach((neighbour, rank) => {
+    const isNamed = named.includes(neighbour);
+    if (isNamed) neighbour.ns += neighbour.newNs;
+    else book.otherNs += neighbour.newNs;
+    // What was told of a neighbour that is no longer kept is told as `other` from here on: the sum stays.
+    const isKept = rank < mostCandidates || (neighbour.ns > 0 && rank < mostKept);
+    if (isKept || isNamed) return;
+    book.otherNs += neighbour.ns;
+    kept.delete(neighbour.id);
+  });
+}
+
+/** One for all instances: an array of its own is memory outside of the heap each time. */
+let scratch = new Float64Array(256);
+
+/** Of many newcomers few can be kept: the `ns` below which one need not be begun with. */
+function leastKept(kept: ReadonlyMap<string, Neighbour>, newcomers: readonly number[]): number {
+  const most = kept.size + newcomers.length;
+  if (most <= mostCandidates) return 0;
+  if (scratch.length < most) scratch = new Float64Array(2 * most);
+  const recent = scratch.subarray(0, most);
+  let at = 0;
+  kept.forEach(({ recentNs }) => {
+    recent[at++] = recentNs;
+  });
+  for (const ns of newcomers) recent[at++] = ns;
+  recent.sort();
+  return recent.at(-mostCandidates) ?? 0;
+}
+
+/** `ranked`: all that are kept, the largest of late first. */
+function nextNamed(named: readonly Neighbour[], ranked: readonly Neighbour[]): Neighbour[] {
+  const next = [...named];
+  for (const challenger of ranked.slice(0, mostNamed)) {
+    if (next.includes(challenger)) continue;
+    if (next.length < mostNamed) {
+      next.push(challenger);
+      continue;
+    }
+    const least = next.reduce((a, b) => (b.recentNs < a.recentNs ? b : a));
+    if (challenger.recentNs > takesPlaceAbove * least.recentNs)
+      next[next.indexOf(least)] = challenger;
+  }
+  return next;
+}

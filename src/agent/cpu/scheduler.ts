@@ -1,0 +1,111 @@
+import type { AgentConfig } from '../../contract/config.ts';
+import type { Clock, Say } from '../../contract/ports.ts';
+import type { CgroupLayout } from '../../linux/cgroups.ts';
+import type { Native } from '../../linux/native.ts';
+import { openMaskedThreads } from '../../linux/own-masks.ts';
+import type { PlacementReader } from '../../linux/placement.ts';
+import { readCpuTimes } from '../../linux/procfs.ts';
+import type { Roots } from '../../linux/roots.ts';
+import { readTopology } from '../../linux/topology.ts';
+import type { Sample } from '../../otlp/sample.ts';
+import { startSchedDriver } from '../bpftrace/sched-driver.ts';
+import type { RunByCpu } from '../memory/locality.ts';
+import { type SchedProbe, startSchedProbe, type TotalsReader } from '../probes/sched.ts';
+import type { ChangedTask } from '../probes/sched-layout.ts';
+import type { Source } from '../sources/source.ts';
+import type { HotTask } from '../tasks/hot-tasks.ts';
+import { createSchedSource } from './sched-source.ts';
+
+/** The scheduler as one driver tells it. */
+export type Scheduler = {
+  readonly probe: TotalsReader;
+  /** What it knows beside the totals. `hottest`: of the tasks that have changed, those that get series of their own. */
+  readonly source: (hottest: (changed: readonly ChangedTask[]) => readonly HotTask[]) => Source;
+  /** Empty where the driver does not tell it. */
+  readonly runByCpu: () => RunByCpu;
+  readonly maskedThreads: PlacementReader['maskedThreads'];
+  /** Metrics of the totals that it cannot tell. */
+  readonly untold: ReadonlySet<Sample['metric']>;
+  /** Resolves when nothing of it is left. */
+  readonly stop: () => Promise<void>;
+};
+
+export type SchedulerOptions = {
+  readonly config: Pick<AgentConfig, 'driver' | 'maxInstances' | 'detailIntervalSeconds'>;
+  readonly native: Native;
+  readonly roots: Roots;
+  readonly layout: CgroupLayout;
+  readonly hostId: string;
+  readonly clock: Clock;
+  readonly say: Say;
+};
+
+/**
+ * Begins to ask the scheduler by the driver that is configured.
+ * @throws ProbeError, KernelInterfaceError as `startSchedProbe` and `startSchedDriver`
+ */
+export async function startScheduler(options: SchedulerOptions): Promise<Scheduler> {
+  return options.config.driver === 'bpftrace' ? startByBpftrace(options) : startByLibbpf(options);
+}
+
+/** bpftrace prints its totals five times a second: read more often, they would stand and jump. */
+export function atItsPace<Settings extends { readonly readIntervalSeconds: number }>(
+  driver: AgentConfig['driver'],
+  settings: Settings,
+): Settings {
+  return driver === 'bpftrace'
+    ? { ...settings, readIntervalSeconds: Math.max(1, settings.readIntervalSeconds) }
+    : settings;
+}
+
+function startByLibbpf(options: SchedulerOptions): Scheduler {
+  const { native, roots, layout, hostId, config } = options;
+  const masked = openMaskedThreads(native);
+  let probe: SchedProbe;
+  try {
+    const nodeOfCpu: number[] = [];
+    for (const { id, node } of readTopology(roots, hostId).cpus) nodeOfCpu[id] = node;
+    const { maxInstances } = config;
+    probe = startSchedProbe({ native, cgroupV1: layout.version === 1, maxInstances, nodeOfCpu });
+  } catch (error) {
+    masked.close();
+    throw error;
+  }
+  return {
+    probe,
+    source: hottest =>
+      createSchedSource({
+        probe,
+        cpus: () => readCpuTimes(roots).map(({ cpu }) => cpu),
+        hottest,
+      }),
+    runByCpu: probe.readRunByCpu,
+    maskedThreads: masked.read,
+    untold: new Set(),
+    stop: async () => {
+      masked.close();
+      probe.stop();
+    },
+  };
+}
+
+async function startByBpftrace(options: SchedulerOptions): Promise<Scheduler> {
+  const { config, layout, roots, clock, say } = options;
+  const { runBpftrace } = await import('../bpftrace/run.ts');
+  const driver = await startSchedDriver({
+    run: runBpftrace,
+    cgroupV1: layout.version === 1,
+    latencyIntervalSeconds: config.detailIntervalSeconds / 2,
+    roots,
+    clock,
+    say,
+  });
+  return {
+    probe: driver.probe,
+    source: () => driver.source,
+    runByCpu: () => new Map(),
+    maskedThreads: () => null,
+    untold: new Set(['sculptor.cpu.throttled.time']),
+    stop: driver.stop,
+  };
+}

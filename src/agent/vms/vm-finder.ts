@@ -1,0 +1,102 @@
+import type { Clock, Say } from '../../contract/ports.ts';
+import { type CgroupLayout, listCgroupProcesses } from '../../linux/cgroups.ts';
+import { type FoundVm, findVm, mostProcesses, processesLookedAt } from '../../linux/instance-at.ts';
+import type { Roots } from '../../linux/roots.ts';
+import type { LivingInstance } from '../instances/instances.ts';
+import { createSayByReason } from '../say-limit.ts';
+
+/** Why a QEMU is no VM: what its cgroup does cannot be told to be what it does. */
+export type NoVmReason = 'shared_cgroup' | 'root_cgroup';
+
+/** Finds which cgroups are VMs. QEMUs that are no VM for where they are, are counted, and said once. */
+export type VmFinder = {
+  /** The VM that an instance turns out to be; null: none, or it is that one already. */
+  readonly find: (living: LivingInstance) => FoundVm | null;
+  /** Whether a VM has had no QEMU for a while, though others run in its cgroup. */
+  readonly hasLeft: (living: LivingInstance) => boolean;
+  /** Whether it is worth another look, by the names of some of its threads. */
+  readonly isCandidate: (living: LivingInstance, tasks: readonly { name: string }[]) => boolean;
+  /** QEMUs that are no VM, by reason. */
+  readonly unknown: (living: Iterable<LivingInstance>) => Record<NoVmReason, number>;
+};
+
+type Unknown = { readonly reason: NoVmReason; readonly count: number; readonly since: number };
+
+/**
+ * Before a state counts: one that becomes a daemon is two until it has started, and may fork to run a script; one that ended may be started
+ * again.
+ */
+const settledSeconds = 10;
+
+export function createVmFinder(options: {
+  readonly roots: Roots;
+  readonly layout: CgroupLayout;
+  readonly clock: Clock;
+  readonly say: Say;
+}): VmFinder {
+  const { roots, layout, clock } = options;
+  const say = createSayByReason(clock, options.say);
+  const lookedAt = new WeakMap<LivingInstance, number>();
+  const unknown = new WeakMap<LivingInstance, Unknown>();
+  /** Since when a VM was seen without its QEMU. */
+  const left = new WeakMap<LivingInstance, number>();
+
+  const note = (living: LivingInstance, reason: NoVmReason, qemus: number): void => {
+    const now = clock.monotonicSeconds();
+    const { since = now } = unknown.get(living) ?? {};
+    // One of them may be the VM that was there first.
+    const count = living.instance.kind === 'vm' ? qemus - 1 : qemus;
+    unknown.set(living, { reason, count, since });
+    if (now - since < settledSeconds) return;
+    say(
+      reason,
+      `agent: ${living.path}: QEMUs in this cgroup: ${qemus}; it is told as one, with what else is in it: to be told as a VM each wants a cgroup of its own, with none below it, such as systemd-run --scope makes (sculptor.agent.vms.unknown counts them)`,
+    );
+  };
+
+  return {
+    find: living => {
+      // A new one is looked at briefly: there are many, and few are VMs. So is one whose threads come and go all the time.
+      const now = clock.monotonicSeconds();
+      const isLongAgo = now - (lookedAt.get(living) ?? now) >= settledSeconds;
+      const most = isLongAgo ? mostProcesses : processesLookedAt;
+      if (isLongAgo || !lookedAt.has(living)) lookedAt.set(living, now);
+      const { vm, qemus } = findVm(roots, layout, living.path, most);
+      if (vm || qemus === 0) unknown.delete(living);
+      else note(living, living.path === '/' ? 'root_cgroup' : 'shared_cgroup', qemus);
+      const { kind, id } = living.instance;
+      return kind === 'vm' && id === vm?.instance.id ? null : vm;
+    },
+    hasLeft: living => {
+      if (living.instance.kind !== 'vm') return false;
+      const mayBeIn = (path: string): boolean =>
+        listCgroupProcesses(layout, path).length > mostProcesses ||
+        findVm(roots, layout, path, mostProcesses).qemus > 0;
+      if ([...living.members.values()].some(mayBeIn)) {
+        left.delete(living);
+        return false;
+      }
+      const now = clock.monotonicSeconds();
+      const since = left.get(living) ?? now;
+      left.set(living, since);
+      return now - since >= settledSeconds;
+    },
+    isCandidate: (living, tasks) => {
+      if (unknown.has(living)) return true;
+      const isOfQemu = tasks.some(({ name }) => /^(qemu|kvm$|CPU \d+\/)/.test(name));
+      if (living.instance.kind !== 'vm') return isOfQemu;
+      // One that is switched off stays one; where others run on in its cgroup they are no VM.
+      if (!isOfQemu && tasks.length > 0) return true;
+      left.delete(living);
+      return false;
+    },
+    unknown: living => {
+      const counts = { shared_cgroup: 0, root_cgroup: 0 };
+      for (const one of living) {
+        const { reason, count } = unknown.get(one) ?? {};
+        if (reason) counts[reason] += count ?? 0;
+      }
+      return counts;
+    },
+  };
+}

@@ -1,0 +1,121 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { createPreemptors } from '../../../src/agent/cpu/preemptors.ts';
+import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
+import type { PairWaits } from '../../../src/agent/sources/counters.ts';
+
+const lives = new Map(
+  Array.from({ length: 90 }, (_, id) => [
+    id,
+    { instance: { id: `/${id}`, kind: 'cgroup', name: `${id}` } } as LivingInstance,
+  ]),
+);
+const victim = lives.get(0) as LivingInstance;
+
+function pairs(waits: Readonly<Record<number, number>>): PairWaits {
+  return {
+    forEach: take => {
+      for (const [id, ns] of Object.entries(waits)) take(0, Number(id), ns);
+    },
+  };
+}
+
+test('the five largest are named, the rest is other, and what nobody ran in is none', t => {
+  const preemptors = createPreemptors();
+  preemptors.take(pairs({ 1: 10, 2: 20, 3: 30, 4: 40, 5: 50, 6: 60, 7: 70 }), lives);
+  t.deepEqual(
+    preemptors.of(victim, 300).map(({ preemptor, ns }) => [preemptor, ns]),
+    [
+      ['/7', 70],
+      ['/6', 60],
+      ['/5', 50],
+      ['/4', 40],
+      ['/3', 30],
+      ['other', 30],
+      ['none', 20],
+    ],
+  );
+});
+
+test('who takes the place of another counts from then on, and is named again where it was', t => {
+  const preemptors = createPreemptors();
+  const named = (id: string) =>
+    preemptors.of(victim, 1e9).find(each => each.preemptor === id)?.ns ?? null;
+  preemptors.take(pairs({ 1: 1, 2: 20, 3: 30, 4: 40, 5: 50, 6: 60 }), lives);
+  t.deepEqual([named('/1'), named('/2'), named('other')], [null, 20, 1]);
+  preemptors.take(pairs({ 1: 500, 3: 100, 4: 100, 5: 100, 6: 100 }), lives);
+  t.deepEqual([named('/1'), named('/2'), named('other')], [500, null, 1]);
+  preemptors.take(pairs({ 2: 2000 }), lives);
+  t.is(named('/2'), 2020);
+});
+
+test('attributes are the same object while it is named, and not kept beyond that', t => {
+  const preemptors = createPreemptors();
+  const attributesOf = (id: string) =>
+    preemptors.of(victim, 1e9).find(each => each.preemptor === id)?.attributes;
+  preemptors.take(pairs({ 1: 1, 2: 20, 3: 30, 4: 40, 5: 50, 6: 60 }), lives);
+  const first = attributesOf('/2');
+  preemptors.take(pairs({ 2: 20 }), lives);
+  t.is(attributesOf('/2'), first);
+  preemptors.take(pairs({ 1: 500, 3: 100, 4: 100, 5: 100, 6: 100 }), lives);
+  t.is(attributesOf('/2'), undefined);
+  preemptors.take(pairs({ 2: 2000 }), lives);
+  t.deepEqual(attributesOf('/2'), first);
+  t.not(attributesOf('/2'), first);
+});
+
+test('who is named keeps its place until another has kept it waiting twice as long', t => {
+  const preemptors = createPreemptors();
+  const named = () =>
+    preemptors
+      .of(victim, 1e9)
+      .map(({ preemptor }) => preemptor)
+      .filter(preemptor => preemptor.startsWith('/'));
+  preemptors.take(pairs({ 1: 100, 2: 100, 3: 100, 4: 100, 5: 100 }), lives);
+  const first = named();
+  preemptors.take(pairs({ 1: 150, 2: 140, 3: 130, 4: 120, 5: 110, 6: 300 }), lives);
+  t.deepEqual(named(), first, 'nor does the order change');
+  preemptors.take(pairs({ 1: 150, 2: 140, 3: 130, 4: 120, 5: 10, 6: 300 }), lives);
+  t.deepEqual(named(), [...first.slice(0, 4), '/6']);
+});
+
+test('no series falls, whoever is named, and together they are the whole wait', t => {
+  const step = fc.array(fc.record({ id: fc.integer({ min: 1, max: 89 }), ns: fc.nat(1000) }));
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 30 }), steps => {
+      const preemptors = createPreemptors();
+      let all = 0;
+      const seen = new Set<number>();
+      const last = new Map<string, number>();
+      let dropped = false;
+      for (const changes of steps) {
+        const came: Record<number, number> = {};
+        for (const { id, ns } of changes) {
+          came[id] = (came[id] ?? 0) + ns;
+          seen.add(id);
+          all += ns;
+        }
+        preemptors.take(pairs(came), lives);
+        const told = preemptors.of(victim, all);
+        dropped ||= seen.size > 50;
+        for (const { preemptor, ns } of told) {
+          if (!dropped && ns < (last.get(preemptor) ?? 0)) return false;
+          last.set(preemptor, ns);
+        }
+        if (told.some(({ preemptor, ns }) => preemptor === 'none' && ns !== 0)) return false;
+      }
+      return true;
+    }),
+    { seed: 5 },
+  );
+  t.pass();
+});
+
+test('another life has series of its own', t => {
+  const preemptors = createPreemptors();
+  preemptors.take(pairs({ 1: 13 }), lives);
+  const next = { ...victim } as LivingInstance;
+  preemptors.take(pairs({ 1: 2 }), new Map([...lives, [0, next]]));
+  t.is(preemptors.of(next, 2)[0]?.ns, 2);
+  t.is(preemptors.of(victim, 13)[0]?.ns, 13);
+});

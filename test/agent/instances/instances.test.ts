@@ -1,0 +1,227 @@
+import { mkdirSync, renameSync, rmdirSync, statSync } from 'node:fs';
+import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+import { emptyTotals } from '../../../src/agent/instances/add-change.ts';
+import {
+  contended,
+  createInstanceBook,
+  type LivingInstance,
+} from '../../../src/agent/instances/instances.ts';
+import type { SchedTotals } from '../../../src/agent/probes/sched-layout.ts';
+import type { CgroupLayout } from '../../../src/linux/cgroups.ts';
+import { makeTree } from '../../linux/tree.ts';
+
+function hierarchy(t: ExecutionContext) {
+  const { cgroup } = makeTree(t, { 'cgroup/': '' });
+  const layout: CgroupLayout = { version: 1, cpu: cgroup, cpuset: null };
+  return {
+    layout,
+    make: (path: string) => {
+      mkdirSync(`${cgroup}${path}`, { recursive: true });
+      return statSync(`${cgroup}${path}`).ino;
+    },
+    remove: (path: string) => rmdirSync(`${cgroup}${path}`),
+  };
+}
+
+function totals(runNs: number, waitNs = 0): SchedTotals {
+  return { ...emptyTotals(), runNs, waitNs };
+}
+
+const nothing = { gone: new Map(), ended: [] };
+
+/** Reads until what is gone is past its grace. */
+function outlast(book: ReturnType<typeof createInstanceBook>, last: Map<number, SchedTotals>) {
+  for (let i = 0; i < 4; i += 1) book.take(last, 0, 1);
+  return book.retire();
+}
+
+test('an unknown id is named by its folder, its life begins with the last reading, and its rates follow', t => {
+  const { layout, make } = hierarchy(t);
+  const id = make('/pool/a');
+  const book = createInstanceBook(layout);
+  const born = book.take(new Map([[id, totals(1e9)]]), 99.8, 1);
+  t.deepEqual(
+    born.map(living => [living.instance, living.start]),
+    [[{ id: '/pool/a', kind: 'cgroup', name: 'a' }, 99.8]],
+  );
+  book.take(new Map([[id, totals(1.5e9, 1e8)]]), 100, 1);
+  const [living] = book.living();
+  t.deepEqual(living?.window, { usedCores: 0.5, waitCores: 0.1, throttledCores: 0 });
+  book.take(new Map(), 101, 1);
+  t.is(living?.window.usedCores, 0);
+});
+
+test('what is charged to a cgroup after its removal still counts, then its key is given back once', t => {
+  const { layout, make, remove } = hierarchy(t);
+  const id = make('/a');
+  const book = createInstanceBook(layout);
+  const [living] = book.take(new Map([[id, totals(5)]]), 100, 1);
+  remove('/a');
+  book.sweep(true);
+  t.deepEqual(book.retire(), nothing);
+  book.take(new Map([[id, totals(9)]]), 101, 1);
+  const { gone, ended } = outlast(book, new Map([[id, totals(9)]]));
+  t.deepEqual([...gone], [[id, living]]);
+  t.deepEqual(ended, [living]);
+  t.is(living?.totals.runNs, 9);
+  t.is(book.size(), 0);
+  t.deepEqual(book.retire(), nothing);
+});
+
+test('a cgroup made anew under its name is another life, and the first one ends at once', t => {
+  const { layout, make, remove } = hierarchy(t);
+  const first = make('/a');
+  const book = createInstanceBook(layout);
+  const [old] = book.take(new Map([[first, totals(5)]]), 100, 1);
+  remove('/a');
+  make('/keeps-the-inode-from-being-reused');
+  const second = make('/a');
+  const [born] = book.take(
+    new Map([
+      [first, totals(5)],
+      [second, totals(1)],
+    ]),
+    200,
+    1,
+  );
+  t.is(born?.start, 200);
+  t.is(born?.totals.runNs, 1);
+  t.deepEqual(book.retire().ended, [old]);
+  t.is(book.named('/a'), born);
+  book.sweep(true);
+  t.deepEqual(outlast(book, new Map([[second, totals(1)]])), {
+    gone: new Map([[first, old]]),
+    ended: [],
+  });
+  t.is(book.named('/a'), born);
+});
+
+test('an id without a name that goes on running is looked for again: a later cgroup may have it', t => {
+  const { layout, make } = hierarchy(t);
+  const id = make('/a');
+  renameSync(`${layout.cpu}/a`, `${layout.cpu}.away`);
+  const book = createInstanceBook(layout);
+  t.deepEqual(book.take(new Map([[id, totals(5)]]), 100, 1), []);
+  renameSync(`${layout.cpu}.away`, `${layout.cpu}/a`);
+  let gone = book.retire().gone;
+  for (let reads = 0; gone.size === 0 && reads < 2000; reads += 1) {
+    t.deepEqual(book.take(new Map([[id, totals(6 + reads)]]), 100, 1), []);
+    gone = book.retire().gone;
+  }
+  t.deepEqual([...gone], [[id, null]]);
+  // The kernel has forgotten it: what the first one did is not told of the second.
+  const [born] = book.take(new Map([[id, totals(2)]]), 200, 1);
+  t.deepEqual([born?.instance.id, born?.start, born?.totals.runNs], ['/a', 200, 2]);
+});
+
+test('what was gone before it could be named is counted once, and its key is given back in the end', t => {
+  const book = createInstanceBook(hierarchy(t).layout);
+  for (let i = 0; i < 50; i += 1) book.take(new Map([[999_999_999, totals(5)]]), 100, 1);
+  t.deepEqual(book.retire(), nothing);
+  for (let i = 0; i < 2; i += 1) book.take(new Map([[999_999_999, totals(5)]]), 100, 1);
+  t.deepEqual([...book.retire().gone], [[999_999_999, null]]);
+  t.is(book.unnamed(), 1);
+  t.is(book.size(), 0);
+});
+
+const vm = { id: 'the-uuid', kind: 'vm', name: 'web' } as const;
+
+test('a VM has what all its cgroups have; one that comes later joins it', t => {
+  const { layout, make } = hierarchy(t);
+  const [emulator, vcpu, batch] = [make('/vm/emulator'), make('/vm/vcpu0'), make('/batch')];
+  const book = createInstanceBook(layout);
+  const first = new Map([
+    [emulator, totals(5)],
+    [batch, totals(100)],
+  ]);
+  const born = book.take(first, 100, 1);
+  const found = born.find(living => living.path === '/vm/emulator');
+  if (!found) throw new Error('not born');
+  t.deepEqual(book.becomeVm(found, { instance: vm, path: '/vm' }, 101), []);
+  t.deepEqual(book.take(new Map([...first, [vcpu, totals(7)]]), 101, 1), []);
+  const machine = book.named('the-uuid');
+  t.is(machine?.totals.runNs, 12);
+  t.is(machine?.start, 100, 'nothing had been told of its parts');
+  t.is(book.of(vcpu), machine);
+  t.is(book.size(), 2);
+});
+
+test('a cgroup that turns out to be a VM later ends as what it was, and the VM begins at zero', t => {
+  const { layout, make } = hierarchy(t);
+  const id = make('/a');
+  const book = createInstanceBook(layout);
+  const [living] = book.take(new Map([[id, totals(5)]]), 100, 1);
+  book.take(new Map([[id, totals(6)]]), 101, 1);
+  if (!living) throw new Error('not born');
+  t.deepEqual(book.becomeVm(living, { instance: vm, path: '/a' }, 102), [living]);
+  book.take(new Map([[id, totals(8)]]), 102, 1);
+  t.is(book.named('the-uuid')?.totals.runNs, 2);
+  t.is(book.named('the-uuid')?.start, 102);
+  t.is(living.totals.runNs, 6);
+});
+
+test('a VM without a UUID takes the place of the cgroup whose id it has', t => {
+  const { layout, make } = hierarchy(t);
+  const [id, child] = [make('/a'), make('/a/vcpus')];
+  const instance = { id: '/a', kind: 'vm', name: 'web' } as const;
+  const both = (ns: number) => new Map([id, child].map(each => [each, totals(ns)]));
+
+  const atBirth = createInstanceBook(layout);
+  const born = atBirth.take(both(5), 100, 1).find(({ path }) => path === '/a');
+  if (!born) throw new Error('not born');
+  t.deepEqual(atBirth.becomeVm(born, { instance, path: '/a' }, 101), []);
+  t.is(atBirth.named('/a')?.totals.runNs, 10);
+  t.deepEqual(atBirth.retire(), nothing, 'nothing had been told of it');
+
+  const later = createInstanceBook(layout);
+  const living = later.take(both(5), 100, 1);
+  later.take(both(6), 101, 1);
+  const [first] = living.filter(({ path }) => path === '/a');
+  if (!first) throw new Error('not born');
+  t.deepEqual(new Set(later.becomeVm(first, { instance, path: '/a' }, 102)), new Set(living));
+  later.take(both(8), 102, 1);
+  const machine = later.named('/a');
+  t.deepEqual(machine?.instance, instance);
+  t.deepEqual([machine?.totals.runNs, machine?.start], [4, 102]);
+  t.deepEqual([later.of(id), later.of(child)], [machine, machine]);
+  t.is(later.size(), 1);
+  t.deepEqual(later.retire().ended, [], 'what it was has ended once');
+});
+
+test('totals never fall, whatever the kernel answers', t => {
+  const { layout, make } = hierarchy(t);
+  const ids = [make('/vm/a'), make('/vm/b')];
+  const reading = fc.array(fc.option(fc.nat(1000)), { minLength: 2, maxLength: 2 });
+  fc.assert(
+    fc.property(fc.array(reading, { maxLength: 20 }), readings => {
+      const book = createInstanceBook(layout);
+      const [first] = book.take(new Map([[ids[0] ?? 0, totals(1)]]), 0, 1);
+      if (first) book.becomeVm(first, { instance: vm, path: '/vm' }, 0);
+      let before = 0;
+      return readings.every(values => {
+        const entries = values.flatMap((value, i) =>
+          value === null ? [] : [[ids[i] ?? 0, totals(value)] as const],
+        );
+        book.take(new Map(entries), 0, 1);
+        const now = book.named('the-uuid')?.totals.runNs ?? 0;
+        const holds = now >= before;
+        before = now;
+        return holds;
+      });
+    }),
+    { seed: 4 },
+  );
+  t.pass();
+});
+
+test('of 25 contended instances the 20 worst are fast, and 5 are counted', t => {
+  const living = Array.from({ length: 30 }, (_, i) => ({
+    instance: { id: `/${i}`, kind: 'cgroup', name: `${i}` },
+    window: { usedCores: 0.5, waitCores: i < 5 ? 0.04 : i / 10, throttledCores: 0 },
+  })) as unknown as LivingInstance[];
+  const { fast, uncounted } = contended(living, 20);
+  t.is(fast.length, 20);
+  t.is(uncounted, 5);
+  t.is(fast[0]?.instance.id, '/29');
+});
