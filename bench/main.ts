@@ -1,6 +1,6 @@
 // `npm run bench -- NAME [--json]`: measures, prints the figures beside their targets, and where the raw samples are.
 import { formatFailure } from '../src/cli/failure.ts';
-import { formatTable } from '../src/cli/table.ts';
+import { formatTable, wrap } from '../src/cli/table.ts';
 import { benchAgentFootprint } from './agent-footprint.ts';
 import type { Bench, BenchResult } from './bench.ts';
 import { benchBenefit } from './benefit.ts';
@@ -16,12 +16,25 @@ const benches: Readonly<Record<string, Bench>> = {
   'time-to-act': benchTimeToAct,
 };
 
+type Row = { readonly figure: string; readonly value: string; readonly target: string };
+
+/** Figures beside their targets; lists, which no column is wide enough for, below. */
 function format(name: string, { figures, targets, overrides, raw }: BenchResult): string {
-  const rows = Object.entries(figures).map(([figure, value]) => ({
-    figure,
-    value: typeof value === 'number' ? String(Number(value.toPrecision(4))) : JSON.stringify(value),
-    target: targets[figure] ?? '',
-  }));
+  const rows: Row[] = [];
+  const lists: string[] = [];
+  const add = (figure: string, value: unknown, target = ''): void => {
+    if (Array.isArray(value)) {
+      const items = value.map(item => (typeof item === 'string' ? item : JSON.stringify(item)));
+      const title = [figure, target].filter(Boolean).join(', ');
+      lists.push(`${title}:\n${wrap(items.join(' ') || 'none', 100, '  ')}`);
+    } else if (typeof value === 'object' && value !== null) {
+      rows.push({ figure, value: Object.keys(value).length === 0 ? 'none' : '', target });
+      for (const [key, each] of Object.entries(value)) add(`  ${key}`, each);
+    } else {
+      rows.push({ figure, value: plain(value), target });
+    }
+  };
+  for (const [figure, value] of Object.entries(figures)) add(figure, value, targets[figure]);
   const table = formatTable(
     [
       { title: name, of: row => row.figure },
@@ -33,11 +46,17 @@ function format(name: string, { figures, targets, overrides, raw }: BenchResult)
   const changed = Object.entries(overrides).map(([key, why]) => `  ${key}: ${why}`);
   return [
     table,
+    ...lists,
     changed.length > 0
       ? `Not as shipped:\n${changed.join('\n')}`
       : 'Configuration: as shipped, but for the policy that names the staged instances.',
     `Raw samples: ${raw}`,
   ].join('\n\n');
+}
+
+/** Of a number four digits. */
+function plain(value: unknown): string {
+  return String(typeof value === 'number' ? Number(value.toPrecision(4)) : value);
 }
 
 const [name = '', ...flags] = process.argv.slice(2);
