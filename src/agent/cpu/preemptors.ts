@@ -34,9 +34,13 @@ type Neighbour = {
 
 type Book = {
   readonly kept: Map<string, Neighbour>;
+  /** Of the reading that is being taken, ns by id. */
+  readonly newcomers: Map<string, number>;
   named: readonly Neighbour[];
   otherNs: number;
   noneNs: number;
+  /** What as many neighbours as may be candidates have of late at least: with less nobody becomes one. */
+  floorNs: number;
 };
 
 export type Preemptors = {
@@ -59,32 +63,39 @@ export type Preemptors = {
 export function createPreemptors(): Preemptors {
   const books = new WeakMap<LivingInstance, Book>();
   const bookOf = (living: LivingInstance): Book => {
-    const book = books.get(living) ?? { kept: new Map(), named: [], otherNs: 0, noneNs: 0 };
+    const book = books.get(living) ?? {
+      kept: new Map(),
+      newcomers: new Map(),
+      named: [],
+      otherNs: 0,
+      noneNs: 0,
+      floorNs: 0,
+    };
     books.set(living, book);
     return book;
   };
 
   return {
     take: (pairs, lives) => {
-      const changes = new Map<LivingInstance, Map<string, number>>();
-      const changeOf = (living: LivingInstance): Map<string, number> => {
-        const change = changes.get(living) ?? new Map<string, number>();
-        changes.set(living, change);
-        return change;
+      const changed = new Set<Book>();
+      const begun = (living: LivingInstance): Book => {
+        const book = bookOf(living);
+        if (!changed.has(book)) begin(book);
+        changed.add(book);
+        return book;
       };
-      const byCgroup = new Map<number, Map<string, number> | null>();
+      const byCgroup = new Map<number, Book | null>();
+      // There are thousands of pairs: each is looked up once among those that are kept, and most of the others are too small to be.
       pairs.forEach((waiter, preemptor, ns) => {
-        let change = byCgroup.get(waiter);
-        if (change === undefined) {
+        let book = byCgroup.get(waiter);
+        if (book === undefined) {
           const living = lives.get(waiter);
-          change = living ? changeOf(living) : null;
-          byCgroup.set(waiter, change);
+          book = living ? begun(living) : null;
+          byCgroup.set(waiter, book);
         }
-        if (change === null) return;
-        const name = lives.get(preemptor)?.instance.id ?? 'other';
-        change.set(name, (change.get(name) ?? 0) + ns);
+        if (book !== null) add(book, lives.get(preemptor) ?? null, ns);
       });
-      for (const [living, change] of changes) addTo(bookOf(living), change);
+      changed.forEach(settle);
     },
     of: (living, waitNs) => {
       const book = bookOf(living);
@@ -114,39 +125,41 @@ function attributesOf(preemptor: string): PointAttributes {
   return Object.freeze({ [attr.preemptor]: preemptor });
 }
 
-/**
- * What counts is the last reading, and half of what counted before. There are thousands of pairs: each is looked up
- * once among those that are kept.
- */
-function addTo(book: Book, change: ReadonlyMap<string, number>): void {
-  const { kept } = book;
-  kept.forEach(neighbour => {
+/** What counts is the last reading, and half of what counted before. */
+function begin(book: Book): void {
+  book.floorNs /= 2;
+  book.kept.forEach(neighbour => {
     neighbour.recentNs /= 2;
     neighbour.newNs = 0;
   });
-  const newcomers = { ids: [] as string[], ns: [] as number[] };
-  change.forEach((ns, id) => {
-    const neighbour = kept.get(id);
-    if (neighbour) {
-      neighbour.recentNs += ns;
-      neighbour.newNs = ns;
-    } else if (id === 'other') book.otherNs += ns;
-    else {
-      newcomers.ids.push(id);
-      newcomers.ns.push(ns);
-    }
-  });
-  const least = leastKept(kept, newcomers.ns);
-  newcomers.ids.forEach((id, i) => {
-    const ns = newcomers.ns[i] ?? 0;
+}
+
+function add(book: Book, preemptor: LivingInstance | null, ns: number): void {
+  const id = preemptor?.instance.id;
+  const neighbour = id === undefined ? undefined : book.kept.get(id);
+  if (neighbour) {
+    neighbour.recentNs += ns;
+    neighbour.newNs += ns;
+  } else if (id === undefined || (ns < book.floorNs && preemptor?.members.size === 1)) {
+    // A VM's may be more, by what its other cgroups add.
+    book.otherNs += ns;
+  } else book.newcomers.set(id, (book.newcomers.get(id) ?? 0) + ns);
+}
+
+function settle(book: Book): void {
+  const { kept, newcomers } = book;
+  const least = leastKept(kept, newcomers);
+  newcomers.forEach((ns, id) => {
     if (ns >= least) kept.set(id, { id, attributes: null, ns: 0, recentNs: ns, newNs: ns });
     else book.otherNs += ns;
   });
+  newcomers.clear();
   const ranked = [...kept.values()].sort((a, b) => b.recentNs - a.recentNs);
   const named = nextNamed(book.named, ranked);
   // What was encoded of a series is kept for as long as its attributes are, and of those that were named once most are not again soon.
   for (const one of book.named) if (!named.includes(one)) one.attributes = null;
   book.named = named;
+  book.floorNs = ranked[mostCandidates - 1]?.recentNs ?? 0;
   ranked.forEach((neighbour, rank) => {
     const isNamed = named.includes(neighbour);
     if (isNamed) neighbour.ns += neighbour.newNs;
@@ -163,8 +176,11 @@ function addTo(book: Book, change: ReadonlyMap<string, number>): void {
 let scratch = new Float64Array(256);
 
 /** Of many newcomers few can be kept: the `ns` below which one need not be begun with. */
-function leastKept(kept: ReadonlyMap<string, Neighbour>, newcomers: readonly number[]): number {
-  const most = kept.size + newcomers.length;
+function leastKept(
+  kept: ReadonlyMap<string, Neighbour>,
+  newcomers: ReadonlyMap<string, number>,
+): number {
+  const most = kept.size + newcomers.size;
   if (most <= mostCandidates) return 0;
   if (scratch.length < most) scratch = new Float64Array(2 * most);
   const recent = scratch.subarray(0, most);
@@ -172,7 +188,9 @@ function leastKept(kept: ReadonlyMap<string, Neighbour>, newcomers: readonly num
   kept.forEach(({ recentNs }) => {
     recent[at++] = recentNs;
   });
-  for (const ns of newcomers) recent[at++] = ns;
+  newcomers.forEach(ns => {
+    recent[at++] = ns;
+  });
   recent.sort();
   return recent.at(-mostCandidates) ?? 0;
 }

@@ -7,7 +7,10 @@ import type { PairWaits } from '../../../src/agent/sources/counters.ts';
 const lives = new Map(
   Array.from({ length: 90 }, (_, id) => [
     id,
-    { instance: { id: `/${id}`, kind: 'cgroup', name: `${id}` } } as LivingInstance,
+    {
+      instance: { id: `/${id}`, kind: 'cgroup', name: `${id}` },
+      members: new Map([[id, `/${id}`]]),
+    } as unknown as LivingInstance,
   ]),
 );
 const victim = lives.get(0) as LivingInstance;
@@ -118,4 +121,19 @@ test('another life has series of its own', t => {
   preemptors.take(pairs({ 1: 2 }), new Map([...lives, [0, next]]));
   t.is(preemptors.of(next, 2)[0]?.ns, 2);
   t.is(preemptors.of(victim, 13)[0]?.ns, 13);
+});
+
+test('a VM counts by all of its cgroups, each of which is too small to be a candidate', t => {
+  const preemptors = createPreemptors();
+  const others = Object.fromEntries(Array.from({ length: 60 }, (_, i) => [i + 1, 100]));
+  preemptors.take(pairs(others), lives);
+  const ofVm = Array.from({ length: 20 }, (_, i) => i + 70);
+  const vm = {
+    instance: { id: '/vm', kind: 'vm', name: 'vm' },
+    members: new Map(ofVm.map(id => [id, `/vm/${id}`])),
+  } as unknown as LivingInstance;
+  const withVm = new Map([...lives, ...ofVm.map(id => [id, vm] as const)]);
+  preemptors.take(pairs({ ...others, ...Object.fromEntries(ofVm.map(id => [id, 40])) }), withVm);
+  const named = preemptors.of(victim, 1e9).find(({ preemptor }) => preemptor === '/vm');
+  t.is(named?.ns, 800);
 });
