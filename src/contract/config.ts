@@ -51,7 +51,7 @@ export const agentConfigSchema = z.strictObject({
     .min(1)
     .max(3600)
     .default(60)
-    .describe('Longest time between two placement or topology events.'),
+    .describe('Longest time between two placement or topology events, to within a twentieth.'),
   maxInstances: z
     .int()
     .min(16)

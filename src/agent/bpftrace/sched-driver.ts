@@ -69,6 +69,7 @@ export async function startSchedDriver(options: SchedDriverOptions): Promise<Sch
     record: reading.take,
     attached: () => settle(null),
     ended: news => {
+      reading.clear();
       settle(news ?? 'it ended');
       if (news !== null) say('error', `agent: ${file} ended, and is begun again: ${news}`);
     },
@@ -121,6 +122,11 @@ function createReading() {
     },
     forget: (ids: readonly number[]): void => {
       for (const id of ids) forgotten.set(id, run.get(id) ?? 0);
+    },
+    /** The next run counts from zero, and its maps are printed one after another: beside one of it, none of the last may stand. */
+    clear: (): void => {
+      [run, wait, latencies] = [new Map(), new Map(), new Map()];
+      forgotten.clear();
     },
     latencies: () => ({ latencies, wait }),
   };

@@ -7,6 +7,8 @@ import type { PairWaits } from '../sources/counters.ts';
 export type PreemptorWait = {
   readonly preemptor: string;
   readonly attributes: PointAttributes;
+  /** Seconds since the epoch; null: it begins with the life. */
+  readonly start: number | null;
   readonly ns: number;
 };
 
@@ -27,6 +29,7 @@ type Neighbour = {
   readonly id: string;
   /** While it is named; the same object for as long. */
   attributes: PointAttributes | null;
+  readonly start: number | null;
   ns: number;
   recentNs: number;
   newNs: number;
@@ -38,6 +41,8 @@ type Book = {
   readonly newcomers: Map<string, number>;
   named: readonly Neighbour[];
   otherNs: number;
+  /** Of those that were named, and are kept no more: it was told, and is no part of `other`, whose rate would show it again. */
+  formerNs: number;
   noneNs: number;
   /** What as many neighbours as may be candidates have of late at least: with less nobody becomes one. */
   floorNs: number;
@@ -58,9 +63,11 @@ export type Preemptors = {
 
 /**
  * Names the noisy neighbours. A neighbour's series counts what came while it was named: so neither it nor `other` falls when
- * another takes its place.
+ * another takes its place. `now`: in seconds since the epoch.
  */
-export function createPreemptors(): Preemptors {
+export function createPreemptors(now: () => number): Preemptors {
+  /** When pairs were taken last: who is kept from now on is counted from then on. */
+  let takenAt: number | null = null;
   const books = new WeakMap<LivingInstance, Book>();
   const bookOf = (living: LivingInstance): Book => {
     const book = books.get(living) ?? {
@@ -68,6 +75,7 @@ export function createPreemptors(): Preemptors {
       newcomers: new Map(),
       named: [],
       otherNs: 0,
+      formerNs: 0,
       noneNs: 0,
       floorNs: 0,
     };
@@ -95,12 +103,13 @@ export function createPreemptors(): Preemptors {
         }
         if (book !== null) add(book, lives.get(preemptor) ?? null, ns);
       });
-      changed.forEach(settle);
+      for (const book of changed) settle(book, takenAt);
+      takenAt = now();
     },
     of: (living, waitNs) => {
       const book = bookOf(living);
-      const { kept, named, otherNs } = book;
-      let sum = otherNs;
+      const { kept, named, otherNs, formerNs } = book;
+      let sum = otherNs + formerNs;
       kept.forEach(({ ns }) => {
         sum += ns;
       });
@@ -109,11 +118,11 @@ export function createPreemptors(): Preemptors {
       return [
         ...named.map(neighbour => {
           neighbour.attributes ??= attributesOf(neighbour.id);
-          const { id, attributes, ns } = neighbour;
-          return { preemptor: id, attributes, ns };
+          const { id, attributes, start, ns } = neighbour;
+          return { preemptor: id, attributes, start, ns };
         }),
-        { preemptor: 'other', attributes: other, ns: otherNs },
-        { preemptor: 'none', attributes: none, ns: book.noneNs },
+        { preemptor: 'other', attributes: other, start: null, ns: otherNs },
+        { preemptor: 'none', attributes: none, start: null, ns: book.noneNs },
       ];
     },
   };
@@ -146,11 +155,14 @@ function add(book: Book, preemptor: LivingInstance | null, ns: number): void {
   } else book.newcomers.set(id, (book.newcomers.get(id) ?? 0) + ns);
 }
 
-function settle(book: Book): void {
+/** `since`: when the pairs of this reading began to be counted. */
+function settle(book: Book, since: number | null): void {
   const { kept, newcomers } = book;
+  // Who was named before and is kept no more is not known: any newcomer may be one, whose series would fall.
+  const start = book.formerNs > 0 ? since : null;
   const least = leastKept(kept, newcomers);
   newcomers.forEach((ns, id) => {
-    if (ns >= least) kept.set(id, { id, attributes: null, ns: 0, recentNs: ns, newNs: ns });
+    if (ns >= least) kept.set(id, { id, attributes: null, start, ns: 0, recentNs: ns, newNs: ns });
     else book.otherNs += ns;
   });
   newcomers.clear();
@@ -164,10 +176,9 @@ function settle(book: Book): void {
     const isNamed = named.includes(neighbour);
     if (isNamed) neighbour.ns += neighbour.newNs;
     else book.otherNs += neighbour.newNs;
-    // What was told of a neighbour that is no longer kept is told as `other` from here on: the sum stays.
     const isKept = rank < mostCandidates || (neighbour.ns > 0 && rank < mostKept);
     if (isKept || isNamed) return;
-    book.otherNs += neighbour.ns;
+    book.formerNs += neighbour.ns;
     kept.delete(neighbour.id);
   });
 }

@@ -94,11 +94,11 @@ export function detailSamples(counters: Counters, modes: ModeTimes, start: numbe
 }
 
 /** `waits`: of one life, by whom its tasks waited for. */
-export function preemptorSamples(waits: readonly PreemptorWait[], start: number): Sample[] {
-  return waits.map(({ attributes, ns }) => ({
+export function preemptorSamples(waits: readonly PreemptorWait[], since: number): Sample[] {
+  return waits.map(({ attributes, start, ns }) => ({
     metric: 'sculptor.runqueue.wait.by_preemptor',
     attributes,
-    start,
+    start: start ?? since,
     value: ns / 1e9,
   }));
 }

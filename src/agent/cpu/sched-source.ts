@@ -13,6 +13,8 @@ import { createTaskSamples, detailSamples, type ModeTimes, preemptorSamples } fr
 /** What the scheduler's probe knows beside the totals: details of the instances, and the hottest tasks. */
 export function createSchedSource(options: {
   readonly probe: Pick<SchedProbe, 'readDetails' | 'detailsOf' | 'takePairs' | 'readWaitByCpu'>;
+  /** Seconds since the epoch. */
+  readonly now: () => number;
   /** Those that are online now. */
   readonly cpus: () => readonly number[];
   /** Of the tasks that have changed, those that get series of their own. */
@@ -24,7 +26,7 @@ export function createSchedSource(options: {
   const { probe, hottest, cpus } = options;
   const tally = createTally(counterWords);
   const modes = new WeakMap<LivingInstance, Modes>();
-  const preemptors = createPreemptors();
+  const preemptors = createPreemptors(options.now);
   const taskSamples = createTaskSamples();
   let lives = new Map<number, LivingInstance>();
   let tasks = new Map<LivingInstance, Sample[]>();

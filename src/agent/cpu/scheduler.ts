@@ -76,6 +76,7 @@ function startByLibbpf(options: SchedulerOptions): Scheduler {
     source: hottest =>
       createSchedSource({
         probe,
+        now: options.clock.unixSeconds,
         cpus: () => readCpuTimes(roots).map(({ cpu }) => cpu),
         hottest,
       }),

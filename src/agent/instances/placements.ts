@@ -29,8 +29,11 @@ const suspectsPerSecond = { placements: 50, tasks: 500 };
 /** A timer that fires a little early must not make them wait for another tick. */
 const almostASecond = 0.9;
 
-/** What is told again since its time has come is told in batches: each looks at all threads of the host once. */
-const refreshSeconds = 30;
+/** What is told again since its time has come is told in batches, so far apart at most: each looks at all threads of the host once. */
+const mostRefreshSeconds = 30;
+
+/** What a batch would find too old before the next comes, and was not told by the one before, is told with it. */
+const aheadOfBatch = 0.9;
 
 /** A batch takes some ticks: so old may be what it knows of the threads with a mask of their own. */
 const batchSeconds = 10;
@@ -75,6 +78,8 @@ export function createPlacements(
   },
 ): Placements {
   const { intervalSeconds, hotTids, runsSince, vcpusOf, changes } = options;
+  const refreshSeconds = Math.min(mostRefreshSeconds, intervalSeconds / 2);
+  const dueSeconds = intervalSeconds - aheadOfBatch * refreshSeconds;
   const told = new Map<LivingInstance, Told>();
   const suspected = new Map<LivingInstance, keyof Suspects>();
   let refreshed = Number.NEGATIVE_INFINITY;
@@ -113,7 +118,7 @@ export function createPlacements(
     const vcpus = vcpusOf(living);
     const place = placeOf(living, vcpus);
     const last = told.get(living);
-    const isDue = last !== undefined && now - last.at >= intervalSeconds;
+    const isDue = last !== undefined && now - last.at >= dueSeconds;
     const asGiven = why === 'byTurns' && !isDue && (last?.looks ?? 0) % looksToGiven > 0;
     const known = asGiven ? last?.placement : undefined;
     const outline = readOutline(reader, place, hotTids(living), known);
@@ -182,7 +187,7 @@ export function createPlacements(
       texts.clear();
       const refreshes = isTime(now);
       if (refreshes) refreshed = now;
-      const toldBefore = refreshes ? now - intervalSeconds : Number.NEGATIVE_INFINITY;
+      const toldBefore = refreshes ? now - dueSeconds : Number.NEGATIVE_INFINITY;
       const answers: { living: LivingInstance; placement: Placement }[] = [];
       const take = (one: LivingInstance): void => {
         const why = suspected.get(one);

@@ -103,6 +103,33 @@ test('latencies are an exponential histogram of octaves of a second, with the wa
   t.is((value as { counts: number[] }).counts[30], 3);
 });
 
+test('a run that was begun anew and has printed no histogram yet adds none', async t => {
+  const { runs, starting, clock, print } = scene();
+  runs[0]?.attached();
+  const { source } = await starting;
+  const latency = (count: number) =>
+    runs.at(-1)?.record({
+      type: 'map',
+      name: 'latency',
+      entries: [['7', [{ min: 1, max: 1, count }]]],
+    });
+  const count = () => (source.samples(living)[0]?.value as { count: number }).count;
+  print('run', ['7', 9e9]);
+  print('wait', ['7', 5e9]);
+  latency(1000);
+  source.read([living]);
+  runs[0]?.ended({ attached: true, why: 'it was killed' });
+  clock.step(1);
+  runs.at(-1)?.attached();
+  print('run', ['7', 1e6]);
+  print('wait', ['7', 1e5]);
+  source.read([living]);
+  t.is(count(), 1000);
+  latency(3);
+  source.read([living]);
+  t.is(count(), 1003);
+});
+
 test('a bpftrace that does not attach is an error that says why', async t => {
   const refused = scene();
   refused.runs[0]?.ended({ attached: false, why: 'no tracepoint' });

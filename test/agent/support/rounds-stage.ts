@@ -85,6 +85,7 @@ export function stageRounds(
       takePairs: () => noPairs,
       readWaitByCpu: cpus => cpus.map(() => 2e9),
     },
+    now: clock.unixSeconds,
     cpus: () => [0, 1],
     hottest: changed => {
       lastRuns.take(changed, clock.monotonicSeconds());

@@ -1,0 +1,20 @@
+import test from 'ava';
+import { stageRounds } from '../support/rounds-stage.ts';
+
+for (const placementIntervalSeconds of [1, 5, 60])
+  test(`what did not change is told again within ${placementIntervalSeconds} s, and not much sooner`, async t => {
+    const agent = stageRounds(t, { config: { placementIntervalSeconds } });
+    const at: number[] = [];
+    await agent.read(27);
+    agent.listen(({ eventName }) => {
+      if (eventName === 'sculptor.placement') at.push(agent.clock.monotonicSeconds());
+    });
+    agent.add('/a', { used: 0.001, wait: 0 });
+    await agent.read(5 * 300);
+    const gaps = at.slice(1).map((time, nth) => time - (at[nth] ?? 0));
+    t.true(gaps.length > 3);
+    // Batches are as far apart as 30 s, or half the interval; two readings beyond.
+    for (const gap of gaps) t.true(gap <= placementIntervalSeconds * 1.06 + 0.4, `${gap}`);
+    // The first may come with a batch that was about to begin.
+    for (const gap of gaps.slice(1)) t.true(gap >= placementIntervalSeconds / 2, `${gap}`);
+  });
