@@ -1,9 +1,21 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { needs } from '../support/needs.ts';
-import { eventually, stageScene } from '../support/scene.ts';
+import { endChild, eventually, stageScene } from '../support/scene.ts';
 import { coresOf, startTold } from '../support/told-agent.ts';
 
 const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'twoCpus', 'bpftrace', 'tracefs');
+const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
 
 test('driver: bpftrace: run time, wait and latency of a real cgroup, and nothing that it cannot tell', async t => {
   t.timeout(60_000);
@@ -34,15 +46,63 @@ test('driver: bpftrace: run time, wait and latency of a real cgroup, and nothing
     await scene.end();
     await told.stop();
   }
-  t.deepEqual(bpftraces(), [], 'no bpftrace of this process is left');
+  t.deepEqual(childrenOf(process.pid), [], 'no bpftrace of this process is left');
 });
 
-function bpftraces(): string[] {
+test('a signal to all of a terminal, as Ctrl-C is one, stops the agent, which stops bpftrace: nothing is said to be begun again', async t => {
+  t.timeout(60_000);
+  const folder = mkdtempSync(`${tmpdir()}/sculptor-group-`);
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  mkdirSync(`${folder}/probes`);
+  const header = '// sculptor: name: my.a, unit: "1", type: counter';
+  writeFileSync(`${folder}/probes/a.bt`, `${header}\ninterval:ms:100 { @ = count(); }\n`);
+  const config = `${folder}/sculpt.yaml`;
+  writeFileSync(
+    config,
+    JSON.stringify({
+      agent: {
+        driver: 'bpftrace',
+        endpoint: `unix://${folder}/nobody.sock`,
+        apiSocket: `${folder}/api.sock`,
+        customProbes: { directory: `${folder}/probes` },
+      },
+    }),
+  );
+  // A group of its own, as a shell makes one.
+  const agent = spawn(process.execPath, [main, 'agent', '--config', config], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    detached: true,
+  });
+  t.teardown(() => endChild(agent));
+  let said = '';
+  agent.stderr.on('data', chunk => {
+    said += String(chunk);
+  });
+  const ended = new Promise<number | null>(resolve => agent.once('close', resolve));
+  await eventually('the custom probe runs', 30, () => /a\.bt runs/.exec(said));
+  const pid = agent.pid ?? 0;
+  const asked = childrenOf(pid);
+  t.is(asked.length, 2, said);
+  // As on a busy machine: they have all had theirs before the agent sees its own.
+  process.kill(pid, 'SIGSTOP');
+  process.kill(-pid, 'SIGINT');
+  await sleep(1000);
+  process.kill(pid, 'SIGCONT');
+  t.is(await ended, 0, said);
+  t.regex(said, /agent: stopping after SIGINT/);
+  t.notRegex(said, /begun again/);
+  t.deepEqual(
+    asked.filter(one => existsSync(`/proc/${one}`)),
+    [],
+  );
+});
+
+function childrenOf(pid: number): string[] {
   return readdirSync('/proc').filter(name => {
     if (!/^\d+$/.test(name)) return false;
     try {
       const [, after = ''] = readFileSync(`/proc/${name}/stat`, 'utf8').split(') ');
-      return after.split(' ')[1] === String(process.pid);
+      return after.split(' ')[1] === String(pid);
     } catch {
       // It ended between the two.
       return false;

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { type ExecaError, execa, type Options } from 'execa';
 import type { Clock } from '../../contract/ports.ts';
 import type { Roots } from '../../linux/roots.ts';
-import { asChild } from '../child-command.ts';
+import { asChild, childOptions } from '../child-command.ts';
 import { createLineReader } from './lines.ts';
 import { type BpftraceRecord, parseLine } from './output.ts';
 
@@ -142,10 +142,9 @@ export function runBpftrace(options: RunOptions): BpftraceRun {
 /** `-k`: failures of helpers are told, such as a map that is full. */
 const command = ['bpftrace', '-k', '-f', 'json', '-B', 'line', '-'];
 
-/** Without execa's own clean-up: at a signal it ends this process before that has stopped what it runs. */
 function settings({ program, maxKeys }: RunOptions) {
   return {
-    cleanup: false,
+    ...childOptions,
     input: program,
     buffer: false,
     encoding: 'buffer',

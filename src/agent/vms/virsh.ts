@@ -7,7 +7,7 @@ import {
   parseStats,
   statsScript,
 } from '../../linux/libvirt.ts';
-import { asChild } from '../child-command.ts';
+import { asChild, childOptions } from '../child-command.ts';
 
 export type VirshOptions = {
   /** The program: see `findVirsh`. */
@@ -34,8 +34,7 @@ export async function askLibvirt(
   const none = ['--inh-caps=-all', '--ambient-caps=-all'];
   const end = await execa('setpriv', asChild([virsh, ...ask], none), {
     reject: false,
-    // At a signal it would end this process before that has stopped what it runs.
-    cleanup: false,
+    ...childOptions,
     stdin: 'ignore',
     stripFinalNewline: false,
     timeout: timeoutSeconds * 1000,
