@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { KernelInterfaceError } from '../../contract/errors.ts';
 import { ownLacking } from '../../linux/capabilities.ts';
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
@@ -45,7 +45,7 @@ const programs = ['kvm_entry', 'kvm_vcpu_wakeup', 'kvm_exit'] as const;
 
 /**
  * Loads and attaches bpf/kvm.bpf.c. While it is attached KVM's modules cannot be removed.
- * @throws KernelInterfaceError KERNEL_MISSING where KVM is not loaded (yet) or is not that of x86; KERNEL_PRIVILEGE; as `loadProbe`
+ * @throws KernelInterfaceError KERNEL_MISSING where KVM is not loaded (yet), or by modules that are not known; KERNEL_PRIVILEGE; as `loadProbe`
  * @throws ProbeError as `loadProbe`
  */
 export function startKvmProbe(options: {
@@ -53,13 +53,7 @@ export function startKvmProbe(options: {
   roots: Roots;
   cgroupV1: boolean;
 }): KvmProbe {
-  const path = `${options.roots.sys}/module`;
-  if (!isKvmLoaded(options.roots.sys))
-    throw new KernelInterfaceError(
-      'KERNEL_MISSING',
-      `KVM is not loaded (neither ${path}/kvm_amd nor ${path}/kvm_intel is there); it is looked for again`,
-      { path, remedy: 'modprobe kvm_amd or kvm_intel, where VMs are to run under KVM' },
-    );
+  if (!isKvmLoaded(options.roots.sys)) throw noKnownKvm(`${options.roots.sys}/module`);
   // Without it the kernel refuses only once all is prepared, and in no words; whoever tries again and again had better ask.
   const absent = ownLacking(options.roots, ['CAP_SYS_ADMIN']);
   if (absent.length > 0)
@@ -79,9 +73,28 @@ export function startKvmProbe(options: {
   };
 }
 
-/** Whether KVM of x86 is loaded; `sys`: where sysfs is. */
+/** Modules by which KVM runs guests, of which is known where they keep why a vCPU left (bpf/include/kvm.bpf.h). */
+const knownModules = ['kvm_amd', 'kvm_intel'];
+
+/** Whether KVM of x86 is loaded by a module that is known; `sys`: where sysfs is. */
 export function isKvmLoaded(sys: string): boolean {
-  return existsSync(`${sys}/module/kvm_amd`) || existsSync(`${sys}/module/kvm_intel`);
+  return knownModules.some(module => existsSync(`${sys}/module/${module}`));
+}
+
+/** `path`: the folder of the kernel's modules. With another module all of KVM's hooks may be there, and the reason is kept elsewhere. */
+function noKnownKvm(path: string): KernelInterfaceError {
+  const others = existsSync(path) ? readdirSync(path).filter(name => name.startsWith('kvm_')) : [];
+  if (others.length === 0)
+    return new KernelInterfaceError(
+      'KERNEL_MISSING',
+      `KVM is not loaded (neither ${path}/kvm_amd nor ${path}/kvm_intel is there); it is looked for again`,
+      { path, remedy: 'modprobe kvm_amd or kvm_intel, where VMs are to run under KVM' },
+    );
+  return new KernelInterfaceError(
+    'KERNEL_MISSING',
+    `KVM is there by ${others.map(name => `${path}/${name}`).join(', ')}: where that module keeps why a vCPU left its guest is not known, only where kvm_amd and kvm_intel do; these are looked for again`,
+    { path, modules: others },
+  );
 }
 
 export function decodeVcpus(records: Buffer): VcpuTotals[] {

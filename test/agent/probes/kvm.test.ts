@@ -107,3 +107,13 @@ test('without KVM it says so, and that it looks again', t => {
     message: /KVM is not loaded .* it is looked for again/,
   });
 });
+
+test('KVM by another module is not said not to be loaded: which it is, and what is not known of it', t => {
+  const roots = makeTree(t, { 'sys/module/kvm/': '', 'sys/module/kvm_pvm/': '' });
+  const error = t.throws(() => startKvmProbe({ native: {} as Native, roots, cgroupV1: false }), {
+    code: 'KERNEL_MISSING',
+    message:
+      /KVM is there by \S+\/module\/kvm_pvm: .* is not known, only where kvm_amd and kvm_intel do/,
+  });
+  t.notRegex(error?.message ?? '', /not loaded/);
+});
