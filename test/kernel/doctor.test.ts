@@ -7,6 +7,7 @@ import { readNumber } from '../../src/linux/read-file.ts';
 import { needs } from '../support/needs.ts';
 
 const test = needs('root', 'btf', 'addon');
+const otherUserTest = needs('root', 'btf', 'addon', 'nodeAndCheckoutThatOthersMayRun');
 const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
 const uid = 64_904;
 
@@ -64,7 +65,7 @@ test('sources are tried with what the agent of the configuration keeps, and thos
   t.is(kdamonds(), before);
 });
 
-test('an agent that could not start as its user is not said to work', t => {
+otherUserTest('an agent that could not start as its user is not said to work', t => {
   t.timeout(120_000);
   const checks = doctor(t, { user: uid }, { mode: 0o600 });
   t.is(checks.get('sculpt agent')?.state, 'missing');
@@ -72,7 +73,7 @@ test('an agent that could not start as its user is not said to work', t => {
   t.false(checks.has('source block'));
 });
 
-test('who may not load a program is told that the agent does not start either', t => {
+otherUserTest('who may not load a program is told that the agent does not start either', t => {
   t.timeout(120_000);
   const by = ['setpriv', '--reuid', `${uid}`, '--regid', `${uid}`, '--clear-groups'];
   const checks = doctor(t, {}, { by });

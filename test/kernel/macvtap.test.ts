@@ -13,6 +13,7 @@ import { needs } from '../support/needs.ts';
 import { makeNamespace, type NetworkNamespace } from '../support/talkers.ts';
 
 const test = needs('root', 'namespaces', 'macvtap');
+const otherUserTest = needs('root', 'namespaces', 'macvtap', 'nodeAndCheckoutThatOthersMayRun');
 const mac = '52:54:00:12:34:57';
 
 function makeNet(t: ExecutionContext): NetworkNamespace {
@@ -108,10 +109,13 @@ function foundWith(capabilities: readonly string[], { tgid }: Holder): unknown {
 
 const source = new URL('../../src/linux', import.meta.url).pathname;
 
-test("which macvtaps another user's process holds takes two capabilities, and without is known not to be known", async t => {
-  t.timeout(30_000);
-  const [, holder] = await hold(t, {});
-  t.deepEqual(foundWith([], holder), [false, null]);
-  t.deepEqual(foundWith(['sys_ptrace'], holder), [false, 0]);
-  t.deepEqual(foundWith(['sys_ptrace', 'dac_read_search'], holder), [true, 1]);
-});
+otherUserTest(
+  "which macvtaps another user's process holds takes two capabilities, and without is known not to be known",
+  async t => {
+    t.timeout(30_000);
+    const [, holder] = await hold(t, {});
+    t.deepEqual(foundWith([], holder), [false, null]);
+    t.deepEqual(foundWith(['sys_ptrace'], holder), [false, 0]);
+    t.deepEqual(foundWith(['sys_ptrace', 'dac_read_search'], holder), [true, 1]);
+  },
+);

@@ -17,7 +17,10 @@ import { type PrivilegeScene, stagePrivilegeScene } from '../support/privilege-s
 import { startReceiver } from '../support/receiver.ts';
 import { endChild, eventually } from '../support/scene.ts';
 
-const test = needs('root', 'btf', 'addon', 'namespaces', 'loopDevice');
+const test = needs(
+  ...(['root', 'btf', 'addon', 'namespaces', 'loopDevice'] as const),
+  'nodeAndCheckoutThatOthersMayRun',
+);
 const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
 const base: Capability[] = ['CAP_BPF', 'CAP_PERFMON'];
 /** Of the interfaces of VMs, which alone take CAP_SYS_PTRACE. */

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import test from 'ava';
 
 /** What a machine may lack; each with how to tell. */
@@ -24,6 +25,13 @@ const requirements = {
     readFileSync('/sys/kernel/btf/vmlinux').includes('btf_trace_sock_recv_length'),
   bpftrace: () => existsSync('/usr/bin/bpftrace'),
   tracefs: mountTracefs,
+  // Not below a home that is closed, such as /root: then who is tried as another user does not even start.
+  nodeAndCheckoutThatOthersMayRun: () => {
+    const read = [import.meta.filename, fileURLToPath(import.meta.resolve('zod'))];
+    const program = `${JSON.stringify(read)}.forEach(file => fs.accessSync(file))`;
+    const other = { uid: 64_900, gid: 64_900 };
+    return spawnSync(process.execPath, ['-e', program], other).status === 0;
+  },
   twoCpus: () => existsSync('/sys/devices/system/cpu/cpu1'),
 } as const;
 
