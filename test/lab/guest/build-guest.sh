@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the lab's small guest for one of build-lab.sh's kernels: `build-guest.sh KERNEL_FOLDER` prints a folder beside the
-# kernel with `vmlinuz` and `initramfs` (busybox, modules of virtio devices, the workload). Made once for its sources.
+# kernel with `vmlinuz`, `vmlinux` and `initramfs` (busybox, modules of virtio devices, the workload). Made once for its sources.
 set -eu
 cd "$(dirname "$0")"
 kernel=$1
@@ -8,6 +8,20 @@ modules='virtio_pci virtio_net virtio_blk virtio_console vmw_vsock_virtio_transp
 version=$(ls "$kernel/usr/lib/modules")
 hash=$({ cat init workload.c build-guest.sh; echo "$version"; } | sha256sum | cut -c1-16)
 folder=$kernel/guest-$hash
+
+# `unpack VMLINUZ VMLINUX`: what an emulated CPU takes three seconds for at each start (Documentation/arch/x86/boot.rst).
+unpack() {
+  field() { od -An -t "u$2" -j "$1" -N "$2" "$3" | tr -d ' '; }
+  from=$((($(field 0x1f1 1 "$1") + 1) * 512 + $(field 0x248 4 "$1") + 1))
+  # Behind the stream stands its size, which zstd calls another one.
+  for how in 'xz -dc --single-stream' 'zstd -dc'; do
+    tail -c "+$from" "$1" | head -c "$(field 0x24c 4 "$1")" | $how >"$2" 2>/dev/null || true
+    [ "$(head -c 4 "$2" | tail -c 3)" != ELF ] || return 0
+  done
+  # Neither is at hand: it is then unpacked by whom it is started.
+  ln -f "$1" "$2"
+}
+
 if [ ! -e "$folder" ]; then
   exec 9>"$kernel/guest.lock"
   flock 9
@@ -32,6 +46,7 @@ if [ ! -e "$folder" ]; then
   (cd "$root" && find . | cpio -o -H newc --quiet) >"$work/initramfs"
   rm -rf "$root"
   ln "$kernel/boot/vmlinuz-$version" "$work/vmlinuz"
+  unpack "$work/vmlinuz" "$work/vmlinux"
   chmod 755 "$work"
   # What other sources made goes after a day: another checkout may be using it.
   find "$kernel" -maxdepth 1 -name 'guest-*' -mtime +0 -exec rm -rf {} +

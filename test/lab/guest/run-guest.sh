@@ -7,11 +7,11 @@ set -eu
 folder=$1 accelerator=$2 name=$3 uuid=$4 qmp=$5 workload=$6
 shift 6
 case $accelerator in
-kvm) cpu=host ;;
-*) cpu=max ;;
+kvm) cpu=host kernel=vmlinuz ;;
+*) cpu=max kernel=vmlinux ;;
 esac
 exec "${QEMU:-qemu-system-x86_64}" -name "guest=$name,debug-threads=on" ${uuid:+-uuid "$uuid"} -nodefaults -no-user-config \
   -no-reboot -display none -machine pc -accel "$accelerator" -cpu "$cpu" -smp "${CPUS:-2}" -m "${MEMORY:-192}" \
-  -kernel "$folder/vmlinuz" -initrd "$folder/initramfs" \
+  -kernel "$folder/$kernel" -initrd "$folder/initramfs" \
   -append "console=ttyS0 panic=-1 mitigations=off tsc=reliable audit=0 quiet loglevel=4 ipv6.disable=1 workload=$workload modules=${MODULES:-}" \
   -serial stdio -qmp "unix:$qmp,server=on,wait=off" "$@"
