@@ -7,17 +7,17 @@ import { needs } from '../support/needs.ts';
 
 const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'cgroupV1Cpuset', 'twoCpus');
 
-const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
+/** As it is installed: from sources it would be compiled at each start, beside what it has staged. */
+const sculpt = new URL('../../bin/sculpt', import.meta.url).pathname;
 
 test('a demo that is interrupted with contention staged leaves no cgroup and no process behind', async t => {
   t.timeout(60_000);
   const folder = mkdtempSync(join(tmpdir(), 'sculptor-demo-test-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
-  const demo = spawn(
-    process.execPath,
-    ['--disable-warning=ExperimentalWarning', main, 'demo', '--report', join(folder, 'r.html')],
-    { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, TMPDIR: folder } },
-  );
+  const demo = spawn(sculpt, ['demo', '--report', join(folder, 'r.html')], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { ...process.env, TMPDIR: folder },
+  });
   const ended = new Promise<number | null>(resolve => demo.once('exit', resolve));
   const lines: string[] = [];
   let staged: string[] = [];
