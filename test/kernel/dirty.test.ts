@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import ava from 'ava';
 import { askQmp } from '../../src/linux/qmp.ts';
-import { type Guest, withGuest } from '../lab/guest/guest.ts';
+import { type Guest, withGuests } from '../lab/guest/guest.ts';
 import { needsLab } from '../lab/needs-lab.ts';
 import { makeCgroupBox } from '../support/cgroup-box.ts';
 import { needs } from '../support/needs.ts';
@@ -25,9 +25,14 @@ test("how fast a guest writes to its memory is told by its QEMU, and nobody else
     return box.folder;
   };
   const [workload, cgroups] = [`dirtying,${bufferMb},16384`, [cgroupOfItsOwn()]];
-  const writing = { name: 'writer', workload, cgroups };
-  const idling = { name: 'idler', cgroups: [cgroupOfItsOwn()] };
-  const told = await startTold({ profile: 'full', placementIntervalSeconds: 1 });
+  const writing = { name: 'writer', workload, cgroups, deadlineSeconds: 200 };
+  const idling = { name: 'idler', cgroups: [cgroupOfItsOwn()], deadlineSeconds: 200 };
+  const told = await startTold({
+    profile: 'full',
+    placementIntervalSeconds: 1,
+    // As long as a measurement takes, so that each is told once.
+    detailIntervalSeconds: 2,
+  });
   t.teardown(told.stop);
   const ratesOf = ({ uuid }: Guest) =>
     told.pointsOf('sculptor.memory.dirty_rate', uuid).map(({ value }) => Number(value));
@@ -42,30 +47,29 @@ test("how fast a guest writes to its memory is told by its QEMU, and nobody else
     return rates.reduce((sum, rate) => sum + rate, 0) / rates.length;
   };
 
-  await withGuest({ ...writing, deadlineSeconds: 200 }, async writer => {
-    await withGuest({ ...idling, deadlineSeconds: 150 }, async idler => {
-      await writer.console.waitFor(/^DIRTIED/, 60);
-      const [written, idle] = await Promise.all([meanOf(writer), meanOf(idler)]);
-      const expected = writtenBytesPerSecond(writer);
-      t.log(`the writer's own account: ${(expected / mib).toFixed(1)} MiB/s`);
-      t.true(Math.abs(written / expected - 1) < 0.5, `${written} told, ${expected} written`);
-      t.true(idle < written / 4, `${idle} of the guest that idles`);
+  await withGuests([writing, idling], async ([writer, idler]) => {
+    if (!writer || !idler) throw new Error('two were asked for');
+    await writer.console.waitFor(/^DIRTIED/, 60);
+    const [written, idle] = await Promise.all([meanOf(writer), meanOf(idler)]);
+    const expected = writtenBytesPerSecond(writer);
+    t.log(`the writer's own account: ${(expected / mib).toFixed(1)} MiB/s`);
+    t.true(Math.abs(written / expected - 1) < 0.5, `${written} told, ${expected} written`);
+    t.true(idle < written / 4, `${idle} of the guest that idles`);
 
-      // This one lasts for several of the agent's turns; one of the agent's own may be under way just now.
-      const limits = { timeoutSeconds: 2, maxBytes: 1 << 20 };
-      const isBegun = () =>
-        askQmp(writer.qmpSocket, 'calc-dirty-rate', limits, { 'calc-time': 8 }).then(
-          () => true,
-          () => null,
-        );
-      for (let i = 0; (await isBegun()) === null; i += 1) {
-        if (i > 50) throw new Error('QEMU refuses each measurement of ours');
-        await sleep(200);
-      }
-      await sleep(8500);
-      const result = await askQmp(writer.qmpSocket, 'query-dirty-rate', limits);
-      t.like(result, { status: 'measured', 'calc-time': 8 });
-    });
+    // This one lasts for several of the agent's turns; one of the agent's own may be under way just now.
+    const limits = { timeoutSeconds: 2, maxBytes: 1 << 20 };
+    const isBegun = () =>
+      askQmp(writer.qmpSocket, 'calc-dirty-rate', limits, { 'calc-time': 8 }).then(
+        () => true,
+        () => null,
+      );
+    for (let i = 0; (await isBegun()) === null; i += 1) {
+      if (i > 50) throw new Error('QEMU refuses each measurement of ours');
+      await sleep(200);
+    }
+    await sleep(8500);
+    const result = await askQmp(writer.qmpSocket, 'query-dirty-rate', limits);
+    t.like(result, { status: 'measured', 'calc-time': 8 });
     const { sources, lost } = told.agent.status();
     t.is(sources['dirty'], 'running');
     t.is(lost['dirty_unanswered'], 0);

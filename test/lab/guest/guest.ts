@@ -116,3 +116,27 @@ export async function withGuest<T>(
     rmSync(run, { recursive: true, force: true });
   }
 }
+
+/** Several guests that start at the same time; `use` gets them in the order of `options` when all have begun. All end with it, or when one ends by itself. */
+export async function withGuests<T>(
+  options: readonly GuestOptions[],
+  use: (guests: readonly Guest[]) => Promise<T>,
+): Promise<T> {
+  const begun = options.map(() => Promise.withResolvers<Guest>());
+  const failure = Promise.withResolvers<never>();
+  const over = Promise.race([
+    Promise.all(begun.map(({ promise }) => promise)).then(use),
+    failure.promise,
+  ]);
+  const ends = options.map((each, i) =>
+    withGuest(each, guest => {
+      begun[i]?.resolve(guest);
+      return over;
+    }),
+  );
+  for (const end of ends) end.catch(failure.reject);
+  await Promise.allSettled(ends);
+  // What a guest's own end throws has its last lines.
+  await Promise.all(ends);
+  return over;
+}
