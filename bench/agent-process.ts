@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { askParts, type Parts } from '../src/cli/ask.ts';
+import type { AgentSettings } from '../src/contract/agent-settings.ts';
 import { configSchema } from '../src/contract/config.ts';
 import { SculptorError } from '../src/contract/errors.ts';
 import { readText } from '../src/linux/read-file.ts';
@@ -21,25 +22,30 @@ export type AgentProcess = {
 const sculpt = fileURLToPath(new URL('../bin/sculpt', import.meta.url));
 const sinkFile = fileURLToPath(new URL('./sink.ts', import.meta.url));
 
-/** Starts both, as they are shipped, with their sockets and the agent's log in a folder; `environment`: of its process; `cgroup`: a folder, in which it begins. */
+/**
+ * Starts both, as they are shipped, with their sockets and the agent's log in a folder; `environment`: of its process; `cgroup`: a folder,
+ * in which it begins; `settings`: of its section of the configuration, beside the shipped ones.
+ */
 export async function startAgentProcess(
   folder: string,
   environment: Readonly<Record<string, string>> = {},
   cgroup?: string,
+  settings: Partial<AgentSettings> = {},
 ): Promise<AgentProcess> {
   const config = configSchema.parse({
     agent: { endpoint: `unix://${folder}/sink.sock`, apiSocket: `${folder}/agent-api.sock` },
   });
   const { endpoint, apiSocket } = config.agent;
   const file = join(folder, 'config.json');
-  writeFileSync(file, JSON.stringify({ agent: { endpoint, apiSocket } }));
+  writeFileSync(file, JSON.stringify({ agent: { ...settings, endpoint, apiSocket } }));
   const sink = fork(sinkFile, [`${folder}/sink.sock`]);
   await nextMessage(sink);
   const log = openSync(join(folder, 'agent.log'), 'w');
   const enter = cgroup === undefined ? '' : `echo $$ > ${cgroup}/cgroup.procs && `;
   const agent = spawn('sh', ['-c', `${enter}exec "$0" "$@"`, sculpt, 'agent', '--config', file], {
     stdio: ['ignore', log, log],
-    env: { ...process.env, ...environment },
+    // Of tests, whose cache is not shipped.
+    env: { ...process.env, NODE_DISABLE_COMPILE_CACHE: '1', ...environment },
   });
   closeSync(log);
   const stop = async () => {

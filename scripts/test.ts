@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
 
 /** Of one run of ava: how many, and of what failed its lines. */
 type Outcome = { passed: number; skipped: number; failures: string[][]; exitCode: number };
@@ -25,6 +26,9 @@ type Group = {
 
 /** A test that takes so long says so, that it be seen where a run's time goes. */
 const longSeconds = 5;
+
+/** Each file of tests is a process of its own, which would compile the same sources anew: half a second of a CPU, and more. */
+const compileCache = fileURLToPath(new URL('../build/compile-cache', import.meta.url));
 
 const oneAtATime = ['--serial', '--concurrency', '1'];
 const groups: Group[] = [
@@ -133,6 +137,7 @@ async function runAva(flags: string[], files: string[], title?: string): Promise
   const match = title === undefined ? [] : ['--match', title];
   const ava = spawn('node_modules/.bin/ava', ['--tap', ...flags, ...match, ...files], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, NODE_COMPILE_CACHE: compileCache },
   });
   const ended = new Promise<number>(resolve => {
     ava.once('exit', code => resolve(code ?? 1));

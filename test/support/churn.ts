@@ -27,6 +27,8 @@ export type Churn = {
   readonly cgroupsPerSecond: number;
   readonly settleSeconds: number;
   readonly seconds: number;
+  /** As shipped unless told. */
+  readonly detailIntervalSeconds?: number;
 };
 
 /** Where the kernel has no memory at hand in a hook, one event of a new thread is not charged, and counted: once in 1.3 M threads. */
@@ -73,7 +75,7 @@ export async function churn(t: ExecutionContext, wanted: Churn): Promise<void> {
   const box = makeCgroupBox(memoryRoot);
   let agent: AgentProcess | null = null;
   try {
-    agent = await startWatched(folder, box);
+    agent = await startWatched(folder, box, wanted);
     const idle = await look(agent, folder, box);
     for (let i = 0; i < wanted.cgroups; i += 1) startOne(stage, wanted, `c${i}`);
     await stage.ready();
@@ -142,13 +144,18 @@ async function turnOver(stage: Stage, wanted: Churn, seconds: number): Promise<v
   await stage.ready();
 }
 
-function startWatched(folder: string, box: CgroupBox): Promise<AgentProcess> {
+function startWatched(
+  folder: string,
+  box: CgroupBox,
+  { detailIntervalSeconds }: Churn,
+): Promise<AgentProcess> {
   const teller = new URL('./heap-teller.mjs', import.meta.url).pathname;
   const environment = {
     NODE_OPTIONS: `--import=${teller}`,
     HEAP_TELLER_FILE: `${folder}/heap.json`,
   };
-  return startAgentProcess(folder, environment, box.folder);
+  const settings = detailIntervalSeconds === undefined ? {} : { detailIntervalSeconds };
+  return startAgentProcess(folder, environment, box.folder, settings);
 }
 
 /** `kernelBytes`: all that the kernel has allocated for the agent, what tasks carry for its probes with it. */
