@@ -216,7 +216,7 @@ kernelTest(
   'a running agent tells them in its largest profile, beside TCP, and lets go of the hooks',
   async t => {
     t.timeout(60_000);
-    const told = await startTold({ detailIntervalSeconds: 1 });
+    const told = await startTold();
     t.teardown(told.stop);
     const status = () => told.agent.status().sources['udp'];
     t.is(status(), 'not selected');

@@ -12,7 +12,7 @@ import { hostRoots, type Roots } from '../../src/linux/roots.ts';
 import { startReceiver } from './receiver.ts';
 import { realTime } from './sockets.ts';
 
-/** A real agent that tells a receiver of the test's own; details every 2 s, and else as configured. */
+/** A real agent that tells a receiver of the test's own; details every second, and else as configured. */
 export async function startTold(
   config: Partial<AgentConfig> = {},
   roots: Roots = hostRoots,
@@ -32,7 +32,7 @@ export async function startTold(
   const agent = await startAgent({
     config: agentConfigSchema.parse({
       endpoint: `unix://${run}/otlp.sock`,
-      detailIntervalSeconds: 2,
+      detailIntervalSeconds: 1,
       ...config,
     }),
     native: loadNative(),

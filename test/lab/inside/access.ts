@@ -235,7 +235,7 @@ async function tellOf(
   toucher: number,
 ): Promise<Pick<AccessLab, 'busy' | 'still' | 'cgroup' | 'source' | 'left'>> {
   const byHostTables = await referencedByHost(Object.values(tgids));
-  const told = await startTold({ profile: 'full' });
+  const told = await startTold({ profile: 'full', detailIntervalSeconds: 2 });
   const last = (metric: 'referenced' | 'idle', id: string) =>
     told.pointsOf(`sculptor.memory.${metric}`, id).at(-1)?.value;
   const ids = [...Object.values(uuids), `/${touchers}`];

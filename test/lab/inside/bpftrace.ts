@@ -18,7 +18,7 @@ export type BpftraceLab = {
   readonly lost: Readonly<Record<string, number>>;
 };
 
-const told = await startTold({ driver: 'bpftrace' });
+const told = await startTold({ driver: 'bpftrace', detailIntervalSeconds: 2 });
 const tenancy = openTenancy('sculptor-bpftrace');
 try {
   const { id } = tenancy.add('two', ['spin', '--threads', '2'], '1');

@@ -69,7 +69,7 @@ writeFileSync('/sys/fs/cgroup/cgroup.subtree_control', '+cpu');
 const native = loadNative();
 // The agent finds that CPU offline.
 setOnline(false);
-const told = await startTold();
+const told = await startTold({ detailIntervalSeconds: 2 });
 try {
   setOnline(true);
   const moves = await move();

@@ -27,7 +27,7 @@ const [file = '/tmp/told.json', ...uuids] = process.argv.slice(2);
 const names = (Object.keys(metrics) as MetricName[]).filter(name =>
   /^sculptor\.(vcpu|task)\./.test(name),
 );
-const told = await startTold({ placementIntervalSeconds: 5 });
+const told = await startTold({ placementIntervalSeconds: 5, detailIntervalSeconds: 2 });
 
 function vcpusOf(uuid: string): ToldVm['vcpus'] {
   const last = new Map<string, MetricPoint>();
