@@ -11,6 +11,7 @@ import {
   makeBox,
   near,
   readDetails,
+  sharedProbe,
   spin,
   startPinned,
   startProbe,
@@ -81,7 +82,7 @@ kernelTest('before that they are counted where they fell asleep, until they wake
 });
 
 kernelTest('what slept and ended between two readings is charged, its last sleep too', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const box = makeBox();
   const child = box.spawn('sleep', '0.5');
   await new Promise(resolve => child.once('exit', resolve));
@@ -90,7 +91,7 @@ kernelTest('what slept and ended between two readings is charged, its last sleep
 });
 
 kernelTest('more tasks than one answer has room for are told once each', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const box = makeBox();
   const child = await startPinned(box, 0, workload, 'threads', '--count', '2500');
   await threadsOf([child], 2500);
@@ -102,7 +103,7 @@ kernelTest('more tasks than one answer has room for are told once each', async t
 });
 
 kernelTest('so are more tasks that are awake all the while, and the reading ends', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const box = makeBox('fewest');
   // Who makes threads that spin has to wait for them: few each.
   const children = Array.from({ length: 30 }, () => box.spawn(workload, 'spin', '--threads', '50'));
@@ -117,7 +118,7 @@ kernelTest('so are more tasks that are awake all the while, and the reading ends
 });
 
 kernelTest('a name is told apart by itself alone, whatever a longer one left behind', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const box = makeBox();
   const child = await startPinned(
     box,
@@ -148,7 +149,7 @@ kernelTest('a name is told apart by itself alone, whatever a longer one left beh
 });
 
 kernelTest('a convoy waits for its lock, and the one that has it sleeps', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const box = makeBox();
   await startPinned(box, 0, workload, 'convoy', '--threads', '4');
   await pause(300);
@@ -159,7 +160,7 @@ kernelTest('a convoy waits for its lock, and the one that has it sleeps', async 
 });
 
 kernelTest('the parent of a vfork is uninterruptible, and its child sleeps', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const box = makeBox();
   await startPinned(box, 0, workload, 'vfork');
   await pause(300);
@@ -170,7 +171,7 @@ kernelTest('the parent of a vfork is uninterruptible, and its child sleeps', asy
 });
 
 kernelTest('what reads a disk directly waits for I/O', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const box = makeBox();
   const file = `/var/tmp/sculptor-test-${process.pid}`;
   const fd = openSync(file, 'w');
@@ -188,7 +189,7 @@ kernelTest('what reads a disk directly waits for I/O', async t => {
 });
 
 kernelTest('switches are those of /proc/PID/status, and wake-ups the voluntary ones', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const [box, other] = [makeBox(), makeBox()];
   const child = await startPinned(
     box,
@@ -223,7 +224,7 @@ function switches({ pid }: ChildProcess) {
 }
 
 kernelTest('a spinner is in user mode, and what copies zeros is in the kernel', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const [spinner, copier] = [makeBox(), makeBox()];
   await startPinned(spinner, 0, ...spin);
   await startPinned(copier, 1, 'dd', 'if=/dev/zero', 'of=/dev/null', 'bs=64k');
@@ -237,7 +238,7 @@ kernelTest('a spinner is in user mode, and what copies zeros is in the kernel', 
 });
 
 kernelTest('what was short-lived is in user and kernel time too', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const box = makeBox();
   box.spawn(
     'sh',

@@ -8,6 +8,7 @@ import {
   endAll,
   makeBox,
   near,
+  sharedProbe,
   spin,
   startPinned,
   startProbe,
@@ -26,7 +27,7 @@ async function threeToOne(
   t: ExecutionContext,
   command: readonly string[],
   tolerance: number,
-  probe = startProbe(),
+  probe = sharedProbe(),
 ) {
   const { ran, waited, charged, lost } = await watchThreeToOne(probe, command);
   near(t, ran, 3, 0.3, 'they run');
@@ -82,7 +83,7 @@ kernelTest(
 kernelTest(
   'beside many neighbours a wait is longer than what is charged exactly: in the mean it holds',
   async t => {
-    const probe = startProbe();
+    const probe = sharedProbe();
     const loud = await loaded(3);
     const quiet = await Promise.all(Array.from({ length: 9 }, () => loaded(1)));
     const victim = await loaded(1);
@@ -103,7 +104,7 @@ kernelTest(
 kernelTest(
   'a starved task is charged to who starves it at each read, though it never runs',
   async t => {
-    const probe = startProbe();
+    const probe = sharedProbe();
     const [winner, loser] = [makeBox('most'), makeBox('fewest')];
     await startPinned(winner, 0, ...spin);
     loser.spawn('taskset', '-c', '0', ...spin);
@@ -116,7 +117,7 @@ kernelTest(
 );
 
 kernelTest('what was waited for whom is told once', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const [one, other] = [makeBox(), makeBox()];
   const children = [await startPinned(one, 0, ...spin), await startPinned(other, 0, ...spin)];
   await pause(300);

@@ -18,6 +18,7 @@ import {
   readDetails,
   readTogether,
   schedstat,
+  sharedProbe,
   spin,
   startPinned,
   startProbe,
@@ -34,7 +35,7 @@ const unifiedTest = existsSync(`${unifiedRoot}/cgroup.procs`)
 test.afterEach.always(endAll);
 
 kernelTest('no total falls and no CPU is charged twice in 100 quick reads with churn', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const [churn, spinners] = [makeBox(), makeBox('usual')];
   const cpus = navigator.hardwareConcurrency;
   for (let cpu = 0; cpu < cpus; cpu += 1) await startPinned(spinners, cpu, ...spin);
@@ -80,7 +81,7 @@ function neverFell(before: SchedTotals, after: SchedTotals): boolean {
 }
 
 kernelTest('the tasks of a cgroup add up to its totals, to the nanosecond', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const box = makeBox();
   const children = [1, 2, 3, 4].map(() => box.spawn(...spin));
   const known = new Map<number, { runNs: number; waitNs: number }>();
@@ -112,7 +113,7 @@ function isStopped(child: ChildProcess): boolean {
 kernelTest(
   'what a task has grown by is what it did since it was told last, however long ago',
   async t => {
-    const probe = startProbe();
+    const probe = sharedProbe();
     const box = makeBox();
     const child = await startPinned(box, 0, ...spin);
     const told = () => probe.readDetails().tasks.find(({ tid }) => tid === child.pid);
@@ -135,7 +136,7 @@ kernelTest(
 );
 
 kernelTest('waits by CPU are those of all instances, and lie where they were waited', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const box = makeBox();
   const cpus = Array.from({ length: navigator.hardwareConcurrency }, (_, cpu) => cpu);
   const last = cpus.length - 1;
@@ -158,7 +159,7 @@ kernelTest('waits by CPU are those of all instances, and lie where they were wai
 });
 
 kernelTest('a spinner runs on its CPU alone, whichever CPU reads', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const box = makeBox();
   const last = navigator.hardwareConcurrency - 1;
   await startPinned(box, last, ...spin);
@@ -177,7 +178,7 @@ kernelTest('a spinner runs on its CPU alone, whichever CPU reads', async t => {
 });
 
 kernelTest('the histogram agrees with its count and its sum', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const box = makeBox();
   await startPinned(box, 0, workload, 'latency', '--period-us', '1000', '--burn-us', '200');
   await startPinned(box, 0, ...spin);
@@ -229,7 +230,7 @@ kernelTest('where 300 cgroups run for the first time at once, each is charged', 
 });
 
 kernelTest('a cgroup that was forgotten is gone, and the others stay', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const box = makeBox();
   const child = await startPinned(box, 0, ...spin);
   read(probe, box);
@@ -259,7 +260,7 @@ unifiedTest('on cgroup v2 the id is the one of the unified hierarchy', async t =
 kernelTest(
   'a task of the root is charged to the root, though an autogroup schedules it',
   async t => {
-    const probe = startProbe();
+    const probe = sharedProbe();
     const enter = `echo $$ > ${cpuRoot}/cgroup.procs && exec timeout 5 setsid -w "$0" "$@"`;
     const child = spawn('sh', ['-c', enter, ...spin], { stdio: 'ignore' });
     t.teardown(() => child.kill());

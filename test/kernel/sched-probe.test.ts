@@ -14,6 +14,7 @@ import {
   readingsWithoutSwitch,
   readTogether,
   schedstat,
+  sharedProbe,
   spin,
   startPinned,
   startProbe,
@@ -23,7 +24,7 @@ const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu');
 test.afterEach.always(endAll);
 
 kernelTest('a spinner is charged at each read, though it never switches', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const box = makeBox();
   const child = await startPinned(box, 0, ...spin);
   const { run, wait } = await readingsWithoutSwitch(probe, box, child);
@@ -42,7 +43,7 @@ kernelTest('a spinner that was there before the probe is charged from its start 
 kernelTest(
   'a starved task is charged while it waits, and its latency only when it runs',
   async t => {
-    const probe = startProbe();
+    const probe = sharedProbe();
     const [winner, loser] = [makeBox('most'), makeBox('fewest')];
     await startPinned(winner, 0, ...spin);
     const child = loser.spawn('taskset', '-c', '0', ...spin);
@@ -59,7 +60,7 @@ kernelTest(
 kernelTest(
   'two spinners on one CPU: run and wait are what /proc/PID/schedstat says, within 1 %',
   async t => {
-    const probe = startProbe();
+    const probe = sharedProbe();
     const box = makeBox();
     const children = [await startPinned(box, 0, ...spin), await startPinned(box, 0, ...spin)];
     await pause(300);
@@ -81,7 +82,7 @@ kernelTest(
 );
 
 kernelTest('a process that lived 20 ms between two reads is in the totals', async t => {
-  const probe = startProbe();
+  const probe = sharedProbe();
   const box = makeBox();
   const child = box.spawn('timeout', '-s', 'KILL', '0.02', ...spin);
   await new Promise(resolve => child.once('exit', resolve));
@@ -92,7 +93,7 @@ kernelTest('a process that lived 20 ms between two reads is in the totals', asyn
 });
 
 kernelTest('a hog alone with a quota of 20 % is throttled and does not wait', async t => {
-  const seen = await watchQuota(startProbe(), 'alone');
+  const seen = await watchQuota(sharedProbe(), 'alone');
   const { run, wait, throttled, byCgroup, delayed, latency } = seen;
   near(t, run, 0.2, 0.03, 'run');
   near(t, run + wait + throttled, 1, 0.01, 'sum');
@@ -105,7 +106,7 @@ kernelTest('a hog alone with a quota of 20 % is throttled and does not wait', as
 });
 
 kernelTest('a hog with a quota and a neighbour shows both, throttling and waiting', async t => {
-  const { run, wait, throttled, byCgroup, neighbour } = await watchQuota(startProbe(), 'beside');
+  const { run, wait, throttled, byCgroup, neighbour } = await watchQuota(sharedProbe(), 'beside');
   near(t, run, 0.2, 0.03, 'run');
   near(t, run + wait + throttled, 1, 0.01, 'sum');
   near(t, throttled, byCgroup, 0.04, 'cpu.stat');

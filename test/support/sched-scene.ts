@@ -39,15 +39,27 @@ export async function endBoxes(): Promise<void> {
 export function startProbe(
   options: Partial<Parameters<typeof startSchedProbe>[0]> = {},
 ): SchedProbe {
-  const probe = startSchedProbe({
-    native: loadNative(),
-    cgroupV1,
-    maxInstances: 1024,
-    nodeOfCpu: [],
-    ...options,
-  });
+  const probe = startSchedProbe({ ...usualOptions(), ...options });
   probes.push(probe);
   return probe;
+}
+
+const usualOptions = () => ({
+  native: loadNative(),
+  cgroupV1,
+  maxInstances: 1024,
+  nodeOfCpu: [],
+});
+
+let shared: SchedProbe | null = null;
+
+/**
+ * What `startProbe()` starts, once for all tests of a file that ask for it; it ends with the file's process. The kernel takes a second
+ * of a CPU to verify one. For tests whose cgroups and tasks came after the probe, and which hold nothing against its beginning.
+ */
+export function sharedProbe(): SchedProbe {
+  shared ??= startSchedProbe(usualOptions());
+  return shared;
 }
 
 /** A cgroup whose tasks win against whatever else this machine does: what a test measures is then its own doing. */
