@@ -22,12 +22,11 @@ const bpftool = '/usr/sbin/bpftool';
 async function startAgent(t: ExecutionContext): Promise<AgentProcess> {
   t.timeout(90_000);
   const folder = mkdtempSync(join(tmpdir(), 'sculptor-cost-'));
-  const agent = await startAgentProcess(folder);
+  const agent = await startAgentProcess(folder, {}, undefined, { detailIntervalSeconds: 1 });
   t.teardown(async () => {
     await agent.stop();
     rmSync(folder, { recursive: true });
   });
-  await agent.ask.changeAgentSettings({ detailIntervalSeconds: 1 });
   return agent;
 }
 

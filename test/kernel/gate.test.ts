@@ -54,7 +54,7 @@ async function guestBehind(t: ExecutionContext, gate: object, endpoint: string):
     gate,
     detailIntervalSeconds: 1,
   });
-  const guest = await agentOf('guest', 'the-guest', { endpoint });
+  const guest = await agentOf('guest', 'the-guest', { endpoint, detailIntervalSeconds: 1 });
   try {
     const ofGuest = () => sink.resources.filter(({ resource }) => attr.origin in resource);
     await eventually('series of the guest', 40, () => (ofGuest().length > 20 ? true : null));
