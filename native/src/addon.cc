@@ -8,6 +8,7 @@
 #include "file_pages.h"
 #include "folder_watch.h"
 #include "peercred.h"
+#include "read_aside.h"
 #include "vsock.h"
 
 namespace sculptor {
@@ -24,6 +25,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("getAffinity", Napi::Function::New(env, GetAffinity));
   exports.Set("setAffinity", Napi::Function::New(env, SetAffinity));
   exports.Set("dropFilePages", Napi::Function::New(env, DropFilePages));
+  exports.Set("readAside", Napi::Function::New(env, ReadAside));
   exports.Set("loadObject", Napi::Function::New(env, BpfObject::Load));
   exports.Set("openFolderWatch", Napi::Function::New(env, FolderWatch::Open));
   exports.Set("openVsockBridge", Napi::Function::New(env, VsockBridge::Open));

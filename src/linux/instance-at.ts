@@ -6,7 +6,8 @@ import {
   listCgroupTasks,
   listChildren,
 } from './cgroups.ts';
-import { readCommandLine, readTaskCgroup, readTaskStatus } from './procfs.ts';
+import { isQemu, readCommandLine } from './command-line.ts';
+import { readTaskCgroup, readTaskStatus } from './procfs.ts';
 import { optionsOf } from './qemu-options.ts';
 import type { Roots } from './roots.ts';
 
@@ -104,7 +105,7 @@ export type Qemu = { readonly uuid: string | null; readonly name: string };
  * cgroup; others ask for help (`-cpu help`). The UUID is the last that is given, by `-uuid` or, as Proxmox does, by `-smbios type=1`; the nil UUID is none.
  */
 export function parseQemu(args: readonly string[]): Qemu | null {
-  if (!/(^|\/)(qemu-system-[^/]*|qemu-kvm|kvm)$/.test(args[0] ?? '')) return null;
+  if (!isQemu(args)) return null;
   let [uuid, name]: [string | null, string] = [null, ''];
   for (const [i, arg] of args.entries()) {
     if (/^--?(version|h|help)$/.test(arg) || /^(help|\?)$/.test(arg)) return null;

@@ -47,6 +47,7 @@ export function absentNative(lack: KernelInterfaceError): Native {
     getAffinity: refuse,
     setAffinity: refuse,
     dropFilePages: refuse,
+    readAside: refuse,
     loadObject: refuse,
     openFolderWatch: refuse,
     openVsockBridge: refuse,

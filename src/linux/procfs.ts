@@ -1,5 +1,5 @@
 import { parseCpuList } from './cpu-list.ts';
-import { listFolder, readText, readTextUpTo } from './read-file.ts';
+import { listFolder, readText } from './read-file.ts';
 import type { Roots } from './roots.ts';
 
 export type TaskStat = {
@@ -85,18 +85,6 @@ export function readTaskCgroup(roots: Roots, tid: number, controller: string): s
 /** Threads of a process; empty when it has ended. */
 export function listThreads(roots: Roots, tgid: number): number[] {
   return listFolder(`${roots.proc}/${tgid}/task`).map(Number).filter(Number.isInteger);
-}
-
-/** Of arguments: a process may have 6 MB of them, and a QEMU with hundreds of devices has some tens of kB. */
-const mostBytesOfArguments = 262_144;
-
-/** Arguments of a process; empty for kernel threads and when it has ended. */
-export function readCommandLine(roots: Roots, tgid: number): string[] {
-  return (
-    readTextUpTo(`${roots.proc}/${tgid}/cmdline`, mostBytesOfArguments)
-      ?.split('\0')
-      .filter(part => part !== '') ?? []
-  );
 }
 
 /** Seconds since the host was booted; null when /proc/uptime does not tell. */

@@ -22,6 +22,11 @@ const goneCodes = new Set([
   'EOPNOTSUPP',
 ]);
 
+/** Whether it says that a kernel file is not there (any more) or not readable. */
+export function isGone(error: unknown): boolean {
+  return goneCodes.has((error as NodeJS.ErrnoException).code ?? '');
+}
+
 /** As `readText` does: who looks at many files at one moment may read once what they share. */
 export type TextReader = (path: string) => string | null;
 
@@ -30,7 +35,7 @@ export function readText(path: string): string | null {
   try {
     return readFileSync(path, 'utf8').trim();
   } catch (error) {
-    if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return null;
+    if (isGone(error)) return null;
     throw error;
   }
 }
@@ -53,7 +58,7 @@ export function readTextUpTo(path: string, bytes: number): string | null {
       closeSync(file);
     }
   } catch (error) {
-    if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return null;
+    if (isGone(error)) return null;
     throw error;
   }
 }
@@ -71,7 +76,7 @@ export function listFolder(path: string): string[] {
   try {
     return readdirSync(path);
   } catch (error) {
-    if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return [];
+    if (isGone(error)) return [];
     throw error;
   }
 }
@@ -81,7 +86,7 @@ export function readInode(path: string): number | null {
   try {
     return statSync(path).ino;
   } catch (error) {
-    if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return null;
+    if (isGone(error)) return null;
     throw error;
   }
 }
@@ -91,7 +96,7 @@ export function readLink(path: string): string | null {
   try {
     return readlinkSync(path);
   } catch (error) {
-    if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return null;
+    if (isGone(error)) return null;
     throw error;
   }
 }
@@ -108,7 +113,7 @@ export function readDeviceNumber(path: string): string | null {
     ];
     return `${major}:${minor}`;
   } catch (error) {
-    if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return null;
+    if (isGone(error)) return null;
     throw error;
   }
 }

@@ -1,6 +1,7 @@
 import { type CgroupLayout, listCgroupProcesses } from './cgroups.ts';
+import { readCommandLine } from './command-line.ts';
 import { mostProcesses, parseQemu, vmOf } from './instance-at.ts';
-import { listThreads, readCommandLine, readTaskStat, readTaskStatus } from './procfs.ts';
+import { listThreads, readTaskStat, readTaskStatus } from './procfs.ts';
 import type { Roots } from './roots.ts';
 
 /** The thread that runs one vCPU. */

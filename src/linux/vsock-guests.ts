@@ -2,8 +2,9 @@ import { readlinkSync, statSync } from 'node:fs';
 import type { Instance } from '../contract/instance.ts';
 import type { Clock } from '../contract/ports.ts';
 import { readCgroupLayout } from './cgroups.ts';
+import { readCommandLine } from './command-line.ts';
 import { findVm, mostProcesses, parseQemu, type Qemu, vmOf } from './instance-at.ts';
-import { readCommandLine, readTaskStat } from './procfs.ts';
+import { readTaskStat } from './procfs.ts';
 import { listFolder } from './read-file.ts';
 import type { Roots } from './roots.ts';
 

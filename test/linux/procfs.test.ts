@@ -2,10 +2,10 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import test from 'ava';
 import fc from 'fast-check';
+import { readCommandLine } from '../../src/linux/command-line.ts';
 import {
   listThreads,
   readBootTime,
-  readCommandLine,
   readCpuTimes,
   readTaskCgroup,
   readTaskStat,

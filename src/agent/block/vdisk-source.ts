@@ -1,8 +1,9 @@
 import { attr } from '../../contract/metrics.ts';
 import { type Drive, type DriveCounters, parseBlockStats } from '../../linux/block-stats.ts';
+import { readCommandLine } from '../../linux/command-line.ts';
 import { parseQemu } from '../../linux/instance-at.ts';
 import { findVirsh } from '../../linux/libvirt.ts';
-import { readCommandLine, readTaskStat, readUptime } from '../../linux/procfs.ts';
+import { readTaskStat, readUptime } from '../../linux/procfs.ts';
 import { adviceForQmp, askQmp } from '../../linux/qmp.ts';
 import type { Sample } from '../../otlp/sample.ts';
 import type { LivingInstance } from '../instances/instances.ts';

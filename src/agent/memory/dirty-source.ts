@@ -1,7 +1,7 @@
 import { describeError, KernelInterfaceError } from '../../contract/errors.ts';
 import type { Cancel } from '../../contract/ports.ts';
+import { readCommandLine } from '../../linux/command-line.ts';
 import { type DirtyRate, parseDirtyRate } from '../../linux/dirty-rate.ts';
-import { readCommandLine } from '../../linux/procfs.ts';
 import { growsWhenRead } from '../../linux/qemu-options.ts';
 import { askQmp, isRefusal } from '../../linux/qmp.ts';
 import type { Source, SourceContext, SourceKind } from '../sources/source.ts';

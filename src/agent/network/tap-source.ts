@@ -1,5 +1,6 @@
 import { attr } from '../../contract/metrics.ts';
-import { readCommandLine, readTaskStat } from '../../linux/procfs.ts';
+import { readCommandLine } from '../../linux/command-line.ts';
+import { readTaskStat } from '../../linux/procfs.ts';
 import {
   hasMacvtaps,
   mayAskDevices,

@@ -1,7 +1,7 @@
 import { describeError } from '../../contract/errors.ts';
 import { attr, type MetricName } from '../../contract/metrics.ts';
+import { readCommandLine } from '../../linux/command-line.ts';
 import { isLibvirts } from '../../linux/libvirt.ts';
-import { readCommandLine } from '../../linux/procfs.ts';
 import { adviceForQmp, type askQmp, type QmpArguments, qmpSocketOf } from '../../linux/qmp.ts';
 import { findQemu } from '../../linux/vcpus.ts';
 import type { LivingInstance } from '../instances/instances.ts';
