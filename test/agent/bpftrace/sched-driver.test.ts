@@ -113,7 +113,7 @@ test('a run that was begun anew and has printed no histogram yet adds none', asy
       name: 'latency',
       entries: [['7', [{ min: 1, max: 1, count }]]],
     });
-  const count = () => (source.samples(living)[0]?.value as { count: number }).count;
+  const count = () => (source.samples(living)[0] as { value: { count: number } }).value.count;
   print('run', ['7', 9e9]);
   print('wait', ['7', 5e9]);
   latency(1000);
