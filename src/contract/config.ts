@@ -5,9 +5,12 @@ import { gateConfigSchema } from './gate-config.ts';
 import { policySchema } from './policy.ts';
 
 const socketPath = z.string().min(1).max(107).describe('unix socket path (at most 107 bytes)');
+const unreachable =
+  'wanted http(s)://host:port with a host that can be one, and a port up to 65535';
 const endpoint = z
   .string()
-  .regex(/^(unix:\/\/\/.+|https?:\/\/.+)$/, 'wanted unix:///path or http(s)://host:port');
+  .regex(/^(unix:\/\/\/.+|https?:\/\/.+)$/, 'wanted unix:///path or http(s)://host:port')
+  .refine(isReachable, unreachable);
 
 /** AF_VSOCK as well: from inside a guest the host is context id 2. */
 const agentEndpoint = z
@@ -15,7 +18,8 @@ const agentEndpoint = z
   .regex(
     /^(unix:\/\/\/.+|https?:\/\/.+|vsock:\/\/\d{1,10}:\d{1,10})$/,
     'wanted unix:///path, http(s)://host:port or vsock://cid:port',
-  );
+  )
+  .refine(isReachable, unreachable);
 
 export const listenSchema = z.strictObject({
   allowUsers: z
@@ -196,3 +200,8 @@ export type AgentConfig = z.infer<typeof agentConfigSchema>;
 export type EngineConfig = z.infer<typeof engineConfigSchema>;
 export type SculptorConfig = z.infer<typeof sculptorConfigSchema>;
 export type PipelineConfig = z.infer<typeof pipelineConfigSchema>;
+
+/** What looks like a URL may be none: a digit too many in the port is enough. */
+function isReachable(endpoint: string): boolean {
+  return !endpoint.startsWith('http') || URL.canParse(endpoint);
+}

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { plainAddress } from './plain-address.ts';
 
 const instance = z
   .string()
@@ -57,7 +58,9 @@ const tcpSchema = z.strictObject({
   guests: z
     .array(
       z.strictObject({
-        address: address.describe('Source address; all others are refused.'),
+        address: address
+          .overwrite(plainAddress)
+          .describe('Source address; all others are refused.'),
         instance,
         name,
       }),

@@ -47,8 +47,8 @@ export function createGrpcClient({ endpoint, timeoutSeconds }: GrpcClientOptions
   };
 
   return {
-    call: (path, message) =>
-      new Promise(resolve => {
+    call: async (path, message) => {
+      try {
         const used = connected();
         const stream = used.request(
           {
@@ -62,12 +62,17 @@ export function createGrpcClient({ endpoint, timeoutSeconds }: GrpcClientOptions
           { endStream: false },
         );
         // Who is silent for so long may be gone for good, and its connection with it.
-        answerOf(stream, timeoutSeconds, () => used.destroy()).then(resolve);
+        const answer = answerOf(stream, timeoutSeconds, () => used.destroy());
         // Both leave together, and nothing is copied into a frame: a message is a megabyte, now and then.
         stream.cork();
         stream.write(prefixOf(message));
         stream.end(message);
-      }),
+        return await answer;
+      } catch (error) {
+        // An endpoint that is no URL, say: Node throws before anything is opened.
+        return failed({ status: grpcStatus.UNAVAILABLE, reason: describeError(error) });
+      }
+    },
     close: () => {
       session?.close();
       session = null;

@@ -30,7 +30,7 @@ export function encodeRetryStatus(code: number, message: string, afterSeconds: n
 }
 
 /**
- * The delay in seconds that a google.rpc.Status asks for; null when it has no RetryInfo.
+ * The delay in seconds that a google.rpc.Status asks for, never below 0; null when it has no RetryInfo.
  * @throws ProtocolError OTLP_MALFORMED
  */
 export function decodeRetryStatus(status: Uint8Array): number | null {
@@ -68,5 +68,5 @@ function readRetryInfo(cursor: Cursor): number {
     });
     return true;
   });
-  return seconds;
+  return Math.max(0, seconds);
 }

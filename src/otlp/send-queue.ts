@@ -133,7 +133,9 @@ export function createSendQueue(options: SendQueueOptions): SendQueue {
 
   const pause = (askedSeconds: number | null): void => {
     counts.add('retries');
-    const seconds = Math.min(askedSeconds ?? backoffSeconds, maxAskedSeconds);
+    // Who asks for no pause at all would be sent the same again and again.
+    const wanted = Math.max(askedSeconds ?? backoffSeconds, firstBackoffSeconds);
+    const seconds = Math.min(wanted, maxAskedSeconds);
     backoffSeconds = Math.min(backoffSeconds * 2, maxBackoffSeconds);
     paused = true;
     cancelPause = clock.after(seconds, endPause);

@@ -50,3 +50,36 @@ test(
   'engine.listen',
 );
 test('an unknown mode is refused', refuses, { pipeline: { mode: 'force' } }, 'pipeline.mode');
+
+for (const endpoint of ['http://collector:431700', 'https://a b:4317', 'http://[::1:4317']) {
+  test(
+    `an endpoint that is no URL is refused with what is wrong: ${endpoint}`,
+    refuses,
+    { agent: { endpoint } },
+    'a port up to 65535',
+  );
+  test(`nor is it one of the engine: ${endpoint}`, refuses, { engine: { endpoint } }, '65535');
+}
+
+test('an address of a guest is known however it is written', t => {
+  const tcp = (...addresses: string[]) => ({
+    agent: {
+      gate: {
+        tcp: {
+          host: '::',
+          port: 4317,
+          guests: addresses.map(address => ({ address, instance: '/a' })),
+        },
+      },
+    },
+  });
+  const { gate } = configSchema.parse(
+    tcp('0:0:0:0:0:0:0:1', '2001:DB8::0:5', '::ffff:10.0.0.9', '10.0.0.10'),
+  ).agent;
+  t.deepEqual(
+    gate.tcp?.guests.map(({ address }) => address),
+    ['::1', '2001:db8::5', '10.0.0.9', '10.0.0.10'],
+  );
+  const twice = configSchema.safeParse(tcp('::ffff:10.0.0.9', '10.0.0.9'));
+  t.is(twice.error?.issues[0]?.message, 'wanted each address once');
+});

@@ -242,6 +242,14 @@ test('nobody there is UNAVAILABLE, and who comes later is found by the next call
   t.is((await client.call('/a', Buffer.from('abc'))).status, 0);
 });
 
+test('an endpoint that is no URL is an answer, and throws nothing', async t => {
+  const client = createGrpcClient({ endpoint: 'http://collector:431700', timeoutSeconds: 5 });
+  const answer = await client.call('/a', Buffer.alloc(0));
+  t.is(answer.status, grpcStatus.UNAVAILABLE);
+  t.regex(answer.reason, /Invalid URL/);
+  client.close();
+});
+
 test('a connection that ends, with a word or without, costs the call under way alone', async t => {
   for (const end of [
     (session: ServerHttp2Session) => session.destroy(),

@@ -91,6 +91,18 @@ test('a delay that the other end asks for is kept', async t => {
   t.is(sent.length, 2);
 });
 
+test('a delay of nothing, or less, is the first pause: the other end is not sent the same again and again', async t => {
+  for (const afterSeconds of [0, -5]) {
+    const { clock, sent, push, answer } = setUp();
+    push('a');
+    for (let i = 0; i < 1000; i += 1) {
+      await answer({ kind: 'retry', afterSeconds, reason: 'full' });
+      clock.step(0.001);
+    }
+    t.true(sent.length > 1 && sent.length < 25, `${sent.length} sends in 1 s`);
+  }
+});
+
 test('a delay of an hour is not', async t => {
   const { clock, sent, push, answer } = setUp();
   push('a');

@@ -2,6 +2,7 @@ import { createServer, type Server, Socket } from 'node:net';
 import { ConfigError, describeError } from '../../contract/errors.ts';
 import type { GateConfig } from '../../contract/gate-config.ts';
 import type { Instance } from '../../contract/instance.ts';
+import { plainAddress } from '../../contract/plain-address.ts';
 import type { Clock } from '../../contract/ports.ts';
 import type { Native } from '../../linux/native.ts';
 import type { Roots } from '../../linux/roots.ts';
@@ -110,8 +111,8 @@ function listenTcp(
     guests.map(({ address, instance, name }) => [address, instanceOf(instance, name)]),
   );
   const server = createServer(connection => {
-    // An IPv4 peer of an IPv6 listener.
-    const address = connection.remoteAddress?.replace(/^::ffff:(?=\d+\.)/, '') ?? 'gone';
+    // An IPv4 peer of an IPv6 listener is told as mapped.
+    const address = plainAddress(connection.remoteAddress ?? 'gone');
     admit(connection, () => listed.get(address) ?? null, `tcp ${address}`);
   });
   server.maxConnections = mostConnections(config);
