@@ -62,6 +62,12 @@ export type Receiver = {
 
 /** Senders come back after this when the queue is full: a handler takes milliseconds. */
 const fullRetrySeconds = 0.5;
+/**
+ * A sender that was reset says no goodbye, and its connection would stay for ever as one of the few that it may have. Whoever is
+ * there answers a ping by itself, also when it has nothing to send.
+ */
+const pingSeconds = 30;
+const pongSeconds = 20;
 /** Largest messages that may wait together; `queueRequests` alone would allow gigabytes. */
 const queueMessages = 4;
 
@@ -96,6 +102,8 @@ export function createReceiver(
   const grpc = new Server({
     'grpc.max_receive_message_length': options.maxMessageBytes,
     'grpc.max_concurrent_streams': options.queueRequests + 1,
+    'grpc.keepalive_time_ms': pingSeconds * 1000,
+    'grpc.keepalive_timeout_ms': pongSeconds * 1000,
     interceptors: [countTooLarge(counts)],
   });
   const queue = { requests: 0, bytes: 0 };

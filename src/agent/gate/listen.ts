@@ -110,7 +110,8 @@ function listenTcp(
   const listed = new Map(
     guests.map(({ address, instance, name }) => [address, instanceOf(instance, name)]),
   );
-  const server = createServer(connection => {
+  // A guest that is reset while its connection is closing gets no ping of HTTP/2 any more.
+  const server = createServer({ keepAlive: true, keepAliveInitialDelay: 30_000 }, connection => {
     // An IPv4 peer of an IPv6 listener is told as mapped.
     const address = plainAddress(connection.remoteAddress ?? 'gone');
     admit(connection, () => listed.get(address) ?? null, `tcp ${address}`);
