@@ -110,6 +110,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     headline: Number.NEGATIVE_INFINITY,
     detail: start,
     tasks: start,
+    missed: Number.NEGATIVE_INFINITY,
   };
   const farewells = createFarewells(living => {
     // A life that began anew under the same name keeps its series.
@@ -278,12 +279,14 @@ export function createRounds(options: RoundsOptions): Rounds {
     const detail = dueSince(last.detail, config.detailIntervalSeconds);
     // A profile has the headline series of its own reading.
     const headline = detail || dueSince(last.headline, config.headlineIntervalSeconds);
-    const due = { headline, detail };
-    // What is due and cannot be sent, since an export is under way, is due again with the next reading.
-    if (outbox.send(() => collect(due, born, time))) {
-      if (due.headline) last.headline = now;
-      if (due.detail) last.detail = now;
-    }
+    // What is due and cannot be sent, since an export is under way, is due again with the next reading, and was missed once.
+    const misses =
+      (headline && dueSince(last.missed, config.headlineIntervalSeconds)) ||
+      hottest.length + born.length > 0;
+    const isSent = outbox.send(() => collect({ headline, detail }, born, time), misses);
+    if (headline && (isSent || misses)) last.missed = now;
+    if (headline && isSent) last.headline = now;
+    if (detail && isSent) last.detail = now;
     collectSeconds += (performance.now() - began) / 1000;
   };
 

@@ -5,8 +5,9 @@ export type Outbox = {
   /**
    * Has the resources written and sends them; false, and they are not made, when an export is under way still. So a delta is
    * taken only of what is really sent. Null: there is nothing to send. Made one by one, each is garbage when the next one is.
+   * `misses`: something goes untold when nothing is sent now; where it is not known whether anything would be made, it is said.
    */
-  readonly send: (make: () => Iterable<Uint8Array> | null) => boolean;
+  readonly send: (make: () => Iterable<Uint8Array> | null, misses?: boolean) => boolean;
   readonly delivered: () => number;
   readonly lost: () => Readonly<Record<'busy' | 'failed', number>>;
   readonly lastFailure: () => string | null;
@@ -30,9 +31,9 @@ export function createOutbox(exporter: MetricsExporter, temporal: Temporal): Out
   };
 
   return {
-    send: make => {
+    send: (make, misses = true) => {
       if (underWay) {
-        lost.busy += 1;
+        if (misses) lost.busy += 1;
         return false;
       }
       const resources = make();

@@ -41,6 +41,8 @@ export function stageRounds(
     kinds?: SourceKind[];
     maskedThreads?: () => ReadonlySet<number> | null;
     native?: Pick<Native, 'openFolderWatch'>;
+    /** What each export takes; absent: it ends before the next reading. */
+    exportSeconds?: number;
   } = {},
 ) {
   const tree = makeTree(t, {
@@ -93,6 +95,19 @@ export function stageRounds(
     },
   });
   const profiles = createProfiles('h', config);
+  const outbox = createOutbox(
+    {
+      export: async written => {
+        const resources = decodeMetrics(Buffer.concat([...written]));
+        exports.push({ at: clock.monotonicSeconds(), resources });
+        const { exportSeconds } = options;
+        if (exportSeconds) await new Promise<void>(end => clock.after(exportSeconds, end));
+        return fails ? { ok: false, reason: 'down' } : { ok: true };
+      },
+      stop: async () => undefined,
+    },
+    temporal,
+  );
   const rounds = createRounds({
     config,
     selection: live.selection,
@@ -158,17 +173,7 @@ export function stageRounds(
       live.selection,
     ),
     vcpus,
-    outbox: createOutbox(
-      {
-        export: async written => {
-          const resources = decodeMetrics(Buffer.concat([...written]));
-          exports.push({ at: clock.monotonicSeconds(), resources });
-          return fails ? { ok: false, reason: 'down' } : { ok: true };
-        },
-        stop: async () => undefined,
-      },
-      temporal,
-    ),
+    outbox,
     temporal,
     takeDetails: profiles.begin,
     profilesLost: () => ({}),
@@ -200,6 +205,7 @@ export function stageRounds(
     forgotten,
     said,
     rounds,
+    outbox,
     profiles,
     change: (settings: Partial<AgentSettings>) =>
       live.change({ ...settingsOf(config), ...settings }),
