@@ -4,7 +4,7 @@ import { attr } from '../contract/metrics.ts';
 import type { Clock, Say } from '../contract/ports.ts';
 import type { Native } from '../linux/native.ts';
 import type { PlacementReader } from '../linux/placement.ts';
-import { readBootTime, readCpuTimes, readTaskStat } from '../linux/procfs.ts';
+import { readBootTime, readCpuTimes } from '../linux/procfs.ts';
 import type { Outbox } from '../otlp/outbox.ts';
 import type { Sample } from '../otlp/sample.ts';
 import type { Temporal } from '../otlp/temporality.ts';
@@ -25,6 +25,7 @@ import { selfSamples } from './self.ts';
 import type { Sources } from './sources/sources.ts';
 import type { HotTasks } from './tasks/hot-tasks.ts';
 import type { LastRuns } from './tasks/last-runs.ts';
+import { isLivingTask } from './tasks/living-task.ts';
 import type { VcpuBook } from './vms/vcpus.ts';
 import { createVmFinder } from './vms/vm-finder.ts';
 
@@ -200,7 +201,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     born: readonly LivingInstance[],
     time: number,
   ): Iterable<Uint8Array> | null => {
-    const leaving = farewells.take(outbox.lastFailure() === null);
+    const leaving = farewells.take(outbox.hasArrived());
     const living = due.headline ? [...book.living()] : [...new Set([...hottest, ...born])];
     if (due.detail) sources.read(living);
     const host: Sample[] = due.headline ? cpuSamples(readCpuTimes(roots), booted) : [];
@@ -257,10 +258,9 @@ export function createRounds(options: RoundsOptions): Rounds {
   const keepLivingTasks = (now: number): void => {
     if (now - last.tasks < config.placementIntervalSeconds) return;
     last.tasks = now;
-    temporal.keepTasks(task => {
-      const [tid, ticks] = task.split('@').map(Number);
-      return tid !== undefined && readTaskStat(roots, tid)?.startTicks === ticks;
-    });
+    // Those that are told still were told with the last details.
+    const since = clock.unixSeconds() - 2 * config.detailIntervalSeconds;
+    temporal.keepTasks(task => isLivingTask(roots, task), since);
   };
 
   const tick = (): void => {

@@ -1,6 +1,9 @@
 import { createExportClient, type ExportClient, type SendResult } from './export-client.ts';
 
-export type ExportResult = { readonly ok: true } | { readonly ok: false; readonly reason: string };
+/** `untaken`: indexes of the resources of which nothing arrived; of the others all did but what a partial success rejected for good. */
+export type ExportResult =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly reason: string; readonly untaken: readonly number[] };
 
 export type MetricsExporter = {
   /**
@@ -32,18 +35,27 @@ export function createMetricsExporter(options: MetricsExporterOptions): MetricsE
   };
 }
 
-async function sendAll(client: ExportClient, requests: readonly Buffer[]): Promise<ExportResult> {
-  const results = await Promise.all(requests.map(request => client.send(request)));
-  const reasons = results.map(failureOf).filter(reason => reason !== null);
-  return reasons[0] === undefined ? { ok: true } : { ok: false, reason: reasons[0] };
+type Request = { readonly body: Buffer; readonly resources: readonly number[] };
+
+async function sendAll(client: ExportClient, requests: readonly Request[]): Promise<ExportResult> {
+  const results = await Promise.all(
+    requests.map(async ({ body, resources }) => ({ resources, result: await client.send(body) })),
+  );
+  const reason = results.map(({ result }) => failureOf(result)).find(failure => failure !== null);
+  if (reason === undefined) return { ok: true };
+  const untaken = results.filter(({ result }) => result.kind !== 'ok' && result.kind !== 'partial');
+  return { ok: false, reason, untaken: untaken.flatMap(({ resources }) => resources) };
 }
 
-function requestsOf(written: Iterable<Uint8Array>, maxRequestBytes: number): Buffer[] {
-  const requests: Buffer[] = [];
+function requestsOf(written: Iterable<Uint8Array>, maxRequestBytes: number): Request[] {
+  const requests: Request[] = [];
   let parts: Uint8Array[] = [];
   let bytes = 0;
+  let cutAt = 0;
   const cut = () => {
-    if (parts.length > 0) requests.push(Buffer.concat(parts, bytes));
+    const resources = parts.map((_, i) => cutAt + i);
+    if (parts.length > 0) requests.push({ body: Buffer.concat(parts, bytes), resources });
+    cutAt += parts.length;
     parts = [];
     bytes = 0;
   };

@@ -1,5 +1,5 @@
 import type { ExportResult, MetricsExporter } from './metrics-exporter.ts';
-import type { Temporal } from './temporality.ts';
+import type { Batch, Temporal } from './temporality.ts';
 
 export type Outbox = {
   /**
@@ -9,6 +9,8 @@ export type Outbox = {
    */
   readonly send: (make: () => Iterable<Uint8Array> | null, misses?: boolean) => boolean;
   readonly delivered: () => number;
+  /** Whether the last export was taken, be it but for what a partial success rejected for good. */
+  readonly hasArrived: () => boolean;
   readonly lost: () => Readonly<Record<'busy' | 'failed', number>>;
   readonly lastFailure: () => string | null;
   readonly stop: () => Promise<void>;
@@ -18,12 +20,23 @@ export type Outbox = {
 export function createOutbox(exporter: MetricsExporter, temporal: Temporal): Outbox {
   const lost = { busy: 0, failed: 0 };
   let delivered = 0;
+  let hasArrived = true;
   let lastFailure: string | null = null;
   let underWay: Promise<void> | null = null;
 
-  const settle = async (sent: Promise<ExportResult>): Promise<void> => {
+  /** The resources as they are; `batches` gets what was shaped for each. */
+  function* noted(resources: Iterable<Uint8Array>, batches: Batch[]): Iterable<Uint8Array> {
+    for (const resource of resources) {
+      batches.push(temporal.take());
+      yield resource;
+    }
+  }
+
+  const settle = async (sent: Promise<ExportResult>, batches: readonly Batch[]): Promise<void> => {
     const result = await sent;
-    temporal.settle(result.ok);
+    const untaken = new Set(result.ok ? [] : result.untaken);
+    for (const [i, batch] of batches.entries()) if (!untaken.has(i)) temporal.deliver(batch);
+    hasArrived = untaken.size === 0;
     lastFailure = result.ok ? null : result.reason;
     if (result.ok) delivered += 1;
     else lost.failed += 1;
@@ -36,11 +49,15 @@ export function createOutbox(exporter: MetricsExporter, temporal: Temporal): Out
         if (misses) lost.busy += 1;
         return false;
       }
+      // Of an export that could not be made.
+      temporal.take();
       const resources = make();
-      if (resources) underWay = settle(exporter.export(resources));
+      const batches: Batch[] = [];
+      if (resources) underWay = settle(exporter.export(noted(resources, batches)), batches);
       return true;
     },
     delivered: () => delivered,
+    hasArrived: () => hasArrived,
     lost: () => ({ ...lost }),
     lastFailure: () => lastFailure,
     stop: async () => {

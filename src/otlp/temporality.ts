@@ -8,17 +8,29 @@ type Value = number | ExplicitHistogram | ExponentialHistogram;
 
 type Cumulative = { readonly start: number; readonly value: Value };
 
-/** Shapes cumulative values into what is exported. Between `shape` and `settle` an export is under way. */
+/** What was shaped together, and so arrives together or not at all. */
+export type Batch = readonly {
+  readonly key: string;
+  readonly point: Cumulative;
+  readonly time: number;
+}[];
+
+/** Shapes cumulative values into what is exported. Between `shape` and `deliver` an export is under way. */
 export type Temporal = {
   readonly temporality: Temporality;
   /** `key` is asked for only where something is kept of the series. */
   readonly shape: (key: () => string, point: Cumulative, now: number) => Cumulative;
-  /** Delta: what was delivered is taken off the next; what was not is in it again, so that nothing is lost. */
-  readonly settle: (delivered: boolean) => void;
+  /** What was shaped since the last call. */
+  readonly take: () => Batch;
+  /** Delta: what was delivered is taken off the next; what never is is in it again, so that nothing is lost. */
+  readonly deliver: (batch: Batch) => void;
   /** Drops what is kept of series whose key begins with `prefix`. */
   readonly forget: (prefix: string) => void;
-  /** Drops what is kept of series of tasks that have ended. Cumulative keeps nothing, and does not ask. */
-  readonly keepTasks: (isAlive: (task: string) => boolean) => void;
+  /**
+   * Drops what is kept of series of tasks that have ended. It asks of those alone that were not told since then (seconds since the
+   * epoch): where /proc hides tasks, none would be alive, and all would be told whole again. Cumulative keeps nothing.
+   */
+  readonly keepTasks: (isAlive: (task: string) => boolean, since: number) => void;
 };
 
 /** Cumulative unless OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE says delta (or lowmemory, which is delta for counters). */
@@ -33,33 +45,45 @@ function cumulativeTemporality(): Temporal {
   return {
     temporality: 'cumulative',
     shape: (_key, point) => point,
-    settle: () => undefined,
+    take: () => nothing,
+    deliver: () => undefined,
     forget: () => undefined,
     keepTasks: () => undefined,
   };
 }
 
+const nothing: Batch = [];
+
 function deltaTemporality(): Temporal {
-  const delivered = new Map<string, { time: number; value: Value }>();
-  let underWay = new Map<string, { time: number; value: Value }>();
+  const delivered = new Map<string, Cumulative & { readonly time: number; told: number }>();
+  let shaped: Batch[number][] = [];
   return {
     temporality: 'delta',
     shape: (keyOf, point, now) => {
       const key = keyOf();
       const last = delivered.get(key);
-      underWay.set(key, { time: now, value: point.value });
-      if (!last || last.time < point.start) return point;
+      shaped.push({ key, point, time: now });
+      if (!last) return point;
+      last.told = now;
+      // Another start is another life of the series, also where that begins at the very time of the last export.
+      if (last.start !== point.start) return point;
       return { start: last.time, value: difference(point.value, last.value) };
     },
-    settle: ok => {
-      if (ok) for (const [key, last] of underWay) delivered.set(key, last);
-      underWay = new Map();
+    take: () => {
+      const batch = shaped;
+      shaped = [];
+      return batch;
+    },
+    deliver: batch => {
+      for (const { key, point, time } of batch)
+        delivered.set(key, { start: point.start, value: point.value, time, told: time });
     },
     forget: prefix => {
       for (const key of delivered.keys()) if (key.startsWith(prefix)) delivered.delete(key);
     },
-    keepTasks: isAlive => {
-      for (const key of delivered.keys()) {
+    keepTasks: (isAlive, since) => {
+      for (const [key, { told }] of delivered) {
+        if (told >= since) continue;
         const task = taskOfKey(key);
         if (task !== null && !isAlive(task)) delivered.delete(key);
       }

@@ -91,6 +91,22 @@ test('an export that fails says why', async t => {
   t.regex(result.ok ? '' : result.reason, /UNAVAILABLE/);
 });
 
+test('of several requests the one that fails says which resources did not arrive', async t => {
+  const listen = join(socketFolder(t), 'o.sock');
+  let nth = 0;
+  const { requests } = await receiver(t, listen, () =>
+    nth++ === 1 ? { kind: 'invalid', message: 'not this one' } : { kind: 'ok' },
+  );
+  const exporter = createMetricsExporter({ endpoint: `unix://${listen}`, maxRequestBytes: 2000 });
+  t.teardown(() => exporter.stop());
+  const result = await exporter.export(instances(50));
+  t.true(requests.length > 2);
+  const untaken = requests[1]?.map(each =>
+    Number(String(each.resource['sculptor.instance.id']).slice(9)),
+  );
+  t.deepEqual(result, { ok: false, reason: 'INVALID_ARGUMENT: not this one', untaken });
+});
+
 test('a partial success is a failure that says how much and why', async t => {
   const listen = join(socketFolder(t), 'o.sock');
   await receiver(t, listen, () => ({ kind: 'partial', rejected: 2, message: 'late' }));
@@ -99,6 +115,7 @@ test('a partial success is a failure that says how much and why', async t => {
   t.deepEqual(await exporter.export(instances(3)), {
     ok: false,
     reason: '2 points rejected: late',
+    untaken: [],
   });
 });
 

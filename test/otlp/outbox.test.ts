@@ -13,7 +13,11 @@ function heldExporter() {
   return {
     pending,
     exporter: {
-      export: () => new Promise<ExportResult>(resolve => pending.push(resolve)),
+      // As the exporter, it has taken all of it when it returns.
+      export: (written: Iterable<Uint8Array>) => {
+        Array.from(written);
+        return new Promise<ExportResult>(resolve => pending.push(resolve));
+      },
       stop: async () => undefined,
     },
   };
@@ -29,7 +33,7 @@ test('one export is under way at most; what is skipped is not even made, and is 
   pending[0]?.({ ok: true });
   await turn();
   t.true(outbox.send(() => nothing));
-  pending[1]?.({ ok: false, reason: 'UNAVAILABLE' });
+  pending[1]?.({ ok: false, reason: 'UNAVAILABLE', untaken: [0] });
   await turn();
   t.deepEqual(outbox.lost(), { busy: 1, failed: 1 });
   t.is(outbox.delivered(), 1);
@@ -75,10 +79,34 @@ test('delta: skipped and failed exports lose nothing', async t => {
   pending[0]?.({ ok: true });
   await turn();
   send(12, 9);
-  pending[1]?.({ ok: false, reason: 'UNAVAILABLE' });
+  pending[1]?.({ ok: false, reason: 'UNAVAILABLE', untaken: [0] });
   await turn();
   send(13, 10);
   t.deepEqual(told, [5, 4, 5]);
+});
+
+test('delta: of what arrived nothing is sent again, be it with a partial success or beside a request that failed', async t => {
+  const { pending, exporter } = heldExporter();
+  const temporal = temporalityFrom('delta');
+  const outbox = createOutbox(exporter, temporal);
+  const told: unknown[] = [];
+  const send = async (value: number, result: ExportResult) => {
+    outbox.send(function* () {
+      for (const key of ['a', 'b']) {
+        told.push(temporal.shape(() => key, { start: 1, value }, value).value);
+        yield new Uint8Array();
+      }
+    });
+    pending.at(-1)?.(result);
+    await turn();
+  };
+  await send(10, { ok: false, reason: '1 points rejected', untaken: [] });
+  t.true(outbox.hasArrived());
+  await send(11, { ok: false, reason: 'UNAVAILABLE', untaken: [1] });
+  t.false(outbox.hasArrived());
+  await send(12, { ok: true });
+  t.deepEqual(told, [10, 10, 1, 1, 1, 2]);
+  t.deepEqual(outbox.lost(), { busy: 0, failed: 2 });
 });
 
 test('what delta keeps of a task goes when the task does', t => {
@@ -88,10 +116,10 @@ test('what delta keeps of a task goes when the task does', t => {
     seriesKey('host/a', 'container.cpu.time', ''),
   ];
   for (const key of [task, instance]) temporal.shape(() => key, { start: 1, value: 5 }, 2);
-  temporal.settle(true);
-  temporal.keepTasks(each => each === '7@100');
+  temporal.deliver(temporal.take());
+  temporal.keepTasks(each => each === '7@100', 1e9);
   t.is(temporal.shape(() => task, { start: 1, value: 8 }, 3).value, 3);
-  temporal.keepTasks(() => false);
+  temporal.keepTasks(() => false, 1e9);
   t.is(temporal.shape(() => task, { start: 1, value: 8 }, 3).value, 8);
   t.is(temporal.shape(() => instance, { start: 1, value: 8 }, 3).value, 3);
   temporal.forget('host/a\n');

@@ -108,7 +108,7 @@ test('delta: values and starts are written over too', t => {
     const bytes = write(samples, 10 * n);
     t.is(hex(bytes), hex(wanted));
     all.add(bytes);
-    for (const { temporal } of [one, other]) temporal.settle(true);
+    for (const { temporal } of [one, other]) temporal.deliver(temporal.take());
   }
   t.is(all.size, 1);
 });

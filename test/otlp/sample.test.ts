@@ -13,7 +13,7 @@ const told = (samples: readonly Sample[], telling: Partial<Telling> = {}) => {
     { scope: 'scope', resource, resolution: () => 'explicit', ...telling, temporal },
     ...([samples, 3] as const),
   );
-  temporal.settle(true);
+  temporal.deliver(temporal.take());
   return decodeMetrics(written)[0]?.points ?? [];
 };
 
@@ -78,7 +78,7 @@ test('delta: values with blanks do not make two series one, nor does a value tha
       value,
     }));
     const points = told(samples, { temporal });
-    temporal.keepTasks(() => false);
+    temporal.keepTasks(() => false, 1e9);
     return points.map(point => point.value);
   };
   t.deepEqual(tell([10, 100, 1000]), [10, 100, 1000]);
@@ -109,7 +109,7 @@ test('delta: series of one task are told apart by what they share with those of 
     tell([11, 102, 1003]).map(({ value }) => value),
     [1, 2, 3],
   );
-  temporal.keepTasks(() => false);
+  temporal.keepTasks(() => false, 1e9);
   t.deepEqual(
     tell([12, 103, 1004]).map(({ value }) => value),
     [12, 103, 1004],

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { temporalityFrom } from '../../src/otlp/temporality.ts';
+import { seriesKey, temporalityFrom } from '../../src/otlp/temporality.ts';
 
 test('cumulative by default: values and start times as they are', t => {
   const temporal = temporalityFrom(undefined);
@@ -15,7 +15,7 @@ test('delta takes off what was delivered, and starts where that ended', t => {
     temporal.shape(() => 'k', { start: 1, value: 5 }, 10),
     { start: 1, value: 5 },
   );
-  temporal.settle(true);
+  temporal.deliver(temporal.take());
   t.deepEqual(
     temporal.shape(() => 'k', { start: 1, value: 8 }, 20),
     { start: 10, value: 3 },
@@ -25,7 +25,7 @@ test('delta takes off what was delivered, and starts where that ended', t => {
 test('delta loses nothing when an export fails: the next has it all', t => {
   const temporal = temporalityFrom('DELTA');
   temporal.shape(() => 'k', { start: 1, value: 5 }, 10);
-  temporal.settle(false);
+  temporal.take();
   t.deepEqual(
     temporal.shape(() => 'k', { start: 1, value: 8 }, 20),
     { start: 1, value: 8 },
@@ -35,7 +35,7 @@ test('delta loses nothing when an export fails: the next has it all', t => {
 test('delta begins anew with a new life of a series', t => {
   const temporal = temporalityFrom('delta');
   temporal.shape(() => 'k', { start: 1, value: 5 }, 10);
-  temporal.settle(true);
+  temporal.deliver(temporal.take());
   t.deepEqual(
     temporal.shape(() => 'k', { start: 15, value: 2 }, 20),
     { start: 15, value: 2 },
@@ -54,7 +54,55 @@ test('delta of a histogram whose lowest bucket moved down', t => {
     counts,
   });
   temporal.shape(() => 'k', { start: 1, value: histogram(-10, [2, 3]) }, 10);
-  temporal.settle(true);
+  temporal.deliver(temporal.take());
   const { value } = temporal.shape(() => 'k', { start: 1, value: histogram(-11, [1, 2, 5]) }, 20);
   t.like(value, { count: 3, counts: [1, 0, 2], offset: -11 });
+});
+
+test('delta: a series made anew at the very time of the last export is told whole, and one that began then is not', t => {
+  const temporal = temporalityFrom('delta');
+  const tell = (start: number, value: number, now: number) => {
+    const told = temporal.shape(() => 'k', { start, value }, now);
+    temporal.deliver(temporal.take());
+    return told;
+  };
+  tell(1, 2, 10);
+  t.deepEqual(tell(10, 0.1, 20), { start: 10, value: 0.1 });
+  t.deepEqual(tell(10, 0.3, 30), { start: 20, value: 0.3 - 0.1 });
+  const host = temporalityFrom('delta');
+  host.shape(() => 'h', { start: 10, value: 0 }, 10);
+  host.deliver(host.take());
+  t.deepEqual(
+    host.shape(() => 'h', { start: 10, value: 3 }, 20),
+    { start: 10, value: 3 },
+  );
+});
+
+test('delta: what arrived of an export is taken off the next, and what did not is in it again', t => {
+  const temporal = temporalityFrom('delta');
+  const tell = (key: string, value: number) =>
+    temporal.shape(() => key, { start: 1, value }, 2).value;
+  tell('arrives', 5);
+  const arrived = temporal.take();
+  tell('is lost', 5);
+  temporal.take();
+  temporal.deliver(arrived);
+  t.deepEqual([tell('arrives', 6), tell('is lost', 6)], [1, 6]);
+});
+
+test('delta: of a task that was told lately nobody asks whether it lives, since /proc may hide it', t => {
+  const temporal = temporalityFrom('delta');
+  const key = seriesKey('host/a', 'sculptor.task.cpu.time', '7@100');
+  const tell = (value: number, now: number) =>
+    temporal.shape(() => key, { start: 1, value }, now).value;
+  tell(5, 10);
+  temporal.deliver(temporal.take());
+  temporal.keepTasks(() => t.fail('asked') as never, 10);
+  t.is(tell(8, 20), 3, 'not delivered, but told');
+  temporal.keepTasks(() => t.fail('asked') as never, 20);
+  t.is(tell(9, 30), 4);
+  temporal.keepTasks(() => true, 31);
+  t.is(tell(9, 40), 4);
+  temporal.keepTasks(() => false, 41);
+  t.is(tell(9, 50), 9);
 });

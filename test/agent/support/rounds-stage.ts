@@ -98,11 +98,12 @@ export function stageRounds(
   const outbox = createOutbox(
     {
       export: async written => {
-        const resources = decodeMetrics(Buffer.concat([...written]));
+        const parts = [...written].map(part => Buffer.from(part));
+        const resources = decodeMetrics(Buffer.concat(parts));
         exports.push({ at: clock.monotonicSeconds(), resources });
         const { exportSeconds } = options;
         if (exportSeconds) await new Promise<void>(end => clock.after(exportSeconds, end));
-        return fails ? { ok: false, reason: 'down' } : { ok: true };
+        return fails ? { ok: false, reason: 'down', untaken: [...parts.keys()] } : { ok: true };
       },
       stop: async () => undefined,
     },
