@@ -39,24 +39,32 @@ export type ApiOptions = {
   readonly peerUid: ((fd: number) => number) | null;
   readonly listen: ListenOnSocket;
   readonly routes: readonly ApiRoute[];
+  /** Who has not sent a whole request by then is cut off, within half as much again; absent: 10 s. An answer may take longer. */
+  readonly requestTimeoutMs?: number;
 };
 
 export type Api = Running & { readonly refusedPeers: () => number };
 
 const maxBodyBytes = 1_048_576;
-const requestTimeoutMs = 10_000;
 
 /**
  * The HTTP API of one part on its unix socket, for people: JSON in, JSON out, errors as `{code, message}`.
  * @throws ConfigError CONFIG_SOCKET
  */
 export async function startApi(options: ApiOptions): Promise<Api> {
+  const { requestTimeoutMs = 10_000 } = options;
   let refusedPeers = 0;
-  const http = createServer({ requestTimeout: requestTimeoutMs }, (request, response) => {
+  const times = {
+    requestTimeout: requestTimeoutMs,
+    connectionsCheckingInterval: requestTimeoutMs / 2,
+  };
+  const http = createServer(times, (request, response) => {
     answer(options.routes, request)
       .catch(errorReply)
       .then(reply => send(response, reply));
   });
+  // Node looks at those times, and knows its connections, only from here on; it is the other server that listens.
+  http.emit('listening');
   const listener = await options.listen({
     path: options.socket,
     allowUids: options.allowUids,
@@ -70,6 +78,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     refusedPeers: () => refusedPeers,
     stop: async () => {
       http.closeAllConnections();
+      http.close();
       await listener.close();
     },
   };

@@ -239,3 +239,22 @@ test('it stops with connections open, and its socket is gone', async t => {
   await api.stop();
   t.false(existsSync(socket));
 });
+
+for (const [what, sent] of [
+  ['half a request', 'PUT /mode HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n'],
+  ['half a header', 'GET /status HT'],
+  ['nothing', ''],
+] as const)
+  test(`who sends ${what} is cut off, and one that waits for a slow answer is not`, async t => {
+    const slow: ApiRoute = {
+      method: 'GET',
+      path: '/slow',
+      run: () => new Promise(resolve => setTimeout(resolve, 1500, 'done')),
+    };
+    const { socket } = await start(t, { requestTimeoutMs: 400, routes: [...routes, slow] });
+    const held = createConnection(socket).resume();
+    held.on('error', () => undefined).write(sent);
+    const answer = requestApi(socket, 'GET', '/slow', any);
+    await once(held, 'close');
+    t.is(await answer, 'done');
+  });
