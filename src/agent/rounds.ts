@@ -69,24 +69,16 @@ export type Rounds = {
   };
 };
 
+type Told = Readonly<Record<'leaving' | 'living', readonly LivingInstance[]>> & {
+  readonly host: readonly Sample[];
+};
+
 const nobody: Suspects = { given: [], byTurns: [] };
 
 /** One reading after another: totals into series, changes into events. Reads nothing but through `reader`, `probe` and `sources`. */
 export function createRounds(options: RoundsOptions): Rounds {
-  const {
-    config,
-    selection,
-    identity,
-    reader,
-    probe,
-    hot,
-    sources,
-    vcpus,
-    outbox,
-    temporal,
-    emit,
-    clock,
-  } = options;
+  const { config, selection, identity, reader, probe, hot } = options;
+  const { sources, vcpus, outbox, temporal, emit, clock } = options;
   const { roots, layout } = reader;
   const began = clock.unixSeconds();
   const booted = readBootTime(roots) ?? began;
@@ -218,19 +210,15 @@ export function createRounds(options: RoundsOptions): Rounds {
 
   /** What is told of an instance is made when its turn has come: it is garbage when the next one is told. */
   function* tellAll(
-    {
-      leaving,
-      living,
-      host,
-    }: Record<'leaving' | 'living', readonly LivingInstance[]> & {
-      host: readonly Sample[];
-    },
+    { leaving, living, host }: Told,
     detail: boolean,
     time: number,
   ): Iterable<Uint8Array> {
     const reading = detail ? options.takeDetails(time) : null;
     for (const one of leaving)
-      yield told.of(one).detail(selected([...headlineSamples(one), ...sources.samples(one)]), time);
+      yield* told
+        .of(one)
+        .detail(selected([...headlineSamples(one), ...sources.samples(one)]), time);
     for (const one of living) {
       const samples = selected(headlineSamples(one));
       if (reading) {
@@ -238,9 +226,9 @@ export function createRounds(options: RoundsOptions): Rounds {
           if (selection.tells(sample.metric)) samples.push(sample);
         reading.add(one, samples);
       }
-      yield told.of(one)[detail ? 'detail' : 'headline'](samples, time);
+      yield* told.of(one)[detail ? 'detail' : 'headline'](samples, time);
     }
-    if (host.length > 0) yield told.host[detail ? 'detail' : 'headline'](host, time);
+    if (host.length > 0) yield* told.host[detail ? 'detail' : 'headline'](host, time);
     reading?.end();
   }
 

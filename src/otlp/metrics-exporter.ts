@@ -1,9 +1,18 @@
 import { createExportClient, type ExportClient, type SendResult } from './export-client.ts';
+import { maxRequestBytes as mostBytes } from './write-parts.ts';
 
-/** `untaken`: indexes of the resources of which nothing arrived; of the others all did but what a partial success rejected for good. */
+/**
+ * `why`: too large where all that failed was refused, and is more than collectors take. `untaken`: indexes of the resources of which
+ * nothing arrived; of the others all did but what a partial success rejected for good.
+ */
 export type ExportResult =
   | { readonly ok: true }
-  | { readonly ok: false; readonly reason: string; readonly untaken: readonly number[] };
+  | {
+      readonly ok: false;
+      readonly why: 'failed' | 'too_large';
+      readonly reason: string;
+      readonly untaken: readonly number[];
+    };
 
 export type MetricsExporter = {
   /**
@@ -18,7 +27,7 @@ export type MetricsExporterOptions = {
   /** `unix:///path` or `http(s)://host:port`. */
   readonly endpoint: string;
   readonly timeoutSeconds?: number;
-  /** Requests are cut between resources below this; collectors take 4 MiB unless configured otherwise. */
+  /** Requests are cut between resources below this. */
   readonly maxRequestBytes?: number;
 };
 
@@ -27,24 +36,39 @@ export type MetricsExporterOptions = {
  * fields of protobuf concatenate).
  */
 export function createMetricsExporter(options: MetricsExporterOptions): MetricsExporter {
-  const { endpoint, timeoutSeconds = 5, maxRequestBytes = 3_500_000 } = options;
+  const { endpoint, timeoutSeconds = 5, maxRequestBytes = mostBytes } = options;
   const client = createExportClient({ endpoint, signal: 'metrics', timeoutSeconds });
   return {
-    export: written => sendAll(client, requestsOf(written, maxRequestBytes)),
+    export: written => sendAll(client, requestsOf(written, maxRequestBytes), maxRequestBytes),
     stop: async () => client.close(),
   };
 }
 
 type Request = { readonly body: Buffer; readonly resources: readonly number[] };
 
-async function sendAll(client: ExportClient, requests: readonly Request[]): Promise<ExportResult> {
-  const results = await Promise.all(
-    requests.map(async ({ body, resources }) => ({ resources, result: await client.send(body) })),
+async function sendAll(
+  client: ExportClient,
+  requests: readonly Request[],
+  maxRequestBytes: number,
+): Promise<ExportResult> {
+  const ends = await Promise.all(
+    requests.map(async request => ({ ...request, result: await client.send(request.body) })),
   );
-  const reason = results.map(({ result }) => failureOf(result)).find(failure => failure !== null);
-  if (reason === undefined) return { ok: true };
-  const untaken = results.filter(({ result }) => result.kind !== 'ok' && result.kind !== 'partial');
-  return { ok: false, reason, untaken: untaken.flatMap(({ resources }) => resources) };
+  const failed = ends.flatMap(({ result, ...request }) =>
+    result.kind === 'ok' ? [] : [{ ...request, result }],
+  );
+  const [first] = failed;
+  if (!first) return { ok: true };
+  const isTooLarge = failed.every(
+    ({ body, result }) => result.kind === 'refused' && body.byteLength > maxRequestBytes,
+  );
+  const untaken = failed.filter(({ result }) => result.kind !== 'partial');
+  return {
+    ok: false,
+    why: isTooLarge ? 'too_large' : 'failed',
+    reason: failureOf(first.result),
+    untaken: untaken.flatMap(({ resources }) => resources),
+  };
 }
 
 function requestsOf(written: Iterable<Uint8Array>, maxRequestBytes: number): Request[] {
@@ -68,13 +92,7 @@ function requestsOf(written: Iterable<Uint8Array>, maxRequestBytes: number): Req
   return requests;
 }
 
-function failureOf(result: SendResult): string | null {
-  switch (result.kind) {
-    case 'ok':
-      return null;
-    case 'partial':
-      return `${result.rejected} points rejected: ${result.message}`;
-    default:
-      return result.reason;
-  }
+function failureOf(result: Exclude<SendResult, { kind: 'ok' }>): string {
+  if (result.kind !== 'partial') return result.reason;
+  return `${result.rejected} points rejected: ${result.message}`;
 }

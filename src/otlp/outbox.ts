@@ -11,14 +11,14 @@ export type Outbox = {
   readonly delivered: () => number;
   /** Whether the last export was taken, be it but for what a partial success rejected for good. */
   readonly hasArrived: () => boolean;
-  readonly lost: () => Readonly<Record<'busy' | 'failed', number>>;
+  readonly lost: () => Readonly<Record<'busy' | 'failed' | 'too_large', number>>;
   readonly lastFailure: () => string | null;
   readonly stop: () => Promise<void>;
 };
 
 /** One export under way at most: a slow collector never holds up the reading. What is skipped is counted; totals heal. */
 export function createOutbox(exporter: MetricsExporter, temporal: Temporal): Outbox {
-  const lost = { busy: 0, failed: 0 };
+  const lost = { busy: 0, failed: 0, too_large: 0 };
   let delivered = 0;
   let hasArrived = true;
   let lastFailure: string | null = null;
@@ -39,7 +39,7 @@ export function createOutbox(exporter: MetricsExporter, temporal: Temporal): Out
     hasArrived = untaken.size === 0;
     lastFailure = result.ok ? null : result.reason;
     if (result.ok) delivered += 1;
-    else lost.failed += 1;
+    else lost[result.why] += 1;
     underWay = null;
   };
 

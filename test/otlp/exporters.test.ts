@@ -104,7 +104,12 @@ test('of several requests the one that fails says which resources did not arrive
   const untaken = requests[1]?.map(each =>
     Number(String(each.resource['sculptor.instance.id']).slice(9)),
   );
-  t.deepEqual(result, { ok: false, reason: 'INVALID_ARGUMENT: not this one', untaken });
+  t.deepEqual(result, {
+    ok: false,
+    why: 'failed',
+    reason: 'INVALID_ARGUMENT: not this one',
+    untaken,
+  });
 });
 
 test('a partial success is a failure that says how much and why', async t => {
@@ -114,6 +119,7 @@ test('a partial success is a failure that says how much and why', async t => {
   t.teardown(() => exporter.stop());
   t.deepEqual(await exporter.export(instances(3)), {
     ok: false,
+    why: 'failed',
     reason: '2 points rejected: late',
     untaken: [],
   });

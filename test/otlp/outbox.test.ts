@@ -33,9 +33,9 @@ test('one export is under way at most; what is skipped is not even made, and is 
   pending[0]?.({ ok: true });
   await turn();
   t.true(outbox.send(() => nothing));
-  pending[1]?.({ ok: false, reason: 'UNAVAILABLE', untaken: [0] });
+  pending[1]?.({ ok: false, why: 'failed', reason: 'UNAVAILABLE', untaken: [0] });
   await turn();
-  t.deepEqual(outbox.lost(), { busy: 1, failed: 1 });
+  t.deepEqual(outbox.lost(), { busy: 1, failed: 1, too_large: 0 });
   t.is(outbox.delivered(), 1);
   t.is(outbox.lastFailure(), 'UNAVAILABLE');
 });
@@ -60,7 +60,7 @@ test('a resource that cannot be made is an error of who sends, and the next expo
   );
   t.true(outbox.send(() => []));
   await outbox.stop();
-  t.deepEqual(outbox.lost(), { busy: 0, failed: 0 });
+  t.deepEqual(outbox.lost(), { busy: 0, failed: 0, too_large: 0 });
 });
 
 test('delta: skipped and failed exports lose nothing', async t => {
@@ -79,7 +79,7 @@ test('delta: skipped and failed exports lose nothing', async t => {
   pending[0]?.({ ok: true });
   await turn();
   send(12, 9);
-  pending[1]?.({ ok: false, reason: 'UNAVAILABLE', untaken: [0] });
+  pending[1]?.({ ok: false, why: 'failed', reason: 'UNAVAILABLE', untaken: [0] });
   await turn();
   send(13, 10);
   t.deepEqual(told, [5, 4, 5]);
@@ -100,13 +100,13 @@ test('delta: of what arrived nothing is sent again, be it with a partial success
     pending.at(-1)?.(result);
     await turn();
   };
-  await send(10, { ok: false, reason: '1 points rejected', untaken: [] });
+  await send(10, { ok: false, why: 'failed', reason: '1 points rejected', untaken: [] });
   t.true(outbox.hasArrived());
-  await send(11, { ok: false, reason: 'UNAVAILABLE', untaken: [1] });
+  await send(11, { ok: false, why: 'failed', reason: 'UNAVAILABLE', untaken: [1] });
   t.false(outbox.hasArrived());
   await send(12, { ok: true });
   t.deepEqual(told, [10, 10, 1, 1, 1, 2]);
-  t.deepEqual(outbox.lost(), { busy: 0, failed: 2 });
+  t.deepEqual(outbox.lost(), { busy: 0, failed: 2, too_large: 0 });
 });
 
 test('what delta keeps of a task goes when the task does', t => {

@@ -22,7 +22,7 @@ export function startTelling(options: {
   const start = clock.unixSeconds();
   const told = createToldResources({ identity: host, temporal, resolution: () => 'explicit' });
   const tell = (): void => {
-    outbox.send(() => [told.host.detail(gate.samples(start), clock.unixSeconds())]);
+    outbox.send(() => told.host.detail(gate.samples(start), clock.unixSeconds()));
     cancel = clock.after(options.intervalSeconds(), tell);
   };
   let cancel = clock.after(options.intervalSeconds(), tell);

@@ -1,14 +1,17 @@
 import { scopes } from '../../contract/metrics.ts';
 import type { HistogramResolution } from '../../otlp/histogram-resolution.ts';
-import { createResourceWriter, type ResourceWriter } from '../../otlp/resource-writer.ts';
-import type { Telling } from '../../otlp/sample.ts';
+import { createResourceWriter } from '../../otlp/resource-writer.ts';
+import type { Sample, Telling } from '../../otlp/sample.ts';
 import type { Temporal } from '../../otlp/temporality.ts';
-import { writeMetrics } from '../../otlp/write-metrics.ts';
+import { writeParts } from '../../otlp/write-parts.ts';
 import { hostResource, type Identity, instanceResource } from '../resources.ts';
 import type { LivingInstance } from './instances.ts';
 
+/** Writes what is told of a resource at a time, in as many requests as it takes; each holds until the next is written. */
+export type ToldWriter = (samples: readonly Sample[], now: number) => Iterable<Uint8Array>;
+
 /** What is told together, again and again: the headline series alone, or with everything else. */
-export type ToldWriters = { readonly headline: ResourceWriter; readonly detail: ResourceWriter };
+export type ToldWriters = { readonly headline: ToldWriter; readonly detail: ToldWriter };
 
 export type ToldResources = {
   readonly of: (living: LivingInstance) => ToldWriters;
@@ -25,10 +28,11 @@ export function createToldResources(options: {
   const known = new WeakMap<LivingInstance, ToldWriters>();
   const writersOf = (resource: Telling['resource']): ToldWriters => {
     const telling = { scope: scopes.agent, resource, temporal, resolution };
+    const headline = createResourceWriter(telling);
     return {
-      headline: createResourceWriter(telling),
+      headline: (samples, now) => [headline(samples, now)],
       // Its series come and go, and all of it is told ten times as seldom: not worth the memory of what was written.
-      detail: (samples, now) => writeMetrics(telling, samples, now),
+      detail: (samples, now) => writeParts(telling, samples, now),
     };
   };
   return {

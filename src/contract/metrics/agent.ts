@@ -24,7 +24,7 @@ export const agentMetrics = of('agent', {
   'sculptor.agent.exports.lost': counter(
     '{export}',
     'self',
-    'Exports that were refused or given up, by reason.',
+    'Exports that were refused or given up, by reason; too_large: for one series that takes more than a collector does.',
     [attr.reason],
   ),
   'sculptor.agent.profiles.lost': counter(

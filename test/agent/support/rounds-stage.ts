@@ -103,7 +103,9 @@ export function stageRounds(
         exports.push({ at: clock.monotonicSeconds(), resources });
         const { exportSeconds } = options;
         if (exportSeconds) await new Promise<void>(end => clock.after(exportSeconds, end));
-        return fails ? { ok: false, reason: 'down', untaken: [...parts.keys()] } : { ok: true };
+        return fails
+          ? { ok: false, why: 'failed', reason: 'down', untaken: [...parts.keys()] }
+          : { ok: true };
       },
       stop: async () => undefined,
     },
