@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <set>
@@ -28,11 +29,12 @@ std::string libbpf_log;
 
 int KeepLog(libbpf_print_level level, const char* format, va_list arguments) {
   if (level == LIBBPF_DEBUG) return 0;
-  char line[4096];
-  int length = vsnprintf(line, sizeof(line), format, arguments);
-  // The verifier's log comes as one message and may be long: its end says what was refused.
-  if (length >= static_cast<int>(sizeof(line))) length = sizeof(line) - 1;
-  libbpf_log.append(line, length > 0 ? length : 0);
+  // The verifier's log comes as one message, of megabytes maybe: its end says what was refused.
+  char* message = nullptr;
+  const int length = vasprintf(&message, format, arguments);
+  if (length < 0) return 0;
+  libbpf_log.append(message, length);
+  free(message);
   constexpr size_t kMostBytes = 64 * 1024;
   if (libbpf_log.size() > kMostBytes) libbpf_log.erase(0, libbpf_log.size() - kMostBytes);
   return 0;

@@ -28,6 +28,9 @@ test.afterEach.always(async () => {
 
 const fdOf = (socket: Socket) => (socket as unknown as { _handle: { fd: number } })._handle.fd;
 
+const compile = (source: string, object: string) =>
+  execFileSync('clang', ['-O2', '-g', '-target', 'bpf', '-c', source, '-o', object]);
+
 addonTest('the peer of a unix socket is this very process', async t => {
   const native = loadNative();
   const server = createServer().listen(`${folder}/peer.sock`);
@@ -311,6 +314,35 @@ kernelTest('without capabilities the error says which are wanted and what works 
   t.is(stderr, '');
 });
 
+/** A program that stores nobody knows where, after a great many steps that there is nothing to say against. */
+const refused = `
+  struct { int (*type)[1]; int (*key_size)[4]; int (*value_size)[64]; int (*max_entries)[1]; } words
+    __attribute__((section(".maps"), used));
+  char LICENSE[] __attribute__((section("license"), used)) = "GPL";
+  static void *(*look_up)(void *map, const void *key) = (void *)1;
+  static unsigned long long (*now)(void) = (void *)5;
+  __attribute__((section("socket"), used)) int refused(void *context)
+  {
+    int key = 0;
+    unsigned long long *word = look_up(&words, &key);
+    if (!word) return 0;
+    STEPS
+    word[now()] = 1;
+    return 0;
+  }`;
+
+kernelTest('however long the verifier speaks, its last words are told: why it refuses', t => {
+  for (const steps of [200, 3000]) {
+    const name = `${folder}/refused-${steps}`;
+    writeFileSync(`${name}.bpf.c`, refused.replace('STEPS', 'word[1] += now();'.repeat(steps)));
+    compile(`${name}.bpf.c`, `${name}.bpf.o`);
+    const error = t.throws(() => loadNative().loadObject(`${name}.bpf.o`, {}));
+    const { log } = error as Error & { log: string };
+    t.true(log.length > 4096 && log.length <= 65_536, `${log.length} bytes`);
+    t.regex(log.slice(-2000), /register with unbounded min value is not allowed/);
+  }
+});
+
 /** A program that asks whether the kernel has a function, and goes on without. */
 const asking = `
   extern int of_no_kernel(int) __attribute__((weak, section(".ksyms")));
@@ -323,8 +355,7 @@ const asking = `
 kernelTest('what the kernel lacks is no refusal, though types of modules may not be listed', t => {
   writeFileSync(`${folder}/asking.bpf.c`, asking);
   const object = `${folder}/asking.bpf.o`;
-  const flags = ['-O2', '-g', '-target', 'bpf', '-c', `${folder}/asking.bpf.c`, '-o', object];
-  execFileSync('clang', flags);
+  compile(`${folder}/asking.bpf.c`, object);
   const load = `
     import { loadNative } from '${root}src/linux/native.ts';
     const object = loadNative().loadObject('${object}', {});
