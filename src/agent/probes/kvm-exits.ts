@@ -35,6 +35,10 @@ const svm: Readonly<Record<number, string>> = {
   139: 'mwait',
   140: 'mwait',
   141: 'xsetbv',
+  162: 'invpcid',
+  165: 'bus_lock',
+  // With the Idle HLT intercept, which Linux uses from 6.15 on: no exit where an interrupt is pending already.
+  166: 'hlt',
   [highExits]: 'nested_page_fault',
   [highExits + 1]: 'apic',
   [highExits + 2]: 'apic',

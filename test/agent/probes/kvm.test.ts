@@ -72,7 +72,12 @@ test('each record is a vCPU thread with its exits; those that never happened are
 
 test('the same thing has the same word on both architectures', t => {
   t.is(exitReason('svm', 0x78), 'hlt');
+  t.is(exitReason('svm', 0xa6), 'hlt');
   t.is(exitReason('vmx', 12), 'hlt');
+  t.is(exitReason('svm', 0xa2), 'invpcid');
+  t.is(exitReason('vmx', 58), 'invpcid');
+  t.is(exitReason('svm', 0xa5), 'bus_lock');
+  t.is(exitReason('vmx', 74), 'bus_lock');
   t.is(exitReason('svm', 0xa8), 'nested_page_fault');
   t.is(exitReason('vmx', 48), 'nested_page_fault');
   t.is(exitReason('svm', 0x10), 'cr_access');
