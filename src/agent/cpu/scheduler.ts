@@ -6,7 +6,7 @@ import { openMaskedThreads } from '../../linux/own-masks.ts';
 import type { PlacementReader } from '../../linux/placement.ts';
 import { readCpuTimes } from '../../linux/procfs.ts';
 import type { Roots } from '../../linux/roots.ts';
-import { readTopology } from '../../linux/topology.ts';
+import { readCpuIds, readTopology } from '../../linux/topology.ts';
 import type { Sample } from '../../otlp/sample.ts';
 import { startSchedDriver } from '../bpftrace/sched-driver.ts';
 import type { RunByCpu } from '../memory/locality.ts';
@@ -65,8 +65,13 @@ function startByLibbpf(options: SchedulerOptions): Scheduler {
   try {
     const nodeOfCpu: number[] = [];
     for (const { id, node } of readTopology(roots, hostId).cpus) nodeOfCpu[id] = node;
-    const { maxInstances } = config;
-    probe = startSchedProbe({ native, cgroupV1: layout.version === 1, maxInstances, nodeOfCpu });
+    probe = startSchedProbe({
+      native,
+      cgroupV1: layout.version === 1,
+      maxInstances: config.maxInstances,
+      nodeOfCpu,
+      possibleCpus: readCpuIds(roots).possible.length,
+    });
   } catch (error) {
     masked.close();
     throw error;

@@ -84,7 +84,10 @@ const pairMaps = ['pairs', 'other_pairs'] as const;
 /** Entries of shared totals, as bpf/include/state.bpf.h has them. */
 const mostShared = 512;
 
-/** A hook that makes an entry by CPU writes a word for each of them, with the run queue locked: of more CPUs than so many they share one. */
+/**
+ * A hook that makes an entry by CPU writes a word for each CPU that there may be, with the run queue locked: of more than so many
+ * they share one.
+ */
 const mostCpusOfPairs = 64;
 
 /** MOST_CPUS of bpf/include/state.bpf.h. */
@@ -114,6 +117,8 @@ export function startSchedProbe(options: {
   maxInstances: number;
   /** The memory node of each CPU; those past the end are of node 0. */
   nodeOfCpu: readonly number[];
+  /** CPUs that there may be, also such as are not there yet: maps by CPU have a value for each. */
+  possibleCpus: number;
   /**
    * A reading of details looks at all tasks when the last that did is so old, else at those that were awake since: a sleeper
    * that was moved to another cgroup is counted there from then on.
@@ -127,7 +132,7 @@ export function startSchedProbe(options: {
       sums: options.maxInstances + mostShared,
       other_pairs: options.maxInstances,
     },
-    plainHashes: options.nodeOfCpu.length > mostCpusOfPairs ? ['pairs'] : [],
+    plainHashes: options.possibleCpus > mostCpusOfPairs ? ['pairs'] : [],
   });
   let sums: Buffer = Buffer.alloc(0);
   let changed: Buffer = Buffer.alloc(0);

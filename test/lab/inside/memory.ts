@@ -49,7 +49,7 @@ const layout = readCgroupLayout(hostRoots);
 const clock = steppedClock();
 const common = { native: loadNative(), cgroupV1: layout.version === 1, maxInstances: 1024 };
 const probe = startFaultsProbe({ ...common, onlineCpus: readCpuIds(hostRoots).online });
-const sched = startSchedProbe({ ...common, nodeOfCpu: [0, 0, 1, 1] });
+const sched = startSchedProbe({ ...common, nodeOfCpu: [0, 0, 1, 1], possibleCpus: 4 });
 const source = memorySource.start({
   config: { detailIntervalSeconds: 10 },
   roots: hostRoots,
