@@ -3,7 +3,6 @@ import { bpfCapabilities } from '../../linux/capabilities.ts';
 import { deviceNumbers, readDiskName } from '../../linux/disks.ts';
 import type { Roots } from '../../linux/roots.ts';
 import type { Sample } from '../../otlp/sample.ts';
-import type { LivingInstance } from '../instances/instances.ts';
 import {
   type BlockEntry,
   type BlockKey,
@@ -12,13 +11,10 @@ import {
   startBlockProbe,
 } from '../probes/block.ts';
 import { exponentialHistogram, latencySlots } from '../probes/latency.ts';
+import { type Lives, livesOf } from '../sources/lives.ts';
 import type { SourceKind } from '../sources/source.ts';
+import { createStrays } from '../sources/strays.ts';
 import { createDiskBook, type DiskChange, type DiskSums } from './disk-book.ts';
-
-/** A key of a cgroup that is no instance's after so many readings is dropped: the kernel's map must not fill up. */
-const readsUntilDropped = 3;
-
-type Lives = { readonly get: (cgroupId: number) => LivingInstance | null | undefined };
 
 /** How long block I/O waits and takes, and how much it is, by device: from the kernel by bpf/block.bpf.c. */
 export const blockSource: SourceKind = {
@@ -34,7 +30,7 @@ export const blockSource: SourceKind = {
     const book = createDiskBook();
     const changes = createChanges();
     const names = createDiskNames(roots);
-    const strays = new Map<number, number>();
+    const strays = createStrays();
     let devices: ReadonlySet<number> = new Set();
     let stats = probe.stats();
     let unnamed = 0;
@@ -58,11 +54,10 @@ export const blockSource: SourceKind = {
     };
     /** Of cgroups without a task of their own, and of those that I/O was done for after their end. */
     const dropStrays = (keys: readonly BlockKey[], lives: Lives): void => {
-      const ids = new Set(keys.map(key => key.cgroupId).filter(id => !lives.get(id)));
-      for (const id of strays.keys()) if (!ids.has(id)) strays.delete(id);
-      for (const id of ids) strays.set(id, (strays.get(id) ?? 0) + 1);
+      const ids = keys.map(({ cgroupId }) => cgroupId).filter(id => !lives.get(id));
+      const dropped = new Set(strays.take(ids));
       drop(
-        keys.filter(key => (strays.get(key.cgroupId) ?? 0) >= readsUntilDropped),
+        keys.filter(({ cgroupId }) => dropped.has(cgroupId)),
         lives,
       );
     };
@@ -70,9 +65,7 @@ export const blockSource: SourceKind = {
     return {
       name: 'block',
       read: living => {
-        const lives = new Map(
-          living.flatMap(one => [...one.members.keys()].map(id => [id, one] as const)),
-        );
+        const lives = livesOf(living);
         const entries = probe.read();
         const keys = entries.map(({ key }) => key);
         devices = new Set(keys.map(({ device }) => device));

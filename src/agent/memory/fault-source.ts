@@ -6,7 +6,9 @@ import type { LivingInstance } from '../instances/instances.ts';
 import { type FaultKind, type FaultTotals, startFaultsProbe } from '../probes/faults.ts';
 import { exponentialHistogram, latencySlots } from '../probes/latency.ts';
 import type { Counters } from '../sources/counters.ts';
+import { type Lives, livesOf } from '../sources/lives.ts';
 import type { SourceKind } from '../sources/source.ts';
+import { createStrays } from '../sources/strays.ts';
 import { createTally } from '../sources/tally.ts';
 
 const kinds: readonly FaultKind[] = ['minor', 'major'];
@@ -28,21 +30,32 @@ export const faultSource: SourceKind = {
       onlineCpus: online(),
     });
     const tally = createTally(kinds.length * width);
+    const strays = createStrays();
     const told = new WeakMap<LivingInstance, Sample[]>();
+    let unnamed = 0;
     const add = (living: LivingInstance, id: number, totals: FaultTotals): void => {
       tally.add(living, id, counters(totals));
       told.delete(living);
+    };
+    const drop = (ids: readonly number[], lives: Lives): void => {
+      for (const [id, totals] of probe.forget(ids)) {
+        const one = lives.get(id);
+        if (one) add(one, id, totals);
+        else unnamed += totals.minor.latencyCount + totals.major.latencyCount;
+      }
+      tally.forget(ids);
     };
     return {
       name: 'faults',
       read: living => {
         probe.follow(online());
-        const lives = new Map<number, LivingInstance>();
-        for (const one of living) for (const id of one.members.keys()) lives.set(id, one);
-        for (const [id, totals] of probe.readChanged(lives)) {
+        const lives = livesOf(living);
+        const { changed, others } = probe.readChanged(lives);
+        for (const [id, totals] of changed) {
           const one = lives.get(id);
           if (one) add(one, id, totals);
         }
+        drop(strays.take(others), lives);
       },
       samples: living => {
         const known = told.get(living) ?? faultSamples(living, tally.of(living));
@@ -50,14 +63,8 @@ export const faultSource: SourceKind = {
         return known;
       },
       host: () => [],
-      lost: probe.lost,
-      forget: gone => {
-        for (const [id, totals] of probe.forget([...gone.keys()])) {
-          const living = gone.get(id);
-          if (living) add(living, id, totals);
-        }
-        tally.forget(gone.keys());
-      },
+      lost: () => ({ ...probe.lost(), unnamed }),
+      forget: gone => drop([...gone.keys()], gone),
       stop: probe.stop,
     };
   },

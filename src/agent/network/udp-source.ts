@@ -4,7 +4,9 @@ import type { Sample } from '../../otlp/sample.ts';
 import type { LivingInstance } from '../instances/instances.ts';
 import { startUdpProbe, type UdpTotals } from '../probes/udp.ts';
 import type { Counters } from '../sources/counters.ts';
+import { type Lives, livesOf } from '../sources/lives.ts';
 import type { SourceKind } from '../sources/source.ts';
+import { createStrays } from '../sources/strays.ts';
 import { createTally } from '../sources/tally.ts';
 
 /** In a tally: bytes, then packets, either way. */
@@ -22,27 +24,31 @@ export const udpSource: SourceKind = {
       maxInstances: config.maxInstances,
     });
     const tally = createTally(width);
+    const strays = createStrays();
+    let unnamed = 0;
+    const drop = (ids: readonly number[], lives: Lives): void => {
+      for (const [id, totals] of probe.forget(ids)) {
+        const one = lives.get(id);
+        if (one) tally.add(one, id, counters(totals));
+        else unnamed += totals.receivedPackets + totals.sentPackets;
+      }
+      tally.forget(ids);
+    };
     return {
       name: 'udp',
       read: living => {
+        const lives = livesOf(living);
         const totals = probe.readTotals();
-        for (const one of living) {
-          for (const id of one.members.keys()) {
-            const found = totals.get(id);
-            if (found) tally.add(one, id, counters(found));
-          }
+        for (const [id, found] of totals) {
+          const one = lives.get(id);
+          if (one) tally.add(one, id, counters(found));
         }
+        drop(strays.take([...totals.keys()].filter(id => !lives.has(id))), lives);
       },
       samples: living => udpSamples(living, tally.of(living)),
       host: () => [],
-      lost: probe.lost,
-      forget: gone => {
-        for (const [id, totals] of probe.forget([...gone.keys()])) {
-          const living = gone.get(id);
-          if (living) tally.add(living, id, counters(totals));
-        }
-        tally.forget(gone.keys());
-      },
+      lost: () => ({ ...probe.lost(), unnamed }),
+      forget: gone => drop([...gone.keys()], gone),
       stop: probe.stop,
     };
   },

@@ -21,8 +21,14 @@ export type LostFault =
 export type FaultsProbe = {
   /** Totals by cgroup id. They never fall while a key stays. */
   readonly readTotals: () => Map<number, FaultTotals>;
-  /** The same, of those of these cgroups that have had a fault since they were read by this last: most have not. */
-  readonly readChanged: (of: { has(cgroupId: number): boolean }) => Map<number, FaultTotals>;
+  /**
+   * The same, of those of these cgroups that have had a fault since they were read by this last: most have not. `others`: ids of
+   * all that are none of these.
+   */
+  readonly readChanged: (of: { has(cgroupId: number): boolean }) => {
+    readonly changed: Map<number, FaultTotals>;
+    readonly others: ReadonlySet<number>;
+  };
   /** Drops the totals of cgroups that have ended; answers what they came to. */
   readonly forget: (cgroupIds: readonly number[]) => Map<number, FaultTotals>;
   /** Counts on these CPUs from now on: those that came online since, and no longer on those that went. */
@@ -75,15 +81,17 @@ export function startFaultsProbe(options: {
     readChanged: of => {
       const read = maps.map(map => entriesOf(object.readSums(map)));
       const changed = new Set<number>();
+      const others = new Set<number>();
       for (const [nth, entries] of read.entries())
         entries.forEach((words, key) => {
           const id = Math.floor(key / 2);
           const grown = growthOf(words);
+          if (!of.has(id)) others.add(id);
           if (!of.has(id) || growth[nth]?.get(key) === grown) return;
           growth[nth]?.set(key, grown);
           changed.add(id);
         });
-      return sumOf(read.map(map => decodeFaults(map, changed)));
+      return { changed: sumOf(read.map(map => decodeFaults(map, changed))), others };
     },
     forget: ids => {
       for (const id of ids)

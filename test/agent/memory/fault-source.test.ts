@@ -109,6 +109,27 @@ withProbe('what is kept of all CPUs together is added, and told at the end too',
   t.is(counts.size + shared.size, 0);
 });
 
+withProbe('what a cgroup that is no instance left behind is dropped, and counted as unnamed', t => {
+  const counts = new Map([
+    [14n, 3],
+    [196n, 1],
+    [198n, 2],
+    [199n, 5],
+  ]);
+  const shared = new Map([[198n, 10]]);
+  const source = start(t, makeTree(t, online('0-1')), fakeObject(counts, shared).object);
+  const lives = [life(7), life(98)];
+  source.read(lives.slice(0, 1));
+  source.read(lives.slice(0, 1));
+  t.is(counts.size, 4);
+  source.read(lives);
+  t.deepEqual([...counts.keys()], [14n, 196n]);
+  t.is(shared.size, 0);
+  t.is(source.lost()['unnamed'], 17);
+  source.forget(new Map([[98, null]]));
+  t.is(source.lost()['unnamed'], 18);
+});
+
 withProbe('beginnings are attached before ends, and the CPUs that are online are followed', t => {
   const { object, attached, cpus } = fakeObject(new Map());
   const tree = makeTree(t, online('0-2'));

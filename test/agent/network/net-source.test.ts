@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 
 import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
@@ -7,6 +7,7 @@ import { layout } from '../../../src/agent/probes/net.ts';
 import type { SourceContext } from '../../../src/agent/sources/source.ts';
 import type { ExponentialHistogram } from '../../../src/contract/telemetry.ts';
 import type { BpfObject, Native } from '../../../src/linux/native.ts';
+import { makeTree } from '../../linux/tree.ts';
 import { keyOf, sumsOf, wordsOf } from '../../support/map-sums.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
 
@@ -58,12 +59,13 @@ function start(
   t: ExecutionContext,
   object: Partial<BpfObject>,
   loadObject: Native['loadObject'] = () => object as BpfObject,
+  cpu = '/absent',
 ) {
   const clock = steppedClock();
   const source = netSource.start({
     config: { maxInstances: 16, placementIntervalSeconds: 60 },
     native: { loadObject } as unknown as Native,
-    layout: { version: 2, cpu: '', cpuset: null },
+    layout: { version: 2, cpu, cpuset: null },
     clock,
   } as unknown as SourceContext);
   t.teardown(source.stop);
@@ -102,6 +104,27 @@ withProbe('the traffic of all cgroups of a life counts together, and stays when 
   const rtt = value('sculptor.network.rtt') as ExponentialHistogram;
   t.like(rtt, { count: 4, sum: 0.004, scale: 2, offset: -40, counts: [4] });
 });
+
+withProbe(
+  'what a cgroup that is no instance left behind is dropped, and counted as unnamed; not what one that is there holds',
+  t => {
+    const tree = makeTree(t, { 'cgroup/idle/': '' });
+    const idle = statSync(`${tree.cgroup}/idle`).ino;
+    const sent = new Map([7, 3, 4, idle].map(id => [id, { bytes: 10, packets: id }]));
+    const { source } = start(t, fakeObject(sent).object, undefined, tree.cgroup);
+    source.read([life(7)]);
+    source.read([life(7)]);
+    t.is(sent.size, 4);
+    source.read([life(7), life(4)]);
+    t.deepEqual([...sent.keys()], [7, 4, idle]);
+    t.is(source.lost()['unnamed'], 3);
+    source.forget(new Map([[4, null]]));
+    t.is(source.lost()['unnamed'], 7);
+    tree.remove('cgroup/idle');
+    for (let i = 0; i < 3; i += 1) source.read([life(7)]);
+    t.deepEqual([...sent.keys()], [7]);
+  },
+);
 
 withProbe(
   'the hook comes before what is there already, sockets are looked at each second, holders each minute',

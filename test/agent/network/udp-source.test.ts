@@ -89,7 +89,24 @@ withProbe('the datagrams of all cgroups of a life count together, and stay when 
   source.read([vm]);
   t.is(told()['sculptor.network.io transmit udp'], 1150);
   t.is(told()['sculptor.network.packets transmit udp'], 4);
-  t.deepEqual(source.lost(), { map_full: 0, memory: 0, recursion: 0 });
+  t.deepEqual(source.lost(), { map_full: 0, memory: 0, recursion: 0, unnamed: 0 });
+});
+
+withProbe('what a cgroup that is no instance left behind is dropped, and counted as unnamed', t => {
+  const sent = new Map([
+    [7, { bytes: 100, packets: 1 }],
+    [98, { bytes: 10, packets: 2 }],
+    [99, { bytes: 10, packets: 4 }],
+  ]);
+  const source = start(t, fakeObject(sent).object);
+  source.read([life(7)]);
+  source.read([life(7)]);
+  t.deepEqual([...sent.keys()], [7, 98, 99]);
+  source.read([life(7), life(98)]);
+  t.deepEqual([...sent.keys()], [7, 98]);
+  t.is(source.lost()['unnamed'], 4);
+  source.forget(new Map([[98, null]]));
+  t.is(source.lost()['unnamed'], 6);
 });
 
 withProbe('an instance that sent nothing but empty datagrams is told of', t => {

@@ -1,0 +1,10 @@
+import type { LivingInstance } from '../instances/instances.ts';
+
+/** Cgroup id → the life it belongs to, as far as it belongs to one. */
+export type Lives = { readonly get: (cgroupId: number) => LivingInstance | null | undefined };
+
+export function livesOf(living: readonly LivingInstance[]): Map<number, LivingInstance> {
+  const lives = new Map<number, LivingInstance>();
+  for (const one of living) for (const id of one.members.keys()) lives.set(id, one);
+  return lives;
+}
