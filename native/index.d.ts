@@ -107,6 +107,15 @@ export type MapSums = {
   readonly sums: Float64Array;
 };
 
+/** One word of each value of such a map: `words` has `cpus` of each entry. */
+export type MapWord = {
+  readonly count: number;
+  readonly maxEntries: number;
+  readonly cpus: number;
+  readonly keys: Buffer;
+  readonly words: Float64Array;
+};
+
 export type BpfObject = {
   /** Attaches a program by its section; iterators are attached by `iterate`. */
   attach(program: string): void;
@@ -136,6 +145,8 @@ export type BpfObject = {
   readSums(map: string): MapSums;
   /** As `takeMap`. */
   takeSums(map: string): MapSums;
+  /** The same of the `word`th of each value, not summed. Throws EINVAL where values have none such. */
+  readWord(map: string, word: number): MapWord;
   /** One entry of an array or hash (per-CPU: all CPUs); null when absent. */
   lookup(map: string, key: Buffer): Buffer | null;
   /** The same, each word summed over all CPUs. */

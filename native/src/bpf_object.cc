@@ -7,9 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <cstdarg>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <set>
@@ -18,33 +15,12 @@
 #include "errors.h"
 #include "fd.h"
 #include "iterators.h"
+#include "libbpf_log.h"
 #include "map_reader.h"
 #include "software_event.h"
 
 namespace sculptor {
 namespace {
-
-// libbpf's print callback has no context argument; every call into the addon is on the main thread.
-std::string libbpf_log;
-
-int KeepLog(libbpf_print_level level, const char* format, va_list arguments) {
-  if (level == LIBBPF_DEBUG) return 0;
-  // The verifier's log comes as one message, of megabytes maybe: its end says what was refused.
-  char* message = nullptr;
-  const int length = vasprintf(&message, format, arguments);
-  if (length < 0) return 0;
-  libbpf_log.append(message, length);
-  free(message);
-  constexpr size_t kMostBytes = 64 * 1024;
-  if (libbpf_log.size() > kMostBytes) libbpf_log.erase(0, libbpf_log.size() - kMostBytes);
-  return 0;
-}
-
-std::string TakeLog() {
-  std::string log;
-  log.swap(libbpf_log);
-  return log;
-}
 
 // libbpf before 1.2 gives an object up when it may not list the BTF of modules, which takes
 // CAP_SYS_ADMIN, though it only wants to know that what vmlinux lacks is not there either. It asks
@@ -55,14 +31,14 @@ void KeepToVmlinux(bpf_object* object) {
   if (bpf_btf_get_next_id(0, &first) == 0 || errno != EPERM) return;
   bpf_program* program = bpf_object__next_program(object, nullptr);
   if (program) bpf_program__set_attach_target(program, 0, "of no kernel");
-  TakeLog();
+  TakeLibbpfLog();
 }
 
 }  // namespace
 
 void BpfObject::Init(Napi::Env env) {
   libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
-  libbpf_set_print(KeepLog);
+  KeepLibbpfLog();
   Napi::Function constructor =
       DefineClass(env, "BpfObject",
                   {
@@ -76,6 +52,7 @@ void BpfObject::Init(Napi::Env env) {
                       InstanceMethod("takeMap", &BpfObject::TakeMap),
                       InstanceMethod("readSums", &BpfObject::ReadSums),
                       InstanceMethod("takeSums", &BpfObject::TakeSums),
+                      InstanceMethod("readWord", &BpfObject::ReadWord),
                       InstanceMethod("lookup", &BpfObject::Lookup),
                       InstanceMethod("lookupSums", &BpfObject::LookupSums),
                       InstanceMethod("deleteKeys", &BpfObject::DeleteKeys),
@@ -96,14 +73,14 @@ BpfObject::BpfObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<BpfObjec
 }
 
 void BpfObject::Open(Napi::Env env, const std::string& path, const Napi::Object& options) {
-  TakeLog();
+  TakeLibbpfLog();
   bpf_object* opened = bpf_object__open_file(path.c_str(), nullptr);
-  if (!opened) throw SystemError(env, errno, "open " + path, TakeLog());
+  if (!opened) throw SystemError(env, errno, "open " + path, TakeLibbpfLog());
   object_.reset(opened);
   Configure(env, options);
   KeepToVmlinux(opened);
   int error = bpf_object__load(opened);
-  if (error) throw SystemError(env, -error, "load " + path, TakeLog());
+  if (error) throw SystemError(env, -error, "load " + path, TakeLibbpfLog());
 }
 
 void BpfObject::Configure(Napi::Env env, const Napi::Object& options) {
@@ -151,7 +128,7 @@ void BpfObject::Attach(const Napi::CallbackInfo& info) {
   bpf_program* program = Program(info);
   bpf_link* link = bpf_program__attach(program);
   std::string name = bpf_program__name(program);
-  if (!link) throw SystemError(info.Env(), errno, "attach " + name, TakeLog());
+  if (!link) throw SystemError(info.Env(), errno, "attach " + name, TakeLibbpfLog());
   links_[name].reset(link);
 }
 
@@ -169,7 +146,7 @@ void BpfObject::AttachSoftwareEvent(const Napi::CallbackInfo& info) {
     Fd event = OpenSoftwareEvent(info[1].As<Napi::Number>().Uint32Value(), cpu);
     if (event.Get() < 0) throw SystemError(info.Env(), errno, "open" + where);
     bpf_link* link = bpf_program__attach_perf_event(program, event.Get());
-    if (!link) throw SystemError(info.Env(), errno, "attach" + where, TakeLog());
+    if (!link) throw SystemError(info.Env(), errno, "attach" + where, TakeLibbpfLog());
     event.Release();
     links[cpu].reset(link);
   }
@@ -194,7 +171,7 @@ Napi::Value BpfObject::IterateThread(const Napi::CallbackInfo& info) {
   bpf_iter_link_info over = {};
   over.task.tid = static_cast<uint32_t>(tid);
   Link link(AttachIterator(program, &over));
-  if (!link) throw SystemError(env, errno, "attach iterator " + name, TakeLog());
+  if (!link) throw SystemError(env, errno, "attach iterator " + name, TakeLibbpfLog());
   return ReadIteratorAside(env, name, link.get());
 }
 
@@ -210,7 +187,7 @@ Napi::Value BpfObject::RunIterator(const Napi::CallbackInfo& info, const bpf_ite
   std::string name = bpf_program__name(program);
   Link& link = links_[name];
   if (!link) link.reset(AttachIterator(program, over));
-  if (!link) throw SystemError(env, errno, "attach iterator " + name, TakeLog());
+  if (!link) throw SystemError(env, errno, "attach iterator " + name, TakeLibbpfLog());
   return ReadIterator(env, name, link.get());
 }
 
@@ -250,6 +227,10 @@ Napi::Value BpfObject::ReadSums(const Napi::CallbackInfo& info) {
 
 Napi::Value BpfObject::TakeSums(const Napi::CallbackInfo& info) {
   return SumWholeMap(info.Env(), Map(info), true);
+}
+
+Napi::Value BpfObject::ReadWord(const Napi::CallbackInfo& info) {
+  return ReadWordOfMap(info.Env(), Map(info), info[1].As<Napi::Number>().Uint32Value());
 }
 
 Napi::Value BpfObject::MapMemory(const Napi::CallbackInfo& info) {

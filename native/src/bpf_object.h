@@ -42,6 +42,7 @@ class BpfObject : public Napi::ObjectWrap<BpfObject> {
   Napi::Value TakeMap(const Napi::CallbackInfo& info);
   Napi::Value ReadSums(const Napi::CallbackInfo& info);
   Napi::Value TakeSums(const Napi::CallbackInfo& info);
+  Napi::Value ReadWord(const Napi::CallbackInfo& info);
   Napi::Value Lookup(const Napi::CallbackInfo& info);
   Napi::Value LookupSums(const Napi::CallbackInfo& info);
   Napi::Value DeleteKeys(const Napi::CallbackInfo& info);

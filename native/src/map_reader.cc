@@ -164,6 +164,31 @@ Napi::Value SumWholeMap(Napi::Env env, bpf_map* map, bool take) {
   return result;
 }
 
+Napi::Value ReadWordOfMap(Napi::Env env, bpf_map* map, size_t word) {
+  const size_t key_size = bpf_map__key_size(map);
+  const size_t cpus = CpusOf(map);
+  const size_t words = WordsOf(env, map);
+  if (word >= words)
+    throw SystemError(env, EINVAL, std::string("word of map ") + bpf_map__name(map));
+  Bytes all_keys;
+  std::vector<double> parts;
+  ReadInRounds(env, map, false, [&](uint32_t count, const char* keys, const char* values) {
+    all_keys.insert(all_keys.end(), keys, keys + count * key_size);
+    uint64_t part;
+    for (size_t each = 0; each < count * cpus; each++) {
+      memcpy(&part, values + (each * words + word) * sizeof(part), sizeof(part));
+      parts.push_back(static_cast<double>(part));
+    }
+  });
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("count", static_cast<double>(parts.size() / cpus));
+  result.Set("maxEntries", bpf_map__max_entries(map));
+  result.Set("cpus", static_cast<double>(cpus));
+  result.Set("keys", Napi::Buffer<char>::Copy(env, all_keys.data(), all_keys.size()));
+  result.Set("words", DoublesOf(env, parts.data(), parts.size()));
+  return result;
+}
+
 Napi::Value MapArrayMemory(Napi::Env env, bpf_map* map) {
   // As the kernel lays an array out.
   const size_t bytes = (bpf_map__value_size(map) + 7) / 8 * 8 * bpf_map__max_entries(map);

@@ -12,6 +12,8 @@ Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map, bool take);
 // Of values that are words of 64 bits: their sums over all CPUs, as doubles. Of many CPUs the
 // values themselves may be tens of megabytes.
 Napi::Value SumWholeMap(Napi::Env env, bpf_map* map, bool take);
+// Of the same a single word, as each CPU has it.
+Napi::Value ReadWordOfMap(Napi::Env env, bpf_map* map, size_t word);
 // The values of an array that was made with BPF_F_MMAPABLE, as the programs write them. It outlives
 // the map's descriptor, and is unmapped when nothing refers to it any more.
 Napi::Value MapArrayMemory(Napi::Env env, bpf_map* map);

@@ -63,10 +63,11 @@ export function createBpfAccount(native: Native): BpfAccount {
 /** Notes what each reading of a whole map finds. */
 function watchReads(object: BpfObject): ReadonlyMap<string, MapFill> {
   const fills = new Map<string, MapFill>();
-  for (const name of ['readMap', 'takeMap', 'readSums', 'takeSums'] as const) {
-    const read: (map: string) => Pick<MapSums, 'count' | 'maxEntries'> = object[name];
-    replace(object, name, (map: string) => {
-      const whole = read.call(object, map);
+  for (const name of ['readMap', 'takeMap', 'readSums', 'takeSums', 'readWord'] as const) {
+    const read: (map: string, ...which: number[]) => Pick<MapSums, 'count' | 'maxEntries'> =
+      object[name];
+    replace(object, name, (map: string, ...which: number[]) => {
+      const whole = read.call(object, map, ...which);
       fills.set(map, { map, entries: whole.count, maxEntries: whole.maxEntries });
       return whole;
     });

@@ -12,7 +12,7 @@ import { bpfCapabilities, ownLacking } from './capabilities.ts';
 import { readNumber } from './read-file.ts';
 import { hostRoots } from './roots.ts';
 
-export type { BpfObject, MapSums, Native, WholeMap } from '../../native/index.d.ts';
+export type { BpfObject, MapSums, MapWord, Native } from '../../native/index.d.ts';
 
 /** The package's root: the same from src/, dist/ and a bundle, whose files are as deep as this one. */
 export const packageRoot = fileURLToPath(new URL('../../', import.meta.url));

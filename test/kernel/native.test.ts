@@ -151,6 +151,8 @@ kernelTest('a name that the object does not have is an error that names it', t =
   t.throws(() => object.readMap('absent'), absent);
   t.throws(() => object.readSums('absent'), absent);
   t.throws(() => object.takeSums('absent'), absent);
+  t.throws(() => object.readWord('absent', 0), absent);
+  t.throws(() => object.readWord('instances', layout.totals.bytes / 8), { code: 'EINVAL' });
   t.throws(() => object.mapMemory('absent'), absent);
   t.throws(() => object.mapMemory('instances'), { message: /memory of map instances/ });
   t.throws(() => object.lookup('stats', Buffer.alloc(3)), { code: 'EINVAL' });
@@ -249,6 +251,48 @@ kernelTest(
   },
 );
 
+kernelTest('a word of a map by CPU is the one that each value has there', t => {
+  const object = loadNative().loadObject(sched, {
+    maxEntries: { instances: 16 },
+    programs: ['sched_switch', 'sched_wakeup', 'flush'],
+  });
+  object.attach('sched_wakeup');
+  object.attach('sched_switch');
+  for (let i = 0; i < 50; i += 1) spawnSync('true');
+  object.iterate('flush');
+  let several = 0;
+  const { runNs, wakeups, latencyCount } = layout.totals;
+  for (const word of [runNs, wakeups, latencyCount].map(at => at / 8)) {
+    const whole = () => {
+      const { count, cpus, keys, values, valueSize } = object.readMap('instances');
+      t.is(cpus * count * valueSize, values.length);
+      const word64 = (at: number) => Number(values.readBigUInt64LE(at * valueSize + word * 8));
+      return new Map(
+        Array.from({ length: count }, (_, entry) => [
+          keys.readBigUInt64LE(entry * 8),
+          Array.from({ length: cpus }, (__, cpu) => word64(entry * cpus + cpu)),
+        ]),
+      );
+    };
+    // Switches go on meanwhile: what each CPU counts is between the two readings of it.
+    const before = whole();
+    const { count, cpus, keys, words, maxEntries } = object.readWord('instances', word);
+    const after = whole();
+    t.true(count >= before.size);
+    t.is(words.length, count * cpus);
+    t.is(maxEntries, 16);
+    words.forEach((got, i) => {
+      const id = keys.readBigUInt64LE(Math.floor(i / cpus) * 8);
+      const [low, high] = [before, after].map(map => map.get(id)?.[i % cpus] ?? 0);
+      if (got < (low ?? 0) || got > (high ?? 0))
+        t.fail(`${id}, word ${word} of CPU ${i % cpus}: ${low}, ${got}, ${high}`);
+      if (got > 0 && i % cpus > 0) several += 1;
+    });
+  }
+  t.true(several > 0 || availableParallelism() === 1);
+  object.close();
+});
+
 kernelTest('an object that was closed says so and does not crash', t => {
   const object = loadNative().loadObject(sched, { programs: ['sched_switch', 'flush'] });
   object.attach('sched_switch');
@@ -261,6 +305,7 @@ kernelTest('an object that was closed says so and does not crash', t => {
     () => object.readMap('instances'),
     () => object.readSums('instances'),
     () => object.takeSums('instances'),
+    () => object.readWord('instances', 0),
     () => object.lookupSums('stats', Buffer.alloc(4)),
     () => object.runOnce('read_totals'),
     () => object.mapMemory('sums'),

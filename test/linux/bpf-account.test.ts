@@ -17,6 +17,13 @@ function fakeNative(objects: Readonly<Record<string, { bytes: number; runs: numb
       memoryBytes: () => of().bytes,
       programStats: () => ({ one: { runs: of().runs, runNs: of().runs * 100, missed: 0 } }),
       readSums: () => ({ ...sums, count: of().runs, maxEntries: 64 }),
+      readWord: (_map, word) => ({
+        ...sums,
+        count: word,
+        maxEntries: 64,
+        cpus: 1,
+        words: sums.sums,
+      }),
       close: () => {
         isClosed = true;
       },
@@ -51,6 +58,8 @@ test('how full maps are is known of those that were read, as of the last time', 
   t.deepEqual(fills(), [{ map: 'instances', entries: 5, maxEntries: 64 }]);
   object.readSums('instances');
   t.deepEqual(fills(), [{ map: 'instances', entries: 6, maxEntries: 64 }]);
+  t.is(object.readWord('instances', 3).count, 3, 'it is asked for what the caller asks for');
+  t.deepEqual(fills(), [{ map: 'instances', entries: 3, maxEntries: 64 }]);
   object.close();
   t.deepEqual(fills(), []);
 });

@@ -1,4 +1,4 @@
-import type { MapSums, WholeMap } from '../../linux/native.ts';
+import type { MapSums, MapWord } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
 import type { Counters, PairWaits } from '../sources/counters.ts';
 import { type Latencies, latencySlots, uint64, viewOf } from './latency.ts';
@@ -189,18 +189,12 @@ export function decodePairs(maps: readonly MapSums[]): PairWaits {
 }
 
 /** `[cpu]` ns that each cgroup ran there. */
-export function decodeRunByCpu(map: WholeMap): Map<number, Float64Array> {
-  const { keys, values, cpus, count, valueSize } = map;
-  const [key, value] = [viewOf(keys), viewOf(values)];
+export function decodeRunByCpu({ keys, words, cpus, count }: MapWord): Map<number, Float64Array> {
+  const view = viewOf(keys);
   const byCpu = new Map<number, Float64Array>();
   // A batch may answer an entry twice when the table grows meanwhile: the later one holds.
   for (let entry = 0; entry < count; entry += 1)
-    byCpu.set(
-      uint64(key, entry * 8),
-      Float64Array.from({ length: cpus }, (_, cpu) =>
-        uint64(value, (entry * cpus + cpu) * valueSize + layout.totals.runNs),
-      ),
-    );
+    byCpu.set(uint64(view, entry * 8), words.subarray(entry * cpus, (entry + 1) * cpus));
   return byCpu;
 }
 

@@ -183,7 +183,7 @@ export function startSchedProbe(options: {
       object.runOnce('settle_sleeps');
       return countersOf(maps.map(map => lookUpSums(object, map, ids)));
     },
-    readRunByCpu: () => decodeRunByCpu(object.readMap('instances')),
+    readRunByCpu: () => decodeRunByCpu(object.readWord('instances', layout.totals.runNs / 8)),
     readWaitByCpu: cpus => {
       const view = viewOf(object.lookup('stats', Buffer.alloc(4)) ?? Buffer.alloc(0));
       const { waitNs, bytes } = layout.stats;

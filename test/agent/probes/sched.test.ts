@@ -10,6 +10,7 @@ import {
   countersOf,
   counterWords,
   decodePairs,
+  decodeRunByCpu,
   decodeTasks,
   decodeTotals,
   layout,
@@ -257,4 +258,17 @@ test('a latency of 1 µs lies at index -80 of the exponential histogram', t => {
   const bounds = [...header.matchAll(/(\d+)ULL/g)].map(([, digits]) => Number(digits));
   const slot = bounds.findIndex(bound => 1000 <= bound);
   t.is(exponentialHistogram(totalsOf(new Map([[slot, 1]]))).offset, -80);
+});
+
+test('run time by CPU is that of each cgroup, and of one that was answered twice the later one', t => {
+  const keys = Buffer.concat([7, 8, 7].map(keyOf));
+  const words = Float64Array.of(1, 2, 3, 4, 5, 6);
+  const run = decodeRunByCpu({ count: 3, maxEntries: 16, cpus: 2, keys, words });
+  t.deepEqual(
+    [...run].map(([id, byCpu]) => [id, ...byCpu]),
+    [
+      [7, 5, 6],
+      [8, 3, 4],
+    ],
+  );
 });
