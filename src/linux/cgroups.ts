@@ -1,7 +1,7 @@
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { KernelInterfaceError } from '../contract/errors.ts';
 import { parseCpuList } from './cpu-list.ts';
-import { readNumber, readText, type TextReader } from './read-file.ts';
+import { listFolders, readInode, readNumber, readText, type TextReader } from './read-file.ts';
 import type { Roots } from './roots.ts';
 
 /** The hierarchies of this host. On v1 `cpu` and `cpuset` are trees of their own, on v2 one tree is both. */
@@ -162,12 +162,15 @@ export function isWithin(path: string, above: string): boolean {
   return above === '/' || path === above || path.startsWith(`${above}/`);
 }
 
-/** Inode of a cgroup's folder, which is its id in the kernel; null when it is gone. */
+/** Inode of a cgroup's folder, which is its id in the kernel; null when it is gone, or cannot be reached. */
 export function cgroupIdOf(layout: CgroupLayout, path: string): number | null {
-  return statSync(cgroupFolder(layout.cpu, path), { throwIfNoEntry: false })?.ino ?? null;
+  return readInode(cgroupFolder(layout.cpu, path));
 }
 
-/** All cgroups under the root of the cpu hierarchy: id → path. Bounded: past `most` it stops and says so. */
+/**
+ * All cgroups under the root of the cpu hierarchy: id → path. Bounded: past `most` it stops and says so. What its owner hides (by a
+ * mode, or by a path that is too long) is not among them, and hides nobody else's.
+ */
 export function walkCgroups(
   layout: CgroupLayout,
   most = 100_000,
@@ -184,20 +187,8 @@ export function walkCgroups(
   return { paths, complete: paths.size < most };
 }
 
-/** Paths of the cgroups directly below one of the cpu hierarchy; empty when it is gone. */
+/** Paths of the cgroups directly below one of the cpu hierarchy; empty when it is gone, or not readable. */
 export function listChildren(layout: CgroupLayout, path: string): string[] {
-  const children = childCgroups(cgroupFolder(layout.cpu, path));
+  const children = listFolders(cgroupFolder(layout.cpu, path));
   return children.map(child => (path === '/' ? `/${child}` : `${path}/${child}`));
-}
-
-function childCgroups(folder: string): string[] {
-  try {
-    return readdirSync(folder, { withFileTypes: true }).flatMap(entry =>
-      entry.isDirectory() ? [entry.name] : [],
-    );
-  } catch (error) {
-    // Gone between the look at its parent and this one.
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
 }

@@ -20,6 +20,8 @@ const goneCodes = new Set([
   // cgroup.procs of a threaded cgroup.
   'ENOTSUP',
   'EOPNOTSUPP',
+  // Anybody who may make cgroups of his own can nest them past PATH_MAX.
+  'ENAMETOOLONG',
 ]);
 
 /** Whether it says that a kernel file is not there (any more) or not readable. */
@@ -77,6 +79,18 @@ export function listFolder(path: string): string[] {
     return readdirSync(path);
   } catch (error) {
     if (isGone(error)) return [];
+    throw error;
+  }
+}
+
+/** Names of the folders in a folder; empty as `listFolder`. */
+export function listFolders(path: string): string[] {
+  try {
+    return readdirSync(path, { withFileTypes: true }).flatMap(entry =>
+      entry.isDirectory() ? [entry.name] : [],
+    );
+  } catch (error) {
+    if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return [];
     throw error;
   }
 }

@@ -1,4 +1,5 @@
-import { statSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, mkdirSync, renameSync, statSync } from 'node:fs';
 import test from 'ava';
 import {
   cgroupIdOf,
@@ -123,6 +124,32 @@ test('the id of a cgroup is the inode of its folder, and a walk finds all of the
   t.false(walkCgroups(layout, 2).complete);
   t.deepEqual(listCgroupTasks(layout, '/a/b'), [5, 7]);
   t.deepEqual(listCgroupTasks(layout, '/a'), []);
+});
+
+const module = new URL('../../src/linux/cgroups.ts', import.meta.url).href;
+
+/** As somebody who may not look into other users' folders. */
+const asNobody = `const { walkCgroups } = await import('${module}');
+if (process.getuid() === 0) process.seteuid(65534);
+const layout = { version: 1, cpu: process.argv[1], cpuset: null };
+console.log(JSON.stringify([...walkCgroups(layout).paths.values()].sort()))`;
+
+test('who hides cgroups of his own, by a mode or by a path too long, hides nobody else’s', t => {
+  const { cgroup } = makeTree(t, { 'cgroup/a/b/': '', 'cgroup/hidden/inside/': '' });
+  // Two halves, each of which is short enough for a path of its own.
+  const half = Array.from({ length: 10 }, () => 'n'.repeat(250)).join('/');
+  for (const below of ['a', 'half']) mkdirSync(`${cgroup}/${below}/${half}`, { recursive: true });
+  t.teardown(() => execFileSync('rm', ['-rf', cgroup]));
+  renameSync(`${cgroup}/half`, `${cgroup}/a/${half}/half`);
+  chmodSync(cgroup.replace(/cgroup$/, ''), 0o755);
+  chmodSync(`${cgroup}/hidden`, 0);
+  const told = execFileSync(process.execPath, ['--input-type=module', '-e', asNobody, cgroup]);
+  const paths: string[] = JSON.parse(`${told}`);
+  t.deepEqual(
+    paths.filter(path => !path.includes('nn')),
+    ['/', '/a', '/a/b', '/hidden'],
+  );
+  t.true(paths.length > 4 && paths.length < 4 + 20);
 });
 
 test('a cgroup that has vanished has no id, weight, quota or tasks', t => {

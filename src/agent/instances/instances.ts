@@ -81,6 +81,12 @@ const unnamedReads = 50;
  */
 const unnamedLookReads = 1500;
 
+/**
+ * A walk takes some 25 µs for each cgroup, whoever made it, and rests for five times as long: as many as a host has of its own are named
+ * with each reading, and who makes thousands more takes a sixth of a CPU at most.
+ */
+const restSecondsPerCgroup = 125e-6;
+
 /** Names what the kernel counted: cgroup id → path → instance. The hierarchy is walked only when an id is unknown. */
 export function createInstanceBook(layout: CgroupLayout): InstanceBook {
   const members = new Map<number, Member>();
@@ -88,6 +94,9 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
   /** Ids without a name. `reads`: for so many its totals stood still. */
   const unknown = new Map<number, { runNs: number; reads: number }>();
   let readsUntilLook = unnamedLookReads;
+  let restSeconds = 0;
+  /** When those that wait for a walk began at the earliest; null: nobody waits. */
+  let waitSince: number | null = null;
   const replaced: LivingInstance[] = [];
   /** Of the last reading: nothing was told of them yet. */
   let newborn: ReadonlySet<LivingInstance> = new Set();
@@ -116,6 +125,7 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
 
   const nameUnknown = (ids: readonly number[], start: number): LivingInstance[] => {
     const { paths } = walkCgroups(layout);
+    restSeconds = paths.size * restSecondsPerCgroup;
     const born: LivingInstance[] = [];
     for (const id of ids) {
       const path = paths.get(id);
@@ -152,11 +162,16 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
       totals.forEach((_, id) => {
         if (!members.has(id) && !unknown.has(id)) ids.push(id);
       });
-      const born = ids.length > 0 ? nameUnknown(ids, before) : [];
+      restSeconds -= elapsedSeconds;
+      const named = new Set(restSeconds > 0 ? [] : ids);
+      const since = waitSince ?? before;
+      waitSince = named.size < ids.length ? since : null;
+      const born = named.size > 0 ? nameUnknown(ids, since) : [];
       newborn = new Set(born);
       totals.forEach((next, id) => {
         const member = members.get(id);
-        if (member) charge(member, next, elapsedSeconds);
+        const waited = named.has(id) ? before - since : 0;
+        if (member) charge(member, next, elapsedSeconds + waited);
         const nameless = unknown.get(id);
         if (!nameless) return;
         nameless.reads = nameless.runNs === next.runNs ? nameless.reads + 1 : 0;

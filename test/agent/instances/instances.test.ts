@@ -125,6 +125,25 @@ test('what was gone before it could be named is counted once, and its key is giv
   t.is(book.size(), 0);
 });
 
+test('who makes cgroups by the thousand has the hierarchy walked no more often, and nothing of those that wait is lost', t => {
+  const { layout, make } = hierarchy(t);
+  for (let i = 0; i < 4000; i += 1) make(`/many/${i}`);
+  const [first, second, third] = [make('/a'), make('/b'), make('/c')];
+  const book = createInstanceBook(layout);
+  const read = (at: number, ...all: [number, SchedTotals][]) =>
+    book.take(new Map(all), at - 0.2, 0.2).map(({ path, start }) => [path, start]);
+  t.deepEqual(read(100, [first, totals(1e8)]), [['/a', 99.8]]);
+  t.deepEqual(read(100.2, [first, totals(1e8)], [second, totals(1e8)]), []);
+  t.deepEqual(read(100.4, [second, totals(2e8)]), []);
+  t.is(book.unnamed(), 0);
+  t.deepEqual(read(100.6, [second, totals(3e8)], [third, totals(1e8)]), [
+    ['/b', 100],
+    ['/c', 100],
+  ]);
+  t.is(book.named('/b')?.totals.runNs, 3e8);
+  t.is(book.named('/b')?.window.usedCores.toFixed(6), '0.500000', 'over all of the time');
+});
+
 const vm = { id: 'the-uuid', kind: 'vm', name: 'web' } as const;
 
 test('a VM has what all its cgroups have; one that comes later joins it', t => {
