@@ -137,7 +137,10 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
       const vm = [...byInstance.values()].find(
         // Below the cgroup of one without a UUID is somebody else (`findVm`).
         one =>
-          one.instance.kind === 'vm' && one.instance.id !== one.path && isWithin(path, one.path),
+          one.instance.kind === 'vm' &&
+          one.instance.id !== one.path &&
+          isWithin(path, one.path) &&
+          isThere(layout, one),
       );
       const living = vm ?? begin(instanceAt(path), path, start);
       join(living, id, path, emptyTotals());
@@ -184,6 +187,9 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
     },
     becomeVm: (living, vm, now) => {
       const start = newborn.has(living) ? living.start : now;
+      const former = byInstance.get(vm.instance.id);
+      // One that was started again at once has the id of one that is gone, though that was not seen yet.
+      if (former?.instance.kind === 'vm' && !isThere(layout, former)) end(former);
       const before = [...byInstance.values()];
       const known = byInstance.get(vm.instance.id);
       const isVm = known?.instance.kind === 'vm';
@@ -246,6 +252,12 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
     },
     unnamed: () => unnamed,
   };
+}
+
+/** Whether a life's cgroup is there, as it was: one that was made again under its name has none of its members. */
+function isThere(layout: CgroupLayout, { path, members }: LivingInstance): boolean {
+  const isMember = ([id, member]: [number, string]) => cgroupIdOf(layout, member) === id;
+  return cgroupIdOf(layout, path) !== null && [...members].some(isMember);
 }
 
 function charge(member: Member, next: SchedTotals, elapsedSeconds: number): void {

@@ -43,6 +43,8 @@ export function stageRounds(
     native?: Pick<Native, 'openFolderWatch'>;
     /** What each export takes; absent: it ends before the next reading. */
     exportSeconds?: number;
+    /** Of the host from the beginning. */
+    files?: Record<string, string>;
   } = {},
 ) {
   const tree = makeTree(t, {
@@ -52,6 +54,7 @@ export function stageRounds(
     'cgroup/cpuset.cpus.effective': '0-1',
     'sys/devices/system/cpu/online': '0-1',
     'sys/devices/system/cpu/present': '0-1',
+    ...options.files,
   });
   const machine = steppedClock();
   const clock = { ...machine, unixSeconds: createSteadyTime(machine) };
