@@ -126,6 +126,8 @@ function metricsPage(): string {
     '',
     'Series of tasks also carry `thread.id`, `process.pid`, `sculptor.task.start_ticks`, of hot ones `thread.name`, and of vCPU threads `sculptor.vcpu.index`.',
     'Counters and histograms are monotonic sums and cumulative unless told otherwise; gauges are what was last read.',
+    'A cgroup that is made anew under its name, as of a service that is restarted, has the same series with a later start time, told once the last totals',
+    'of the one before were, about a second later.',
     '',
     '## Profiles and resolution',
     '',

@@ -11,8 +11,9 @@ import type { Temporal } from '../otlp/temporality.ts';
 import { cpuSamples, headlineSamples } from './cpu/samples.ts';
 import { createTopologyTeller, placementEvent } from './host-events.ts';
 import { createCgroupChanges } from './instances/cgroup-changes.ts';
+import { contended } from './instances/contended.ts';
 import { createFarewells } from './instances/farewells.ts';
-import { contended, createInstanceBook, type LivingInstance } from './instances/instances.ts';
+import { createInstanceBook, type LivingInstance } from './instances/instances.ts';
 import { createPlacements, type Suspects } from './instances/placements.ts';
 import { createSuspectFinder } from './instances/suspects.ts';
 import { createToldResources } from './instances/told-resources.ts';
@@ -25,7 +26,7 @@ import { selfSamples } from './self.ts';
 import type { Sources } from './sources/sources.ts';
 import type { HotTasks } from './tasks/hot-tasks.ts';
 import type { LastRuns } from './tasks/last-runs.ts';
-import { isLivingTask } from './tasks/living-task.ts';
+import { createTaskKeeper } from './tasks/task-keeper.ts';
 import type { VcpuBook } from './vms/vcpus.ts';
 import { createVmFinder } from './vms/vm-finder.ts';
 
@@ -74,6 +75,7 @@ type Told = Readonly<Record<'leaving' | 'living', readonly LivingInstance[]>> & 
 };
 
 const nobody: Suspects = { given: [], byTurns: [] };
+const idOf = ({ instance }: LivingInstance): string => instance.id;
 
 /** One reading after another: totals into series, changes into events. Reads nothing but through `reader`, `probe` and `sources`. */
 export function createRounds(options: RoundsOptions): Rounds {
@@ -102,14 +104,14 @@ export function createRounds(options: RoundsOptions): Rounds {
     look: Number.NEGATIVE_INFINITY,
     headline: Number.NEGATIVE_INFINITY,
     detail: start,
-    tasks: start,
     missed: Number.NEGATIVE_INFINITY,
   };
   const farewells = createFarewells(living => {
-    // A life that began anew under the same name keeps its series.
-    if (book.named(living.instance.id)) return;
-    temporal.forget(`${instanceResource(identity, living)[attr.serviceInstanceId]}\n`);
+    const prefix = `${instanceResource(identity, living)[attr.serviceInstanceId]}\n`;
+    // Of a life that goes on under the same name the tasks may be the same, whose series go on.
+    temporal.forget(prefix, { keepsTasks: book.named(living.instance.id) !== undefined });
   });
+  const keepLivingTasks = createTaskKeeper(roots, temporal, start);
   const told = createToldResources({ identity, temporal, resolution: () => config.histograms });
   const totals = new Map<number, SchedTotals>();
   let hottest: LivingInstance[] = [];
@@ -132,7 +134,9 @@ export function createRounds(options: RoundsOptions): Rounds {
   });
 
   const end = (ended: readonly LivingInstance[]): void => {
-    for (const placement of placements.ended(ended)) emit(placementEvent(placement));
+    // The place of one that is superseded ends before that of the next one begins; its totals are told when they are all there.
+    for (const placement of placements.ended([...book.superseded(), ...ended]))
+      emit(placementEvent(placement));
     farewells.add(ended);
   };
 
@@ -184,7 +188,9 @@ export function createRounds(options: RoundsOptions): Rounds {
     last.look = now;
     const told = topology(now);
     if (told) emit(told.event);
-    keepLivingTasks(now);
+    // Those that are told still were told with the last details.
+    const since = clock.unixSeconds() - 2 * config.detailIntervalSeconds;
+    keepLivingTasks(now, config.placementIntervalSeconds, since);
     return finder.look(hottest, told?.changed === true);
   };
 
@@ -194,8 +200,11 @@ export function createRounds(options: RoundsOptions): Rounds {
     time: number,
   ): Iterable<Uint8Array> | null => {
     const leaving = farewells.take(outbox.hasArrived());
-    const living = due.headline ? [...book.living()] : [...new Set([...hottest, ...born])];
-    if (due.detail) sources.read(living);
+    if (due.detail) sources.read([...book.living(), ...book.superseded()]);
+    // The points of two lives under one id are one series: those of the second come after all of the first.
+    const before = new Set([...book.superseded(), ...farewells.waiting()].map(idOf));
+    const all = due.headline ? book.living() : new Set([...hottest, ...born]);
+    const living = [...all].filter(one => !before.has(idOf(one)));
     const host: Sample[] = due.headline ? cpuSamples(readCpuTimes(roots), booted) : [];
     if (due.detail) {
       host.push(...selected(sources.host(began)));
@@ -242,14 +251,6 @@ export function createRounds(options: RoundsOptions): Rounds {
     vmsUnknown: vms.unknown(book.living()),
     collectSeconds,
   });
-
-  const keepLivingTasks = (now: number): void => {
-    if (now - last.tasks < config.placementIntervalSeconds) return;
-    last.tasks = now;
-    // Those that are told still were told with the last details.
-    const since = clock.unixSeconds() - 2 * config.detailIntervalSeconds;
-    temporal.keepTasks(task => isLivingTask(roots, task), since);
-  };
 
   const tick = (): void => {
     const began = performance.now();

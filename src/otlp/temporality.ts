@@ -24,8 +24,8 @@ export type Temporal = {
   readonly take: () => Batch;
   /** Delta: what was delivered is taken off the next; what never is is in it again, so that nothing is lost. */
   readonly deliver: (batch: Batch) => void;
-  /** Drops what is kept of series whose key begins with `prefix`. */
-  readonly forget: (prefix: string) => void;
+  /** Drops what is kept of series whose key begins with `prefix`. `keepsTasks`: but for those of tasks. */
+  readonly forget: (prefix: string, options?: { readonly keepsTasks: boolean }) => void;
   /**
    * Drops what is kept of series of tasks that have ended. It asks of those alone that were not told since then (seconds since the
    * epoch): where /proc hides tasks, none would be alive, and all would be told whole again. Cumulative keeps nothing.
@@ -78,8 +78,11 @@ function deltaTemporality(): Temporal {
       for (const { key, point, time } of batch)
         delivered.set(key, { start: point.start, value: point.value, time, told: time });
     },
-    forget: prefix => {
-      for (const key of delivered.keys()) if (key.startsWith(prefix)) delivered.delete(key);
+    forget: (prefix, { keepsTasks } = { keepsTasks: false }) => {
+      for (const key of delivered.keys()) {
+        if (!key.startsWith(prefix) || (keepsTasks && taskOfKey(key) !== null)) continue;
+        delivered.delete(key);
+      }
     },
     keepTasks: (isAlive, since) => {
       for (const [key, { told }] of delivered) {

@@ -122,12 +122,20 @@ test('what delta keeps of a task goes when the task does', t => {
   temporal.keepTasks(() => false, 1e9);
   t.is(temporal.shape(() => task, { start: 1, value: 8 }, 3).value, 8);
   t.is(temporal.shape(() => instance, { start: 1, value: 8 }, 3).value, 3);
+  temporal.shape(() => task, { start: 1, value: 8 }, 3);
+  temporal.settle(true);
+  temporal.forget('host/a\n', { keepsTasks: true });
+  t.is(temporal.shape(() => task, { start: 1, value: 9 }, 4).value, 1);
+  t.is(temporal.shape(() => instance, { start: 1, value: 8 }, 3).value, 8);
+  temporal.settle(true);
   temporal.forget('host/a\n');
+  t.is(temporal.shape(() => task, { start: 1, value: 9 }, 4).value, 9);
   t.is(temporal.shape(() => instance, { start: 1, value: 8 }, 3).value, 8);
 });
 
 test('last totals are told until an export has carried them, ten times at most', t => {
-  const living = { path: '/a' } as LivingInstance;
+  const life = (id: string) => ({ instance: { id } }) as LivingInstance;
+  const living = life('/a');
   const done: LivingInstance[] = [];
   const farewells = createFarewells(each => done.push(each));
   farewells.add([living]);
@@ -140,7 +148,22 @@ test('last totals are told until an export has carried them, ten times at most',
   for (let i = 0; i < 10; i += 1) t.is(farewells.take(false).length, 1);
   t.is(farewells.take(false).length, 0);
 
-  farewells.add(Array.from({ length: 1500 }, () => living));
+  farewells.add(Array.from({ length: 1500 }, (_, i) => life(`/${i}`)));
   t.is(farewells.take(true).length, 1000);
   t.is(done.length, 502);
+});
+
+test('of two lives under one id the last totals are in exports of their own, one after the other', t => {
+  const [first, second, other] = ['/a', '/a', '/b'].map(
+    id => ({ instance: { id } }) as LivingInstance,
+  );
+  if (!first || !second || !other) throw new Error('none');
+  const farewells = createFarewells(() => undefined);
+  farewells.add([first, second, other]);
+  t.deepEqual(farewells.take(true), [first, other]);
+  t.deepEqual(farewells.take(false), [first, other]);
+  t.deepEqual(farewells.waiting(), [first, second, other]);
+  t.deepEqual(farewells.take(true), [second]);
+  t.deepEqual(farewells.take(true), []);
+  t.deepEqual(farewells.waiting(), []);
 });

@@ -49,7 +49,7 @@ const usualOptions = () => ({
   cgroupV1,
   maxInstances: 1024,
   nodeOfCpu: [],
-    possibleCpus: 1,
+  possibleCpus: 1,
 });
 
 let shared: SchedProbe | null = null;

@@ -8,8 +8,13 @@ const mostWaiting = 1000;
 
 export type Farewells = {
   readonly add: (ended: readonly LivingInstance[]) => void;
-  /** What the next export is to carry. `delivered`: the last one arrived, and what it carried is done with. */
+  /**
+   * What the next export is to carry, of each instance id the first alone: the points of two lives under one name have a time each.
+   * `delivered`: the last one arrived, and what it carried is done with.
+   */
   readonly take: (delivered: boolean) => LivingInstance[];
+  /** All whose farewell has not arrived. */
+  readonly waiting: () => readonly LivingInstance[];
 };
 
 /** The last totals of lives that have ended: told until an export has carried them. `done` is called once for each. */
@@ -22,12 +27,19 @@ export function createFarewells(done: (living: LivingInstance) => void): Farewel
     },
     take: delivered => {
       const kept: typeof waiting = [];
-      for (const farewell of waiting) {
-        if (farewell.tries > 0 && (delivered || farewell.tries >= mostTries)) done(farewell.living);
-        else kept.push({ ...farewell, tries: farewell.tries + 1 });
+      const leaving = new Map<string, LivingInstance>();
+      for (const { living, tries } of waiting) {
+        if (tries > 0 && (delivered || tries >= mostTries)) {
+          done(living);
+          continue;
+        }
+        const isFirst = !leaving.has(living.instance.id);
+        if (isFirst) leaving.set(living.instance.id, living);
+        kept.push({ living, tries: isFirst ? tries + 1 : tries });
       }
       waiting = kept;
-      return kept.map(farewell => farewell.living);
+      return [...leaving.values()];
     },
+    waiting: () => waiting.map(({ living }) => living),
   };
 }

@@ -22,6 +22,11 @@ export type LivingInstance = {
 export type InstanceBook = {
   /** Instances whose end was not told yet. */
   readonly living: () => IterableIterator<LivingInstance>;
+  /**
+   * Lives whose id another one has by now, since their cgroup was made anew under its name: they have no place any more, and their end is told
+   * by `retire`, when all that is charged to them was read.
+   */
+  readonly superseded: () => ReadonlySet<LivingInstance>;
   /** The instance that a cgroup belongs to. */
   readonly of: (cgroupId: number) => LivingInstance | undefined;
   readonly size: () => number;
@@ -97,7 +102,7 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
   let restSeconds = 0;
   /** When those that wait for a walk began at the earliest; null: nobody waits. */
   let waitSince: number | null = null;
-  const replaced: LivingInstance[] = [];
+  const superseded = new Set<LivingInstance>();
   /** Of the last reading: nothing was told of them yet. */
   let newborn: ReadonlySet<LivingInstance> = new Set();
   let unnamed = 0;
@@ -107,15 +112,19 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
     const window = { usedCores: 0, waitCores: 0, throttledCores: 0 };
     const living = { instance, path, start, members: new Map(), totals: emptyTotals(), window };
     const former = byInstance.get(instance.id);
-    if (former) end(former);
+    if (former) supersede(former);
     byInstance.set(instance.id, living);
     return living;
   };
 
-  /** A cgroup was removed and made again within the grace: the first life ends now, and its keys stay until `retire`. */
-  const end = (living: LivingInstance): void => {
-    if (byInstance.get(living.instance.id) === living) byInstance.delete(living.instance.id);
-    replaced.push(living);
+  const supersede = (living: LivingInstance): void => {
+    byInstance.delete(living.instance.id);
+    superseded.add(living);
+    for (const id of living.members.keys()) {
+      const member = members.get(id);
+      if (member?.living === living) member.gone = true;
+      else living.members.delete(id);
+    }
   };
 
   const join = (living: LivingInstance, id: number, path: string, last: SchedTotals): void => {
@@ -154,6 +163,7 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
     of: id => members.get(id)?.living,
     named: id => byInstance.get(id),
     size: () => byInstance.size,
+    superseded: () => superseded,
     take: (totals, before, elapsedSeconds) => {
       // Five times a second: `forEach` makes no object for each entry.
       byInstance.forEach(({ window }) => {
@@ -189,7 +199,7 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
       const start = newborn.has(living) ? living.start : now;
       const former = byInstance.get(vm.instance.id);
       // One that was started again at once has the id of one that is gone, though that was not seen yet.
-      if (former?.instance.kind === 'vm' && !isThere(layout, former)) end(former);
+      if (former?.instance.kind === 'vm' && !isThere(layout, former)) supersede(former);
       const before = [...byInstance.values()];
       const known = byInstance.get(vm.instance.id);
       const isVm = known?.instance.kind === 'vm';
@@ -230,7 +240,7 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
     },
     retire: () => {
       const gone = new Map<number, LivingInstance | null>();
-      const ended = replaced.splice(0);
+      const ended: LivingInstance[] = [];
       members.forEach(({ living, readsSinceGone }, id) => {
         if (readsSinceGone <= graceReads) return;
         gone.set(id, living);
@@ -240,6 +250,11 @@ export function createInstanceBook(layout: CgroupLayout): InstanceBook {
         byInstance.delete(living.instance.id);
         ended.push(living);
       });
+      for (const living of superseded) {
+        if (living.members.size > 0) continue;
+        superseded.delete(living);
+        ended.push(living);
+      }
       readsUntilLook -= 1;
       const isLook = readsUntilLook === 0;
       if (isLook) readsUntilLook = unnamedLookReads;
@@ -270,20 +285,4 @@ function charge(member: Member, next: SchedTotals, elapsedSeconds: number): void
   last.runNs = next.runNs;
   last.waitNs = next.waitNs;
   last.throttledNs = next.throttledNs;
-}
-
-/** DESIGN, "Rates": what is worth a series of 200 ms. The worst first; the rest is only counted. */
-export function contended(
-  living: Iterable<LivingInstance>,
-  most: number,
-  threshold = { waitCores: 0.05, waitRatio: 0.1 },
-): { fast: LivingInstance[]; uncounted: number } {
-  const hot = [...living]
-    .filter(
-      ({ window: { usedCores, waitCores } }) =>
-        waitCores >= threshold.waitCores &&
-        waitCores >= threshold.waitRatio * (usedCores + waitCores),
-    )
-    .sort((a, b) => b.window.waitCores - a.window.waitCores);
-  return { fast: hot.slice(0, most), uncounted: Math.max(0, hot.length - most) };
 }

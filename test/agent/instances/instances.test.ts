@@ -2,11 +2,7 @@ import { mkdirSync, renameSync, rmdirSync, statSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { emptyTotals } from '../../../src/agent/instances/add-change.ts';
-import {
-  contended,
-  createInstanceBook,
-  type LivingInstance,
-} from '../../../src/agent/instances/instances.ts';
+import { createInstanceBook } from '../../../src/agent/instances/instances.ts';
 import type { SchedTotals } from '../../../src/agent/probes/sched-layout.ts';
 import type { CgroupLayout } from '../../../src/linux/cgroups.ts';
 import { makeTree } from '../../linux/tree.ts';
@@ -69,7 +65,7 @@ test('what is charged to a cgroup after its removal still counts, then its key i
   t.deepEqual(book.retire(), nothing);
 });
 
-test('a cgroup made anew under its name is another life, and the first one ends at once', t => {
+test('a cgroup made anew under its name is another life, and the first one ends when its last totals are there', t => {
   const { layout, make, remove } = hierarchy(t);
   const first = make('/a');
   const book = createInstanceBook(layout);
@@ -87,13 +83,17 @@ test('a cgroup made anew under its name is another life, and the first one ends 
   );
   t.is(born?.start, 200);
   t.is(born?.totals.runNs, 1);
-  t.deepEqual(book.retire().ended, [old]);
-  t.is(book.named('/a'), born);
+  t.deepEqual(book.retire(), nothing);
+  t.deepEqual([...book.living()], [born]);
+  t.deepEqual([...book.superseded()], [old]);
   book.sweep(true);
-  t.deepEqual(outlast(book, new Map([[second, totals(1)]])), {
-    gone: new Map([[first, old]]),
-    ended: [],
-  });
+  const last = new Map([
+    [first, totals(7)],
+    [second, totals(1)],
+  ]);
+  t.deepEqual(outlast(book, last), { gone: new Map([[first, old]]), ended: [old] });
+  t.is(old?.totals.runNs, 7);
+  t.deepEqual([...book.superseded()], []);
   t.is(book.named('/a'), born);
 });
 
@@ -232,15 +232,4 @@ test('totals never fall, whatever the kernel answers', t => {
     { seed: 4 },
   );
   t.pass();
-});
-
-test('of 25 contended instances the 20 worst are fast, and 5 are counted', t => {
-  const living = Array.from({ length: 30 }, (_, i) => ({
-    instance: { id: `/${i}`, kind: 'cgroup', name: `${i}` },
-    window: { usedCores: 0.5, waitCores: i < 5 ? 0.04 : i / 10, throttledCores: 0 },
-  })) as unknown as LivingInstance[];
-  const { fast, uncounted } = contended(living, 20);
-  t.is(fast.length, 20);
-  t.is(uncounted, 5);
-  t.is(fast[0]?.instance.id, '/29');
 });

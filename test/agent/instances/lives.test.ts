@@ -1,5 +1,7 @@
 import test from 'ava';
 import { memorySource } from '../../../src/agent/memory/memory-source.ts';
+import type { SourceKind } from '../../../src/agent/sources/source.ts';
+import { createTally } from '../../../src/agent/sources/tally.ts';
 import { taskFiles } from '../../linux/tree.ts';
 import { stageRounds } from '../support/rounds-stage.ts';
 
@@ -57,3 +59,88 @@ for (const [what, second] of [
       );
       t.is(agent.rounds.status().instances, 1);
     });
+
+/** Tells what `kernel` has counted for each cgroup. */
+function countsOf(kernel: ReadonlyMap<number, number>): SourceKind {
+  const tally = createTally(1);
+  const counted = (id: number) => Float64Array.of(kernel.get(id) ?? 0);
+  return {
+    name: 'counts',
+    tells: 'counts',
+    start: () => ({
+      name: 'counts',
+      read: living => {
+        for (const one of living)
+          for (const id of one.members.keys()) tally.add(one, id, counted(id));
+      },
+      samples: living => [
+        {
+          metric: 'sculptor.task.migrations',
+          start: living.start,
+          value: tally.of(living)[0] ?? 0,
+        },
+      ],
+      host: () => [],
+      lost: () => ({}),
+      forget: gone => {
+        for (const [id, living] of gone) if (living) tally.add(living, id, counted(id));
+        tally.forget(gone.keys());
+      },
+      stop: () => undefined,
+    }),
+  };
+}
+
+for (const temporality of ['cumulative', 'delta'])
+  test(`${temporality}: of services that are restarted nothing that the kernel counted is left out, and one life is told after the other`, async t => {
+    const kernel = new Map<number, number>();
+    const agent = stageRounds(t, {
+      config: { profile: 'full', detailIntervalSeconds: 2 },
+      kinds: [countsOf(kernel)],
+      temporality,
+    });
+    const wanted: [string, number, number][] = [];
+    // Restarted at other times of an interval each, and at once or after a while.
+    for (const [i, gap] of [0, 1, 2, 5, 8, 0, 0, 12].entries()) {
+      const id = agent.add('/svc', { used: 0.5, wait: 0 });
+      const reads = i === 6 ? 1 : 13 + i;
+      for (let n = 1; n <= reads; n += 1) {
+        kernel.set(id, n * 10);
+        await agent.read(1);
+      }
+      wanted.push([`life ${i}`, reads * 10, reads * 0.1]);
+      agent.remove('/svc');
+      keepInodes(agent, `keeps${i}-`);
+      await agent.read(gap);
+    }
+    await agent.read(40);
+    const told = ['sculptor.task.migrations', 'container.cpu.time'].map(metric => {
+      const points = agent.valuesOf(metric, '/svc');
+      for (const [at, { start, time }] of points.entries()) {
+        t.true(start <= time);
+        t.true(at === 0 || time > (points[at - 1]?.time ?? 0), `${metric}: a time of its own`);
+        t.true(at === 0 || start >= (points[at - 1]?.start ?? 0), `${metric}: in turn`);
+      }
+      return points;
+    });
+    const [counts = [], seconds = []] = told.map(points =>
+      temporality === 'delta'
+        ? [points.reduce((sum, { value }) => sum + Number(value), 0)]
+        : [...Map.groupBy(points, ({ start }) => start).values()].map(life =>
+            Number(life.at(-1)?.value),
+          ),
+    );
+    const sum = (of: readonly number[]) => of.reduce((all, one) => all + one, 0);
+    const each = (of: readonly number[]) => (temporality === 'delta' ? [sum(of)] : of);
+    t.deepEqual(counts, each(wanted.map(([, count]) => count)));
+    t.deepEqual(
+      seconds.map(value => value.toFixed(2)),
+      each(wanted.map(([, , used]) => used)).map(value => value.toFixed(2)),
+    );
+    t.true(told.flat().every(({ value }) => Number(value) >= 0));
+    const alive = agent.placements('/svc').map(placement => placement.alive);
+    t.deepEqual(
+      alive,
+      wanted.flatMap(() => [true, false]),
+    );
+  });
