@@ -6,15 +6,12 @@ import type { TaskStarts } from './task-starts.ts';
 /** `start`: of its series, seconds since the epoch. `vcpu`: which one of a VM it runs; null: none. */
 export type HotTask = TaskTotals & { readonly start: number; readonly vcpu: number | null };
 
-/** A vCPU thread, and a cgroup of its VM. */
-export type Vcpu = VcpuThread & { readonly cgroupId: number };
-
 export type HotTasks = {
   /**
    * Takes the tasks whose totals have changed; answers the K that ran, waited and were throttled most since the last time, and
-   * all of `vcpus`, also those that did nothing meanwhile.
+   * all of `vcpus` whose totals are known, also those that did nothing meanwhile.
    */
-  readonly take: (changed: readonly ChangedTask[], vcpus: readonly Vcpu[]) => HotTask[];
+  readonly take: (changed: readonly ChangedTask[], vcpus: readonly VcpuThread[]) => HotTask[];
   /** Hot tasks of some cgroups, hottest first: for a placement. */
   readonly of: (cgroupIds: { has(id: number): boolean }) => number[];
 };
@@ -43,11 +40,12 @@ export function createHotTasks(
       const moving = new Map<number, ChangedTask>();
       for (const task of vcpus.length > 0 ? changed : [])
         if (indexes.has(keyOf(task))) moving.set(keyOf(task), task);
+      // What one that rests has done was told before, it may be as of a hot task: it is known when it does something again.
       known = new Map(
-        vcpus.map(vcpu => {
+        vcpus.flatMap(vcpu => {
           const key = keyOf(vcpu);
           const totals = moving.get(key)?.totals() ?? known.get(key);
-          return [key, totals ?? { ...vcpu, ...nothing }];
+          return totals ? [[key, totals] as const] : [];
         }),
       );
       const hottest = [...ranks.subarray(0, config.hotTasks)]
@@ -64,17 +62,6 @@ export function createHotTasks(
     of: cgroupIds => hot.filter(task => cgroupIds.has(task.cgroupId)).map(task => task.tid),
   };
 }
-
-const nothing = {
-  runNs: 0,
-  waitNs: 0,
-  throttledNs: 0,
-  blockedNs: [],
-  voluntarySwitches: 0,
-  involuntarySwitches: 0,
-  migrations: 0,
-  nodeMigrations: 0,
-};
 
 /** Exact up to 2^53; a tid is below 2^22, and no other task had the same 2^31 ticks (248 days) ago and has done something just now. */
 function keyOf({ tid, startTicks }: { tid: number; startTicks: number }): number {

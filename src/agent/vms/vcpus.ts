@@ -6,7 +6,6 @@ import type { Roots } from '../../linux/roots.ts';
 import { findQemu, readVcpuThreads, type VcpuThread, vcpuOf } from '../../linux/vcpus.ts';
 import type { LivingInstance } from '../instances/instances.ts';
 import { createSayByReason } from '../say-limit.ts';
-import type { Vcpu } from '../tasks/hot-tasks.ts';
 
 /** Why the vCPUs of a VM are not known. */
 export type UnknownReason =
@@ -28,7 +27,7 @@ export type VcpuBook = {
   readonly look: (machines: readonly LivingInstance[], now: number) => LivingInstance[];
   /** Index by tid; empty when they are not known (yet). */
   readonly of: (living: LivingInstance) => ReadonlyMap<number, number>;
-  readonly all: () => Vcpu[];
+  readonly all: () => VcpuThread[];
   /** What KVM knows of a QEMU's threads, index by tid: it holds where QEMU itself tells nothing. */
   readonly learn: (
     living: LivingInstance,
@@ -137,11 +136,7 @@ export function createVcpuBook(options: {
       return changed.map(([living]) => living);
     },
     of: living => book.get(living)?.indexes ?? new Map(),
-    all: () =>
-      [...book].flatMap(([living, { threads }]) => {
-        const [cgroupId] = living.members.keys();
-        return cgroupId === undefined ? [] : threads.map(thread => ({ ...thread, cgroupId }));
-      }),
+    all: () => [...book.values()].flatMap(({ threads }) => threads),
     learn: (living, tgid, indexes) => {
       const entry = book.get(living);
       if (entry && !entry.byQemu)

@@ -62,9 +62,12 @@ test('the vCPUs of a VM are told past the K hottest, also those that did nothing
   t.deepEqual(told(task(2, 10), task(3, 20, 1, 'CPU 0/KVM'), task(4, 10)), [
     [3, null, 20],
     [2, 0, 10],
-    [6, 1, 0],
   ]);
   t.deepEqual(told(task(6, 5)), [
+    [2, 0, 10],
+    [6, 1, 5],
+  ]);
+  t.deepEqual(told(), [
     [2, 0, 10],
     [6, 1, 5],
   ]);
@@ -74,5 +77,18 @@ test('the vCPUs of a VM are told past the K hottest, also those that did nothing
 test('a vCPU thread whose tid was reused begins anew', t => {
   const hot = createHotTasks({ hotTasks: 0 }, startsOf(0, 0));
   hot.take([task(2, 10)], [vcpu(2, 0)]);
-  t.is(hot.take([], [vcpu(2, 0, 500)])[0]?.runNs, 0);
+  t.deepEqual(hot.take([], [vcpu(2, 0, 500)]), []);
+  t.is(hot.take([task(2, 3, 500)], [vcpu(2, 0, 500)])[0]?.runNs, 3);
+});
+
+test('a vCPU that is known again while it rests is told when it does something: its series never falls', t => {
+  const hot = createHotTasks({ hotTasks: 1 }, startsOf(0, 0));
+  const told = (changed: ReturnType<typeof task>[], vcpus: ReturnType<typeof vcpu>[]) =>
+    hot.take(changed, vcpus).map(({ runNs }) => runNs);
+  t.deepEqual(told([task(2, 100)], []), [100], 'as a hot task');
+  t.deepEqual(told([], [vcpu(2, 0)]), []);
+  t.deepEqual(told([task(2, 110)], [vcpu(2, 0)]), [110]);
+  t.deepEqual(told([], []), []);
+  t.deepEqual(told([], [vcpu(2, 0)]), []);
+  t.deepEqual(told([task(2, 120)], [vcpu(2, 0)]), [120]);
 });
