@@ -74,7 +74,6 @@ type Told = Readonly<Record<'leaving' | 'living', readonly LivingInstance[]>> & 
   readonly host: readonly Sample[];
 };
 
-const nobody: Suspects = { given: [], byTurns: [] };
 const idOf = ({ instance }: LivingInstance): string => instance.id;
 
 /** One reading after another: totals into series, changes into events. Reads nothing but through `reader`, `probe` and `sources`. */
@@ -87,7 +86,7 @@ export function createRounds(options: RoundsOptions): Rounds {
   const book = createInstanceBook(layout);
   const changes = createCgroupChanges({ ...options, layout });
   const finder = createSuspectFinder({ book, changes });
-  const vms = createVmFinder({ ...reader, ...options });
+  const vms = createVmFinder({ ...reader, ...options, book });
   const placements = createPlacements({
     ...reader,
     intervalSeconds: config.placementIntervalSeconds,
@@ -135,8 +134,8 @@ export function createRounds(options: RoundsOptions): Rounds {
 
   const end = (ended: readonly LivingInstance[]): void => {
     // The place of one that is superseded ends before that of the next one begins; its totals are told when they are all there.
-    for (const placement of placements.ended([...book.superseded(), ...ended]))
-      emit(placementEvent(placement));
+    const left = placements.ended([...book.superseded(), ...ended]);
+    for (const placement of left) emit(placementEvent(placement));
     farewells.add(ended);
   };
 
@@ -146,6 +145,7 @@ export function createRounds(options: RoundsOptions): Rounds {
       if (present(living) !== living) continue;
       const vm = vms.find(living);
       if (!vm && !vms.hasLeft(living)) continue;
+      if (vm?.left) end(book.endVm(vm.left, time));
       end(vm ? book.becomeVm(living, vm, time) : book.endVm(living, time));
       isNews = true;
     }
@@ -262,7 +262,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     const born = read(now, time);
     const { given, byTurns } = dueSince(last.look, config.headlineIntervalSeconds)
       ? look(now)
-      : nobody;
+      : { given: [], byTurns: [] };
     const machines = [...book.living()].filter(living => living.instance.kind === 'vm');
     tellPlacements({ given: [...given, ...vcpus.look(machines, now)], byTurns }, now, time);
     const detail = dueSince(last.detail, config.detailIntervalSeconds);

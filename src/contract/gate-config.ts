@@ -25,7 +25,7 @@ const vsockSchema = z.strictObject({
     .boolean()
     .default(true)
     .describe(
-      'The instance of a context id that is not listed: the QEMU process that has it. One without a UUID is known where no other shares its cgroup.',
+      'The instance of a context id that is not listed: the QEMU process that has it. One without a UUID is known where no other shares its cgroup, one with a UUID where no other has it.',
     ),
   guests: z
     .array(

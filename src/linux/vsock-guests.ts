@@ -17,7 +17,7 @@ const scanRatio = 0.02;
 
 /**
  * Answers which VM has a context id of AF_VSOCK: the one whose QEMU has it in its arguments and holds /dev/vhost-vsock,
- * without which arguments are only words. Null when there is none; why not (for a person) where it is no one's for sure. What was found holds
+ * without which arguments are only words, and whose UUID no other QEMU has. Null when there is none; why not (for a person) where it is no one's for sure. What was found holds
  * as long as that very process lives: the kernel gives a context id to one at a time.
  */
 export function createVsockGuests(
@@ -49,10 +49,16 @@ export function createVsockGuests(
 
 function scan(roots: Roots, isDevice: (path: string) => boolean): Map<number, Owner | string> {
   const owners = new Map<number, Owner | string>();
+  const claims = new Map<string, number[]>();
   for (const tgid of listFolder(roots.proc).map(Number)) {
     if (!Number.isInteger(tgid)) continue;
     const args = readCommandLine(roots, tgid);
     const qemu = parseQemu(args);
+    if (qemu?.uuid) {
+      const tgids = claims.get(qemu.uuid) ?? [];
+      tgids.push(tgid);
+      claims.set(qemu.uuid, tgids);
+    }
     const cid = qemu && guestCidOf(args);
     if (!cid || !holds(roots, tgid, isDevice)) continue;
     const startTicks = readTaskStat(roots, tgid)?.startTicks;
@@ -61,8 +67,16 @@ function scan(roots: Roots, isDevice: (path: string) => boolean): Map<number, Ow
     const owner = instance ? { tgid, startTicks, instance } : sharesCgroup(tgid);
     owners.set(cid, owners.has(cid) ? 'several QEMUs say that it is theirs' : owner);
   }
+  // Anybody may write a UUID: of several it is nobody's, also where the others have no such device.
+  for (const [cid, owner] of owners) {
+    const tgids = typeof owner === 'string' ? [] : (claims.get(owner.instance.id) ?? []);
+    if (tgids.length > 1) owners.set(cid, sharesUuid(tgids));
+  }
   return owners;
 }
+
+const sharesUuid = (tgids: readonly number[]): string =>
+  `several QEMUs say that they are one VM (${tgids.slice(0, 5).join(', ')}): wanted a UUID that is no other's`;
 
 const sharesCgroup = (tgid: number): string =>
   `its QEMU (${tgid}) has no UUID, and is not alone in its cgroup: wanted -uuid, or a cgroup of its own`;

@@ -67,6 +67,21 @@ test('of two that say so it is neither', t => {
   t.is(find(5), 'several QEMUs say that it is theirs');
 });
 
+test('of two that say they are one VM it is neither, also where one of them has no such device', t => {
+  const { tree, find, clock } = host(t);
+  addQemu(tree, 50);
+  addQemu(tree, 60, { device: 'vhost-vsock-pci,guest-cid=6' });
+  const why = /^several QEMUs say that they are one VM \(50, 60\): wanted/;
+  t.regex(String(find(5)), why);
+  t.regex(String(find(6)), why);
+  tree.write(taskFiles(60, { cmdline: ['/tmp/kvm', '-uuid', uuid] }));
+  clock.step(5);
+  t.regex(String(find(5)), why);
+  tree.remove('proc/60');
+  clock.step(5);
+  t.deepEqual(find(5), web);
+});
+
 test('a VM without a UUID is known where no other QEMU shares its cgroup', t => {
   const { tree, find, clock } = host(t);
   const addPlain = (tgid: number, args: string[]) => {

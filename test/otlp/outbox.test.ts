@@ -123,11 +123,11 @@ test('what delta keeps of a task goes when the task does', t => {
   t.is(temporal.shape(() => task, { start: 1, value: 8 }, 3).value, 8);
   t.is(temporal.shape(() => instance, { start: 1, value: 8 }, 3).value, 3);
   temporal.shape(() => task, { start: 1, value: 8 }, 3);
-  temporal.settle(true);
+  temporal.deliver(temporal.take());
   temporal.forget('host/a\n', { keepsTasks: true });
   t.is(temporal.shape(() => task, { start: 1, value: 9 }, 4).value, 1);
   t.is(temporal.shape(() => instance, { start: 1, value: 8 }, 3).value, 8);
-  temporal.settle(true);
+  temporal.deliver(temporal.take());
   temporal.forget('host/a\n');
   t.is(temporal.shape(() => task, { start: 1, value: 9 }, 4).value, 9);
   t.is(temporal.shape(() => instance, { start: 1, value: 8 }, 3).value, 8);

@@ -47,7 +47,7 @@ export const agentMetrics = of('agent', {
   'sculptor.agent.vms.unknown': gauge(
     '{instance}',
     'self',
-    'QEMUs that are not told as VMs, by reason: shared_cgroup (several are in one, or one without a UUID has other cgroups below its own), root_cgroup (it is in the root, with whatever else was placed nowhere).',
+    'QEMUs that are not told as VMs, by reason: shared_cgroup (several are in one, or one without a UUID has other cgroups below its own), root_cgroup (it is in the root, with whatever else was placed nowhere), taken_uuid (it says that it is a VM whose QEMU runs elsewhere).',
     [attr.reason],
   ),
   'sculptor.agent.vdisks.unknown': gauge(

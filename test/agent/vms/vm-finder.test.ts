@@ -23,7 +23,7 @@ const unknown = (agent: Stage) =>
   Object.fromEntries(
     agent
       .valuesOf('sculptor.agent.vms.unknown', 'h')
-      .slice(-2)
+      .slice(-3)
       .map(({ attributes, value }) => [attributes['sculptor.reason'], value]),
   );
 
@@ -34,7 +34,7 @@ test('a QEMU with a UUID for SMBIOS alone, as Proxmox starts it, is the VM of th
   await agent.read(60);
   t.deepEqual(kindsOf(agent, uuid)[0], ['vm', 'simple', true]);
   t.deepEqual(agent.placements('/qemu.slice/8006.scope'), []);
-  t.deepEqual(unknown(agent), { shared_cgroup: 0, root_cgroup: 0 });
+  t.deepEqual(unknown(agent), { shared_cgroup: 0, root_cgroup: 0, taken_uuid: 0 });
 });
 
 test('a QEMU without a UUID is a VM by its cgroup, from the beginning', async t => {
@@ -76,7 +76,7 @@ test('50 QEMUs in one cgroup are no VMs, which is counted, and said in one line'
   agent.add('/user.slice', undefined, qemusIn('/user.slice', many));
   agent.add('/two', undefined, qemusIn('/two', [60, 61]));
   await agent.read(1200);
-  t.deepEqual(unknown(agent), { shared_cgroup: 52, root_cgroup: 0 });
+  t.deepEqual(unknown(agent), { shared_cgroup: 52, root_cgroup: 0, taken_uuid: 0 });
   t.true(kindsOf(agent, '/user.slice').every(([kind]) => kind === 'cgroup'));
   t.is(agent.said.length, 1, agent.said.join('\n'));
   t.regex(
@@ -86,7 +86,7 @@ test('50 QEMUs in one cgroup are no VMs, which is counted, and said in one line'
 
   agent.tree.write({ 'cgroup/two/cgroup.procs': '60', 'cgroup/two/cgroup.threads': '60' });
   await agent.read(600);
-  t.deepEqual(unknown(agent), { shared_cgroup: 50, root_cgroup: 0 });
+  t.deepEqual(unknown(agent), { shared_cgroup: 50, root_cgroup: 0, taken_uuid: 0 });
   t.deepEqual(kindsOf(agent, '/two').at(-1), ['vm', 'two', true]);
 
   agent.tree.write({
@@ -95,7 +95,7 @@ test('50 QEMUs in one cgroup are no VMs, which is counted, and said in one line'
     ...taskFiles(70),
   });
   await agent.read(600);
-  t.deepEqual(unknown(agent), { shared_cgroup: 0, root_cgroup: 0 });
+  t.deepEqual(unknown(agent), { shared_cgroup: 0, root_cgroup: 0, taken_uuid: 0 });
 });
 
 test('a QEMU that is two until it has become a daemon is not complained of', async t => {
@@ -113,7 +113,7 @@ test('a QEMU in the root is no VM, which is counted and said', async t => {
   const agent = stageRounds(t);
   agent.add('/', undefined, qemusIn('/', [5]));
   await agent.read(1200);
-  t.deepEqual(unknown(agent), { shared_cgroup: 0, root_cgroup: 1 });
+  t.deepEqual(unknown(agent), { shared_cgroup: 0, root_cgroup: 1, taken_uuid: 0 });
   t.is(agent.said.length, 1);
 });
 
@@ -177,4 +177,55 @@ test('a VM whose QEMU is behind more processes than are looked at stays one', as
   await agent.read(1200);
   for (const one of kindsOf(agent, '/vm')) t.deepEqual(one, ['vm', 'vm', true]);
   t.true(agent.placements('/vm').some(({ taskCount }) => taskCount === 301));
+});
+
+const scope = '/machine.slice/machine-qemu-1-web.scope';
+const container = `/docker/${'a'.repeat(64)}`;
+
+/** Cores of an instance between the last exports. */
+const coresOf = (agent: Stage, id: string): string => {
+  const [from, to] = agent.valuesOf('container.cpu.time', id).slice(-2);
+  if (!from || !to) return 'none';
+  return ((Number(to.value) - Number(from.value)) / (to.at - from.at)).toFixed(2);
+};
+
+for (const [first, second] of [
+  [scope, container],
+  [container, scope],
+] as const)
+  test(`a QEMU in ${second.slice(0, 8)} that says it is a VM that runs is no VM, and not a part of that one`, async t => {
+    const agent = stageRounds(t);
+    const qemu = (tgid: number, path: string) => qemusIn(path, [tgid], ['-uuid', uuid]);
+    agent.add(first, { used: 0.5, wait: 0 }, qemu(5, first));
+    await agent.read(20);
+    agent.add(second, { used: 1, wait: 0 }, qemu(6, second));
+    await agent.read(1200);
+    t.is(coresOf(agent, uuid), '0.50');
+    t.is(coresOf(agent, second), '1.00');
+    t.is(agent.placements(uuid).at(-1)?.cgroup.path, first);
+    t.not(agent.placements(second).at(-1)?.instance.kind, 'vm');
+    t.deepEqual(unknown(agent), { shared_cgroup: 0, root_cgroup: 0, taken_uuid: 1 });
+    t.is(agent.said.length, 1, agent.said.join('\n'));
+    t.regex(agent.said[0] ?? '', new RegExp(`^agent: ${second}: a QEMU .* ${uuid}, .* ${first} `));
+
+    // Where the first has ended, and others run on, the second is that VM, elsewhere.
+    agent.tree.write(onlyIn(first, 7));
+    agent.tree.remove('proc/5');
+    await agent.read(600);
+    t.is(coresOf(agent, uuid), '1.00');
+    t.is(coresOf(agent, first), '0.50');
+    t.deepEqual(agent.placements(uuid).at(-1)?.cgroup.path, second);
+    t.true(agent.placements(uuid).at(-1)?.alive);
+    t.deepEqual(unknown(agent), { shared_cgroup: 0, root_cgroup: 0, taken_uuid: 0 });
+    t.is(agent.rounds.status().instances, 2);
+  });
+
+test('one QEMU whose threads are in cgroups beside one another is one VM', async t => {
+  const agent = stageRounds(t);
+  for (const path of ['/web/emulator', '/web/vcpu0'])
+    agent.add(path, { used: 0.5, wait: 0 }, qemusIn(path, [5], ['-uuid', uuid]));
+  await agent.read(600);
+  t.is(agent.rounds.status().instances, 1);
+  t.is(coresOf(agent, uuid), '1.00');
+  t.deepEqual(unknown(agent), { shared_cgroup: 0, root_cgroup: 0, taken_uuid: 0 });
 });
