@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -111,6 +112,21 @@ test('over TCP the source address says who it is, and an address that is not lis
   await once(stranger.resume(), 'close');
   t.is(dropped(gate).connection_unknown, 1);
   t.regex(said[0] ?? '', /tcp 127\.0\.0\.2: no instance of this host is known there/);
+});
+
+test('the kernel looks after a connection over TCP on which nothing comes', async t => {
+  const port = 10_000 + (process.pid % 10_000);
+  await start(t, {
+    unix: [],
+    tcp: { host: '127.0.0.1', port, guests: [{ address: '127.0.0.1', instance: '/machine/a' }] },
+  });
+  const idle = createConnection({ host: '127.0.0.1', port }).resume();
+  t.teardown(() => idle.destroy());
+  const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  // Of ours: established, and its timer is the one of keepalive.
+  const guarded = new RegExp(`: ${local} \\S+ 01 \\S+ 02:`);
+  await until(() => guarded.test(readFileSync('/proc/net/tcp', 'utf8')));
+  t.pass();
 });
 
 test('forged events reach nobody, and what is honest beside them goes on', async t => {
