@@ -71,8 +71,7 @@ export const netSource: SourceKind = {
 
 /**
  * Which of these cgroups are gone. One that is idle, so that the scheduler has not met it, may hold sockets all the same, and what
- * they carry finds no other entry. To walk the hierarchy takes 0.1 ms for each cgroup there: for those that were found it is not
- * walked again.
+ * they carry finds no other entry. A walk takes some 25 µs for each cgroup there is: none is made for those that were found before.
  */
 function createGoneFinder(layout: CgroupLayout): (cgroupIds: readonly number[]) => number[] {
   let paths: ReadonlyMap<number, string> = new Map();
