@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { KernelInterfaceError } from '../contract/errors.ts';
 import { type BpfObject, loadProbe, type Native } from './native.ts';
 
 /** Addresses from `start` up to `end`: of whole pages, so that a number holds each of them as it is. */
@@ -7,22 +9,50 @@ export type Range = { readonly start: number; readonly end: number };
 const recordBytes = 16;
 
 export type MappingReader = {
-  /** What a process can use memory at, ascending; nothing when it has ended. Waits for its mmap lock. */
+  /**
+   * What a process can use memory at, ascending; nothing when it has ended. Waits for its mmap lock.
+   * @throws KernelInterfaceError KERNEL_IO while another process keeps this one waiting for that
+   */
   readonly of: (tgid: number) => Promise<Range[]>;
   readonly close: () => void;
 };
 
 /**
  * Reads the mappings of a process, by an iterator: /proc/PID/maps is closed to who may not trace it. Its mmap lock is held for
- * reading while they are walked through, as it is for a page fault; page tables are not looked at.
+ * reading while they are walked through, as it is for a page fault; page tables are not looked at. One process at a time: each takes one of the
+ * few threads by which Node reads files and looks up names, for as long as that process likes; others wait for it `patienceMs` at most.
  * @throws ProbeError, KernelInterfaceError as `loadProbe`
  */
-export function openMappings(native: Native): MappingReader {
+export function openMappings(native: Native, patienceMs = 10_000): MappingReader {
   const object: BpfObject = loadProbe(native, 'mappings');
+  let underWay: UnderWay | null = null;
+  const free = (): void => {
+    underWay = null;
+  };
   return {
-    of: async tgid => [...decodeRanges(await object.iterateThread('mappings', tgid))],
+    of: async tgid => {
+      while (underWay) await endOf(underWay, patienceMs);
+      const reading = object.iterateThread('mappings', tgid);
+      underWay = { tgid, since: performance.now(), ended: reading.then(free, free) };
+      return [...decodeRanges(await reading)];
+    },
     close: () => object.close(),
   };
+}
+
+type UnderWay = { readonly tgid: number; readonly since: number; readonly ended: Promise<void> };
+
+async function endOf({ tgid, since, ended }: UnderWay, patienceMs: number): Promise<void> {
+  const left = since + patienceMs - performance.now();
+  if (left <= 0)
+    throw new KernelInterfaceError(
+      'KERNEL_IO',
+      `process ${tgid} has held its mmap lock for ${patienceMs / 1000} s: until it lets go, no mappings are read`,
+      { tgid },
+    );
+  const inTime = new AbortController();
+  await Promise.race([ended, sleep(left, undefined, { signal: inTime.signal, ref: false })]);
+  inTime.abort();
 }
 
 function* decodeRanges(records: Buffer): Iterable<Range> {

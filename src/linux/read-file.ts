@@ -90,7 +90,7 @@ export function listFolders(path: string): string[] {
       entry.isDirectory() ? [entry.name] : [],
     );
   } catch (error) {
-    if (goneCodes.has((error as NodeJS.ErrnoException).code ?? '')) return [];
+    if (isGone(error)) return [];
     throw error;
   }
 }

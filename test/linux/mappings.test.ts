@@ -1,5 +1,13 @@
 import test from 'ava';
-import { cutRanges, joinRanges, lengthOf, newBytes, type Range } from '../../src/linux/mappings.ts';
+import {
+  cutRanges,
+  joinRanges,
+  lengthOf,
+  newBytes,
+  openMappings,
+  type Range,
+} from '../../src/linux/mappings.ts';
+import type { Native } from '../../src/linux/native.ts';
 
 const [kib, mib, gib] = [1 << 10, 1 << 20, 1 << 30];
 const of = (...bounds: readonly (readonly [start: number, end: number])[]): Range[] =>
@@ -64,4 +72,36 @@ test('no part is smaller than a page, or larger than the most', t => {
   t.true(large.pieces.every(({ start, end }) => end - start <= 4 * gib - page));
   t.is(large.parts, large.pieces.length);
   t.is(lengthOf(large.pieces), 5000 * gib);
+});
+
+test('one process is walked at a time; who waits too long for one that holds its lock is told which', async t => {
+  // As the agent's own timers do.
+  const awake = setInterval(() => undefined, 1000);
+  t.teardown(() => clearInterval(awake));
+  const walks = new Map<number, (records: Buffer) => void>();
+  const iterateThread = (_: string, tgid: number) =>
+    new Promise<Buffer>(resolve => walks.set(tgid, resolve));
+  const loadObject = () => ({ iterateThread, close: () => undefined });
+  const mappings = openMappings({ loadObject } as unknown as Native, 200);
+  const records = Buffer.alloc(16);
+  records.writeBigUInt64LE(4096n, 0);
+  records.writeBigUInt64LE(8192n, 8);
+
+  const [first, second, third] = [7, 8, 9].map(mappings.of);
+  t.deepEqual([...walks.keys()], [7]);
+  walks.get(7)?.(records);
+  t.deepEqual(await first, of([4096, 8192]));
+  await new Promise(setImmediate);
+  t.deepEqual([...walks.keys()], [7, 8]);
+  const thirdFails = t.throwsAsync(third ?? Promise.resolve(), {
+    code: 'KERNEL_IO',
+    message: /process 8 has held its mmap lock for 0.2 s/,
+  });
+  await thirdFails;
+  await t.throwsAsync(mappings.of(10), { code: 'KERNEL_IO' });
+  walks.get(8)?.(records);
+  t.deepEqual(await second, of([4096, 8192]));
+  const next = mappings.of(11);
+  walks.get(11)?.(Buffer.alloc(0));
+  t.deepEqual(await next, []);
 });
