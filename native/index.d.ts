@@ -1,7 +1,7 @@
 /**
  * The native addon: it marshals and decides nothing. Errors are `Error`s with `code` (`EPERM`, …), `errno` and, when the
- * verifier spoke, `log`. Every call is synchronous and on the main thread; only a vsock bridge and each `readAside` have a
- * thread of their own, which calls no JavaScript.
+ * verifier spoke, `log`. Every call is synchronous and on the main thread; a vsock bridge and `readAside` have threads of
+ * their own, which call no JavaScript.
  */
 export type Native = {
   /** SO_PEERCRED of a connected unix socket. */
@@ -16,9 +16,9 @@ export type Native = {
    */
   dropFilePages(): number;
   /**
-   * The beginning of a file, `mostBytes` of it at most, read on a thread of its own: what another process holds may keep its reader waiting for good, as its mmap lock
-   * does with /proc/PID/cmdline. Throws ETIMEDOUT after so many milliseconds, and at once while the last reading of that path waits still; EAGAIN while 64 wait;
-   * and whatever it is to open and to read it.
+   * The beginning of a file, `mostBytes` of it at most, read by another thread: what a process holds may keep its reader
+   * waiting for good, as its mmap lock does with /proc/PID/cmdline. Throws ETIMEDOUT after so many milliseconds, and at once
+   * while the last reading of that path waits still; EAGAIN while 64 wait; and whatever it is to open and to read it.
    */
   readAside(path: string, mostBytes: number, milliseconds: number): Buffer;
   /** Opens and loads a BPF object; nothing is attached yet. */

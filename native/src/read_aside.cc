@@ -23,17 +23,20 @@
 namespace sculptor {
 namespace {
 
-// Readings that wait at the same time, each a thread: whoever makes so many wait keeps others from
-// being read, but the process from nothing else.
+// Readings that wait at the same time, each in a thread: whoever makes so many wait keeps others
+// from being read, but the process from nothing else.
 constexpr size_t kMostWaiting = 64;
 constexpr size_t kStackBytes = 128 * 1024;
 
-struct Reading {
-  const std::string path;
-  const size_t most;
+// A thread that reads one file after another, and ends after one that was given up on. What follows
+// the mutex is guarded by it.
+struct Reader {
   std::mutex mutex;
-  std::condition_variable ended;
-  bool done = false;
+  std::condition_variable asked, answered;
+  bool is_asked = false;
+  bool is_given_up = false;
+  std::string path;
+  size_t most = 0;
   int error = 0;
   Bytes bytes;
 };
@@ -56,26 +59,28 @@ int ReadUpTo(const std::string& path, size_t most, Bytes* bytes) {
 }
 
 void* Run(void* given) {
-  std::unique_ptr<std::shared_ptr<Reading>> held(static_cast<std::shared_ptr<Reading>*>(given));
-  Reading& reading = **held;
-  Bytes bytes;
-  int error;
-  try {
-    error = ReadUpTo(reading.path, reading.most, &bytes);
-  } catch (const std::bad_alloc&) {
-    error = ENOMEM;
+  std::unique_ptr<std::shared_ptr<Reader>> held(static_cast<std::shared_ptr<Reader>*>(given));
+  Reader& reader = **held;
+  std::unique_lock<std::mutex> lock(reader.mutex);
+  while (!reader.is_given_up) {
+    reader.asked.wait(lock, [&] { return reader.is_asked; });
+    // Nobody writes to these meanwhile.
+    lock.unlock();
+    try {
+      reader.error = ReadUpTo(reader.path, reader.most, &reader.bytes);
+    } catch (const std::bad_alloc&) {
+      reader.error = ENOMEM;
+    }
+    lock.lock();
+    reader.is_asked = false;
+    reader.answered.notify_one();
   }
-  std::lock_guard<std::mutex> lock(reading.mutex);
-  reading.bytes = std::move(bytes);
-  reading.error = error;
-  reading.done = true;
-  reading.ended.notify_one();
   return nullptr;
 }
 
 // Answers an errno, or 0.
-int Start(const std::shared_ptr<Reading>& reading) {
-  auto held = std::make_unique<std::shared_ptr<Reading>>(reading);
+int Start(const std::shared_ptr<Reader>& reader) {
+  auto held = std::make_unique<std::shared_ptr<Reader>>(reader);
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -92,16 +97,21 @@ int Start(const std::shared_ptr<Reading>& reading) {
   return error;
 }
 
-bool IsDone(Reading& reading) {
-  std::lock_guard<std::mutex> lock(reading.mutex);
-  return reading.done;
+bool IsAsked(Reader& reader) {
+  std::lock_guard<std::mutex> lock(reader.mutex);
+  return reader.is_asked;
 }
 
-// Those that were given up on and wait still. Of the main thread; never destroyed, since a thread
-// may end after it.
-std::map<std::string, std::shared_ptr<Reading>>& Waiting() {
-  static auto* waiting = new std::map<std::string, std::shared_ptr<Reading>>();
-  return *waiting;
+// Of the main thread, and never destroyed, since threads may end after it.
+struct Readers {
+  // Waits to be asked; null: none was started, or the last one was given up on.
+  std::shared_ptr<Reader> idle;
+  // Those that were given up on, and read still.
+  std::map<std::string, std::shared_ptr<Reader>> waiting;
+};
+Readers& All() {
+  static auto* all = new Readers();
+  return *all;
 }
 
 }  // namespace
@@ -112,24 +122,35 @@ Napi::Value ReadAside(const Napi::CallbackInfo& info) {
   size_t most = info[1].As<Napi::Number>().Int64Value();
   std::chrono::milliseconds patience(info[2].As<Napi::Number>().Int64Value());
 
-  auto& waiting = Waiting();
+  auto& [idle, waiting] = All();
   for (auto at = waiting.begin(); at != waiting.end();) {
-    at = IsDone(*at->second) ? waiting.erase(at) : std::next(at);
+    at = IsAsked(*at->second) ? std::next(at) : waiting.erase(at);
   }
   // The one before waits still: so would this one.
   if (waiting.count(path) > 0) throw SystemError(env, ETIMEDOUT, "read " + path);
   if (waiting.size() >= kMostWaiting) throw SystemError(env, EAGAIN, "read " + path);
 
-  std::shared_ptr<Reading> reading(new Reading{path, most, {}, {}, false, 0, {}});
-  int error = Start(reading);
-  if (error) throw SystemError(env, error, "a thread to read " + path);
-  std::unique_lock<std::mutex> lock(reading->mutex);
-  if (!reading->ended.wait_for(lock, patience, [&] { return reading->done; })) {
-    waiting.emplace(path, reading);
+  if (!idle) {
+    auto reader = std::make_shared<Reader>();
+    int error = Start(reader);
+    if (error) throw SystemError(env, error, "a thread to read " + path);
+    idle = reader;
+  }
+  std::unique_lock<std::mutex> lock(idle->mutex);
+  idle->path = path;
+  idle->most = most;
+  idle->is_asked = true;
+  idle->asked.notify_one();
+  if (!idle->answered.wait_for(lock, patience, [&reader = *idle] { return !reader.is_asked; })) {
+    idle->is_given_up = true;
+    lock.unlock();
+    waiting.emplace(path, std::move(idle));
+    idle.reset();
     throw SystemError(env, ETIMEDOUT, "read " + path);
   }
-  if (reading->error) throw SystemError(env, reading->error, "read " + path);
-  return Napi::Buffer<char>::Copy(env, reading->bytes.data(), reading->bytes.size());
+  if (idle->error) throw SystemError(env, idle->error, "read " + path);
+  Bytes& bytes = idle->bytes;
+  return Napi::Buffer<char>::Copy(env, bytes.data(), bytes.size());
 }
 
 }  // namespace sculptor

@@ -6,7 +6,7 @@ import type { Roots } from './roots.ts';
 /** A process may have 6 MB of arguments, and a QEMU with hundreds of devices has some tens of kB. */
 const mostBytes = 262_144;
 
-/** It takes some 20 µs, a thread for it twice as many. */
+/** It takes some 20 µs. */
 const patienceMs = 100;
 
 /** Of QEMUs; longer ones are not kept. */
