@@ -36,8 +36,8 @@ export type SchedDriverOptions = {
 /** A cgroup, or a task that runs or waits, is a key of a map. */
 const maxKeys = 65_536;
 const maxBytesPerSecond = 8_388_608;
-/** bpftrace compiles the program with LLVM: 0.2-0.6 s on an idle machine. */
-const attachSeconds = 30;
+/** bpftrace compiles the program with LLVM: 0.2-0.6 s on an idle machine, 25 to 35 s in an emulated one on two busy CPUs. */
+const attachSeconds = 60;
 const file = 'bpf/runqlat.bt';
 const path = `${packageRoot}bpf/runqlat.bt`;
 
