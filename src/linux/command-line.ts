@@ -56,13 +56,13 @@ function keep(path: string, text: string, roots: Roots, tgid: number): void {
 
 let known: Native | null | undefined;
 
-/** Null: it is not there, and it is read as any other file. */
+/** Null where it is not there: then a command line is read as any other file, and its reader waits for as long as that takes. */
 function addon(): Native | null {
   if (known === undefined) {
     try {
       known = loadNative();
     } catch {
-      // Whoever wants it for more has said so.
+      // Which parts do without it, and why it is not there, is said when they start.
       known = null;
     }
   }
