@@ -1,10 +1,13 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import type { Roots } from '../../src/linux/roots.ts';
 
-/** A host made of files; a path that ends in a slash is a folder. It goes with the test. */
+/**
+ * A host made of files; a path that ends in a slash is a folder. What is removed keeps its inode, so that what is made after
+ * it has another one, as cgroups have. It goes with the test.
+ */
 export type Tree = Roots & {
   readonly write: (files: Readonly<Record<string, string>>) => void;
   readonly remove: (path: string) => void;
@@ -13,7 +16,11 @@ export type Tree = Roots & {
 /** Builds `proc/…`, `sys/…` and `cgroup/…` in a folder of the test's own. */
 export function makeTree(t: ExecutionContext, files: Readonly<Record<string, string>>): Tree {
   const root = mkdtempSync(join(tmpdir(), 'sculptor-host-'));
-  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  const removed: number[] = [];
+  t.teardown(() => {
+    removed.forEach(closeSync);
+    rmSync(root, { recursive: true, force: true });
+  });
   const write: Tree['write'] = more => {
     for (const [path, text] of Object.entries(more)) {
       const full = join(root, path);
@@ -27,7 +34,10 @@ export function makeTree(t: ExecutionContext, files: Readonly<Record<string, str
     sys: `${root}/sys`,
     cgroup: `${root}/cgroup`,
     write,
-    remove: path => rmSync(join(root, path), { recursive: true }),
+    remove: path => {
+      removed.push(openSync(join(root, path), 'r'));
+      rmSync(join(root, path), { recursive: true });
+    },
   };
 }
 
