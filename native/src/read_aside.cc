@@ -14,6 +14,7 @@
 #include <mutex>
 #include <new>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "bytes.h"
@@ -27,12 +28,15 @@ namespace {
 // from being read, but the process from nothing else.
 constexpr size_t kMostWaiting = 64;
 constexpr size_t kStackBytes = 128 * 1024;
+// So many times the patience is waited for a thread that has no CPU.
+constexpr int kMostBusy = 10;
 
 // A thread that reads one file after another, and ends after one that was given up on. What follows
 // the mutex is guarded by it.
 struct Reader {
   std::mutex mutex;
   std::condition_variable asked, answered;
+  pid_t tid = 0;  // Not before it runs.
   bool is_asked = false;
   bool is_given_up = false;
   std::string path;
@@ -62,6 +66,7 @@ void* Run(void* given) {
   std::unique_ptr<std::shared_ptr<Reader>> held(static_cast<std::shared_ptr<Reader>*>(given));
   Reader& reader = **held;
   std::unique_lock<std::mutex> lock(reader.mutex);
+  reader.tid = gettid();
   while (!reader.is_given_up) {
     reader.asked.wait(lock, [&] { return reader.is_asked; });
     // Nobody writes to these meanwhile.
@@ -95,6 +100,18 @@ int Start(const std::shared_ptr<Reader>& reader) {
   pthread_attr_destroy(&attributes);
   if (!error) held.release();
   return error;
+}
+
+// Whether the thread could go on and only has no CPU: its host is busy, and nobody keeps it
+// waiting.
+bool IsRunnable(pid_t tid) {
+  if (tid == 0) return true;
+  Fd fd(open(("/proc/self/task/" + std::to_string(tid) + "/stat").c_str(), O_RDONLY | O_CLOEXEC));
+  char text[64];
+  ssize_t got = fd.Get() < 0 ? 0 : read(fd.Get(), text, sizeof(text));
+  // A name has no parenthesis here: the thread has that of the process, which is Node's.
+  std::string_view stat(text, std::max<ssize_t>(got, 0));
+  return stat.find(") R") != std::string_view::npos;
 }
 
 bool IsAsked(Reader& reader) {
@@ -141,7 +158,12 @@ Napi::Value ReadAside(const Napi::CallbackInfo& info) {
   idle->most = most;
   idle->is_asked = true;
   idle->asked.notify_one();
-  if (!idle->answered.wait_for(lock, patience, [&reader = *idle] { return !reader.is_asked; })) {
+  auto is_answered = [&reader = *idle] { return !reader.is_asked; };
+  bool is_there = idle->answered.wait_for(lock, patience, is_answered);
+  for (int more = 0; more < kMostBusy && !is_there && IsRunnable(idle->tid); ++more) {
+    is_there = idle->answered.wait_for(lock, patience, is_answered);
+  }
+  if (!is_there) {
     idle->is_given_up = true;
     lock.unlock();
     waiting.emplace(path, std::move(idle));
