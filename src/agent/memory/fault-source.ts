@@ -6,10 +6,9 @@ import type { LivingInstance } from '../instances/instances.ts';
 import { type FaultKind, type FaultTotals, startFaultsProbe } from '../probes/faults.ts';
 import { exponentialHistogram, latencySlots } from '../probes/latency.ts';
 import type { Counters } from '../sources/counters.ts';
-import { type Lives, livesOf } from '../sources/lives.ts';
+import { livesOf } from '../sources/lives.ts';
+import { createProbeTally } from '../sources/probe-tally.ts';
 import type { SourceKind } from '../sources/source.ts';
-import { createStrays } from '../sources/strays.ts';
-import { createTally } from '../sources/tally.ts';
 
 const kinds: readonly FaultKind[] = ['minor', 'major'];
 const attributesOf = kinds.map(kind => Object.freeze({ [attr.faultType]: kind }));
@@ -29,33 +28,22 @@ export const faultSource: SourceKind = {
       maxInstances: config.maxInstances,
       onlineCpus: online(),
     });
-    const tally = createTally(kinds.length * width);
-    const strays = createStrays();
     const told = new WeakMap<LivingInstance, Sample[]>();
-    let unnamed = 0;
-    const add = (living: LivingInstance, id: number, totals: FaultTotals): void => {
-      tally.add(living, id, counters(totals));
-      told.delete(living);
-    };
-    const drop = (ids: readonly number[], lives: Lives): void => {
-      for (const [id, totals] of probe.forget(ids)) {
-        const one = lives.get(id);
-        if (one) add(one, id, totals);
-        else unnamed += totals.minor.latencyCount + totals.major.latencyCount;
-      }
-      tally.forget(ids);
-    };
+    const tally = createProbeTally<FaultTotals>({
+      width: kinds.length * width,
+      countersOf: counters,
+      eventsOf: ({ minor, major }) => minor.latencyCount + major.latencyCount,
+      drop: probe.forget,
+      added: living => told.delete(living),
+    });
     return {
       name: 'faults',
       read: living => {
         probe.follow(online());
         const lives = livesOf(living);
         const { changed, others } = probe.readChanged(lives);
-        for (const [id, totals] of changed) {
-          const one = lives.get(id);
-          if (one) add(one, id, totals);
-        }
-        drop(strays.take(others), lives);
+        tally.take(changed, lives);
+        tally.dropStrays(others, lives);
       },
       samples: living => {
         const known = told.get(living) ?? faultSamples(living, tally.of(living));
@@ -63,8 +51,8 @@ export const faultSource: SourceKind = {
         return known;
       },
       host: () => [],
-      lost: () => ({ ...probe.lost(), unnamed }),
-      forget: gone => drop([...gone.keys()], gone),
+      lost: () => ({ ...probe.lost(), unnamed: tally.unnamed() }),
+      forget: tally.forget,
       stop: probe.stop,
     };
   },

@@ -6,10 +6,9 @@ import type { LivingInstance } from '../instances/instances.ts';
 import { exponentialHistogram, latencySlots } from '../probes/latency.ts';
 import { type NetProbe, type NetTotals, startNetProbe } from '../probes/net.ts';
 import type { Counters } from '../sources/counters.ts';
-import { type Lives, livesOf } from '../sources/lives.ts';
+import { livesOf, strangersIn } from '../sources/lives.ts';
+import { createProbeTally } from '../sources/probe-tally.ts';
 import type { SourceContext, SourceKind } from '../sources/source.ts';
-import { createStrays } from '../sources/strays.ts';
-import { createTally } from '../sources/tally.ts';
 
 /** How often each socket is looked at: a connection that lasts gives one round-trip time for each look. */
 const lookSeconds = 1;
@@ -33,34 +32,26 @@ export const netSource: SourceKind = {
       maxInstances: config.maxInstances,
     });
     const looks = startLooks(probe, context);
-    const tally = createTally(width);
-    const strays = createStrays();
-    let unnamed = 0;
-    const drop = (ids: readonly number[], lives: Lives): void => {
-      for (const [id, totals] of probe.forget(ids)) {
-        const one = lives.get(id);
-        if (one) tally.add(one, id, counters(totals));
-        else unnamed += totals.receivedPackets + totals.sentPackets;
-      }
-      tally.forget(ids);
-    };
-    const goneOf = createGoneFinder(layout);
+    const tally = createProbeTally<NetTotals>({
+      width,
+      countersOf: counters,
+      eventsOf: packetsOf,
+      drop: probe.forget,
+      goneOf: createGoneFinder(layout),
+    });
     return {
       name: 'net',
       read: living => {
         looks.last();
         const lives = livesOf(living);
         const totals = probe.readTotals();
-        for (const [id, found] of totals) {
-          const one = lives.get(id);
-          if (one) tally.add(one, id, counters(found));
-        }
-        drop(goneOf(strays.take([...totals.keys()].filter(id => !lives.has(id)))), lives);
+        tally.take(totals, lives);
+        tally.dropStrays(strangersIn(totals, lives), lives);
       },
       samples: living => netSamples(living, tally.of(living)),
       host: () => [],
-      lost: () => ({ ...probe.lost(), unnamed }),
-      forget: gone => drop([...gone.keys()], gone),
+      lost: () => ({ ...probe.lost(), unnamed: tally.unnamed() }),
+      forget: tally.forget,
       stop: () => {
         looks.stop();
         probe.stop();
@@ -138,6 +129,9 @@ function counters(totals: NetTotals): Counters {
   all.set(rtt.slots, rttAt + 2);
   return all;
 }
+
+const packetsOf = ({ receivedPackets, sentPackets }: NetTotals): number =>
+  receivedPackets + sentPackets;
 
 const tcp: NonNullable<Sample['attributes']> = { [attr.networkTransport]: 'tcp' };
 const tcpReceived = { [attr.networkDirection]: 'receive', ...tcp };

@@ -4,10 +4,9 @@ import type { Sample } from '../../otlp/sample.ts';
 import type { LivingInstance } from '../instances/instances.ts';
 import { startUdpProbe, type UdpTotals } from '../probes/udp.ts';
 import type { Counters } from '../sources/counters.ts';
-import { type Lives, livesOf } from '../sources/lives.ts';
+import { livesOf, strangersIn } from '../sources/lives.ts';
+import { createProbeTally } from '../sources/probe-tally.ts';
 import type { SourceKind } from '../sources/source.ts';
-import { createStrays } from '../sources/strays.ts';
-import { createTally } from '../sources/tally.ts';
 
 /** In a tally: bytes, then packets, either way. */
 const width = 4;
@@ -23,32 +22,24 @@ export const udpSource: SourceKind = {
       cgroupV1: layout.version === 1,
       maxInstances: config.maxInstances,
     });
-    const tally = createTally(width);
-    const strays = createStrays();
-    let unnamed = 0;
-    const drop = (ids: readonly number[], lives: Lives): void => {
-      for (const [id, totals] of probe.forget(ids)) {
-        const one = lives.get(id);
-        if (one) tally.add(one, id, counters(totals));
-        else unnamed += totals.receivedPackets + totals.sentPackets;
-      }
-      tally.forget(ids);
-    };
+    const tally = createProbeTally<UdpTotals>({
+      width,
+      countersOf: counters,
+      eventsOf: ({ receivedPackets, sentPackets }) => receivedPackets + sentPackets,
+      drop: probe.forget,
+    });
     return {
       name: 'udp',
       read: living => {
         const lives = livesOf(living);
         const totals = probe.readTotals();
-        for (const [id, found] of totals) {
-          const one = lives.get(id);
-          if (one) tally.add(one, id, counters(found));
-        }
-        drop(strays.take([...totals.keys()].filter(id => !lives.has(id))), lives);
+        tally.take(totals, lives);
+        tally.dropStrays(strangersIn(totals, lives), lives);
       },
       samples: living => udpSamples(living, tally.of(living)),
       host: () => [],
-      lost: () => ({ ...probe.lost(), unnamed }),
-      forget: gone => drop([...gone.keys()], gone),
+      lost: () => ({ ...probe.lost(), unnamed: tally.unnamed() }),
+      forget: tally.forget,
       stop: probe.stop,
     };
   },

@@ -8,3 +8,8 @@ export function livesOf(living: readonly LivingInstance[]): Map<number, LivingIn
   for (const one of living) for (const id of one.members.keys()) lives.set(id, one);
   return lives;
 }
+
+/** The cgroups of a reading that belong to no life. */
+export function strangersIn(totals: ReadonlyMap<number, unknown>, lives: Lives): number[] {
+  return [...totals.keys()].filter(id => !lives.get(id));
+}
