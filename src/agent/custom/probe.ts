@@ -6,7 +6,7 @@ import { keepRunning } from '../bpftrace/lasting-run.ts';
 import type { RunLosses, runBpftrace } from '../bpftrace/run.ts';
 import type { LivingInstance } from '../instances/instances.ts';
 import { type CustomHeader, parseHeaders } from './header.ts';
-import { type Buckets, bucketsOf, mostBuckets, programOf } from './program.ts';
+import { type Buckets, bucketsOf, mostBuckets, printsPartOf, programOf } from './program.ts';
 import { createReadings, type LostValue } from './readings.ts';
 
 /** What every custom probe stands on. */
@@ -47,14 +47,24 @@ export function readScript(text: string, file: string): ProbeScript {
   const metrics = parseHeaders(text, file).map(header => {
     const buckets = bucketsOf(text, header.map);
     if (buckets === null)
-      throw new ConfigError(
-        'CUSTOM_PROBE_INVALID',
-        `${file}:${header.line}: got an lhist() that is not known from the text, wanted lhist(value, MIN, MAX, STEP) with numbers, and at most ${mostBuckets} buckets`,
-        { file, line: header.line },
+      throw invalid(
+        `got an lhist() that is not known from the text, wanted lhist(value, MIN, MAX, STEP) with numbers, and at most ${mostBuckets} buckets`,
+        file,
+        header,
+      );
+    if (printsPartOf(text, header.map))
+      throw invalid(
+        `got a print(@${header.map}, …) of a part of the map, or divided, wanted print(@${header.map}) or none: what is printed is what is told`,
+        file,
+        header,
       );
     return { header, buckets };
   });
   return { file, text, metrics };
+}
+
+function invalid(what: string, file: string, { line }: CustomHeader): ConfigError {
+  return new ConfigError('CUSTOM_PROBE_INVALID', `${file}:${line}: ${what}`, { file, line });
 }
 
 /** Runs a script until it is stopped. Its series begin now; when it ends and is begun again, its counters go on. */

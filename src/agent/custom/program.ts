@@ -29,7 +29,7 @@ export type Buckets = { readonly kind: 'hist' | 'lhist'; readonly bounds: readon
 export function bucketsOf(script: string, map: string): Buckets | null {
   const assigned = new RegExp(
     `@${map}(?![A-Za-z0-9_])(\\[[^;]*?\\])?\\s*=\\s*lhist\\(([^;]*)\\)`,
-  ).exec(script.replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, ''));
+  ).exec(withoutComments(script));
   if (assigned === null)
     return {
       kind: 'hist',
@@ -44,4 +44,16 @@ export function bucketsOf(script: string, map: string): Buckets | null {
     kind: 'lhist',
     bounds: Array.from({ length: width + 1 }, (_, i) => min + i * step - 1),
   };
+}
+
+/**
+ * Whether the script itself prints a map in part (`print(@map, 5)`), or divided: bpftrace writes that as it writes the whole map, so
+ * what is missing would be taken for cleared, and counted again with the next print.
+ */
+export function printsPartOf(script: string, map: string): boolean {
+  return new RegExp(`\\bprint\\s*\\(\\s*@${map}\\s*,`).test(withoutComments(script));
+}
+
+function withoutComments(script: string): string {
+  return script.replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '');
 }

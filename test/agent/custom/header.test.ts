@@ -1,5 +1,6 @@
 import test from 'ava';
 import { parseHeaders } from '../../../src/agent/custom/header.ts';
+import { readScript } from '../../../src/agent/custom/probe.ts';
 import { bucketsOf, programOf } from '../../../src/agent/custom/program.ts';
 
 test('a header tells name, unit, type, labels and map', t => {
@@ -77,3 +78,19 @@ test('bounds of lhist() follow from the script; those of hist() are its own', t 
   t.is(bucketsOf('BEGIN { @x = lhist(1, 0, 1000, 1); }', 'x'), null);
   t.is(bucketsOf('BEGIN { @x = lhist(1, MIN, 10, 1); }', 'x'), null);
 });
+
+const printed = (print: string) => () =>
+  readScript(
+    `// sculptor: name: a.b, unit: s, type: counter, labels: [comm], map: x\nBEGIN { @x[comm] = count(); ${print} }`,
+    'a.bt',
+  );
+
+for (const print of ['print(@x, 5);', 'print (@x , 0, 1000);'])
+  test(`refused, since what is missing would be counted again: ${print}`, t => {
+    t.throws(printed(print), { code: 'CUSTOM_PROBE_INVALID', message: /a\.bt:1: got a print\(@x/ });
+  });
+
+for (const print of ['print(@x);', 'print(@xy, 5);', 'print(@x["a"]);', '/* print(@x, 5) */'])
+  test(`may be printed: ${print}`, t => {
+    t.notThrows(printed(print));
+  });
