@@ -137,8 +137,8 @@ function isForbidden(rules: RewriteRules, cursor: Cursor, end: number): boolean 
   readFields(cursor, end, field => {
     if (field === tag.bytes(12)) judge(readString(cursor));
     else if (field === tag.bytes(6)) {
-      const { keys, value } = readAttribute(cursor, readLength(cursor));
-      if (keys.includes('event.name')) judge(value);
+      const { keys, values } = readAttribute(cursor, readLength(cursor));
+      if (keys.includes('event.name')) values.forEach(judge);
     } else if (field === tag.bytes(5)) readAnyValue(cursor);
     else return false;
     return true;
@@ -153,23 +153,26 @@ function attributeOf(
   end: number,
   claimed?: Map<string, string>,
 ): Edited {
-  const { keys, value } = readAttribute(cursor, end);
+  const { keys, values } = readAttribute(cursor, end);
   if (!keys.some(rules.isIdentity)) return undefined;
+  const value = values.at(-1);
   if (typeof value === 'string') for (const key of keys) claimed?.set(key, value);
   return null;
 }
 
-/** A KeyValue. All its keys: readers do not agree which of two counts. */
-function readAttribute(cursor: Cursor, end: number): { keys: string[]; value: AttributeValue } {
+type Attribute = { readonly keys: string[]; readonly values: AttributeValue[] };
+
+/** A KeyValue. All its keys and values: readers do not agree which of two counts, and to many an empty one leaves the one before. */
+function readAttribute(cursor: Cursor, end: number): Attribute {
   const keys: string[] = [];
-  let value: AttributeValue = null;
+  const values: AttributeValue[] = [];
   readFields(cursor, end, field => {
     if (field === tag.bytes(1)) keys.push(readString(cursor));
-    else if (field === tag.bytes(2)) value = readAnyValue(cursor);
+    else if (field === tag.bytes(2)) values.push(readAnyValue(cursor));
     else return false;
     return true;
   });
-  return { keys, value };
+  return { keys, values };
 }
 
 function tooMany(at: 'resources' | 'records', most: number): ProtocolError {

@@ -171,6 +171,12 @@ test(
     attribute(6, 'event.name', 'harmless'),
   ),
 );
+for (const second of [Buffer.alloc(0), stringField(1, 'harmless')])
+  test(
+    `a forbidden event whose name is followed by another value of ${second.length} bytes is left out`,
+    forbidden,
+    bytesField(6, message(keyValue('event.name', 'sculptor.heartbeat'), bytesField(2, second))),
+  );
 
 test('an event of ours is known by its real encoding', t => {
   const encode = eventEncoder('sculptor.engine', { 'host.id': 'x' });
