@@ -15,14 +15,19 @@ const kept: Readonly<Record<string, string>> = {
 /** A claim that is kept is cut here: an id of the kernel or of a runtime is shorter. */
 const maxClaim = 512;
 
-/** Whether an attribute says who speaks, which only the transport may. */
+/**
+ * Whether an attribute says who speaks, which only the transport may; however it is written: Prometheus makes one label of
+ * `sculptor.origin` and `sculptor_origin`, which then holds the values of both.
+ * @see https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/#metric-attributes
+ */
 export function isIdentity(key: string): boolean {
+  const name = key.toLowerCase().replaceAll(/[^a-z0-9]+/g, '.');
   return (
-    Object.hasOwn(kept, key) ||
-    key === attr.serviceInstanceId ||
-    key === attr.origin ||
-    key.startsWith('sculptor.instance.') ||
-    key.startsWith('sculptor.guest.')
+    Object.hasOwn(kept, name) ||
+    name === attr.serviceInstanceId ||
+    name === attr.origin ||
+    name.startsWith('sculptor.instance.') ||
+    name.startsWith('sculptor.guest.')
   );
 }
 

@@ -96,6 +96,25 @@ test('a guest that claims to be another arrives under its own identity', async t
   });
 });
 
+test('who speaks cannot be said in another spelling either, of which a backend may make the same label', async t => {
+  const { path, sink } = await start(t);
+  const claims = {
+    sculptor_origin: 'host',
+    'sculptor/instance/id': another,
+    'Sculptor.Guest__host.id': 'x',
+    host_id: 'another-host',
+    'service-instance-id': 'x',
+  };
+  const own = { 'host.type': 'own', sculptor_mine: 'own' };
+  const request = resourceMetrics({ ...claims, ...own }, [counter('m', 1, { ...claims, ...own })]);
+  t.deepEqual(await speak(t, `unix://${path}`).send(serialize(request)), { kind: 'ok' });
+  const [got] = sink.resources;
+  const has = (key: string) => Object.hasOwn(got?.resource ?? {}, key);
+  t.deepEqual(Object.keys(claims).filter(has), []);
+  t.like(got?.resource, own);
+  t.deepEqual(got?.points[0]?.attributes, own);
+});
+
 test('over TCP the source address says who it is, and an address that is not listed is refused', async t => {
   const port = 20_000 + (process.pid % 20_000);
   const { gate, sink, said } = await start(t, {
