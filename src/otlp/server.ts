@@ -13,6 +13,7 @@ import { describeError, ProtocolError } from '../contract/errors.ts';
 import type { Running } from '../contract/ports.ts';
 import { type Counts, createCounts } from './counts.ts';
 import { encodeExportResponse } from './export-response.ts';
+import { endedCalls } from './grpc-calls.ts';
 import { encodeRetryStatus, statusDetailsKey } from './retry-info.ts';
 import { exportMethod, type Signal } from './services.ts';
 import { listenUnix, type PeerRefusal, type PeerUid } from './unix-socket.ts';
@@ -27,11 +28,14 @@ export type Outcome =
 /** May throw: ProtocolError is answered INVALID_ARGUMENT, anything else INTERNAL. */
 export type ExportHandler = (request: Buffer) => Promise<Outcome>;
 
-/** Requests by signal, records that were rejected in a partial success, and refusals by reason. */
+/**
+ * Requests by signal, records that were rejected in a partial success, and refusals by reason. `unserved`: of another service, no
+ * gRPC that can be read, or given up by the sender before it was whole.
+ */
 export type ServerCount =
   | `requests.${Signal}`
   | 'rejected-records'
-  | `refused.${PeerRefusal | 'queue-full' | 'too-large' | 'malformed' | 'unavailable' | 'failed'}`;
+  | `refused.${PeerRefusal | 'queue-full' | 'too-large' | 'malformed' | 'unavailable' | 'failed' | 'unserved'}`;
 
 export type ReceiverOptions = {
   readonly maxMessageBytes: number;
@@ -56,6 +60,7 @@ export type OtlpServer = Running & {
 /** Serves the connections that it is given. `stop` ends them. */
 export type Receiver = {
   readonly accept: (connection: Duplex) => void;
+  /** Only when it is asked, requests that are `unserved` are counted. */
   readonly counters: OtlpServer['counters'];
   readonly stop: () => void;
 };
@@ -86,7 +91,7 @@ export async function startOtlpServer(options: OtlpServerOptions): Promise<OtlpS
     refused: why => counts.add(`refused.${why}`),
   });
   return {
-    counters: counts.read,
+    counters: receiver.counters,
     stop: async () => {
       receiver.stop();
       await listener.close();
@@ -99,12 +104,14 @@ export function createReceiver(
   options: ReceiverOptions,
   counts: Counts<ServerCount> = createCounts(),
 ): Receiver {
+  const heard = { calls: 0 };
+  let unserved = 0;
   const grpc = new Server({
     'grpc.max_receive_message_length': options.maxMessageBytes,
     'grpc.max_concurrent_streams': options.queueRequests + 1,
     'grpc.keepalive_time_ms': pingSeconds * 1000,
     'grpc.keepalive_timeout_ms': pongSeconds * 1000,
-    interceptors: [countTooLarge(counts)],
+    interceptors: [countTooLarge(counts, heard)],
   });
   const queue = { requests: 0, bytes: 0 };
   for (const signal of ['metrics', 'logs'] as const) {
@@ -112,13 +119,21 @@ export function createReceiver(
     if (!handler) continue;
     grpc.addService(
       { Export: exportMethod(signal) },
-      { Export: answerWith(signal, handler, options, queue, counts) },
+      { Export: answerWith(signal, handler, options, queue, counts, heard) },
     );
   }
   const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
   return {
     accept: connection => injector.injectConnection(connection),
-    counters: counts.read,
+    counters: () => {
+      // Those that are heard and have not ended hide as many until they have.
+      const more = endedCalls(grpc) - heard.calls - unserved;
+      if (more > 0) {
+        unserved += more;
+        counts.add('refused.unserved', more);
+      }
+      return counts.read();
+    },
     stop: () => {
       grpc.forceShutdown();
       injector.destroy();
@@ -127,6 +142,8 @@ export function createReceiver(
 }
 
 type Queue = { requests: number; bytes: number };
+/** Calls of which a handler heard, or that were counted as too large. */
+type Heard = { calls: number };
 type Respond = sendUnaryData<Buffer>;
 
 function answerWith(
@@ -135,8 +152,10 @@ function answerWith(
   limits: { readonly queueRequests: number; readonly maxMessageBytes: number },
   queue: Queue,
   counts: Counts<ServerCount>,
+  heard: Heard,
 ) {
   return ({ request }: ServerUnaryCall<Buffer, Buffer>, respond: Respond): void => {
+    heard.calls++;
     const bytes = queue.bytes + request.byteLength;
     if (queue.requests >= limits.queueRequests || bytes > queueMessages * limits.maxMessageBytes) {
       counts.add('refused.queue-full');
@@ -207,11 +226,14 @@ function respondUnavailable(respond: Respond, details: string, retryAfterSeconds
  * grpc-js refuses a message that is too large (also after decompression) before any handler or interceptor sees it:
  * only its own sendStatus tells. RESOURCE_EXHAUSTED is never ours.
  */
-function countTooLarge(counts: Counts<ServerCount>): ServerInterceptor {
+function countTooLarge(counts: Counts<ServerCount>, heard: Heard): ServerInterceptor {
   return (_method, call) => {
     const send = call.sendStatus.bind(call);
     call.sendStatus = answered => {
-      if (answered.code === status.RESOURCE_EXHAUSTED) counts.add('refused.too-large');
+      if (answered.code === status.RESOURCE_EXHAUSTED) {
+        heard.calls++;
+        counts.add('refused.too-large');
+      }
       send(answered);
     };
     return new ServerInterceptingCall(call);

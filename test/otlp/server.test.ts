@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { existsSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { type ClientHttp2Session, connect } from 'node:http2';
 import { createConnection, createServer } from 'node:net';
 import { join } from 'node:path';
 import { Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
@@ -197,6 +198,35 @@ test('a signal without a handler is refused', async t => {
   const { client } = await start(t, { handlers: {} });
   const result = await client.send(Buffer.from('x'));
   t.is(result.kind, 'refused');
+});
+
+/** One call over plain HTTP/2, resolved when it is over. */
+async function callRaw(session: ClientHttp2Session, path: string, body: Buffer, headers = {}) {
+  const stream = session.request({
+    ':method': 'POST',
+    ':path': path,
+    'content-type': 'application/grpc',
+    ...headers,
+  });
+  stream.resume();
+  stream.end(body);
+  await once(stream, 'close');
+}
+
+test('what no handler hears of is counted too, each once', async t => {
+  const { server, client, listen } = await start(t);
+  const session = connect('http://localhost', { createConnection: () => createConnection(listen) });
+  t.teardown(() => session.destroy());
+  const { path } = exportMethod('metrics');
+  const framed = (compressed: number) => Buffer.from([compressed, 0, 0, 0, 1, 120]);
+  await callRaw(session, '/opentelemetry.proto.collector.trace.v1.TraceService/Export', framed(0));
+  await callRaw(session, path, framed(0), { 'content-type': 'text/plain' });
+  await callRaw(session, path, framed(1), { 'grpc-encoding': 'gzip' });
+  await callRaw(session, path, framed(1), { 'grpc-encoding': 'another' });
+  await callRaw(session, path, Buffer.from([0, 0]));
+  t.deepEqual(await client.send(Buffer.from('x')), ok);
+  await until(() => server.counters()['refused.unserved'] === 5);
+  t.deepEqual(server.counters(), { 'requests.metrics': 1, 'refused.unserved': 5 });
 });
 
 needs('addon')('the kernel itself tells the user of a peer', async t => {

@@ -17,6 +17,7 @@ export type DropReason =
   | 'request_endpoint_unavailable'
   | 'request_endpoint_refused'
   | 'request_failed'
+  | 'request_unserved'
   | 'record_endpoint_rejected'
   | 'event_forbidden';
 

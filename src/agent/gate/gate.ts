@@ -41,6 +41,9 @@ export type Gate = Running & {
   readonly samples: (start: number) => Sample[];
 };
 
+/** How often it is looked for requests of which no handler hears. */
+const lookSeconds = 1;
+
 /**
  * The only way in for what guests say: identity by transport, `sculptor.*` events kept out, everything bounded, and
  * nothing acknowledged that the endpoint has not taken.
@@ -115,6 +118,10 @@ export async function startGate(options: GateOptions): Promise<Gate> {
     throw error;
   });
 
+  const cancel = clock.every(lookSeconds, () => {
+    for (const guest of guests.values()) guest.look();
+  });
+
   const dropped = (): GateStatus['dropped'] => {
     const below = listeners.reduce((sum, { tooMany }) => sum + tooMany(), 0);
     const own = drops.read();
@@ -141,6 +148,7 @@ export async function startGate(options: GateOptions): Promise<Gate> {
       ),
     ],
     stop: async () => {
+      cancel();
       for (const guest of guests.values()) guest.stop();
       await Promise.all(listeners.map(({ close }) => close()));
       forward.close();

@@ -42,6 +42,8 @@ export type GuestStatus = {
 export type Guest = {
   /** Serves a connection, or ends it when the guest has too many. */
   readonly accept: (connection: Socket, via: string) => void;
+  /** To be called now and then: counts what gRPC has refused by itself, and heeds it. */
+  readonly look: () => void;
   readonly status: () => GuestStatus;
   readonly view: () => GuestView;
   readonly stop: () => void;
@@ -64,6 +66,7 @@ const refusals: { readonly [count in ServerCount]?: DropReason } = {
   'refused.queue-full': 'request_queue_full',
   'refused.too-large': 'request_too_large',
   'refused.failed': 'request_failed',
+  'refused.unserved': 'request_unserved',
 };
 
 export function createGuest(options: GuestOptions): Guest {
@@ -154,6 +157,7 @@ export function createGuest(options: GuestOptions): Guest {
       connection.once('close', () => connections.delete(connection));
       receiver.accept(connection);
     },
+    look: () => void receiver.counters(),
     status: () => ({
       instance,
       via,

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { connect } from 'node:http2';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -251,6 +252,30 @@ test('a guest that heeds nothing is cut off, and let in again when it has made u
   let result = await client.send(forged);
   while (result.kind === 'retry') result = await client.send(forged);
   t.deepEqual(result, { kind: 'ok' });
+});
+
+test('requests of which no handler hears, such as traces, are counted, and who goes on with them is cut off', async t => {
+  const clock = steppedClock();
+  const { gate, path } = await start(t, {}, { clock });
+  const session = connect('http://localhost', { createConnection: () => createConnection(path) });
+  t.teardown(() => session.destroy());
+  const ask = async () => {
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/opentelemetry.proto.collector.trace.v1.TraceService/Export',
+      'content-type': 'application/grpc',
+    });
+    stream.resume();
+    stream.end();
+    await once(stream, 'close');
+  };
+  await ask();
+  clock.step(1);
+  t.deepEqual(dropped(gate), { request_unserved: 1 });
+  for (let i = 0; i < 100; i++) await ask();
+  clock.step(1);
+  t.deepEqual(dropped(gate), { request_unserved: 101, connection_nuisance: 1 });
+  await once(session, 'close');
 });
 
 test('one guest has so many connections, and another as many of its own', async t => {
