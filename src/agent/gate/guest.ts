@@ -60,6 +60,8 @@ const retrySeconds = 1;
 const nuisancePerSecond = 50;
 /** Reading bytes costs as well when no record comes out: this many count as one. */
 const bytesPerRecord = 1024;
+/** So does a request with nothing in it. An agent makes six requests a second where many instances contend. */
+const requestsPerSecond = 100;
 
 /** What the receiver itself refuses. */
 const refusals: { readonly [count in ServerCount]?: DropReason } = {
@@ -73,6 +75,7 @@ export function createGuest(options: GuestOptions): Guest {
   const { config, instance, forward } = options;
   const drops = createDrops(options.drops);
   const budget = createBudget(config.recordsPerSecond, options.clock);
+  const requests = createBudget(requestsPerSecond, options.clock);
   const nuisance = createBudget(nuisancePerSecond, options.clock);
   const connections = new Set<Socket>();
   const rules: RewriteRules = {
@@ -96,11 +99,12 @@ export function createGuest(options: GuestOptions): Guest {
   };
 
   const take = async (signal: Signal, request: Buffer): Promise<Outcome> => {
-    const wait = budget.waitSeconds();
+    const wait = Math.max(budget.waitSeconds(), requests.waitSeconds());
     if (wait > 0) {
       refuse('request_over_rate');
       return { kind: 'unavailable', retryAfterSeconds: wait };
     }
+    requests.spend(1);
     budget.spend(request.byteLength / bytesPerRecord);
     const rewritten = counted(() => rewriteRequest(signal, request, rules), refuse);
     if (signal === 'metrics')

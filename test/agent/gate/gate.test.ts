@@ -236,6 +236,17 @@ test('a guest that says too much is told how long to wait, and is heard again af
   t.deepEqual(await client.send(forged), { kind: 'ok' });
 });
 
+test('requests with nothing in them are bounded as well', async t => {
+  const clock = steppedClock();
+  const { gate, path } = await start(t, {}, { clock });
+  const client = speak(t, `unix://${path}`);
+  for (let i = 0; i <= 100; i++) t.deepEqual(await client.send(Buffer.alloc(0)), { kind: 'ok' });
+  t.is((await client.send(Buffer.alloc(0))).kind, 'retry');
+  t.deepEqual(dropped(gate), { request_over_rate: 1 });
+  clock.step(0.1);
+  t.deepEqual(await client.send(forged), { kind: 'ok' });
+});
+
 test('a guest that heeds nothing is cut off, and let in again when it has made up for it', async t => {
   const clock = steppedClock();
   const { gate, path } = await start(t, {}, { clock });
