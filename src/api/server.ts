@@ -39,13 +39,18 @@ export type ApiOptions = {
   readonly peerUid: ((fd: number) => number) | null;
   readonly listen: ListenOnSocket;
   readonly routes: readonly ApiRoute[];
-  /** Who has not sent a whole request by then is cut off, within half as much again; absent: 10 s. An answer may take longer. */
+  /**
+   * Who has not sent a whole request by then is cut off, within half as much again; so is who has not taken the whole answer so long
+   * after it was there. Absent: 10 s. To make an answer may take longer.
+   */
   readonly requestTimeoutMs?: number;
 };
 
 export type Api = Running & { readonly refusedPeers: () => number };
 
 const maxBodyBytes = 1_048_576;
+/** Answers that nobody has taken yet may be this much together: those with all profiles of a large host are some MB each. */
+const maxUntakenBytes = 67_108_864;
 
 /**
  * The HTTP API of one part on its unix socket, for people: JSON in, JSON out, errors as `{code, message}`.
@@ -58,11 +63,14 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     requestTimeout: requestTimeoutMs,
     connectionsCheckingInterval: requestTimeoutMs / 2,
   };
+  const untaken = { bytes: 0 };
   const http = createServer(times, (request, response) => {
     answer(options.routes, request)
       .catch(errorReply)
-      .then(reply => send(response, reply));
+      .then(reply => send(response, reply, requestTimeoutMs, untaken));
   });
+  // Many that are sent at once would all be answered before any answer is taken, and what was not read of a body be the next.
+  http.maxRequestsPerSocket = 1;
   // Node looks at those times, and knows its connections, only from here on; it is the other server that listens.
   http.emit('listening');
   const listener = await options.listen({
@@ -177,13 +185,31 @@ function errorReply(error: unknown): Reply {
   return { status: error instanceof ConfigError ? 409 : 500, body: { code, message } };
 }
 
-function send(response: ServerResponse, reply: Reply): void {
-  const text = JSON.stringify(reply.body);
-  response.writeHead(reply.status, {
+function send(
+  response: ServerResponse,
+  reply: Reply,
+  timeoutMs: number,
+  untaken: { bytes: number },
+): void {
+  // Gone while the answer was made: nothing would tell when it has been taken.
+  if (response.destroyed) return;
+  let { status } = reply;
+  let text = JSON.stringify(reply.body);
+  if (untaken.bytes + text.length > maxUntakenBytes) {
+    status = 503;
+    text = JSON.stringify(refusal(status, 'too many answers wait to be taken').body);
+  }
+  const bytes = Buffer.byteLength(text);
+  untaken.bytes += bytes;
+  const cutOff = setTimeout(() => response.destroy(), timeoutMs);
+  response.once('close', () => {
+    clearTimeout(cutOff);
+    untaken.bytes -= bytes;
+  });
+  response.writeHead(status, {
     'content-type': 'application/json',
-    'content-length': Buffer.byteLength(text),
-    // What was not read of a body that is too large must not be taken for the next request.
-    ...(reply.status === 413 ? { connection: 'close' } : {}),
+    'content-length': bytes,
+    connection: 'close',
   });
   response.end(text);
 }

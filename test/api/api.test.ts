@@ -8,7 +8,7 @@ import { requestApi } from '../../src/api/client.ts';
 import { type ApiOptions, type ApiRoute, startApi } from '../../src/api/server.ts';
 import { ConfigError, ProtocolError } from '../../src/contract/errors.ts';
 import { listenUnix } from '../../src/otlp/unix-socket.ts';
-import { ownUid, socketFolder } from '../support/sockets.ts';
+import { ownUid, socketFolder, until } from '../support/sockets.ts';
 
 const routes: ApiRoute[] = [
   { method: 'GET', path: '/status', run: ({ query }) => ({ ok: true, since: query.get('since') }) },
@@ -258,3 +258,75 @@ for (const [what, sent] of [
     await once(held, 'close');
     t.is(await answer, 'done');
   });
+
+/** A route with an answer of so many bytes, which counts how often it is asked. To make it takes this process long enough to hold up others. */
+function large(bytes: number) {
+  const asked = { times: 0 };
+  const run = () => {
+    asked.times += 1;
+    return 'x'.repeat(bytes);
+  };
+  return { asked, routes: [...routes, { method: 'GET', path: '/large', run } as const] };
+}
+
+/** Asks for it so often, and reads nothing. */
+async function askOnly(t: ExecutionContext, socket: string, times = 1) {
+  const held = createConnection(socket);
+  t.teardown(() => held.destroy());
+  held.on('error', () => undefined);
+  await once(held, 'connect');
+  held.write('GET /large HTTP/1.1\r\nhost: x\r\n\r\n'.repeat(times));
+  return held;
+}
+
+test.serial('of requests that come at once on one connection the first is answered', async t => {
+  const { asked, routes } = large(1_000_000);
+  const { socket } = await start(t, { routes });
+  const held = await askOnly(t, socket, 100);
+  held.resume();
+  await once(held, 'close');
+  t.is(asked.times, 1);
+});
+
+test.serial('who does not take an answer is cut off', async t => {
+  const { routes } = large(4_000_000);
+  const { socket } = await start(t, { routes, requestTimeoutMs: 200 });
+  const held = await askOnly(t, socket);
+  await new Promise(resolve => setTimeout(resolve, 600));
+  held.resume();
+  await once(held, 'close');
+  t.true(held.bytesRead < 4_000_000, `${held.bytesRead}`);
+});
+
+test.serial('answers that nobody takes are bounded together', async t => {
+  const { asked, routes } = large(40_000_000);
+  const { socket } = await start(t, { routes });
+  const held = await askOnly(t, socket);
+  await until(() => asked.times === 1);
+  await t.throwsAsync(() => requestApi(socket, 'GET', '/large', any), {
+    message: /too many answers wait to be taken/,
+  });
+  held.destroy();
+  await once(held, 'close');
+  t.is(String(await requestApi(socket, 'GET', '/large', any)).length, 40_000_000);
+});
+
+test.serial('who goes before the answer is there leaves nothing behind', async t => {
+  let release: () => void = () => undefined;
+  const gone = new Promise<void>(resolve => {
+    release = resolve;
+  });
+  let waits = 0;
+  const run = async () => {
+    waits += 1;
+    await gone;
+    return 'x'.repeat(40_000_000);
+  };
+  const { socket } = await start(t, { routes: [{ method: 'GET', path: '/large', run }] });
+  const held = await Promise.all([askOnly(t, socket), askOnly(t, socket)]);
+  await until(() => waits === 2);
+  for (const one of held) one.destroy();
+  await new Promise(resolve => setTimeout(resolve, 50));
+  release();
+  t.is(String(await requestApi(socket, 'GET', '/large', any)).length, 40_000_000);
+});
