@@ -10,7 +10,7 @@ export type ConfigSource = {
   readonly look: FileLook;
 };
 
-/** Differs when a file was written, replaced, made or removed. */
+/** Differs when a file was written, replaced, made or removed, or who may read it has changed. */
 export type FileLook = string;
 
 const lookSeconds = 1;
@@ -67,8 +67,8 @@ export function followConfig(options: {
 /** What `followConfig` compares; of a file that cannot be looked at, why. */
 export function lookAt(path: string): FileLook {
   try {
-    const { ino, size, mtimeNs } = statSync(path, { bigint: true });
-    return `${ino} ${size} ${mtimeNs}`;
+    const { ino, size, mtimeNs, ctimeNs } = statSync(path, { bigint: true });
+    return `${ino} ${size} ${mtimeNs} ${ctimeNs}`;
   } catch (error) {
     return String((error as NodeJS.ErrnoException).code);
   }

@@ -1,4 +1,4 @@
-import { mkdirSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { loadConfig } from '../../src/cli/config-file.ts';
@@ -59,6 +59,19 @@ test('a file that changed, also by being replaced by an older one, is loaded aga
   writeFileSync(path, 'agent: {hotTasks: 4}');
   clock.step(5);
   t.deepEqual(taken, [22, 33]);
+});
+
+test('a file that could not be read is taken when its mode lets it be', async t => {
+  const { path, clock, said, taken } = follow(t);
+  writeFileSync(path, 'agent: {hotTasks: 22}', { mode: 0o600 });
+  chmodSync(path, 0);
+  // Root reads it all the same.
+  clock.step(5);
+  const before = said.length;
+  chmodSync(path, 0o600);
+  clock.step(5);
+  t.is(said.length, before + 1);
+  t.is(taken.at(-1), 22);
 });
 
 test('what changed between its first load and the following is not missed', t => {
