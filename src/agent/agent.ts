@@ -22,6 +22,7 @@ import { type CustomSource, startCustomSource } from './custom/custom-source.ts'
 import { createLiveConfig, readingSeconds } from './live-config.ts';
 import type { ProfileSink } from './profiles/profile-sink.ts';
 import { createProfiles, type Profiles } from './profiles/profiles.ts';
+import { createReadingClock } from './reading-clock.ts';
 import { createRounds } from './rounds.ts';
 import { createCostSource } from './sources/cost-source.ts';
 import type { SourceContext } from './sources/source.ts';
@@ -92,6 +93,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { driver } = options.config;
   const { config, selection, change } = createLiveConfig(atItsPace(driver, options.config));
   const began = clock.monotonicSeconds();
+  const readingClock = createReadingClock(clock);
   const layout = readCgroupLayout(roots);
   const narrowing = findNarrowing(roots, layout);
   if (narrowing)
@@ -126,7 +128,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     guests,
     hostId,
     emit: events.emit,
-    clock,
+    clock: readingClock,
     say,
   };
   const lastRuns = createLastRuns(2 * config.placementIntervalSeconds);
@@ -185,7 +187,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     emit: events.emit,
     exportsLost,
     failedReads: () => failedReads,
-    clock,
+    clock: readingClock,
     say,
     native,
   });
@@ -193,7 +195,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const guarded = (): void => {
     watchClock();
     try {
-      rounds.tick();
+      readingClock.during(rounds.tick);
     } catch (error) {
       failedReads += 1;
       // Said now and then, not five times a second.

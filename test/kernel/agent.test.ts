@@ -43,6 +43,9 @@ test('the agent tells run time and wait of a real cgroup, its placement, and its
       'totals never fall',
     );
     t.is(new Set(used.map(point => point.start)).size, 1);
+    // Of what was there before the agent the counting begins with a reading.
+    const late = ['/', id].flatMap(told.allPointsOf).filter(({ start, time }) => start > time);
+    t.deepEqual([...new Set(late.map(({ metric }) => metric))], [], 'no series begins after it');
 
     const histogram = await eventually(
       'the latency histogram',
