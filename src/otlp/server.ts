@@ -205,15 +205,20 @@ function respondWith(
       return;
     case 'invalid':
       counts.add('refused.malformed');
-      respond({ code: status.INVALID_ARGUMENT, details: outcome.message });
+      respond({ code: status.INVALID_ARGUMENT, details: detailsOf(outcome) });
       return;
     case 'unavailable':
       counts.add('refused.unavailable');
       respondUnavailable(respond, 'not now', outcome.retryAfterSeconds);
       return;
     case 'failed':
-      respond({ code: status.INTERNAL, details: outcome.message });
+      respond({ code: status.INTERNAL, details: detailsOf(outcome) });
   }
+}
+
+/** Of text with half a character, such as a message of JSON.parse() that cuts one, grpc-js makes no header: it throws, and nobody answers. */
+function detailsOf({ message }: { readonly message: string }): string {
+  return message.toWellFormed();
 }
 
 function respondUnavailable(respond: Respond, details: string, retryAfterSeconds: number): void {

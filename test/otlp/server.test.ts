@@ -188,6 +188,14 @@ test(
   { kind: 'refused', reason: 'INTERNAL: bug' },
 );
 test(
+  'what a handler says of half a character is answered as well',
+  answered,
+  async () => {
+    throw new Error('got \ud83d');
+  },
+  { kind: 'refused', reason: 'INTERNAL: got \ufffd' },
+);
+test(
   'a handler may ask to come again later',
   answered,
   async () => ({ kind: 'unavailable', retryAfterSeconds: 2.25 }),
