@@ -1,11 +1,14 @@
 import type { Running, Say } from '../contract/ports.ts';
+import { printable } from './printable.ts';
 
 /** Parts in the order in which they are stopped. */
 export type Started = { readonly name: string; readonly part: Running };
 
-/** One line on standard error for each thing that is said. */
-export const sayOnStderr: Say = (level, message) =>
-  void process.stderr.write(`${level === 'info' ? '' : `${level}: `}${message}\n`);
+/** One line on standard error for each thing that is said; those that follow it are set in, so that no name can begin one. */
+export const sayOnStderr: Say = (level, message) => {
+  const text = printable(message).replaceAll('\n', '\n  ');
+  process.stderr.write(`${level === 'info' ? '' : `${level}: `}${text}\n`);
+};
 
 /** Whether somebody looks at what is said, so that SIGHUP means that they are gone. */
 export function hasTerminal(): boolean {

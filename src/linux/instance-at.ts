@@ -121,7 +121,8 @@ export function parseQemu(args: readonly string[]): Qemu | null {
     else if (option === 'name') name = named.get('guest') ?? (first.includes('=') ? name : first);
     else if (/^(none|help|\?)$/.test(named.get('type') ?? first)) return null;
   }
-  return { uuid, name };
+  // Who may start a process writes its name, and people read it.
+  return { uuid, name: name.replaceAll(/\p{Cc}/gu, '\ufffd') };
 }
 
 function uuidOf(text: string | undefined): string | null {

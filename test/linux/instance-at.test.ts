@@ -38,6 +38,7 @@ test('QEMU is known by its program, its name by either way of giving it', t => {
   );
   t.deepEqual(parseQemu([...qemu, '-name', 'process=web', '-m', '1G']), { uuid: null, name: '' });
   t.is(parseQemu(['/usr/libexec/qemu-kvm', '-uuid', uuid])?.name, '');
+  t.is(parseQemu([...qemu, '-name', 'a\nb\u001b[0m'])?.name, 'a\ufffdb\ufffd[0m');
   t.is(parseQemu(['vim', '-uuid', uuid]), null);
   t.is(parseQemu([]), null);
 });
