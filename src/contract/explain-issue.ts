@@ -4,14 +4,24 @@ import { nearestOf } from './nearest.ts';
 
 type Issue = z.core.$ZodIssue;
 
+/** Unknown keys of one place that are explained; each takes some ms. */
+const mostKeys = 10;
+
 /** One issue of a schema as sentences for a person: the key, what came, what was wanted. */
 export function explainIssue(
   issue: Issue,
   values: unknown,
   schema: z.ZodType = configSchema,
 ): string[] {
-  if (issue.code === 'unrecognized_keys')
-    return issue.keys.map(key => explainUnknownKey([...issue.path, key], schema));
+  if (issue.code === 'unrecognized_keys') {
+    const more = issue.keys.length - mostKeys;
+    const explained = issue.keys
+      .slice(0, mostKeys)
+      .map(key => explainUnknownKey([...issue.path, key], schema));
+    return more > 0
+      ? [...explained, `${keyPath(issue.path)}: ${more} other unknown keys`]
+      : explained;
+  }
   const key = keyPath(issue.path);
   return [`${key}: got ${show(valueAt(values, issue.path))}, wanted ${wantedOf(issue)}`];
 }
@@ -21,7 +31,7 @@ function explainUnknownKey(path: readonly PropertyKey[], schema: z.ZodType): str
   const known = knownKeys(path.slice(0, -1), schema);
   const near = nearestOf(key, known);
   const hint = near === null ? `known here: ${known.join(', ')}` : `did you mean "${near}"?`;
-  return `${keyPath(path)}: unknown key; ${hint}`;
+  return `${short(keyPath(path))}: unknown key; ${hint}`;
 }
 
 function wantedOf(issue: Issue): string {
@@ -64,7 +74,10 @@ function valueAt(values: unknown, path: readonly PropertyKey[]): unknown {
 
 function show(value: unknown): string {
   if (value === undefined) return 'nothing';
-  const text = JSON.stringify(value);
+  return short(JSON.stringify(value));
+}
+
+function short(text: string): string {
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 

@@ -1,9 +1,15 @@
 /** The known word that differs by at most a third of its letters; null when none is near. */
 export function nearestOf(word: string, known: readonly string[]): string | null {
   const [best] = known
+    // Words differ by their lengths at least: of one that anybody may have sent most need no closer look.
+    .filter(name => Math.abs(word.length - name.length) <= mostApart(name))
     .map(name => ({ name, distance: editDistance(word.toLowerCase(), name.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance);
-  return best && best.distance <= Math.max(2, best.name.length / 3) ? best.name : null;
+  return best && best.distance <= mostApart(best.name) ? best.name : null;
+}
+
+function mostApart(name: string): number {
+  return Math.max(2, name.length / 3);
 }
 
 /** Levenshtein's distance by rows. */

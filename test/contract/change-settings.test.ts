@@ -99,3 +99,17 @@ test('a file that was changed in what holds from the start is refused whole', t 
     message: /^agent\.apiSocket cannot change/,
   });
 });
+
+test('what is wrong is said in short, however much of it there is, and holds nobody up', t => {
+  const began = performance.now();
+  const wrong = (change: object) =>
+    String(t.throws(() => changeSettings(settings, { ...change }))?.message);
+  const keys = Array.from({ length: 5000 }, (_, i) => [`hotTask${i}`, 1]);
+  const many = wrong(Object.fromEntries(keys));
+  t.regex(many, /^agent\.hotTask0: unknown key; did you mean "hotTasks"\?; /);
+  t.regex(many, /; agent: 4990 other unknown keys$/);
+  t.true(wrong({ ['x'.repeat(1_000_000)]: 1 }).length < 1000);
+  t.true(wrong({ metrics: { include: ['x'.repeat(1_000_000)] } }).length < 1000);
+  const took = performance.now() - began;
+  t.true(took < 5000, `${took} ms`);
+});
