@@ -26,7 +26,7 @@ export const listenSchema = z.strictObject({
     .array(z.union([z.string().min(1), z.int().min(0)]))
     .default(['root'])
     .describe(
-      'Users (name or uid) whose processes may connect to the unix sockets; the own user always may. The mode of the sockets must let them as well: see docs/security.md. A part that runs without the native addon can admit root and the own user only, and refuses to start with others.',
+      'Users (name or uid) whose processes may connect to the unix sockets; the own user always may. A part that runs without the native addon can admit root and the own user only, and refuses to start with others.',
     ),
   maxMessageBytes: z
     .int()

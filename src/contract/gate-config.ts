@@ -47,9 +47,7 @@ const unixSchema = z.strictObject({
   allowUsers: z
     .array(z.union([z.string().min(1), z.int().min(0)]))
     .default(['root'])
-    .describe(
-      'Users (name or uid) whose processes may connect; the own user always may. The mode of the socket must let them as well: see docs/security.md.',
-    ),
+    .describe('Users (name or uid) whose processes may connect; the own user always may.'),
 });
 
 const tcpSchema = z.strictObject({
