@@ -4,10 +4,16 @@ import { printable } from './printable.ts';
 /** Parts in the order in which they are stopped. */
 export type Started = { readonly name: string; readonly part: Running };
 
-/** One line on standard error for each thing that is said; those that follow it are set in, so that no name can begin one. */
+/**
+ * One line on standard error for each thing that is said; those that follow it are set in, so that no name can begin one. Whoever
+ * reads it may go away (`| head`, a logger that ends, a terminal that is closed): what is said then is lost, and nothing else.
+ */
 export const sayOnStderr: Say = (level, message) => {
+  const { stderr } = process;
+  // Without a listener the failed write would end the process there and then, and nothing would be given back.
+  if (stderr.listenerCount('error') === 0) stderr.on('error', () => undefined);
   const text = printable(message).replaceAll('\n', '\n  ');
-  process.stderr.write(`${level === 'info' ? '' : `${level}: `}${text}\n`);
+  stderr.write(`${level === 'info' ? '' : `${level}: `}${text}\n`);
 };
 
 /** Whether somebody looks at what is said, so that SIGHUP means that they are gone. */
@@ -20,12 +26,8 @@ export function untilStopped(options: { stdinEnd?: boolean } = {}): Promise<stri
   return new Promise(resolve => {
     process.once('SIGINT', () => resolve('SIGINT'));
     process.once('SIGTERM', () => resolve('SIGTERM'));
-    if (hasTerminal()) {
-      // Not once: the kernel and the shell send it both, and the second must not end what gives everything back.
-      process.on('SIGHUP', () => resolve('SIGHUP'));
-      // What is said from then on fails (EIO), and nobody is there to be told so.
-      process.stderr.on('error', () => undefined);
-    }
+    // Not once: the kernel and the shell send it both, and the second must not end what gives everything back.
+    if (hasTerminal()) process.on('SIGHUP', () => resolve('SIGHUP'));
     if (options.stdinEnd === true)
       process.stdin.once('end', () => resolve('the end of standard input')).resume();
   });

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -39,4 +40,36 @@ test('a terminal that is closed stops what runs in it: all is given back, though
   terminal.kill('SIGKILL');
   await until(() => existsSync(result) && readFileSync(result, 'utf8') !== '', 10);
   t.is(readFileSync(result, 'utf8'), 'SIGHUP');
+});
+
+test('who reads what is said may go away: what runs goes on, and stops when it is told to', async t => {
+  const program = `
+    import { sayOnStderr, untilStopped } from '${module}';
+    const stopped = untilStopped();
+    sayOnStderr('info', 'ready');
+    process.stdin.on('data', data => {
+      sayOnStderr('info', 'more');
+      setImmediate(() => process.stdout.write(data));
+    });
+    const why = await stopped;
+    sayOnStderr('info', 'stopping');
+    process.stdout.write(why);
+    process.stdin.destroy();
+  `;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program]);
+  t.teardown(() => child.kill('SIGKILL'));
+  let told = '';
+  child.stdout.on('data', data => {
+    told += data;
+  });
+  const ended = once(child, 'exit');
+  await once(child.stderr, 'data');
+  child.stderr.destroy();
+  for (const turn of ['a', 'b']) {
+    child.stdin.write(turn);
+    await until(() => told.endsWith(turn), 10);
+  }
+  child.kill('SIGTERM');
+  t.deepEqual(await ended, [0, null]);
+  t.is(told, 'abSIGTERM');
 });
