@@ -21,13 +21,18 @@ export function hasTerminal(): boolean {
   return process.stderr.isTTY === true;
 }
 
-/** Resolves at the first SIGINT, SIGTERM or end of the terminal, or, where asked for, at the end of standard input. */
-export function untilStopped(options: { stdinEnd?: boolean } = {}): Promise<string> {
+/**
+ * Resolves at the first SIGINT, SIGTERM or end of the terminal; where asked for, at the end of standard input. SIGHUP without a
+ * terminal is that too where nobody takes it for a wish to load the configuration again: else it would end the process at once.
+ */
+export function untilStopped(
+  options: { stdinEnd?: boolean; reloads?: boolean } = {},
+): Promise<string> {
   return new Promise(resolve => {
     process.once('SIGINT', () => resolve('SIGINT'));
     process.once('SIGTERM', () => resolve('SIGTERM'));
     // Not once: the kernel and the shell send it both, and the second must not end what gives everything back.
-    if (hasTerminal()) process.on('SIGHUP', () => resolve('SIGHUP'));
+    if (hasTerminal() || options.reloads !== true) process.on('SIGHUP', () => resolve('SIGHUP'));
     if (options.stdinEnd === true)
       process.stdin.once('end', () => resolve('the end of standard input')).resume();
   });

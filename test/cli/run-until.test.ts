@@ -73,3 +73,25 @@ test('who reads what is said may go away: what runs goes on, and stops when it i
   t.deepEqual(await ended, [0, null]);
   t.is(told, 'abSIGTERM');
 });
+
+test('without a terminal SIGHUP stops a part that loads nothing again by it: all is given back', async t => {
+  const program = `
+    import { untilStopped } from '${module}';
+    const stopped = untilStopped();
+    process.stdin.resume();
+    process.stdout.write('ready ');
+    process.stdout.write(await stopped);
+    process.stdin.destroy();
+  `;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program]);
+  t.teardown(() => child.kill('SIGKILL'));
+  let told = '';
+  child.stdout.on('data', data => {
+    told += data;
+  });
+  const ended = once(child, 'exit');
+  await until(() => told === 'ready ', 10);
+  child.kill('SIGHUP');
+  t.deepEqual(await ended, [0, null]);
+  t.is(told, 'ready SIGHUP');
+});

@@ -19,6 +19,8 @@ type Daemon = {
   readonly description: string;
   /** Says at once what it cannot do without, and gives up what it does not need. */
   readonly prepare?: (config: Config, options: DaemonOptions) => Promise<void> | void;
+  /** It takes up its configuration again at SIGHUP. */
+  readonly reloads?: true;
   /** Options of its own. */
   readonly withOptions?: (command: Command) => Command;
   readonly start: (
@@ -35,6 +37,7 @@ const daemons: readonly Daemon[] = [
     name: 'agent',
     description: 'run the agent alone: observes this host through eBPF',
     prepare: prepareAgent,
+    reloads: true,
     withOptions: command =>
       command
         .option(
@@ -74,7 +77,7 @@ export function addDaemons(program: Command): void {
       if (!isSecondLife())
         raisePriority(config.nice, (level, text) => sayOnStderr(level, `${daemon.name}: ${text}`));
       await daemon.prepare?.(config, options);
-      const stopped = untilStopped();
+      const stopped = untilStopped({ reloads: daemon.reloads === true });
       const parts = await import('../parts.ts');
       const running = await daemon.start(parts, { config, say: sayOnStderr, source }, options);
       sayOnStderr('info', `${daemon.name}: stopping after ${await stopped}`);

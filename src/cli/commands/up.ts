@@ -21,7 +21,10 @@ export function addUp(program: Command): void {
           'up: agent.user holds for `sculpt agent` only: all parts are one process',
         );
       raisePriority(config.nice, (level, text) => sayOnStderr(level, `up: ${text}`));
-      const stopped = untilStopped({ stdinEnd: options.untilStdinEnds === true });
+      const stopped = untilStopped({
+        stdinEnd: options.untilStdinEnds === true,
+        reloads: true,
+      });
       // Loaded here: the commands that only ask need neither gRPC nor ONNX.
       const [{ createContext }, { startUp }] = await Promise.all([
         import('../parts.ts'),
