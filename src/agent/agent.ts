@@ -16,6 +16,7 @@ import { createEventsExporter, type EventsExporter } from '../otlp/events-export
 import { createMetricsExporter } from '../otlp/metrics-exporter.ts';
 import { createOutbox } from '../otlp/outbox.ts';
 import { temporalityFrom } from '../otlp/temporality.ts';
+import { createArrivalWatch } from './arrival-watch.ts';
 import { createClockWatch } from './clock-watch.ts';
 import { atItsPace, startScheduler } from './cpu/scheduler.ts';
 import { type CustomSource, startCustomSource } from './custom/custom-source.ts';
@@ -192,8 +193,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     native,
   });
   const watchClock = createClockWatch(clock, say);
+  const lastFailure = () => outbox.lastFailure() ?? events.lastFailure();
+  const { endpoint } = config;
+  const watchArrival = createArrivalWatch({ endpoint, lastFailure, clock, say });
   const guarded = (): void => {
     watchClock();
+    watchArrival();
     try {
       readingClock.during(rounds.tick);
     } catch (error) {
@@ -225,7 +230,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         exports: {
           delivered: outbox.delivered(),
           lost: { ...outbox.lost(), ...exportsLost() },
-          lastFailure: outbox.lastFailure() ?? events.lastFailure(),
+          lastFailure: lastFailure(),
         },
         map: { entries, maxEntries: config.maxInstances },
         memory: {

@@ -85,6 +85,7 @@ function agentWords(status: NonNullable<Status['agent']>) {
   for (const [file, state] of Object.entries(customProbes))
     parts.push(`custom probe ${file}: ${state}`);
   if (sum(exports.lost) > 0) parts.push(`exports lost: ${reasons(exports.lost)}`);
+  if (exports.lastFailure !== null) parts.push(`the last was not taken: ${exports.lastFailure}`);
   return parts.join('; ');
 }
 

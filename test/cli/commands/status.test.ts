@@ -36,3 +36,13 @@ test('guests are listed with where they come from and what was kept out', t => {
 test('where nothing listens for guests there is no word of them', t => {
   t.notRegex(statusOf({ gate: null }), /gate|GUEST/);
 });
+
+test('why the last export was not taken is shown beside what was lost', t => {
+  const lost = { busy: 0, failed: 3 };
+  const failing = { delivered: 2, lost, lastFailure: 'UNAVAILABLE: connect ENOENT' };
+  t.regex(
+    statusOf({ exports: failing }),
+    /2 exports; exports lost: failed 3; the last was not taken: UNAVAILABLE: connect ENOENT$/m,
+  );
+  t.notRegex(statusOf({ exports: { ...failing, lastFailure: null } }), /the last was not taken/);
+});
