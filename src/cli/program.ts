@@ -24,6 +24,7 @@ export function createProgram(print: Print): Command {
     .version(packageVersion())
     .showHelpAfterError('(sculpt --help shows every command)')
     .configureOutput({
+      writeOut: text => print(text.trimEnd()),
       outputError: (text, write) => write(text.replace(/^error: /, 'sculpt: ')),
     })
     .exitOverride();

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { SculptorError } from '../../contract/errors.ts';
 import { NegativeAnswer } from '../failure.ts';
 import type { Print } from '../print.ts';
+import { sayOnStderr } from '../run-until.ts';
 import { runDemo } from './demo.ts';
 import { renderReport } from './report/html.ts';
 import { timelineOf } from './report/timeline.ts';
@@ -23,8 +24,9 @@ export async function demo({ report, json }: DemoOptions, print: Print): Promise
     );
   const began = performance.now();
   const tell = (line: string) =>
-    void process.stderr.write(
-      `${((performance.now() - began) / 1000).toFixed(1).padStart(6)} s  ${line}\n`,
+    sayOnStderr(
+      'info',
+      `${((performance.now() - began) / 1000).toFixed(1).padStart(6)} s  ${line}`,
     );
   const result = await runDemo(tell, interrupted.signal);
   const file = writeReport(result, report);
