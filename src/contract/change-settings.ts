@@ -1,7 +1,11 @@
+import * as z from 'zod';
 import { type AgentSettings, agentSettings, agentSettingsSchema } from './agent-settings.ts';
 import { type AgentConfig, agentConfigSchema } from './config.ts';
 import { ConfigError } from './errors.ts';
 import { explainIssue } from './explain-issue.ts';
+
+/** Where what is wrong is looked up: keys that can change, as the configuration file names them. */
+const sectionSchema = z.object({ agent: agentSettingsSchema });
 
 const restart = 'cannot change while the agent runs: the old value holds until it is started again';
 
@@ -24,7 +28,7 @@ export function changeSettings(
   const result = agentSettingsSchema.safeParse(wanted);
   if (result.success) return result.data;
   const sentences = result.error.issues.flatMap(issue =>
-    explainIssue({ ...issue, path: ['agent', ...issue.path] }, { agent: wanted }),
+    explainIssue({ ...issue, path: ['agent', ...issue.path] }, { agent: wanted }, sectionSchema),
   );
   throw new ConfigError('CONFIG_INVALID', sentences.join('; '), {}, result.error);
 }

@@ -5,7 +5,8 @@ export const errorCodes = {
   CONFIG_UNREADABLE: 'The configuration file cannot be read or is not YAML.',
   CONFIG_INVALID: 'A configuration key is unknown, of the wrong type, or out of its bounds.',
   CONFIG_KEYS_MISSING: 'The signing key, or a trusted public key, is absent or malformed.',
-  CONFIG_OUTPUT: 'A file that was asked to be written to cannot be opened, or standard output not be written to.',
+  CONFIG_OUTPUT:
+    'A file that was asked to be written to cannot be opened, or standard output not be written to.',
   CONFIG_SOCKET: 'A socket cannot be bound, or belongs to a running part.',
   CONFIG_NOT_RUNNING: 'The part that was asked is not running (nothing listens on its socket).',
   CONFIG_REFUSED: 'The part that was asked refused the request.',

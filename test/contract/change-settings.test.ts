@@ -55,6 +55,13 @@ test(
   /^agent\.hotTask: unknown key; did you mean "hotTasks"\?$/,
 );
 test(
+  'an unknown key that resembles nothing lists those that can change',
+  refused,
+  { agent: { hotTasks: 3 } },
+  'CONFIG_INVALID',
+  /^agent\.agent: unknown key; known here: readIntervalSeconds, .*, profileWindowSeconds$/,
+);
+test(
   'a value out of its bounds is refused with what was wanted',
   refused,
   { readIntervalSeconds: 0 },

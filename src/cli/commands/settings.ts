@@ -52,6 +52,15 @@ export function addSetting(text: string, before: Change = {}): Change {
     at[key] = inner;
     at = inner;
   }
-  at[last] = parse(value) as unknown;
+  at[last] = parseValue(value);
   return change;
+}
+
+function parseValue(text: string): unknown {
+  try {
+    return parse(text) as unknown;
+  } catch (error) {
+    const [line = ''] = String((error as Error).message).split('\n');
+    throw new InvalidArgumentError(`wanted YAML behind the "=": ${line.replace(/:$/, '')}.`);
+  }
 }
