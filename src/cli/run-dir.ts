@@ -1,4 +1,5 @@
 import type { Config } from '../contract/config.ts';
+import { ConfigError } from '../contract/errors.ts';
 
 /** The unix sockets of all parts in one folder. */
 export function socketsIn(folder: string) {
@@ -13,9 +14,22 @@ export function socketsIn(folder: string) {
   };
 }
 
-/** The same configuration with every socket in this folder. */
+/** What the kernel takes of a socket's path. */
+const longestPathBytes = 107;
+
+/**
+ * The same configuration with every socket in this folder.
+ * @throws ConfigError CONFIG_INVALID for one whose path leaves no room for their names
+ */
 export function inRunDir(config: Config, folder: string): Config {
   const sockets = socketsIn(folder);
+  const over = Math.max(...Object.values(sockets).map(bytesOf)) - longestPathBytes;
+  if (over > 0)
+    throw new ConfigError(
+      'CONFIG_INVALID',
+      `--run-dir: got ${bytesOf(folder)} bytes, wanted at most ${bytesOf(folder) - over}: the path of a socket has at most ${longestPathBytes}`,
+      { folder },
+    );
   const endpoint = `unix://${sockets.pipeline}`;
   return {
     ...config,
@@ -35,4 +49,8 @@ export function inRunDir(config: Config, folder: string): Config {
       apiSocket: sockets.sculptorApi,
     },
   };
+}
+
+function bytesOf(path: string): number {
+  return Buffer.byteLength(path);
 }

@@ -1,4 +1,4 @@
-import { lstatSync, mkdirSync, unlinkSync } from 'node:fs';
+import { lstatSync, mkdirSync, type Stats, unlinkSync } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { ConfigError } from '../contract/errors.ts';
@@ -98,7 +98,7 @@ function fdOf(socket: Socket): number {
 }
 
 async function removeStale(path: string): Promise<void> {
-  const found = lstatSync(path, { throwIfNoEntry: false });
+  const found = lookAt(path);
   if (!found) return;
   if (!found.isSocket()) {
     throw new ConfigError(
@@ -114,7 +114,25 @@ async function removeStale(path: string): Promise<void> {
       path,
     });
   }
-  unlinkSync(path);
+  try {
+    unlinkSync(path);
+  } catch (cause) {
+    throw cannotListen(path, cause);
+  }
+}
+
+/** A part of its path may be no folder, or one that this user may not look into. */
+function lookAt(path: string): Stats | undefined {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false });
+  } catch (cause) {
+    throw cannotListen(path, cause);
+  }
+}
+
+function cannotListen(path: string, cause: unknown): ConfigError {
+  const got = cause instanceof Error ? cause.message : String(cause);
+  return new ConfigError('CONFIG_SOCKET', `${path}: cannot listen: ${got}`, { path }, cause);
 }
 
 /** A socket that we may not connect to is somebody's: only "connection refused" means that nobody listens. */
@@ -131,10 +149,7 @@ function answers(path: string): Promise<boolean> {
 
 function bind(server: Server, path: string, isOwn: boolean): Promise<void> {
   return new Promise((resolve, reject) => {
-    const fail = (cause: unknown) => {
-      const got = cause instanceof Error ? cause.message : String(cause);
-      reject(new ConfigError('CONFIG_SOCKET', `${path}: cannot listen: ${got}`, { path }, cause));
-    };
+    const fail = (cause: unknown) => reject(cannotListen(path, cause));
     server.once('error', fail);
     server.once('listening', () => {
       server.off('error', fail);

@@ -1,4 +1,4 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -39,4 +39,14 @@ test('users whom the mode cannot admit are refused before anything listens', asy
     message: new RegExp(`own\\.sock: user ${stranger} cannot be admitted`),
   });
   t.false(existsSync(join(folder, 'own.sock')));
+});
+
+test('a path that leads through a file is said to be where nobody can listen', async t => {
+  const folder = socketFolder(t);
+  writeFileSync(join(folder, 'file'), '');
+  await t.throwsAsync(() => listenAsOwn(t, join(folder, 'file'), []), {
+    instanceOf: ConfigError,
+    code: 'CONFIG_SOCKET',
+    message: /file\/own\.sock: cannot listen: ENOTDIR/,
+  });
 });
