@@ -176,7 +176,15 @@ function bpftraceCheck({ exists, roots, searchPath }: Machine): Check {
       lost,
       how: 'apt-get install bpftrace',
     });
-  if (!exists(`${roots.sys}/kernel/tracing/events`))
+  const tracing = `${roots.sys}/kernel/tracing`;
+  const isMounted = (readText(`${roots.proc}/self/mountinfo`) ?? '')
+    .split('\n')
+    .some(line => line.includes(` ${tracing} `) && line.includes(' - tracefs '));
+  if (!exists(`${tracing}/events`) && isMounted)
+    return unknown('bpftrace', {
+      found: `${path}: present, tracefs is mounted, for root to see; not tried`,
+    });
+  if (!exists(`${tracing}/events`))
     return missing('bpftrace', false, {
       found: `${path}; tracefs is not mounted`,
       lost,

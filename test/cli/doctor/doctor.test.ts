@@ -215,3 +215,18 @@ test('capabilities are decoded by bit, and those that include others count for t
   ]);
   t.is(names('garbage').length, 5);
 });
+
+test('tracefs that is there for root alone is not said to be unmounted', t => {
+  const { machine, remove } = machineWith({});
+  t.teardown(remove);
+  const { sys, proc } = machine.roots;
+  const line = `40 20 0:12 / ${sys}/kernel/tracing rw,relatime - tracefs tracefs rw\n`;
+  mkdirSync(`${proc}/self`, { recursive: true });
+  writeFileSync(`${proc}/self/mountinfo`, line);
+  const here = { ...machine, exists: (path: string) => path === '/usr/bin/bpftrace' };
+  const found = checkHost({ ...here, searchPath: ['/usr/bin'] });
+  t.like(
+    found.find(check => check.name === 'bpftrace'),
+    { state: 'unknown', how: null },
+  );
+});
