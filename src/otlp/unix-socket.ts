@@ -28,8 +28,9 @@ export type ListenUnix = (options: ListenUnixOptions) => Promise<UnixListener>;
 const maxConnections = 256;
 
 /**
- * Listens on a unix socket of mode 0660 (0600 without `peerUid`) and hands over the connections of allowed users only. A socket
- * file that nobody listens on is replaced.
+ * Listens on a unix socket and hands over the connections of allowed users only. Its mode is 0660, or 0600 without `peerUid`; where others
+ * than root and the own user are allowed, whom no mode can name, it is 0666, and who connects is asked. A socket file that nobody
+ * listens on is replaced.
  * @throws ConfigError CONFIG_SOCKET when a running part has it, it is no socket, it cannot be bound, or it cannot admit them all
  */
 export const listenUnix: ListenUnix = async options => {
@@ -51,7 +52,7 @@ export const listenUnix: ListenUnix = async options => {
   });
   server.maxConnections = maxConnections;
   server.on('drop', () => refused('too-many-connections'));
-  await bind(server, path, peerUid === null);
+  await bind(server, path, modeFor(uids, peerUid));
   return {
     close: () =>
       new Promise(resolve => {
@@ -66,6 +67,11 @@ const ownUid = (): number => process.getuid?.() ?? 0;
 /** The users whom a socket of mode 0600 cannot admit. */
 export function notAdmittedByMode(uids: Iterable<number>): number[] {
   return [...uids].filter(uid => uid !== 0 && uid !== ownUid());
+}
+
+function modeFor(uids: Iterable<number>, peerUid: PeerUid | null): number {
+  if (peerUid === null) return 0o600;
+  return notAdmittedByMode(uids).length > 0 ? 0o666 : 0o660;
 }
 
 function mustBeOwn(path: string, uids: Iterable<number>): void {
@@ -147,7 +153,7 @@ function answers(path: string): Promise<boolean> {
   });
 }
 
-function bind(server: Server, path: string, isOwn: boolean): Promise<void> {
+function bind(server: Server, path: string, mode: number): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = (cause: unknown) => reject(cannotListen(path, cause));
     server.once('error', fail);
@@ -158,7 +164,7 @@ function bind(server: Server, path: string, isOwn: boolean): Promise<void> {
       resolve();
     });
     // The mode must hold from the first instant; listen() binds before it returns, so the mask is ours alone.
-    const before = process.umask(isOwn ? 0o177 : 0o117);
+    const before = process.umask(0o777 & ~mode);
     try {
       mkdirFor(path, before);
       server.listen(path);

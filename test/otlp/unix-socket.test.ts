@@ -50,3 +50,41 @@ test('a path that leads through a file is said to be where nobody can listen', a
     message: /file\/own\.sock: cannot listen: ENOTDIR/,
   });
 });
+
+test('the socket of others than root and the own user lets everybody ask, and admits those it is for', async t => {
+  const folder = socketFolder(t);
+  const stranger = ownUid() + 4711;
+  const listen = async (name: string, allowUids: number[], peer: number) => {
+    const path = join(folder, name);
+    const refused: string[] = [];
+    const listener = await listenUnix({
+      path,
+      allowUids,
+      peerUid: () => peer,
+      accept: socket => socket.end('served'),
+      refused: why => refused.push(why),
+    });
+    t.teardown(listener.close);
+    const answer = await new Promise<string>(resolve => {
+      let got = '';
+      connect(path)
+        .on('data', data => {
+          got += data;
+        })
+        .on('error', () => undefined)
+        .once('close', () => resolve(got));
+    });
+    return { mode: statSync(path).mode & 0o777, answer, refused };
+  };
+  t.deepEqual(await listen('a', [0, stranger], stranger), {
+    mode: 0o666,
+    answer: 'served',
+    refused: [],
+  });
+  t.deepEqual(await listen('b', [0, stranger], stranger + 1), {
+    mode: 0o666,
+    answer: '',
+    refused: ['peer'],
+  });
+  t.is((await listen('c', [0], ownUid())).mode, 0o660);
+});
