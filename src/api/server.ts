@@ -39,6 +39,8 @@ export type ApiOptions = {
   readonly peerUid: ((fd: number) => number) | null;
   readonly listen: ListenOnSocket;
   readonly routes: readonly ApiRoute[];
+  /** Somebody was disconnected, and why. */
+  readonly refused?: (why: string) => void;
   /**
    * Who has not sent a whole request by then is cut off, within half as much again; so is who has not taken the whole answer so long
    * after it was there. Absent: 10 s. To make an answer may take longer.
@@ -78,8 +80,9 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     allowUids: options.allowUids,
     peerUid: options.peerUid,
     accept: socket => http.emit('connection', socket),
-    refused: () => {
+    refused: why => {
       refusedPeers++;
+      options.refused?.(why);
     },
   });
   return {

@@ -1,5 +1,6 @@
 import type { KeyObject } from 'node:crypto';
 import type { ConnectedAgent } from '../agent/connected-agent.ts';
+import { createSayLimit } from '../agent/say-limit.ts';
 import type { ApiRoute } from '../api/server.ts';
 import { startApi } from '../api/server.ts';
 import type { Config } from '../contract/config.ts';
@@ -161,11 +162,12 @@ export async function runPipeline(context: PartContext): Promise<Running> {
 
 /** Stops the API first: nobody asks a part that is stopping. A part whose API cannot start is stopped again. */
 async function withApi(
-  { config, peerUid }: FrugalContext,
+  { config, peerUid, say }: FrugalContext,
   socket: string,
   part: Running,
   routes: readonly ApiRoute[],
 ): Promise<Running> {
+  const warn = createSayLimit(realClock, say);
   try {
     const api = await startApi({
       socket,
@@ -173,6 +175,10 @@ async function withApi(
       peerUid,
       listen: listenUnix,
       routes,
+      refused: why =>
+        warn(
+          `${socket}: a connection was refused: ${why === 'peer' ? 'its user is not among sockets.allowUsers' : why}`,
+        ),
     });
     return {
       stop: async () => {

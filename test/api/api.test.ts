@@ -215,12 +215,17 @@ test('a part that does not run is named with the command that would start it', a
 });
 
 test('a user that is not on the list is told so', async t => {
-  const { socket, api } = await start(t, { peerUid: () => 4711 });
+  const refused: string[] = [];
+  const { socket, api } = await start(t, {
+    peerUid: () => 4711,
+    refused: why => refused.push(why),
+  });
   await t.throwsAsync(() => requestApi(socket, 'GET', '/status', any), {
     code: 'CONFIG_REFUSED',
     message: /allowUsers/,
   });
   t.is(api.refusedPeers(), 1);
+  t.deepEqual(refused, ['peer']);
 });
 
 test('a part that does not answer in time is an error', async t => {
