@@ -24,6 +24,8 @@ type Outgoing = {
   readonly options: ApiRequestOptions<unknown>;
 };
 
+const defaultTimeoutSeconds = 10;
+
 const errorSchema = z.object({ code: z.string(), message: z.string() });
 /** Far above any answer; a part that sends more is broken. */
 const maxAnswerBytes = 268_435_456;
@@ -57,7 +59,7 @@ export async function requestApi<T>(
 type Answer = { readonly status: number; readonly text: string };
 
 function exchange(to: Outgoing): Promise<Answer> {
-  const { body, timeoutSeconds = 10 } = to.options;
+  const { body, timeoutSeconds = defaultTimeoutSeconds } = to.options;
   const text = body === undefined ? undefined : JSON.stringify(body);
   return new Promise((resolve, reject) => {
     const outgoing = request(
@@ -109,7 +111,9 @@ function unreachable({ socket, path, options }: Outgoing, cause: unknown): Confi
       ? 'this user may not connect (the mode of the socket)'
       : code === 'ECONNRESET' || code === 'EPIPE'
         ? 'the part closed the connection: this user is not among its sockets.allowUsers, or it is stopping'
-        : describeError(cause);
+        : code === 'ABORT_ERR'
+          ? `no answer within ${options.timeoutSeconds ?? defaultTimeoutSeconds} s: the part is stopped, or has not got a CPU`
+          : describeError(cause);
   return new ConfigError('CONFIG_REFUSED', `${socket} ${path}: ${why}`, { socket, path }, cause);
 }
 
