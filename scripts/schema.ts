@@ -56,8 +56,8 @@ function configurationPage(): string {
     rowsOf(section, node),
   );
   return page('Configuration', [
-    'One YAML file for all parts, `/etc/sculptor/sculpt.yaml` or `--config FILE`; each part reads its own section. Every key',
-    'has a default, and an unknown key is an error. JSON Schema: [schemas/config.json](schemas/config.json).',
+    'One YAML file for all parts, `/etc/sculptor/sculpt.yaml` or `--config FILE`; each part reads its own section. An empty file, or none, is whole: what',
+    'has no default below is absent then, or must be given with what it belongs to. An unknown key is an error. JSON Schema: [schemas/config.json](schemas/config.json).',
     '',
     'An agent takes up a change of the file by itself, and at SIGHUP, unless its standard error is a terminal: there SIGHUP means',
     'that the terminal is gone, and every part that runs in it stops as it does at SIGINT. A file that is wrong, or gone, changes nothing.',
@@ -65,7 +65,8 @@ function configurationPage(): string {
     '',
     'What `sculpt settings` (or `PUT /settings`) changes holds until the agent is started again, or takes up a file with other settings in its',
     'section `agent`: these then replace all that was set live, and the agent says what (name, old → new). A change elsewhere in the file, or SIGHUP',
-    'alone, leaves it. To keep a setting, write it into the file.',
+    'alone, leaves it. To keep a setting, write it into the file. What can be changed so is what `sculpt settings` shows; the rest of `agent`, `sockets` and `nice` hold',
+    'from the start: a file that changes one of them too is not taken, and the agent says which.',
     '',
     '| key | default | allowed | effect |',
     '| --- | --- | --- | --- |',
@@ -101,6 +102,10 @@ function wide(maximum: number | undefined): string {
 function errorsPage(): string {
   return page('Errors', [
     'Every error names a code of this table, what was met, where, and what was wanted.',
+    '',
+    'A command exits 2 where its arguments, its configuration or a path are to be mended (usage; `CONFIG_…` but for the next two), 1 for every other error, with',
+    '`CONFIG_NOT_RUNNING` and `CONFIG_REFUSED`, and where its answer is no (`doctor`: the main job cannot run; `status`: nothing runs; `restore`: something was not',
+    'undone; `demo`: a scene failed); else 0. A daemon that is told to stop (SIGINT, SIGTERM) exits 0 once everything is given back.',
     '',
     '| code | meaning |',
     '| --- | --- |',

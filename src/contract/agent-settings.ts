@@ -9,7 +9,7 @@ export const agentSettings = {
     .max(10)
     .default(0.2)
     .describe(
-      'How often the instance totals are read; contended instances are exported at this rate. With `fastInstances: 0` nothing is, and they are read once a second at most.',
+      'How often the instance totals are read; contended instances are exported at this rate. With `fastInstances: 0` nothing is, and they are read once a second at most; so they are with `driver: bpftrace`.',
     ),
   headlineIntervalSeconds: z
     .number()
