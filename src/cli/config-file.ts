@@ -15,6 +15,12 @@ export function loadConfig(path?: string): Config {
   return text === null ? configSchema.parse({}) : parseConfig(text, path ?? defaultConfigPath);
 }
 
+const words: Readonly<Record<string, string>> = {
+  ENOENT: 'no such file',
+  EISDIR: 'got a folder, wanted a file',
+  EACCES: 'this user may not read it (EACCES)',
+};
+
 function readConfigText(path: string | undefined): string | null {
   try {
     return readFileSync(path ?? defaultConfigPath, 'utf8');
@@ -23,7 +29,7 @@ function readConfigText(path: string | undefined): string | null {
     if (path === undefined && code === 'ENOENT') return null;
     throw new ConfigError(
       'CONFIG_UNREADABLE',
-      `${path ?? defaultConfigPath}: ${code === 'ENOENT' ? 'no such file' : code}`,
+      `${path ?? defaultConfigPath}: ${words[code ?? ''] ?? code}`,
       { path },
       cause,
     );
@@ -48,7 +54,9 @@ function parseYaml(text: string, path: string): unknown {
   try {
     return parse(text) as unknown;
   } catch (cause) {
-    const [line = 'not YAML'] = String((cause as Error).message).split('\n');
+    const [said = 'not YAML'] = String((cause as Error).message).split('\n');
+    // The parser's advice is for who calls it.
+    const line = said.replace('; please use YAML.parseAllDocuments()', ', wanted one');
     throw new ConfigError(
       'CONFIG_UNREADABLE',
       `${path}: ${line.replace(/:$/, '')}`,

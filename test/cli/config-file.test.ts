@@ -75,6 +75,19 @@ test(
 
 test('text that is no YAML is unreadable', refused, 'a: [', 'CONFIG_UNREADABLE', /^sculpt\.yaml: /);
 
+test(
+  'two documents in one file are one too many',
+  refused,
+  'nice: 1\n---\nnice: 2\n',
+  'CONFIG_UNREADABLE',
+  /^sculpt\.yaml: Source contains multiple documents, wanted one at line 2/,
+);
+
+test('a path that is a folder, or is not there, is told in words', t => {
+  t.throws(() => loadConfig('/'), { message: '/: got a folder, wanted a file' });
+  t.throws(() => loadConfig('/nowhere'), { message: '/nowhere: no such file' });
+});
+
 test('an empty file is the default configuration', t => {
   t.is(parseConfig('', 'sculpt.yaml').pipeline.mode, 'observe');
 });

@@ -55,7 +55,7 @@ ${renderTable(columns, [sched, ...sourceKinds])}
   (\`sculptor.vcpu.exits\`, \`.exit.*\`, \`.halts\`, \`.halt.*\`, \`.wakeups\`, \`.wakeup.*\`). The vCPUs of a QEMU that names no threads and has no monitor are then unknown: only KVM tells them.
 - \`taps\` is refused without CAP_SYS_PTRACE: only the descriptors of a QEMU tell which interfaces it has. Which macvtaps another user's QEMU has
   takes CAP_DAC_READ_SEARCH too; the agent keeps it only where there is a macvtap when it starts. The gate needs both too where it is
-  to find out by itself which guest has a context id (\`agent.gate.vsock.discover\`).
+  to find out by itself which guest has a context id (\`agent.gate.vsock.discover\`), and CAP_NET_BIND_SERVICE where \`agent.gate.tcp.port\` is below 1024.
 - \`outliers\` attaches nothing until it is asked for. Without CAP_SYSLOG the frames of a stack are addresses, where the kernel hides them.
 - \`vdisks\`, \`dirty\`, and vCPUs that QEMU does not name, are asked over its monitor's socket: who asks must be of its group. Without CAP_SYS_PTRACE
   that holds for a QEMU with the host's own view of files, not for one in a container.
