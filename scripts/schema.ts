@@ -115,8 +115,8 @@ function errorsPage(): string {
 
 function metricsPage(): string {
   return page('Metrics', [
-    'Cumulative by default (`OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` is honoured). Headline series go out every second,',
-    'and every 200 ms for the worst contended instances; the rest every 10 s. Totals of an instance and series of its tasks are',
+    'Cumulative by default; `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` in the environment makes it delta (`delta` or `lowmemory`; whatever else is cumulative).',
+    'Headline series go out every second, and every 200 ms for the worst contended instances; the rest every 10 s. Totals of an instance and series of its tasks are',
     'never to be summed.',
     '',
     'Time in what an agent tells does not go back: where the clock is set back, it goes on at nine tenths of its pace until the clock has caught up (rates look a',

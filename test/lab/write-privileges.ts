@@ -50,6 +50,7 @@ ${renderTable(columns, [sched, ...sourceKinds])}
 - \`faults\` asks for a perf event: above 2 (Debian's kernels begin with 3) kernel.perf_event_paranoid wants CAP_SYS_ADMIN for it, which the agent
   does not keep for this alone; \`sysctl kernel.perf_event_paranoid=2\` lets CAP_PERFMON do.
 - \`udp\` is there from Linux 6.3 on, and runs in profile \`full\` only.
+- What is selected while the agent runs has the capabilities that it kept when it was started: a source that takes more is refused, in words, until it is started again.
 - \`kvm\` needs CAP_SYS_ADMIN too, by the kernel's source: it hands out the types of its modules for no less. The agent keeps it only where KVM
   is loaded when it starts and a metric of \`kvm\` is selected: \`agent.profile: minimal\` loses it, and so does leaving out all six
   (\`sculptor.vcpu.exits\`, \`.exit.*\`, \`.halts\`, \`.halt.*\`, \`.wakeups\`, \`.wakeup.*\`). The vCPUs of a QEMU that names no threads and has no monitor are then unknown: only KVM tells them.
