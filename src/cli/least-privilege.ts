@@ -31,10 +31,10 @@ export function isSecondLife(): boolean {
 /**
  * Gives up, for good and for every thread, all that is not wanted: the process executes itself anew by way of setpriv(1),
  * with its pid and arguments, and returns from here the second time. To be called before anything is started or opened.
- * docs/decisions/0011-privileges.md says why this way.
- * @throws KernelInterfaceError KERNEL_PRIVILEGE when it may not become that user, KERNEL_MISSING without setpriv
+ * docs/decisions/0011-privileges.md says why this way. `reads`: files that it opens then, beside the program.
+ * @throws KernelInterfaceError KERNEL_PRIVILEGE when it may not become that user, or could not read these then; KERNEL_MISSING without setpriv
  */
-export function keepOnly(wanted: Wanted, say: Say): void {
+export function keepOnly(wanted: Wanted, say: Say, reads: readonly string[] = []): void {
   const isSecond = isSecondLife();
   delete process.env[marker];
   const own = readOwnPrivileges(hostRoots);
@@ -53,6 +53,7 @@ export function keepOnly(wanted: Wanted, say: Say): void {
       { change },
     );
   const setpriv = findSetpriv();
+  mustRead(setpriv, change, reads);
   const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
   process.execve?.(setpriv, ['setpriv', ...change, '--', ...command], {
     ...process.env,
@@ -70,8 +71,33 @@ export function commandWithOnly(
 ): readonly string[] {
   const own = readOwnPrivileges(hostRoots);
   const change = wanted && own && planChange(own, process.getuid?.() ?? 0, wanted);
-  return change ? [findSetpriv(), ...change, '--', ...command] : command;
+  if (!change) return command;
+  const setpriv = findSetpriv();
+  mustRead(setpriv, change, []);
+  return [setpriv, ...change, '--', ...command];
 }
+
+/** A clone in a home that is closed: root without CAP_DAC_OVERRIDE is nobody there, and Node would end with a stack trace. */
+function mustRead(setpriv: string, change: readonly string[], reads: readonly string[]): void {
+  // Not imported: the process that goes on does not need it.
+  const { spawnSync } = process.getBuiltinModule('node:child_process');
+  const files = [process.execPath, process.argv[1] ?? process.execPath, ...reads];
+  const { stderr } = spawnSync(setpriv, [...change, '--', 'head', '-qc', '0', '--', ...files], {
+    encoding: 'utf8',
+    env: { ...process.env, LC_ALL: 'C' },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const [, path] = /'(.*)' for reading: Permission denied/.exec(stderr ?? '') ?? [];
+  if (path === undefined) return;
+  throw new KernelInterfaceError(
+    'KERNEL_PRIVILEGE',
+    `${path}: the agent could not read it any more once it has given up its privileges: root without CAP_DAC_OVERRIDE, or agent.user, may not; ${remedy}`,
+    { path, remedy },
+  );
+}
+
+const remedy =
+  'put the program and the configuration where every user may read them (/opt, /etc), not below a home that is closed';
 
 /**
  * Arguments of setpriv that give up what is not wanted; null when nothing is too much, or can be given up. What is wanted and not held is

@@ -95,7 +95,9 @@ async function prepareAgent({ agent }: Config, options: DaemonOptions): Promise<
     sayOnStderr('info', 'agent: keeps all its capabilities: bpftrace runs as root only');
     return;
   }
-  keepOnly(wanted, (level, text) => sayOnStderr(level, `agent: ${text}`));
+  keepOnly(wanted, (level, text) => sayOnStderr(level, `agent: ${text}`), [
+    configSourceOf(options).path,
+  ]);
 }
 
 function startSigningEngine(parts: PartsModule, given: PartOptions): Promise<Running> {
