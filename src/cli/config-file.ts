@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { parse } from 'yaml';
 import { type Config, configSchema } from '../contract/config.ts';
 import { ConfigError } from '../contract/errors.ts';
@@ -22,18 +22,21 @@ const words: Readonly<Record<string, string>> = {
 };
 
 function readConfigText(path: string | undefined): string | null {
+  const file = path ?? defaultConfigPath;
   try {
-    return readFileSync(path ?? defaultConfigPath, 'utf8');
+    // An agent reads it twice before it runs, and a pipe is empty by then: defaults, of which nobody would know.
+    if (statSync(file).isFIFO()) throw unreadable(file, 'got a pipe, wanted a file');
+    return readFileSync(file, 'utf8');
   } catch (cause) {
+    if (cause instanceof ConfigError) throw cause;
     const { code } = cause as NodeJS.ErrnoException;
     if (path === undefined && code === 'ENOENT') return null;
-    throw new ConfigError(
-      'CONFIG_UNREADABLE',
-      `${path ?? defaultConfigPath}: ${words[code ?? ''] ?? code}`,
-      { path },
-      cause,
-    );
+    throw unreadable(file, words[code ?? ''] ?? String(code), cause);
   }
+}
+
+function unreadable(path: string, why: string, cause?: unknown): ConfigError {
+  return new ConfigError('CONFIG_UNREADABLE', `${path}: ${why}`, { path }, cause);
 }
 
 /** @throws ConfigError CONFIG_UNREADABLE when it is not YAML, CONFIG_INVALID */
@@ -57,11 +60,6 @@ function parseYaml(text: string, path: string): unknown {
     const [said = 'not YAML'] = String((cause as Error).message).split('\n');
     // The parser's advice is for who calls it.
     const line = said.replace('; please use YAML.parseAllDocuments()', ', wanted one');
-    throw new ConfigError(
-      'CONFIG_UNREADABLE',
-      `${path}: ${line.replace(/:$/, '')}`,
-      { path },
-      cause,
-    );
+    throw unreadable(path, line.replace(/:$/, ''), cause);
   }
 }

@@ -1,7 +1,10 @@
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
 import test from 'ava';
 import { loadConfig, parseConfig } from '../../src/cli/config-file.ts';
 import { ConfigError } from '../../src/contract/errors.ts';
 import { nearestOf } from '../../src/contract/nearest.ts';
+import { socketFolder } from '../support/sockets.ts';
 
 const refused = test.macro((t, yaml: string, code: string, wanted: RegExp) => {
   const error = t.throws(() => parseConfig(yaml, 'sculpt.yaml'), { instanceOf: ConfigError });
@@ -86,6 +89,12 @@ test(
 test('a path that is a folder, or is not there, is told in words', t => {
   t.throws(() => loadConfig('/'), { message: '/: got a folder, wanted a file' });
   t.throws(() => loadConfig('/nowhere'), { message: '/nowhere: no such file' });
+});
+
+test('a pipe, which the second of two readings finds empty, is refused', t => {
+  const pipe = join(socketFolder(t), 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  t.throws(() => loadConfig(pipe), { message: `${pipe}: got a pipe, wanted a file` });
 });
 
 test('an empty file is the default configuration', t => {
