@@ -46,7 +46,7 @@ export const agentConfigSchema = z.strictObject({
   endpoint: agentEndpoint
     .default('unix:///run/sculptor/pipeline.sock')
     .describe(
-      'Where metrics and events go (OTLP/gRPC); in a guest vsock://2:PORT is the gate of its host.',
+      'Where metrics and events go (OTLP/gRPC, with no headers of your own); https trusts the authorities of Node, and those in the PEM file that NODE_EXTRA_CA_CERTS names in the environment; in a guest vsock://2:PORT is the gate of its host.',
     ),
   gate: gateConfigSchema.prefault({}),
   apiSocket: socketPath.default('/run/sculptor/agent-api.sock'),
