@@ -83,9 +83,12 @@ export function vmOf(
   roots: Roots,
   layout: CgroupLayout,
   tgid: number,
-  { uuid, name }: Qemu,
+  qemu: Qemu,
   path: string,
 ): FoundVm {
+  const { uuid } = qemu;
+  // Who may start a process writes its name, and people read it.
+  const name = qemu.name.replaceAll(/\p{Cc}/gu, '\ufffd');
   if (uuid !== null)
     return {
       instance: { id: uuid, kind: 'vm', name: name || uuid },
@@ -121,8 +124,7 @@ export function parseQemu(args: readonly string[]): Qemu | null {
     else if (option === 'name') name = named.get('guest') ?? (first.includes('=') ? name : first);
     else if (/^(none|help|\?)$/.test(named.get('type') ?? first)) return null;
   }
-  // Who may start a process writes its name, and people read it.
-  return { uuid, name: name.replaceAll(/\p{Cc}/gu, '\ufffd') };
+  return { uuid, name };
 }
 
 function uuidOf(text: string | undefined): string | null {

@@ -38,7 +38,6 @@ test('QEMU is known by its program, its name by either way of giving it', t => {
   );
   t.deepEqual(parseQemu([...qemu, '-name', 'process=web', '-m', '1G']), { uuid: null, name: '' });
   t.is(parseQemu(['/usr/libexec/qemu-kvm', '-uuid', uuid])?.name, '');
-  t.is(parseQemu([...qemu, '-name', 'a\nb\u001b[0m'])?.name, 'a\ufffdb\ufffd[0m');
   t.is(parseQemu(['vim', '-uuid', uuid]), null);
   t.is(parseQemu([]), null);
 });
@@ -103,6 +102,12 @@ test('the VM of a cgroup is the one whose QEMU is in it, beside what serves it',
   t.deepEqual(find('/vm').vm, { instance: { id: uuid, kind: 'vm', name: 'web' }, path: '/vm' });
   t.deepEqual(find('/batch'), nobody);
   t.deepEqual(find('/gone'), nobody);
+});
+
+test('what a QEMU calls its VM begins no line and speaks to no terminal', t => {
+  const cmdline = [...qemu, '-uuid', uuid, '-name', 'a\nb\u001b[0m'];
+  const find = host(t, { 'cgroup/odd/cgroup.procs': '90', ...taskFiles(90, { cmdline }) });
+  t.is(find('/odd').vm?.instance.name, 'a\ufffdb\ufffd[0m');
 });
 
 test('a VM without a UUID is known by the cgroup of its main thread, wherever its others are', t => {
