@@ -65,6 +65,9 @@ export function createSeriesStore(maxInstances: number): SeriesStore {
     evicted: 0,
   };
 
+  const newestOf = (instanceId: string): Cumulative | undefined =>
+    byInstance.get(instanceId)?.samples.at(-1);
+
   const append = (instanceId: string, start: number, sample: Cumulative): Observation | null => {
     let series = byInstance.get(instanceId);
     // Older than all that is kept it is no late one: the clock was set back.
@@ -110,16 +113,12 @@ export function createSeriesStore(maxInstances: number): SeriesStore {
         points.find(point => point.metric === name),
       );
       if (typeof instanceId !== 'string' || (!used && !wait && !throttled)) return null;
-      if (
-        !used ||
-        !wait ||
-        !throttled ||
-        [used, wait, throttled].some(point => typeof point.value !== 'number')
-      ) {
+      const told = [used, wait, throttled].filter(point => point !== undefined);
+      if (!used || !wait || told.some(point => typeof point.value !== 'number')) {
         counters.incomplete += 1;
         return null;
       }
-      if ([used, wait, throttled].some(point => point.temporality !== 'cumulative')) {
+      if (told.some(point => point.temporality !== 'cumulative')) {
         counters.notCumulative += 1;
         return null;
       }
@@ -127,7 +126,8 @@ export function createSeriesStore(maxInstances: number): SeriesStore {
         time: used.time,
         used: Number(used.value),
         wait: Number(wait.value),
-        throttled: Number(throttled.value),
+        // Not every driver of the agent can tell it.
+        throttled: Number(throttled?.value ?? newestOf(instanceId)?.throttled ?? 0),
       };
       const observation = append(instanceId, used.start, sample);
       return observation ? { instanceId, observation } : null;

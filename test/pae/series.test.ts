@@ -87,6 +87,24 @@ test('a resource without its headline series is counted, not guessed', t => {
   t.is(store.counters().incomplete, 1);
 });
 
+test('where the agent cannot tell throttling, rates are told of the rest', t => {
+  const store = createSeriesStore(2);
+  const told = [100, 101].map(time => {
+    const { resource, points } = resourcePoints('/a', time, {
+      used: time,
+      wait: 2 * time,
+      throttled: 0,
+    });
+    const rest = points.filter(({ metric }) => metric !== 'sculptor.cpu.throttled.time');
+    return store.take({ resource, points: rest })?.observation;
+  });
+  t.deepEqual(told, [
+    undefined,
+    { time: 101, spanSeconds: 1, usedCores: 1, waitCores: 2, throttledCores: 0 },
+  ]);
+  t.is(store.counters().incomplete, 0);
+});
+
 test('deltas are counted, and no rate is told from them', t => {
   const store = createSeriesStore(2);
   for (const time of [100, 101]) {
