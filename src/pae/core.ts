@@ -14,7 +14,7 @@ import { type BeneficiaryMemory, createMemory, pauseSeconds, remember } from './
 import { type Grounds, propose, proposeRenewal } from './planner/propose.ts';
 import { shareOf } from './planner/sizing.ts';
 import { stillNeeded } from './planner/still-needed.ts';
-import { createSeriesStore, type Observation, type SeriesStore } from './series.ts';
+import { createSeriesStore, isSilent, type Observation, type SeriesStore } from './series.ts';
 import { type Judgement, judgeCalm, type Verdict } from './verdict.ts';
 
 /** What a class is inferred from: 2.4 s at the read interval. */
@@ -245,10 +245,16 @@ export function createCore(options: CoreOptions): Core {
     forget,
     judge: (now, instanceIds) => {
       const output: Output = { recommendations: [], withdrawals: [] };
+      // Of those that ended while there was no agent to tell it nobody hears again: they want nothing any more.
+      if (instanceIds === undefined)
+        for (const [id, observation] of latest) if (isSilent(observation, now)) latest.delete(id);
       for (const id of instanceIds ?? host.placements.keys()) {
         const placement = host.placements.get(id);
         const observation = latest.get(id);
-        if (!placement || !observation || ruleOf(host, id)?.mode === 'off') continue;
+        if (!placement || !observation || ruleOf(host, id)?.mode === 'off') {
+          verdicts.delete(id);
+          continue;
+        }
         infer(host, placement, series.recent(id, inferWindows));
         const grounds = groundsOf(placement, observation);
         const [state, why] = judgeOne(grounds, now, output);

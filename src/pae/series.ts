@@ -10,6 +10,15 @@ export type Observation = {
   readonly throttledCores: number;
 };
 
+/** Who has not been heard of for so long, or for so many of its intervals, is silent: it has ended, or its agent has. */
+const silentSeconds = 15;
+const silentSpans = 3;
+
+/** Whether this, the newest of an instance, is so old that it says nothing of it any more at `now` (seconds since the epoch). */
+export function isSilent({ time, spanSeconds }: Observation, now: number): boolean {
+  return now - time > Math.max(silentSeconds, silentSpans * spanSeconds);
+}
+
 type Cumulative = {
   readonly time: number;
   readonly used: number;

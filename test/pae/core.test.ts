@@ -1,5 +1,6 @@
 import test from 'ava';
 import type { Action } from '../../src/contract/action.ts';
+import { policySchema } from '../../src/contract/policy.ts';
 import type { Recommendation } from '../../src/contract/recommendation.ts';
 import { recommendationSchema } from '../../src/contract/recommendation.ts';
 import { type StreamInstance, startStream } from './stream.ts';
@@ -210,6 +211,30 @@ test('what was refused by mode is recommended again as soon as the mode allows i
   t.deepEqual(run(2).recommendations, []);
   core.takePolicy(core.host.policy, 'enforce');
   t.is(run(0.4).recommendations.length, 1);
+});
+
+test('who has not been heard of for a while competes with nobody, and nothing is thought of it', t => {
+  const all = [contendedCritical, ...batches(8)];
+  const { run, core, now } = startStream(all, [critical, batchRule]);
+  run(1);
+  // They end while there is no agent that could tell it.
+  all.length = 1;
+  run(16);
+  core.judge(now());
+  t.deepEqual(
+    core.verdicts().map(({ instance }) => instance),
+    ['/critical'],
+  );
+  t.regex(core.verdicts()[0]?.why ?? '', /nobody else competes/);
+});
+
+test('of an instance that is left alone nothing is thought any more', t => {
+  const { run, core, now } = startStream([contendedCritical], [critical]);
+  run(1);
+  t.is(core.verdicts().length, 1);
+  core.takePolicy(policySchema.parse({ instances: [{ ...critical, mode: 'off' }] }), 'observe');
+  core.judge(now());
+  t.deepEqual(core.verdicts(), []);
 });
 
 test('a recorded stream replays to the same recommendations', t => {
