@@ -22,6 +22,8 @@ type SeriesState = {
   readonly record: TrackRecord;
   /** Who forecasts it now. */
   by: 'model' | ChallengerName;
+  /** Time of the newest sample it was forecast from. */
+  newest: number;
 };
 
 /** How far ahead a forecast is held against what came, in steps. */
@@ -52,6 +54,7 @@ export function createForecasting(forecaster: Forecaster, say: Say): Forecasting
       tensor: new Float32Array(forecaster.stateWidth),
       record: createTrackRecord(checkedHorizon),
       by: 'model',
+      newest: 0,
     };
     states.set(instanceId, state);
     return state;
@@ -85,6 +88,9 @@ export function createForecasting(forecaster: Forecaster, say: Say): Forecasting
     const alive = new Set(core.series.instances());
     for (const id of states.keys()) if (!alive.has(id)) states.delete(id);
     for (const id of alive) {
+      const newest = core.series.recent(id, 1)[0]?.time ?? 0;
+      // Nothing has come since: the last value would be right again and again, and the model worse than that.
+      if (newest > 0 && states.get(id)?.newest === newest) continue;
       const window = core.demandWindow(id, now, windowSteps);
       if (window.length < windowSteps) {
         counters.young += 1;
@@ -92,7 +98,9 @@ export function createForecasting(forecaster: Forecaster, say: Say): Forecasting
         states.delete(id);
         continue;
       }
-      stateOf(id).record.settle(window.at(-1) ?? 0);
+      const state = stateOf(id);
+      state.record.settle(window.at(-1) ?? 0);
+      state.newest = newest;
       windows.set(id, Float32Array.from(window));
     }
     return windows;

@@ -45,8 +45,8 @@ export type SeriesStore = {
   /** The last `count` observations as they arrived, oldest first. */
   readonly recent: (instanceId: string, count: number) => Observation[];
   /**
-   * Rates on steps of `stepSeconds` that end at `until`, interpolated in the cumulative values; oldest first, gaps left out
-   * at the front.
+   * Rates on steps of `stepSeconds` that end at `until`, or with the newest sample, which may be older by as much as its series
+   * is slow; interpolated in the cumulative values; oldest first, gaps left out at the front.
    */
   readonly steps: (
     instanceId: string,
@@ -148,10 +148,11 @@ export function createSeriesStore(maxInstances: number): SeriesStore {
     },
     steps: (instanceId, until, stepSeconds, count) => {
       const samples = byInstance.get(instanceId)?.samples ?? [];
+      const last = lastStep(samples, until, stepSeconds);
       const steps: Observation[] = [];
       for (let i = 0; i < count; i += 1) {
-        const end = interpolate(samples, until - i * stepSeconds);
-        const begin = interpolate(samples, until - (i + 1) * stepSeconds);
+        const end = interpolate(samples, last - i * stepSeconds);
+        const begin = interpolate(samples, last - (i + 1) * stepSeconds);
         if (!end || !begin) break;
         steps.push(rate(begin, end));
       }
@@ -172,6 +173,18 @@ function rate(before: Cumulative, after: Cumulative): Observation {
     waitCores: cores(after.wait, before.wait),
     throttledCores: cores(after.throttled, before.throttled),
   };
+}
+
+/** How late the newest sample may be, in intervals of its series, and in steps at least: one that calms comes less often at once. */
+const lateSpans = 1.5;
+const lateSteps = 2;
+
+/** Where steps up to `until` end: with the newest sample, unless that is too late to tell of them. */
+function lastStep(samples: readonly Cumulative[], until: number, stepSeconds: number): number {
+  const [before, newest] = samples.slice(-2);
+  if (!before || !newest) return until;
+  const late = Math.max(lateSpans * (newest.time - before.time), lateSteps * stepSeconds);
+  return until - newest.time <= late ? Math.min(until, newest.time) : until;
 }
 
 /** The cumulative values at a time between two samples; null outside of what is kept. */

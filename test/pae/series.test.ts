@@ -80,6 +80,20 @@ test('steps add up to what was used, however the samples lie', t => {
   );
 });
 
+test('steps end with the newest sample where that is as late as its series is slow, and there are none where it is later', t => {
+  for (const [spanSeconds, late, later] of [
+    [1, 1.9, 2.1],
+    [5, 7.4, 7.6],
+  ] as const) {
+    const store = createSeriesStore(10);
+    for (let time = 1000; time <= 1060; time += spanSeconds)
+      store.take(resourcePoints('/a', time, total(time / 2)));
+    t.is(store.steps('/a', 1060 + late, 1, 48).length, 48);
+    t.is(store.steps('/a', 1060 + late, 1, 48).at(-1)?.time, 1060);
+    t.deepEqual(store.steps('/a', 1060 + later, 1, 48), []);
+  }
+});
+
 test('a resource without its headline series is counted, not guessed', t => {
   const store = createSeriesStore(2);
   const points = resourcePoints('/a', 100, total(1));
