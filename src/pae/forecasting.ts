@@ -13,6 +13,8 @@ export type ForecastCounters = {
   fallbacks: number;
   /** Series that had too little data for the model yet, each second. */
   young: number;
+  /** Forecasts of the model that were no numbers; simple ones hold meanwhile. */
+  notFinite: number;
   /** Runs of the model that failed. */
   failures: number;
 };
@@ -45,7 +47,13 @@ export type Forecasting = {
  */
 export function createForecasting(forecaster: Forecaster, say: Say): Forecasting {
   const states = new Map<string, SeriesState>();
-  const counters: ForecastCounters = { forecasts: 0, fallbacks: 0, young: 0, failures: 0 };
+  const counters: ForecastCounters = {
+    forecasts: 0,
+    fallbacks: 0,
+    young: 0,
+    notFinite: 0,
+    failures: 0,
+  };
   const { windowSteps, horizonSteps, quantiles } = forecaster.manifest;
   const columns = levels.map(level => quantiles.indexOf(level));
 
@@ -119,6 +127,12 @@ export function createForecasting(forecaster: Forecaster, say: Say): Forecasting
         for (const [i, id] of ids.entries()) {
           const [window, output, tensor] = [windows.get(id), answer.quantiles[i], answer.states[i]];
           if (!window || !output || !tensor) continue;
+          if (![output, tensor].every(values => values.every(Number.isFinite))) {
+            // It would go on through all that is planned with it, and by the state through every later forecast.
+            counters.notFinite += 1;
+            states.delete(id);
+            continue;
+          }
           stateOf(id).tensor = tensor;
           take(core, id, window, output);
         }

@@ -45,9 +45,24 @@ test('a series is forecast again when something has come of it', async t => {
   t.is(forecasting.counters().forecasts, 2);
 });
 
-test('a series that is told every 5 s is forecast', async t => {
+test('a forecast that is no number is counted and not taken, and its state is not handed in again', async t => {
+  const { core, run, now } = startStream([loaded], []);
+  const { forecaster, states } = forecasterOf(() => Number.NaN);
+  const forecasting = createForecasting(forecaster, () => undefined);
+  run(10);
+  for (let i = 0; i < 2; i += 1) {
+    run(1);
+    await forecasting.run(core, now() - 1);
+  }
+  core.judge(now());
+  t.is(core.verdicts()[0]?.demandCores.toFixed(3), '0.500', 'what was seen last holds');
+  t.is(forecasting.counters().notFinite, 2);
+  t.deepEqual(states, [0, 0]);
+});
+
+test('a series that is told every 5 s is forecast, each time from the state of the last', async t => {
   const { core, intake } = startStream([loaded], []);
-  const { forecaster, asked } = forecasterOf(() => 0.7);
+  const { forecaster, asked, states } = forecasterOf(() => 0.7);
   const forecasting = createForecasting(forecaster, () => undefined);
   for (let now = 1000; now < 1060; now += 1) {
     if (now % 5 === 0)
@@ -56,4 +71,9 @@ test('a series that is told every 5 s is forecast', async t => {
     await forecasting.run(core, now - 1);
   }
   t.true(asked.length >= 9, `${asked.length} times`);
+  t.deepEqual(
+    states,
+    states.toSorted((a, b) => a - b),
+  );
+  t.is(new Set(states).size, states.length);
 });
