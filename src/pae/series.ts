@@ -79,9 +79,9 @@ export function createSeriesStore(maxInstances: number): SeriesStore {
 
   const append = (instanceId: string, start: number, sample: Cumulative): Observation | null => {
     let series = byInstance.get(instanceId);
-    // Older than all that is kept it is no late one: the clock was set back.
-    const isOlder = sample.time < (series?.samples.at(-1)?.time ?? 0) - keepSeconds;
-    if (series && (isOlder || Math.abs(series.start - start) > 0.001)) {
+    const newest = series?.samples.at(-1);
+    const isSetBack = newest !== undefined && isAfterSetBack(sample, newest);
+    if (series && (isSetBack || Math.abs(series.start - start) > 0.001)) {
       counters.resets += 1;
       series = undefined;
     }
@@ -161,6 +161,13 @@ export function createSeriesStore(maxInstances: number): SeriesStore {
     forget: instanceId => void byInstance.delete(instanceId),
     counters: () => ({ ...counters }),
   };
+}
+
+/** Older than all that is kept, or with more in it than was counted later, it is no late one: the clock was set back. */
+function isAfterSetBack(sample: Cumulative, newest: Cumulative): boolean {
+  if (sample.time >= newest.time) return false;
+  const hasMore = (['used', 'wait', 'throttled'] as const).some(key => sample[key] > newest[key]);
+  return hasMore || sample.time < newest.time - keepSeconds;
 }
 
 function rate(before: Cumulative, after: Cumulative): Observation {

@@ -29,13 +29,14 @@ export function createHeadlineSeries(mostInstances = 4096) {
       const series = seriesOf(instances, instance, metric);
       const last = series.times.length - 1;
       const newest = series.times[last] ?? 0;
-      // Older than all that is kept it is no late one: the clock was set back.
-      const isOlder = time < newest - keptSeconds;
-      if (time <= newest && !isOlder) {
+      const counted = series.values[last] ?? 0;
+      // Older than all that is kept, or with more in it than was counted later, it is no late one: the clock was set back.
+      const isSetBack = time < newest - keptSeconds || (time < newest && value > counted);
+      if (time <= newest && !isSetBack) {
         counters.late += 1;
         return;
       }
-      if (isOlder || value < (series.values[last] ?? 0)) {
+      if (isSetBack || value < counted) {
         // The cgroup was made again, the agent started anew, or the clock was set: nothing before can be compared.
         counters.restarted += 1;
         series.times.length = 0;

@@ -31,6 +31,16 @@ test('after the clock was set back by more than is kept, rates go on with the se
   t.is(store.counters().late, 0);
 });
 
+test('after the clock was set back by less than that as well, as soon as it has done something', t => {
+  const store = createSeriesStore(10);
+  for (const time of [1000, 1001]) store.take(resourcePoints('/a', time, total(time - 995)));
+  t.is(store.take(resourcePoints('/a', 981, total(6))), null, 'it may be late: it did nothing');
+  t.is(store.take(resourcePoints('/a', 982, total(6.5))), null);
+  t.is(store.take(resourcePoints('/a', 983, total(7)))?.observation.usedCores, 0.5);
+  t.is(store.counters().resets, 1);
+  t.is(store.counters().late, 1);
+});
+
 test('a new life begins a new series', t => {
   const store = createSeriesStore(10);
   store.take(resourcePoints('/a', 100, total(50)));

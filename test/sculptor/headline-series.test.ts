@@ -38,7 +38,7 @@ test('samples of constant cores say the same cores at any rate, and never overla
 
 test('late points are counted and dropped, and a counter that starts anew starts the series anew', t => {
   const series = filled([1000, 1001, 1002]);
-  series.add('/a', 'sculptor.runqueue.wait', 1001, 5000);
+  series.add('/a', 'sculptor.runqueue.wait', 1001, 0);
   t.is(series.counters.late, 1);
   series.add('/a', 'sculptor.runqueue.wait', 1003, 0);
   t.is(series.counters.restarted, 1);
@@ -55,6 +55,17 @@ test('nothing is kept for longer than 120 s and a bit, nor for more instances th
   t.is(series.counters.instancesDropped, 41);
   series.forget(3000);
   t.deepEqual(series.instances(0), []);
+});
+
+test('after the clock was set back by less than is kept, what was counted before is not taken for what is counted now', t => {
+  const series = createHeadlineSeries();
+  for (const [i, time] of [1000, 1001, 1002, 981, 982].entries()) {
+    series.add('/a', 'container.cpu.time', time, i);
+    series.add('/a', 'sculptor.runqueue.wait', time, i);
+  }
+  t.is(series.counters.late, 0);
+  t.deepEqual(series.newest('/a'), { time: 982, intervalSeconds: 1 });
+  t.is(series.samples('/a', 983, 1e9, 0).length, 0);
 });
 
 test('after the clock was set back by more than is kept, the series begins anew', t => {
