@@ -8,7 +8,7 @@ import { readBootTime, readCpuTimes } from '../linux/procfs.ts';
 import type { Outbox } from '../otlp/outbox.ts';
 import type { Sample } from '../otlp/sample.ts';
 import type { Temporal } from '../otlp/temporality.ts';
-import { cpuSamples, headlineSamples } from './cpu/samples.ts';
+import { createCpuSamples, headlineSamples } from './cpu/samples.ts';
 import { createTopologyTeller, placementEvent } from './host-events.ts';
 import { createCgroupChanges } from './instances/cgroup-changes.ts';
 import { contended } from './instances/contended.ts';
@@ -111,6 +111,7 @@ export function createRounds(options: RoundsOptions): Rounds {
     temporal.forget(prefix, { keepsTasks: book.named(living.instance.id) !== undefined });
   });
   const keepLivingTasks = createTaskKeeper(roots, temporal, start);
+  const cpuSamples = createCpuSamples();
   const told = createToldResources({ identity, temporal, resolution: () => config.histograms });
   const totals = new Map<number, SchedTotals>();
   let hottest: LivingInstance[] = [];

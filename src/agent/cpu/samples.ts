@@ -176,22 +176,35 @@ function seriesOf(task: HotTask, { task: key, attributes }: TaskNames): Sample[]
   ];
 }
 
-export function cpuSamples(
+/** What is told of a CPU's time, by mode. */
+const cpuModes = [
+  ['idle', 'idleSeconds'],
+  ['steal', 'stealSeconds'],
+] as const;
+
+/**
+ * Samples of the time of each logical CPU, which never fall though what is read may: before Linux 6.8 idle time begins anew with a
+ * CPU that was offline (commit 71fee48fb772), and idle time and that of waiting for I/O are not read at one moment.
+ */
+export function createCpuSamples(): (
   times: readonly { cpu: number; idleSeconds: number; stealSeconds: number }[],
   start: number,
-): Sample[] {
-  return times.flatMap(({ cpu, idleSeconds, stealSeconds }) => [
-    {
-      metric: 'system.cpu.time' as const,
-      attributes: { [attr.cpu]: cpu, [attr.cpuMode]: 'idle' },
-      start,
-      value: idleSeconds,
-    },
-    {
-      metric: 'system.cpu.time' as const,
-      attributes: { [attr.cpu]: cpu, [attr.cpuMode]: 'steal' },
-      start,
-      value: stealSeconds,
-    },
-  ]);
+) => Sample[] {
+  /** By CPU and mode: what was read last, and by how much it has fallen. */
+  const known = new Map<string, { readonly read: number; readonly fallen: number }>();
+  const risen = (key: string, read: number): number => {
+    const before = known.get(key) ?? { read, fallen: 0 };
+    const fallen = before.fallen + Math.max(0, before.read - read);
+    known.set(key, { read, fallen });
+    return read + fallen;
+  };
+  return (times, start) =>
+    times.flatMap(({ cpu, ...read }) =>
+      cpuModes.map(([mode, seconds]) => ({
+        metric: 'system.cpu.time' as const,
+        attributes: { [attr.cpu]: cpu, [attr.cpuMode]: mode },
+        start,
+        value: risen(`${cpu} ${mode}`, read[seconds]),
+      })),
+    );
 }

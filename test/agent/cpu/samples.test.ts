@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import test from 'ava';
-import { createTaskSamples } from '../../../src/agent/cpu/samples.ts';
+import { createCpuSamples, createTaskSamples } from '../../../src/agent/cpu/samples.ts';
 import type { HotTask } from '../../../src/agent/tasks/hot-tasks.ts';
 
 const task: HotTask = {
@@ -67,4 +67,29 @@ test('names are those of the last reading while the task is who it was, and new 
   samples.begin();
   samples.begin();
   t.not(samples.of(task)[0]?.attributes, first[0], 'who was not hot meanwhile is forgotten');
+});
+
+test('the time of a CPU does not fall: not where it was offline, nor where it was read a tick too late', t => {
+  const samples = createCpuSamples();
+  const idle = (...cpus: readonly (readonly [cpu: number, idleSeconds: number])[]) =>
+    samples(
+      cpus.map(([cpu, idleSeconds]) => ({ cpu, idleSeconds, stealSeconds: 1 })),
+      5,
+    )
+      .filter(({ attributes }) => attributes?.['cpu.mode'] === 'idle')
+      .map(({ attributes, value, start }) => [attributes?.['cpu.logical_number'], value, start]);
+  t.deepEqual(idle([0, 100], [1, 200]), [
+    [0, 100, 5],
+    [1, 200, 5],
+  ]);
+  t.deepEqual(idle([0, 101]), [[0, 101, 5]]);
+  // CPU 1 came back, and the kernel counts anew.
+  t.deepEqual(idle([0, 100.75], [1, 0.5]), [
+    [0, 101, 5],
+    [1, 200, 5],
+  ]);
+  t.deepEqual(idle([0, 101.75], [1, 1.5]), [
+    [0, 102, 5],
+    [1, 201, 5],
+  ]);
 });
