@@ -23,8 +23,8 @@ export type GuestView = ReadonlyMap<number, VcpuView>;
 export type GuestViewer = {
   /**
    * Looks into a request of metrics for what is of vCPUs; most have nothing of it, and are not decoded. A counter that began
-   * anew goes on from what it was. Deltas are not looked at. Where several agents of one guest tell, the first is listened
-   * to until it is silent: their counters are not one.
+   * anew goes on from what it was; a point that comes late changes nothing. Deltas are not looked at. Where several agents of one
+   * guest tell, the first is listened to until it is silent: their counters are not one.
    * @throws ProtocolError OTLP_MALFORMED
    */
   readonly look: (request: Buffer, now: number) => void;
@@ -44,21 +44,25 @@ const mostSeconds = 3.2e9;
 
 export function createGuestViewer(): GuestViewer {
   const view = new Map<number, VcpuView>();
-  const last = new Map<string, number>();
+  const last = new Map<string, Readonly<Record<'value' | 'time' | 'start', number>>>();
   let teller: unknown;
   let heardAt = Number.NEGATIVE_INFINITY;
 
   const take = (point: MetricPoint, now: number): void => {
     const known = fields[point.metric as keyof typeof fields];
-    if (!known || point.temporality !== 'cumulative' || !isCount(point.value)) return;
+    const { value, time, start } = point;
+    if (!known || point.temporality !== 'cumulative' || !isCount(value)) return;
     const index = point.attributes[known.index];
     if (!isIndex(index)) return;
     const vcpu = view.get(index) ?? { start: now, at: now, waitSeconds: 0, stealSeconds: 0 };
     const key = `${known.field} ${index}`;
-    const before = last.get(key) ?? point.value;
+    const before = last.get(key) ?? { value, time, start };
+    const isLess = value < before.value;
+    // Of the same life, and older: a guest may send through a collector that keeps no order.
+    if (isLess && start === before.start && time < before.time) return;
     // Below what it was: it began anew, and has counted since.
-    const grown = point.value < before ? point.value : point.value - before;
-    last.set(key, point.value);
+    const grown = isLess ? value : value - before.value;
+    last.set(key, { value, time, start });
     view.set(index, { ...vcpu, at: now, [known.field]: vcpu[known.field] + grown });
   };
 

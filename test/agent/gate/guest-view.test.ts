@@ -31,6 +31,23 @@ test('an agent in a guest that began anew makes no counter fall', t => {
   t.is(viewer.view().get(0)?.waitSeconds, 5);
 });
 
+test('a point that comes after a newer one is no new beginning', t => {
+  const viewer = createGuestViewer();
+  const at = (seconds: number, endTime: number) => {
+    const metric = waited(seconds);
+    const dataPoints = metric.dataPoints.map(point => ({ ...point, endTime: [endTime, 0] }));
+    return request({ ...metric, dataPoints } as typeof metric);
+  };
+  for (const [seconds, endTime] of [
+    [100, 300],
+    [103, 320],
+    [101, 310],
+    [104, 330],
+  ] as const)
+    viewer.look(at(seconds, endTime), endTime);
+  t.is(viewer.view().get(0)?.waitSeconds, 4);
+});
+
 test('of two agents in one guest the first is listened to, until it is silent', t => {
   const viewer = createGuestViewer();
   for (const [by, seconds, now] of [
