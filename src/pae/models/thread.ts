@@ -9,6 +9,9 @@ const maxRequests = 4;
 /** 20,000 series take less than a second; a thread that is silent this long hangs. */
 const overdueSeconds = 10;
 
+/** A model is open within a second; on a host that starves everybody it takes longer. */
+const openSeconds = 60;
+
 /** Row-major: `quantiles` [series, horizonSteps, quantiles] cores, `states` [series, n]. */
 export type Answer = { readonly quantiles: Float32Array; readonly states: Float32Array };
 
@@ -80,8 +83,18 @@ export function startThread(
   };
 
   return new Promise((resolve, reject) => {
+    const ended = (why: string): void => {
+      cancelOverdue();
+      die(why);
+      reject(new ModelError('MODEL_RUN', `${folder}: ${why}`));
+    };
+    const cancelOverdue = clock.after(openSeconds, () => {
+      ended(`the model was not open after ${openSeconds} s`);
+      void worker.terminate();
+    });
     worker.on('message', (reply: WorkerReply) => {
       if (reply.kind === 'ready') {
+        cancelOverdue();
         resolve({
           dead: () => deadOf !== null,
           ask,
@@ -92,14 +105,11 @@ export function startThread(
         });
       } else if (reply.kind === 'unusable') {
         const { code, message, expected, actual } = reply;
+        cancelOverdue();
         reject(new ModelError(code, `${folder}: ${message}`, { expected, actual }));
         void worker.terminate();
       } else settle(reply);
     });
-    const ended = (why: string) => {
-      die(why);
-      reject(new ModelError('MODEL_RUN', `${folder}: ${why}`));
-    };
     worker.on('error', error => ended(`the model's thread died: ${messageOf(error)}`));
     worker.on('exit', code => ended(`the model's thread ended with ${code}`));
   });

@@ -20,6 +20,7 @@ import {
 import { loadModel } from '../../../src/pae/models/load-model.ts';
 import type { Manifest } from '../../../src/pae/models/manifest.ts';
 import { realTime } from '../../support/sockets.ts';
+import { steppedClock } from '../../support/stepped-clock.ts';
 
 const shipped = defaultModelFolder();
 const quiet = { clock: realTime, say: () => undefined };
@@ -272,6 +273,18 @@ test('who asks while the thread is started again waits for the same one, and a s
   await forecaster.stop();
   for (const { status } of await asked) t.is(status, 'rejected');
   t.is(forecaster.counters().modelRestarts, 1);
+});
+
+test('a thread that does not open its model in time is ended', async t => {
+  const clock = steppedClock();
+  const starting = startForecaster({
+    folder: shipped,
+    clock,
+    say: () => undefined,
+    workerUrl: new URL('./hanging-worker.ts', import.meta.url),
+  });
+  clock.step(60);
+  await t.throwsAsync(starting, { code: 'MODEL_RUN', message: /not open after 60 s/ });
 });
 
 test('a thread that dies answers with an error, is started again, and in the end left alone', async t => {
