@@ -28,8 +28,11 @@ export function isContended(
   const calmed = newest.spanSeconds > muchSlower * previous.spanSeconds;
   if (stale || calmed) return false;
   const { waitCores, waitRatio } = policy;
+  // The policy may set the thresholds to 0: who does not wait is still not contended.
   const waits = (o: Observation, ratio: number) =>
-    o.waitCores >= waitCores && o.waitCores >= ratio * (o.usedCores + o.waitCores);
+    o.waitCores > 0 &&
+    o.waitCores >= waitCores &&
+    o.waitCores >= ratio * (o.usedCores + o.waitCores);
   const severe = Math.max(severeRatio, waitRatio);
   // The window in which it began is a long one of calm for the most part: its average says less.
   const began = previous.spanSeconds > slower * newest.spanSeconds;

@@ -1,4 +1,5 @@
 import test from 'ava';
+import { policySchema } from '../../src/contract/policy.ts';
 import { shareOf, wantedShare, weightFor } from '../../src/pae/planner/sizing.ts';
 import { stillNeeded } from '../../src/pae/planner/still-needed.ts';
 import { placement, resourcePoints, type StreamInstance, startStream } from './stream.ts';
@@ -151,6 +152,17 @@ test('contention that ended a moment ago is not acted on, neither by old windows
   t.deepEqual(core.judge(now() + 1).recommendations, []);
   const verdict = core.verdicts().find(each => each.instance === '/critical');
   t.notRegex(verdict?.why ?? '', /^it waits/);
+});
+
+test('an instance that sleeps does not wait, whatever the policy calls contention', t => {
+  const asleep: StreamInstance = { id: '/critical', load: { used: 0, wait: 0 } };
+  const { run, core } = startStream([asleep, ...batches(8)], [critical, batchRule]);
+  core.host.policy = policySchema.parse({
+    instances: [critical, batchRule],
+    contention: { waitCores: 0 },
+  });
+  t.deepEqual(run(3).recommendations, []);
+  t.is(core.verdicts()[0]?.state, 'calm');
 });
 
 test('mild contention has to last before anything is moved', t => {
