@@ -21,10 +21,15 @@ export function createPermission(options: {
     heard === null ? Number.POSITIVE_INFINITY : clock.monotonicSeconds() - heard.at;
   const stamp = (): Mode =>
     heard !== null && age() <= config.modeLeaseSeconds ? heard.stamp : 'observe';
+  /** Since an engine of this epoch was started the clock was set back: one that is started now is no older. */
+  const isAhead = ({ epoch }: HeartbeatOrder): boolean =>
+    epoch / 1000 > clock.unixSeconds() + config.modeLeaseSeconds;
+  const isNext = (heartbeat: Heartbeat): boolean =>
+    newest === null || isNewer(heartbeat, newest) || (isAhead(newest) && !isAhead(heartbeat));
   return {
     /** Takes a heartbeat that is newer than every one before, by (epoch, sequence); `stale`: recorded long ago and played again. */
     hear: (heartbeat: Heartbeat, stamped: Mode): 'taken' | 'older' | 'stale' => {
-      if (newest !== null && !isNewer(heartbeat, newest)) return 'older';
+      if (!isNext(heartbeat)) return 'older';
       if (Math.abs(clock.unixSeconds() - heartbeat.created) > config.modeLeaseSeconds)
         return 'stale';
       newest = { epoch: heartbeat.epoch, sequence: heartbeat.sequence };
@@ -36,8 +41,9 @@ export function createPermission(options: {
     alive: (): boolean => age() <= config.heartbeatTimeoutSeconds,
     /** Seconds since the newest heartbeat of this life; infinite before the first. */
     heartbeatAge: age,
-    /** Start of the newest engine known, in seconds since the epoch; null before any. */
-    engineStarted: (): number | null => (newest === null ? null : newest.epoch / 1000),
+    /** Start of the newest engine known, in seconds since the epoch; null before any, and where the clock was set back since. */
+    engineStarted: (): number | null =>
+      newest === null || isAhead(newest) ? null : newest.epoch / 1000,
     ceiling: (): Mode => ceiling,
     setCeiling: (mode: Mode): void => {
       journal.saveCeiling(mode);

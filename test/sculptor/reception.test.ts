@@ -283,6 +283,21 @@ test('older, equal and long recorded heartbeats change nothing, also after a res
   t.is(newest?.sequence, 2);
 });
 
+test('after the clock was set back an engine that is started anew is heard, and none before it', async t => {
+  const host = await contended(t);
+  const now = host.clock.unixSeconds();
+  const early = { epoch: (now + 86_400) * 1000 };
+  await host.heartbeat('observe', { ...early, sequence: 2 });
+  await host.heartbeat('enforce', { ...early, sequence: 1 });
+  t.is(host.permission.mode(), 'observe', 'of one engine the order holds');
+  t.is(host.permission.engineStarted(), null, 'what it says now was not said before its start');
+  await host.heartbeat('enforce', { epoch: now * 1000, sequence: 1 });
+  t.is(host.permission.mode(), 'enforce');
+  t.is(host.permission.engineStarted(), now);
+  await host.heartbeat('observe', { epoch: (now - 1) * 1000, sequence: 9 });
+  t.is(host.permission.mode(), 'enforce');
+});
+
 test('in approve an action is parked, goes ahead on a yes after another look, and expires after 10 minutes', async t => {
   const host = await contended(t, { policy: { limits: { maxTouchedRatio: 1 } } });
   await host.heartbeat('approve');
