@@ -1,5 +1,5 @@
-import { describeError } from '../contract/errors.ts';
-import { isEventName, parseEvent } from '../contract/events.ts';
+import { describeError, ProtocolError } from '../contract/errors.ts';
+import { type EventName, isEventName, parseEvent } from '../contract/events.ts';
 import { attr, scopes } from '../contract/metrics.ts';
 import type { LogEvent, ResourcePoints } from '../contract/telemetry.ts';
 import type { Core } from './core.ts';
@@ -11,6 +11,8 @@ export type IntakeCounters = {
   own: number;
   /** Points and events of guests: what somebody says of itself is no measurement of the host. */
   guest: number;
+  /** Points and events of another host than the one whose topology came first. */
+  otherHost: number;
   unknown: number;
   malformed: number;
   /** Placements of more instances than can be kept. */
@@ -32,9 +34,27 @@ export function createIntake(core: Core): Intake {
     events: 0,
     own: 0,
     guest: 0,
+    otherHost: 0,
     unknown: 0,
     malformed: 0,
     placementsDropped: 0,
+  };
+
+  /** An engine plans for one host: instances of several have the same ids, and a sculptor hears heartbeats of its own alone. */
+  const isOther = (hostId: unknown): boolean => {
+    const ours = core.host.topology?.hostId;
+    return ours !== undefined && hostId !== undefined && hostId !== ours;
+  };
+
+  /** @throws ProtocolError EVENT_INVALID */
+  const ofOurs = <R extends { readonly hostId: string }>(name: EventName, record: R): R => {
+    if (!isOther(record.hostId)) return record;
+    counters.otherHost += 1;
+    throw new ProtocolError(
+      'EVENT_INVALID',
+      `${name}: hostId: got ${record.hostId}; wanted the host whose topology came first, ${core.host.topology?.hostId}`,
+      { at: 'hostId' },
+    );
   };
 
   const takeEvent = (event: LogEvent): void => {
@@ -46,15 +66,15 @@ export function createIntake(core: Core): Intake {
     } else if (!isEventName(event.eventName)) {
       counters.unknown += 1;
     } else if (event.eventName === 'sculptor.topology') {
-      core.host.topology = parseEvent('sculptor.topology', event);
+      core.host.topology = ofOurs(event.eventName, parseEvent('sculptor.topology', event));
     } else if (event.eventName === 'sculptor.placement') {
-      const placement = parseEvent('sculptor.placement', event);
+      const placement = ofOurs(event.eventName, parseEvent('sculptor.placement', event));
       if (!takePlacement(core.host, placement)) counters.placementsDropped += 1;
       if (!placement.alive) core.forget(placement.instance.id);
     } else if (event.eventName === 'sculptor.action') {
-      core.takeAction(parseEvent('sculptor.action', event));
+      core.takeAction(ofOurs(event.eventName, parseEvent('sculptor.action', event)));
     } else if (event.eventName === 'sculptor.policy') {
-      const { policy, mode } = parseEvent('sculptor.policy', event);
+      const { policy, mode } = ofOurs(event.eventName, parseEvent('sculptor.policy', event));
       core.takePolicy(policy, mode);
     } else {
       counters.unknown += 1;
@@ -67,6 +87,10 @@ export function createIntake(core: Core): Intake {
       for (const points of resources) {
         if (attr.origin in points.resource) {
           counters.guest += points.points.length;
+          continue;
+        }
+        if (isOther(points.resource[attr.hostId])) {
+          counters.otherHost += points.points.length;
           continue;
         }
         counters.points += points.points.length;

@@ -1,7 +1,9 @@
 import test from 'ava';
+import { detailAttribute } from '../../src/contract/events.ts';
+import type { Placement, Topology } from '../../src/contract/host.ts';
 import { attr, guestOrigin } from '../../src/contract/metrics.ts';
 import type { MetricPoint } from '../../src/contract/telemetry.ts';
-import { startStream } from './stream.ts';
+import { placement, resourcePoints, startStream, topology } from './stream.ts';
 
 const instances = [{ id: '/critical', load: { used: 0.2, wait: 0.35 } }];
 
@@ -36,6 +38,38 @@ test('what a guest says of itself is no observation, neither of it nor of the ho
   t.deepEqual(core.series.recent('/critical', 100), before);
   t.deepEqual(core.host.idle, idle);
   t.is(intake.counters().guest, 9);
+});
+
+test('what another host says is no input: it has instances by the same ids', t => {
+  const { intake, core, run, now } = startStream(instances, []);
+  run(1);
+  const before = core.series.recent('/critical', 100);
+  const { resource, points } = resourcePoints('/critical', now() + 1, {
+    used: 1e6,
+    wait: 0,
+    throttled: 0,
+  });
+  const of = (hostId: string) => ({ resource: { ...resource, [attr.hostId]: hostId }, points });
+  t.deepEqual(intake.metrics([of('other')]), []);
+  t.deepEqual(core.series.recent('/critical', 100), before);
+  const event = (record: Topology | Placement, eventName: string) => ({
+    eventName,
+    time: 1,
+    body: '',
+    attributes: { [detailAttribute]: record as never },
+    resource: {},
+    scope: 'sculptor.agent',
+  });
+  const ended = { ...placement({ id: '/critical', load: { used: 0 } }, [0]), alive: false };
+  for (const told of [
+    event({ ...topology(64), hostId: 'other' }, 'sculptor.topology'),
+    event({ ...ended, hostId: 'other' }, 'sculptor.placement'),
+  ])
+    t.regex(intake.events([told])[0] ?? '', /hostId: got other; wanted .* host/);
+  t.is(core.host.topology?.cpus.length, 2);
+  t.true(core.host.placements.has('/critical'));
+  t.is(intake.counters().otherHost, 5);
+  t.deepEqual(intake.metrics([of('host')]), ['/critical']);
 });
 
 test('an event of a guest is no input, whatever its name', t => {
