@@ -53,7 +53,10 @@ export function formatStatus(status: Status): string {
     ['agent', agent ? agentWords(agent) : notRunning('agent')],
     ['engine', engine ? engineWords(engine) : notRunning('engine')],
     ['sculptor', sculptor ? sculptorWords(sculptor) : notRunning('sculptor')],
-    ['pipeline', pipeline ? 'embedded' : 'not embedded: the collector carries what the parts say'],
+    [
+      'pipeline',
+      pipeline ? pipelineWords(pipeline) : 'not embedded: the collector carries what the parts say',
+    ],
   ]);
   const sections = [fields];
   if (verdicts.length > 0) sections.push(formatVerdicts(verdicts));
@@ -121,6 +124,13 @@ function sculptorWords(status: NonNullable<Status['sculptor']>): string {
       ? 'no heartbeat yet'
       : `last heartbeat ${durationWords(heartbeatAgeSeconds)} ago`;
   return `${running} actions hold something, ${parked} wait for a yes; ${heartbeat}`;
+}
+
+function pipelineWords({ counters }: NonNullable<Status['pipeline']>): string {
+  const isLoss = (what: string): boolean =>
+    what.includes('.lost.') || what.endsWith('.rejected-records');
+  const lost = Object.fromEntries(Object.entries(counters).filter(([what]) => isLoss(what)));
+  return sum(lost) > 0 ? `embedded; ${reasons(lost)}` : 'embedded';
 }
 
 function sum(counts: Readonly<Record<string, number>>): number {

@@ -1,6 +1,6 @@
 import test from 'ava';
 import { agentStatusSchema } from '../../../src/cli/ask.ts';
-import { formatStatus } from '../../../src/cli/commands/status.ts';
+import { formatStatus, type Status } from '../../../src/cli/commands/status.ts';
 
 const agent = {
   instances: 3,
@@ -9,10 +9,10 @@ const agent = {
   lost: {},
   exports: { delivered: 2, lost: {}, lastFailure: null },
 };
-const statusOf = (more: object) =>
+const statusOf = (more: object, pipeline: Status['pipeline'] = null) =>
   formatStatus({
     agent: agentStatusSchema.parse({ ...agent, ...more }),
-    pipeline: null,
+    pipeline,
     engine: null,
     sculptor: null,
     verdicts: [],
@@ -45,4 +45,14 @@ test('why the last export was not taken is shown beside what was lost', t => {
     /2 exports; exports lost: failed 3; the last was not taken: UNAVAILABLE: connect ENOENT$/m,
   );
   t.notRegex(statusOf({ exports: { ...failing, lastFailure: null } }), /the last was not taken/);
+});
+
+test('what the embedded pipeline lost is shown by where it should have gone and why', t => {
+  const counters = { 'engine.metrics.sent': 9, 'engine.metrics.lost.expired': 0 };
+  t.regex(statusOf({}, { mode: 'observe', counters }), /^pipeline +embedded$/m);
+  const lossy = { ...counters, 'engine.metrics.lost.expired': 3, 'dropped.own-metrics': 2 };
+  t.regex(
+    statusOf({}, { mode: 'observe', counters: lossy }),
+    /^pipeline +embedded; engine\.metrics\.lost\.expired 3$/m,
+  );
 });
