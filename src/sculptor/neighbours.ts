@@ -19,8 +19,8 @@ export type Neighbour = {
 const lookedAtTasks = 8;
 
 /**
- * Who is watched besides the beneficiary: the moved instances, and those of `known` that may run on a source or target CPU.
- * `controls` are the others: nothing was done near them. The root cgroup is no instance.
+ * Who is watched besides the beneficiary: the moved instances, and those of `known` that may run on a source or target CPU, or
+ * anywhere for all that is known. `controls` are the others: nothing was done near them. The root cgroup is no instance.
  */
 export function findNeighbours(
   kernel: Kernel,
@@ -36,8 +36,9 @@ export function findNeighbours(
   const controls: string[] = [];
   for (const instance of new Set([...moved, ...known])) {
     if (instance === beneficiary || instance === '/') continue;
-    const near =
-      moved.has(instance) || cpusOfInstance(kernel, instance).some(cpu => touched.has(cpu));
+    const cpus = cpusOfInstance(kernel, instance);
+    // A VM's UUID names no cgroup: as a control, what it lost by the action would count as what the whole host went through.
+    const near = moved.has(instance) || cpus.length === 0 || cpus.some(cpu => touched.has(cpu));
     if (near) neighbours.push({ instance, ...limitOf(policy, recommendation, instance) });
     else controls.push(instance);
   }
@@ -55,13 +56,14 @@ function touchedCpus(
       entry.kind === 'affinity' || entry.kind === 'cpuset' ? [entry.before, entry.wanted] : [],
     ),
   );
-  // An empty cpuset on v2 had its parent's CPUs: near enough is every one.
-  if (entries.some(entry => entry.kind === 'cpuset' && entry.before === ''))
+  const moved = recommendation.moves.map(move => cpusOfInstance(kernel, move.instance.id));
+  const unknown = recommendation.moves.some(
+    (move, i) => move.tasks.length === 0 && moved[i]?.length === 0,
+  );
+  // An empty cpuset on v2 had its parent's CPUs, and a cgroup with all its tasks below it has theirs: near enough is every one.
+  if (unknown || entries.some(entry => entry.kind === 'cpuset' && entry.before === ''))
     return new Set(readCpuIds(kernel.roots).online);
-  return new Set([
-    ...[...lists].flatMap(list => parseCpuList(list) ?? []),
-    ...recommendation.moves.flatMap(move => cpusOfInstance(kernel, move.instance.id)),
-  ]);
+  return new Set([...[...lists].flatMap(list => parseCpuList(list) ?? []), ...moved.flat()]);
 }
 
 /** Where an instance may run, by the masks of a few of its tasks; empty when it has none or is no cgroup. */

@@ -78,6 +78,24 @@ test('a neighbour past its limit rolls back what helped the beneficiary', async 
   t.regex(host.last()?.reason?.message ?? '', /neighbour \/b1 lost 5\d\.\d %/);
 });
 
+test('a VM that is known by its UUID is a neighbour, whose loss rolls back, and no control', async t => {
+  const vm = '1b671a64-40d5-491e-99b0-da01ff1f3341';
+  const host = fakeHost(t, { policy: { limits: { maxTouchedRatio: 1 } } });
+  host.makeCgroup('a', [11]);
+  host.feed('/a', { run: 0.2, wait: 0.3 });
+  host.feed(vm, { run: 0.8, wait: 0.4 });
+  await host.heartbeat('enforce');
+  await host.recommend(recommend(host.clock.unixSeconds(), '/a', [move('/a', { weight: 6400 })]));
+  for (let second = 0; second < 12; second += 1) {
+    host.clock.step(1);
+    host.feed('/a', { run: 0.3, wait: 0.01 });
+    host.feed(vm, { run: 0.4, wait: 0.8 });
+    host.executor.tick();
+  }
+  t.deepEqual([host.last()?.state, host.reason()], ['rolled-back', 'worse']);
+  t.regex(host.last()?.reason?.message ?? '', /neighbour 1b671a64-\S+ lost 5\d\.\d %/);
+});
+
 test('declared batch that is out-weighed is judged over its window, also after the action was kept', async t => {
   const host = await acting(t, { leaseSeconds: 600 });
   await pass(host, 15, { run: 0.3, wait: 0.01 }, { run: 0.1, wait: 1.1 });
