@@ -30,6 +30,9 @@ export function createActionLog(options: {
   const put = (action: Action): Action => {
     if (finalActionStates.has(action.state)) {
       current.delete(action.id);
+      // One that a start could not give back is among the past ones already.
+      const known = final.findIndex(each => each.id === action.id);
+      if (known >= 0) final.splice(known, 1);
       final.push(action);
       if (final.length > mostFinal) final.shift();
     } else {
@@ -39,6 +42,8 @@ export function createActionLog(options: {
     return action;
   };
   return {
+    /** An action as it has become elsewhere. */
+    put,
     begin: (recommendation: Recommendation | null, mode: Mode, knownId?: string): Action =>
       put({
         id: newId(),

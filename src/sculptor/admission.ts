@@ -12,9 +12,11 @@ export type Refusal = { readonly state: 'rejected' | 'deferred'; readonly reason
 export type AdmissionInput = {
   readonly policy: Policy;
   readonly recommendation: Recommendation;
-  readonly plan: Pick<Plan, 'widened'>;
+  readonly plan: Pick<Plan, 'widened' | 'entries'>;
   /** Actions that hold something, or are about to. */
   readonly running: readonly Action[];
+  /** What is not given back yet, and the action that it is open of: also one that is over. */
+  readonly held: ReadonlyMap<string, string>;
   readonly history: History;
   readonly series: HeadlineSeries;
   /** Seconds since the epoch. */
@@ -147,7 +149,7 @@ function isWithin(window: Policy['changeWindows'][number], at: Date): boolean {
   return (today && now >= from) || (yesterday && now < to);
 }
 
-function overlap({ recommendation, running }: AdmissionInput): Refusal | null {
+function overlap({ recommendation, plan, running, held }: AdmissionInput): Refusal | null {
   const moved = recommendation.moves.map(move => move.instance.id);
   for (const action of running) {
     const theirs = new Set(action.moves.map(move => move.instance.id));
@@ -162,7 +164,11 @@ function overlap({ recommendation, running }: AdmissionInput): Refusal | null {
       );
     }
   }
-  return null;
+  // A thread may have come from another instance, and an action that is over may wait to give back: ours would end by giving back theirs.
+  const taken = plan.entries.find(({ resource }) => held.has(resource));
+  return taken
+    ? deferred('overlap', `${taken.resource}: action ${held.get(taken.resource)} holds it already`)
+    : null;
 }
 
 function inFlight({ policy, running }: AdmissionInput): Refusal | null {

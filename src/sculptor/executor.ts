@@ -35,18 +35,25 @@ export type Executor = ReturnType<typeof createExecutor>;
 /** How often a running action is judged, and its values are read back, in seconds. */
 const judgeSeconds = 0.5;
 const readBackSeconds = 5;
-/** What could not be given back is tried again so often. */
+/** What could not be given back, or not be closed in the journal, is tried again so often. */
 const retrySeconds = 10;
 
 export function createExecutor(parts: ExecutorParts) {
   const { config, kernel, journal, log, clock, say, history } = parts;
   const running = new Map<string, RunningAction>();
-  let leftovers: { retryAt: number } | null = null;
+  let retryAt = clock.monotonicSeconds() + retrySeconds;
+  // Also of a former life: what a start could not give back.
+  let leftovers = journal.openActions().some(each => each.entries.length > 0);
+  const noteLeftovers = (id: string): void => {
+    if (journal.openEntriesOf(id).length === 0) return;
+    leftovers = true;
+    retryAt = clock.monotonicSeconds() + retrySeconds;
+  };
 
   const finish = (held: RunningAction, state: ActionState, reason: ActionReason): void => {
     running.delete(held.action.id);
     const report = giveBack(parts, held.action.id);
-    if (report.failed > 0) leftovers = { retryAt: clock.monotonicSeconds() + retrySeconds };
+    noteLeftovers(held.action.id);
     const ended = log.to(held.action, state, withReport(reason, report), {
       allocations: allocationsOf(kernel, held.entries),
     });
@@ -88,10 +95,11 @@ export function createExecutor(parts: ExecutorParts) {
         });
         return action;
       } catch (error) {
-        const ended = fail(parts, snapshotted, error);
-        if (journal.openEntriesOf(admitted.id).length > 0)
-          leftovers = { retryAt: clock.monotonicSeconds() + retrySeconds };
-        return ended;
+        try {
+          return fail(parts, snapshotted, error);
+        } finally {
+          noteLeftovers(admitted.id);
+        }
       }
     },
 
@@ -134,10 +142,9 @@ export function createExecutor(parts: ExecutorParts) {
         }
         if (now >= held.readBackAt) held.readBackAt = now + readBackSeconds;
       }
-      if (leftovers && now >= leftovers.retryAt && running.size === 0) {
-        const reason = problem('lease-ended', 'what could not be given back before');
-        const { failed } = restoreOpen(kernel, journal, say, { reason, at: clock.unixSeconds() });
-        leftovers = failed > 0 ? { retryAt: now + retrySeconds } : null;
+      if (leftovers && now >= retryAt) {
+        retryAt = now + retrySeconds;
+        leftovers = retry(parts, new Set(running.keys()));
       }
     },
   };
@@ -149,6 +156,20 @@ function giveBack({ kernel, journal, say }: ExecutorParts, id: string): UndoRepo
   const report = undoEntries(kernel, journal, journal.openEntriesOf(id), journal.entriesOf(id));
   for (const message of report.messages) say(report.failed > 0 ? 'error' : 'info', message);
   return report;
+}
+
+/** Gives back what is open of actions that are over; no other could take it meanwhile. Answers whether something is left still. */
+function retry(
+  { kernel, journal, log, clock, say }: ExecutorParts,
+  running: ReadonlySet<string>,
+): boolean {
+  const reason = problem('crash-recovery', 'what could not be given back before is given back');
+  const end = { reason, at: clock.unixSeconds() };
+  const report = restoreOpen(kernel, journal, say, end, running);
+  for (const action of report.ended) log.put(action);
+  const left = journal.openActions().some(each => each.entries.length > 0 && !running.has(each.id));
+  if (!left) say('info', `${reason.message}: ${report.actions.join(', ')}`);
+  return left;
 }
 
 function withReport(reason: ActionReason, report: UndoReport): ActionReason {

@@ -59,6 +59,13 @@ export function openJournal(path: string, boot: string) {
         entries: sql.entriesOf.all(String(row['id'])).map(openEntryOf),
       })),
     openEntriesOf: (action: string): OpenEntry[] => sql.entriesOf.all(action).map(openEntryOf),
+    /** Which action holds each resource that is not given back yet. */
+    openResources: (): Map<string, string> =>
+      new Map(
+        sql.openResources
+          .all()
+          .map(row => [String(row['resource']), String(row['action'])] as const),
+      ),
     entriesOf: (action: string): OpenEntry[] => sql.allEntriesOf.all(action).map(openEntryOf),
     /** Whether a thread without a mask of its own was given all possible CPUs back. */
     relaxed: (tid: number, startTicks: number): boolean =>
@@ -111,6 +118,9 @@ function statements(db: DatabaseSync) {
     ),
     entriesOf: db.prepare("SELECT * FROM undo WHERE action = ? AND state = 'open' ORDER BY ord"),
     allEntriesOf: db.prepare('SELECT * FROM undo WHERE action = ? ORDER BY ord'),
+    openResources: db.prepare(
+      "SELECT resource, action FROM undo WHERE state = 'open' AND kind <> 'born'",
+    ),
     relaxed: db.prepare(
       "SELECT 1 FROM undo WHERE resource = ? AND kind = 'affinity' AND own_mask = 0 AND state = 'restored' LIMIT 1",
     ),

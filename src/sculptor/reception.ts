@@ -58,6 +58,7 @@ export function createReception(
     const active = executor.running().map(held => held.action);
     const refusal = admit({
       ...{ policy: config.policy, recommendation, plan, running: active, history, series, now },
+      held: journal.openResources(),
     });
     if (refusal) return log.to(validated, refusal.state, refusal.reason);
     if (mode === 'approve' && !approved) return park(validated, recommendation);

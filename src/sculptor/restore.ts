@@ -36,14 +36,18 @@ export function restoreAll(options: {
   }
 }
 
-/** Undoes what is open, newest action first. What another boot left open is gone with that boot: tids, cgroups and all. */
+/**
+ * Undoes what is open, newest action first, but for those that go on (`running`). What another boot left open is gone with that
+ * boot: tids, cgroups and all.
+ */
 export function restoreOpen(
   kernel: Kernel,
   journal: Journal,
   say: Say,
   end: { readonly reason: ActionReason; readonly at: number },
+  running: ReadonlySet<string> = new Set(),
 ): RestoreReport {
-  const open = journal.openActions();
+  const open = journal.openActions().filter(action => !running.has(action.id));
   const boot = bootId(kernel.roots);
   const total = { restored: 0, gone: 0, yielded: 0, failed: 0 };
   const messages: string[] = [];

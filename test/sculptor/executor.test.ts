@@ -194,3 +194,65 @@ test('an action whose task ended is given back as gone', async t => {
   const end = { reason: { code: 'user', message: 'x' } as const, at: 1 };
   t.is(restoreOpen(host.kernel, host.journal, () => undefined, end).actions.length, 0);
 });
+
+test('what could not be given back is tried again while others run, and nothing is laid over it meanwhile', async t => {
+  const host = await acting(t);
+  const setAffinity = host.kernel.native.setAffinity;
+  const confine = (cpu: number) =>
+    host.recommend(recommend(host.clock.unixSeconds(), '/b1', [move('/b1', { cpus: [cpu] })]));
+  await confine(3);
+  const { action } = host.executor.running()[1] ?? {};
+  host.kernel.native.setAffinity = tids => tids.map(() => 22);
+  const { id, created, expires, hostId } = recommend(host.clock.unixSeconds(), '/b1', []);
+  await host.withdraw({
+    ...{ id, created, expires, hostId, reason: 'calm' },
+    actionId: action?.id ?? '',
+  });
+  t.regex(host.last()?.reason?.message ?? '', /2 could not be given back and are tried again/);
+  host.kernel.native.setAffinity = setAffinity;
+  await confine(2);
+  t.deepEqual([host.last()?.state, host.reason()], ['deferred', 'overlap']);
+  t.deepEqual(host.threads.get(21)?.cpus, [3]);
+  await pass(host, 11, { run: 0.3, wait: 0.01 }, { run: 0.75, wait: 0.45 });
+  t.is(host.executor.running().length, 1);
+  t.deepEqual(host.threads.get(21)?.cpus, [0, 1, 2, 3]);
+  await confine(2);
+  t.is(host.last()?.state, 'observing');
+});
+
+test('a thread that another action holds is not moved by a second, which would end by giving back the first one’s mask', async t => {
+  const host = fakeHost(t, { policy });
+  host.makeCgroup('a', [11, 12]);
+  host.makeCgroup('b1', [21]);
+  host.feed('/a', { run: 0.2, wait: 0.3 });
+  host.feed('/b1', { run: 0.8, wait: 0.4 });
+  await host.heartbeat('enforce');
+  await host.recommend(recommend(host.clock.unixSeconds(), '/a', [move('/a', { cpus: [2] })]));
+  host.write('b1', 'cgroup.threads', '21\n12');
+  await host.recommend(recommend(host.clock.unixSeconds(), '/b1', [move('/b1', { cpus: [2] })]));
+  t.deepEqual([host.last()?.state, host.reason()], ['deferred', 'overlap']);
+  t.regex(host.last()?.reason?.message ?? '', /^affinity:12@5012: action \S+ holds it already/);
+});
+
+test('what a start could not give back is given back later, and told', async t => {
+  const former = await acting(t);
+  const host = fakeHost(t, { policy }, former.folder);
+  t.is(host.read('a', 'cpu.weight'), '6400');
+  host.clock.step(11);
+  host.executor.tick();
+  t.is(host.read('a', 'cpu.weight'), '100');
+  t.deepEqual([host.last()?.state, host.reason()], ['restored', 'crash-recovery']);
+  t.deepEqual(host.journal.openActions(), []);
+});
+
+test('what was given back while the journal could not be written is closed when it can', async t => {
+  const host = await acting(t);
+  host.journal.db.exec('PRAGMA query_only = 1');
+  host.executor.finishAll('restored', { code: 'shutdown', message: 'the mode fell' });
+  t.is(host.read('a', 'cpu.weight'), '100');
+  host.journal.db.exec('PRAGMA query_only = 0');
+  t.is(host.journal.openActions().length, 1);
+  host.clock.step(11);
+  host.executor.tick();
+  t.deepEqual(host.journal.openActions(), []);
+});

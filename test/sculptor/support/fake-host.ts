@@ -196,7 +196,8 @@ function put(
 function writeTree(folder: string): void {
   mkdirSync(join(folder, 'cgroup'), { recursive: true });
   mkdirSync(join(folder, 'sys/devices/system/cpu'), { recursive: true });
-  mkdirSync(join(folder, 'proc'), { recursive: true });
+  mkdirSync(join(folder, 'proc/sys/kernel/random'), { recursive: true });
+  writeFileSync(join(folder, 'proc/sys/kernel/random/boot_id'), 'boot-1\n');
   for (const file of ['possible', 'online'])
     writeFileSync(join(folder, 'sys/devices/system/cpu', file), '0-3\n');
   writeFileSync(join(folder, 'proc/uptime'), '1000.00 0.00\n');
