@@ -10,6 +10,27 @@ export const instanceSchema = z.strictObject({
   name: z.string().min(1).max(4096),
 });
 
+/**
+ * Whether an id is one and the same thing however it is looked at: a path as the kernel writes it, or a name without slashes. `/a/`
+ * and `/b/../a` lead to `/a` as well, and no rule of the policy that is about `/a` matches them.
+ */
+function isPlainId(id: string): boolean {
+  if (id === '/') return true;
+  const [first, ...parts] = id.split('/');
+  if (parts.length === 0) return true;
+  return first === '' && !parts.some(part => part === '' || part === '.' || part === '..');
+}
+
+const plainId = {
+  message: 'wanted a path from / without empty parts, . and .., or a name without /',
+};
+
+/** What a move is about. */
+export const movedInstanceSchema = instanceSchema.refine(({ id }) => isPlainId(id), {
+  ...plainId,
+  path: ['id'],
+});
+
 export const tidSchema = z.int().min(1).max(4_194_304);
 
 /** Start of a task in clock ticks since boot: field 22 of /proc/PID/stat. With the tid it names a task for ever. */
@@ -38,7 +59,10 @@ export const taskSchema = z.union([
     tid: tidSchema,
     startTicks: startTicksSchema,
   }),
-  z.strictObject({ kind: z.literal('class'), cgroup: z.string().min(1).max(4096) }),
+  z.strictObject({
+    kind: z.literal('class'),
+    cgroup: z.string().min(1).max(4096).refine(isPlainId, plainId),
+  }),
   z.strictObject({
     kind: z.literal('class'),
     parent: z.strictObject({ tgid: tidSchema, startTicks: startTicksSchema }),

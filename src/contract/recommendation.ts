@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { cpuListSchema, instanceSchema, taskSchema } from './instance.ts';
+import { cpuListSchema, instanceSchema, movedInstanceSchema, taskSchema } from './instance.ts';
 
 /** cgroup v2 unit: 1..10000, 100 is the default. On v1 `cpu.shares` = weight × 1024 / 100. */
 export const weightSchema = z.int().min(1).max(10_000);
@@ -16,7 +16,7 @@ export const moveSetSchema = z.union([
 
 /** `tasks` empty: the instance as a whole (its cgroup); else these tasks only. */
 export const moveSchema = z.strictObject({
-  instance: instanceSchema,
+  instance: movedInstanceSchema,
   tasks: z.array(taskSchema).max(65_536),
   set: moveSetSchema,
 });

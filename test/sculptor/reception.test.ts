@@ -217,6 +217,20 @@ test('protected instances, pinning and the root are left alone', async t => {
   t.deepEqual(host.threads.get(22)?.cpus, [0, 1]);
 });
 
+test('another way to write the path of a protected cgroup leads around nothing', async t => {
+  const host = await contended(t, { policy: { instances: [{ match: '/b1', protected: true }] } });
+  for (const id of ['/b1/', '//b1', '/./b1', '/a/../b1', 'a/../b1', '/b1/.']) {
+    const answer = await host.recommend(host.wish({ moves: [move(id, { idle: true })] }));
+    t.is(answer.kind, 'partial', id);
+    t.is(host.reason(), 'malformed', id);
+  }
+  const tasks = [{ kind: 'class', cgroup: '/a/../b1' }] as const;
+  await host.recommend(host.wish({ moves: [move('/a', { cpus: [1] }, [...tasks])] }));
+  t.is(host.reason(), 'malformed');
+  t.is(host.read('b1', 'cpu.idle'), '0');
+  t.deepEqual(host.threads.get(21)?.cpus, [0, 1, 2, 3]);
+});
+
 test('limits defer: overlap, in flight, per hour, share of instances, change windows', async t => {
   const host = await contended(t, {
     policy: { limits: { actionsInFlight: 1, actionsPerInstancePerHour: 2, maxTouchedRatio: 1 } },

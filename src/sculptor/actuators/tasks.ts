@@ -35,11 +35,11 @@ export function resolveTasks(kernel: Kernel, move: Move): ResolvedTasks {
   const masks = kernel.ownMasks();
   const instance = move.instance.id;
   if (move.tasks.length === 0) {
-    const threads = threadsOf(kernel, masks, listCgroupTasks(kernel.layout, instance));
+    const threads = threadsOf(kernel, masks, tasksOf(kernel, instance));
     const none = problem('not-found', `cgroup ${instance}: no task in it; wanted at least one`);
     return { threads, problems: threads.length > 0 ? [] : [none], cgroups: [instance] };
   }
-  const members = new Set(listCgroupTasks(kernel.layout, instance));
+  const members = new Set(tasksOf(kernel, instance));
   const found = new Map<number, Thread>();
   const problems: Problem[] = [];
   // Children of a touched thread are born in its cgroup, whatever was named.
@@ -54,6 +54,11 @@ export function resolveTasks(kernel: Kernel, move: Move): ResolvedTasks {
     if (answer.cgroup !== undefined) cgroups.add(answer.cgroup);
   }
   return { threads: [...found.values()], problems, cgroups: [...cgroups] };
+}
+
+/** Tasks of the cgroup that an id is; a VM's UUID is none, and must not be put behind the folder of the hierarchy. */
+function tasksOf(kernel: Kernel, id: string): number[] {
+  return id.startsWith('/') ? listCgroupTasks(kernel.layout, id) : [];
 }
 
 type Resolved = { threads: Thread[]; problem?: Problem; cgroup?: string };
@@ -117,7 +122,7 @@ function resolveClass(
       `parent ${tgid} of ${instance}: started at tick ${parent.startTicks}; wanted ${startTicks}`,
     );
   }
-  const members = new Set(listCgroupTasks(kernel.layout, instance));
+  const members = new Set(tasksOf(kernel, instance));
   const tids = childrenOf(kernel.roots, tgid)
     .filter(child => executableOf(kernel.roots, child) === task.exe)
     .flatMap(child => listThreads(kernel.roots, child))
