@@ -187,6 +187,16 @@ export function walkCgroups(
   return { paths, complete: paths.size < most };
 }
 
+/** A cgroup of the cpu hierarchy and all below it, the upper ones first; as many as a host may have. */
+export function* walkBelow(layout: CgroupLayout, path: string, most = 100_000): Iterable<string> {
+  const queue = [path];
+  for (let i = 0; i < queue.length && i < most; i += 1) {
+    const at = queue[i] ?? path;
+    yield at;
+    queue.push(...listChildren(layout, at));
+  }
+}
+
 /** Paths of the cgroups directly below one of the cpu hierarchy; empty when it is gone, or not readable. */
 export function listChildren(layout: CgroupLayout, path: string): string[] {
   const children = listFolders(cgroupFolder(layout.cpu, path));

@@ -12,6 +12,8 @@ export type Refusal = { readonly state: 'rejected' | 'deferred'; readonly reason
 export type AdmissionInput = {
   readonly policy: Policy;
   readonly recommendation: Recommendation;
+  /** What is moved, and what is moved with it. */
+  readonly affected: readonly string[];
   readonly plan: Pick<Plan, 'widened' | 'entries'>;
   /** Actions that hold something, or are about to. */
   readonly running: readonly Action[];
@@ -50,28 +52,12 @@ const checks: readonly ((input: AdmissionInput) => Refusal | null)[] = [
   touchedShare,
 ];
 
-function protection({ policy, recommendation, series, now }: AdmissionInput): Refusal | null {
-  for (const id of affected(recommendation, series, now)) {
+function protection({ policy, affected }: AdmissionInput): Refusal | null {
+  for (const id of affected) {
     if (instancePolicyOf(policy, id)?.protected)
       return rejected('protected', `instance ${id}: the policy protects it from every move`);
   }
   return null;
-}
-
-/** Moved instances, and the instances that are known below a moved cgroup: they are moved with it. */
-export function affected(
-  recommendation: Pick<Recommendation, 'moves'>,
-  series: HeadlineSeries,
-  now: number,
-): string[] {
-  const moved = new Set(recommendation.moves.map(move => move.instance.id));
-  const known = series.instances(now - 120);
-  return [
-    ...new Set([
-      ...moved,
-      ...known.filter(id => [...moved].some(above => id.startsWith(`${above}/`))),
-    ]),
-  ];
 }
 
 function widening({ policy, plan }: AdmissionInput): Refusal | null {
@@ -209,10 +195,16 @@ function touchedShare({
   series,
   now,
 }: AdmissionInput): Refusal | null {
-  const touched = new Set(
+  const moved = new Set(
     [recommendation, ...running].flatMap(each => each.moves.map(move => move.instance.id)),
   );
-  const known = new Set([...series.instances(now - 120), ...touched]).size;
+  const instances = series.instances(now - 120);
+  // Those below a moved cgroup are moved with it.
+  const touched = new Set([
+    ...moved,
+    ...instances.filter(id => [...moved].some(above => id.startsWith(`${above}/`))),
+  ]);
+  const known = new Set([...instances, ...touched]).size;
   // One may always be moved: on a host of one or two instances no share would allow any.
   const most = Math.max(1, Math.floor(policy.limits.maxTouchedRatio * known));
   return touched.size > most

@@ -3,7 +3,8 @@ import { ConfigError } from '../contract/errors.ts';
 import type { Mode } from '../contract/policy.ts';
 import type { Recommendation, Withdrawal } from '../contract/recommendation.ts';
 import { problem } from './actuators/cgroup-file.ts';
-import { admit, affected } from './admission.ts';
+import { admit } from './admission.ts';
+import { affected } from './affected.ts';
 import type { Executor, ExecutorParts } from './executor.ts';
 import { involved } from './history.ts';
 import { chooseMechanism } from './mechanisms/choose.ts';
@@ -58,7 +59,7 @@ export function createReception(
     const active = executor.running().map(held => held.action);
     const refusal = admit({
       ...{ policy: config.policy, recommendation, plan, running: active, history, series, now },
-      held: journal.openResources(),
+      ...{ affected: affected(kernel, recommendation), held: journal.openResources() },
     });
     if (refusal) return log.to(validated, refusal.state, refusal.reason);
     if (mode === 'approve' && !approved) return park(validated, recommendation);
@@ -199,12 +200,9 @@ function staleness(parts: StalenessParts, recommendation: Recommendation): Actio
     : null;
 }
 
-/** Whose policy counts: the beneficiary, what is moved, and the instances below that. */
-function concerned(parts: ExecutorParts, recommendation: Recommendation): string[] {
-  return [
-    ...involved(recommendation),
-    ...affected(recommendation, parts.series, parts.clock.unixSeconds()),
-  ];
+/** Whose policy counts: the beneficiary, what is moved, and what is moved with it. */
+function concerned({ kernel }: ExecutorParts, recommendation: Recommendation): string[] {
+  return [...involved(recommendation), ...affected(kernel, recommendation)];
 }
 
 function modeReason(mode: Mode): ActionReason {

@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import test from 'ava';
 import { attr, guestOrigin, scopes } from '../../src/contract/metrics.ts';
@@ -215,6 +217,42 @@ test('protected instances, pinning and the root are left alone', async t => {
   await host.recommend(host.wish({ moves: [move('/b2', { cpus: [0, 1] })] }));
   t.is(host.last()?.state, 'observing');
   t.deepEqual(host.threads.get(22)?.cpus, [0, 1]);
+});
+
+test('what is below a moved cgroup is protected too: without telemetry, and as a VM of another id', async t => {
+  const vm = '1b671a64-40d5-491e-99b0-da01ff1f3341';
+  const host = await contended(t, {
+    policy: {
+      instances: [
+        { match: '/b1/deep/*', protected: true },
+        { match: vm, protected: true },
+      ],
+    },
+  });
+  const idle = (id: string) => host.recommend(host.wish({ moves: [move(id, { idle: true })] }));
+  host.makeCgroup('b1/deep/silent', [41]);
+  await idle('/b1');
+  t.is(host.reason(), 'protected');
+  t.regex(host.last()?.reason?.message ?? '', /^instance \/b1\/deep\/silent: /);
+  host.makeCgroup('b2/machine', [31]);
+  host.write('b2/machine', 'cgroup.procs', '31');
+  writeFileSync(join(host.folder, 'proc/31/cmdline'), `qemu-system-x86_64\0-uuid\0${vm}\0`);
+  for (const id of ['/b2', '/b2/machine']) {
+    await idle(id);
+    t.is(host.reason(), 'protected', id);
+    t.regex(host.last()?.reason?.message ?? '', /^instance 1b671a64-/);
+  }
+});
+
+test('instances below a moved cgroup count for the share that may be moved', async t => {
+  const host = await contended(t, { policy: { limits: { maxTouchedRatio: 0.5 } } });
+  for (const name of ['b1/x', 'b1/y']) {
+    host.makeCgroup(name);
+    host.feed(`/${name}`, { run: 0.1, wait: 0 });
+  }
+  await host.recommend(host.wish({ moves: [move('/b1', { idle: true })] }));
+  t.deepEqual([host.last()?.state, host.reason()], ['deferred', 'limit']);
+  t.regex(host.last()?.reason?.message ?? '', /^3 of 5 instances/);
 });
 
 test('another way to write the path of a protected cgroup leads around nothing', async t => {
