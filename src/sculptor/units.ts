@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { ActuationError, describeError } from '../contract/errors.ts';
+import { readText } from '../linux/read-file.ts';
 
 /** What of a unit is set, for the running system only. @see systemd.resource-control(5) */
 export type UnitProperty = 'CPUWeight' | 'AllowedCPUs';
@@ -9,6 +10,8 @@ export type UnitProperty = 'CPUWeight' | 'AllowedCPUs';
 export type Units = {
   /** Whether somebody has set the property at run time already: `systemctl set-property`, with or without `--runtime`. */
   readonly isSet: (unit: string, property: UnitProperty) => boolean;
+  /** What the property is set to for the running system, by whoever set it last; null when by nobody. */
+  readonly valueNow: (unit: string, property: UnitProperty) => string | null;
   /** Sets it until the next boot. The cgroup follows within moments. @throws ActuationError ACTUATION_WRITE */
   readonly set: (unit: string, property: UnitProperty, value: string) => void;
   /**
@@ -44,6 +47,11 @@ export function openUnits(run: (args: readonly string[]) => void = runSystemctl)
       [...controlFolders, lastingFolder].some(folder =>
         listFolder(`${folder}/${unit}.d`).includes(fileNameOf(property)),
       ),
+    valueNow: (unit, property) => {
+      const folder = folderOf(unit, property);
+      const text = folder === undefined ? null : readText(`${folder}/${fileNameOf(property)}`);
+      return text === null ? null : settingIn(text, property);
+    },
     set: (unit, property, value) =>
       systemctl(unit, 'set-property', '--runtime', unit, `${property}=${value}`),
     forget: properties => {
@@ -62,9 +70,21 @@ function fileNameOf(property: UnitProperty): string {
   return `50-${property}.conf`;
 }
 
-function removeDropIn(unit: string, property: UnitProperty): void {
+/** Where what was set for the running system is. */
+function folderOf(unit: string, property: UnitProperty): string | undefined {
   const folders = controlFolders.map(folder => `${folder}/${unit}.d`);
-  const folder = folders.find(each => listFolder(each).includes(fileNameOf(property)));
+  return folders.find(each => listFolder(each).includes(fileNameOf(property)));
+}
+
+/** The value that a drop-in of systemd's gives a property: the last one holds. Lists of CPUs it writes with spaces. */
+export function settingIn(text: string, property: UnitProperty): string | null {
+  const line = text.split('\n').findLast(each => each.startsWith(`${property}=`));
+  const value = line?.slice(property.length + 1).trim();
+  return value === undefined || value === '' ? null : value.replaceAll(/[\s,]+/g, ',');
+}
+
+function removeDropIn(unit: string, property: UnitProperty): void {
+  const folder = folderOf(unit, property);
   if (folder === undefined) return;
   unlinkSync(`${folder}/${fileNameOf(property)}`);
   if (listFolder(folder).length === 0) rmdirSync(folder);

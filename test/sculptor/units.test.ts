@@ -1,11 +1,20 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { Move } from '../../src/contract/recommendation.ts';
 import { weightActuator } from '../../src/sculptor/actuators/weight.ts';
 import type { Kernel } from '../../src/sculptor/kernel.ts';
-import { openUnits, type Units, unitAt } from '../../src/sculptor/units.ts';
+import { openUnits, settingIn, type Units, unitAt } from '../../src/sculptor/units.ts';
 
 const service = '/system.slice/tenant.service';
 
@@ -31,14 +40,57 @@ test('what somebody has set at run time is left to them', t => {
 });
 
 test('a change by somebody else meanwhile is left as it is', t => {
-  const { kernel, write, asked, weight } = stage(t);
+  const { kernel, write, asked, weight, systemdSays } = stage(t);
   const { entries } = weightActuator.snapshot(kernel, moveOf(service));
   weightActuator.apply(kernel, entries);
+  systemdSays('300');
   write('300');
   const [undone] = weightActuator.undo(kernel, entries, entries);
   t.is(undone?.state, 'yielded');
   t.is(weight(), '300');
   t.false(asked.some(line => line.startsWith('forget')));
+});
+
+test('a unit that was started again meanwhile has what was set in its new cgroup, and is given back', t => {
+  const { kernel, asked, weight, write, remake } = stage(t);
+  const { entries } = weightActuator.snapshot(kernel, moveOf(service));
+  weightActuator.apply(kernel, entries);
+  remake();
+  write('800');
+  t.not(inode(kernel), entries[0]?.identity);
+  t.is(weightActuator.undo(kernel, entries, entries)[0]?.state, 'restored');
+  t.is(weight(), '100');
+  t.is(asked.at(-1), 'forget tenant.service CPUWeight');
+});
+
+test('systemd forgets what we set also where the unit has stopped, or somebody has written to its cgroup', t => {
+  const stopped = stage(t);
+  const { entries } = weightActuator.snapshot(stopped.kernel, moveOf(service));
+  weightActuator.apply(stopped.kernel, entries);
+  stopped.remove();
+  t.is(weightActuator.undo(stopped.kernel, entries, entries)[0]?.state, 'gone');
+  t.is(stopped.asked.at(-1), 'forget tenant.service CPUWeight');
+
+  let forgotten = 0;
+  const forget = () => {
+    forgotten += 1;
+  };
+  const written = stage(t, { forget });
+  const { entries: others } = weightActuator.snapshot(written.kernel, moveOf(service));
+  weightActuator.apply(written.kernel, others);
+  written.write('300');
+  t.is(weightActuator.undo(written.kernel, others, others)[0]?.state, 'yielded');
+  t.is(written.weight(), '300');
+  t.is(forgotten, 1);
+});
+
+test('what a drop-in sets is read as systemd writes it', t => {
+  const text =
+    '# This is a drop-in unit file extension\n[Service]\nAllowedCPUs=\nAllowedCPUs=0-1 3\n';
+  t.is(settingIn(text, 'AllowedCPUs'), '0-1,3');
+  t.is(settingIn('[Slice]\nCPUWeight=800\n', 'CPUWeight'), '800');
+  t.is(settingIn('[Slice]\nCPUWeight=800\n', 'AllowedCPUs'), null);
+  t.is(settingIn('[Slice]\nCPUWeight=\n', 'CPUWeight'), null);
 });
 
 test('a reload that failed is asked for again, though nothing is left to remove', t => {
@@ -89,15 +141,20 @@ function stage(t: ExecutionContext, change: Partial<Units> = {}) {
   const write = (value: string) => writeFileSync(join(cgroup, 'cpu.weight'), `${value}\n`);
   write('100');
   const asked: string[] = [];
+  const remove = () => rmSync(cgroup, { recursive: true });
+  let held: string | null = null;
   const units: Units = {
     isSet: () => false,
+    valueNow: () => held,
     set: (unit, property, value) => {
       asked.push(`set ${unit} ${property}=${value}`);
+      held = value;
       write(value);
     },
     forget: properties => {
       for (const [unit, property] of properties) asked.push(`forget ${unit} ${property}`);
-      write('100');
+      held = null;
+      if (existsSync(cgroup)) write('100');
     },
     ...change,
   };
@@ -109,8 +166,20 @@ function stage(t: ExecutionContext, change: Partial<Units> = {}) {
     systemd: true,
     units,
   };
+  const setBy = (value: string) => {
+    held = value;
+  };
   const weight = () => readFileSync(join(cgroup, 'cpu.weight'), 'utf8').trim();
-  return { kernel, asked, write, weight };
+  /** The unit starts again: another folder, whose inode is another while the old one is there. */
+  const remake = () => {
+    renameSync(cgroup, `${cgroup}-before`);
+    mkdirSync(cgroup);
+  };
+  return { kernel, asked, write, weight, remove, remake, systemdSays: setBy };
+}
+
+function inode(kernel: Kernel): number {
+  return statSync(join(kernel.layout.cpu, service)).ino;
 }
 
 function moveOf(id: string): Move {

@@ -155,12 +155,29 @@ function waitUntilHeld(kernel: Kernel, entry: UndoEntry, value: string, mostMs: 
     Atomics.wait(pause, 0, 0, 2);
 }
 
+/** What is set through systemd outlives the cgroup: a unit that was started again has it in its new one. */
+function asItIsNow(kernel: Kernel, entry: UndoEntry): UndoEntry {
+  const setting = unitSettingOf(kernel, entry.key, fileOf(entry));
+  if (setting === null || valueNow(kernel, setting) !== entry.wanted) return entry;
+  const identity = inodeOf(folderOf(kernel, entry.key, fileOf(entry)));
+  return identity === null ? entry : { ...entry, identity };
+}
+
+function valueNow(kernel: Kernel, { unit, property }: UnitSetting): string | null {
+  return kernel.units.valueNow(unit, property);
+}
+
 /** Gives values back that still are ours; those of systemd's units first by its own way. */
-export function undoFiles(kernel: Kernel, entries: readonly UndoEntry[]): UndoResult[] {
+export function undoFiles(kernel: Kernel, given: readonly UndoEntry[]): UndoResult[] {
+  const entries = given.map(entry => asItIsNow(kernel, entry));
   const ours = entries.flatMap(entry => {
-    const held = heldBy(kernel, entry);
     const setting = unitSettingOf(kernel, entry.key, fileOf(entry));
-    return setting && (held === entry.wanted || held === entry.before) ? { entry, setting } : [];
+    if (setting === null) return [];
+    const [held, set] = [heldBy(kernel, entry), valueNow(kernel, setting)];
+    // What is ours in systemd it would write again, whatever the cgroup holds now; where it has nothing, a reload may have failed.
+    const isOurs =
+      set === null ? held === entry.wanted || held === entry.before : set === entry.wanted;
+    return isOurs ? { entry, setting } : [];
   });
   if (ours.length > 0) {
     try {
