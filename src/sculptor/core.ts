@@ -80,9 +80,12 @@ export function createCore(
   return {
     ...{ series, log, permission, executor, reception, intake, obeyMode, policy, tellPolicy },
     setCeiling: (mode: Mode): void => {
-      permission.setCeiling(mode);
-      tellPolicy();
-      obeyMode();
+      try {
+        permission.setCeiling(mode);
+      } finally {
+        tellPolicy();
+        obeyMode();
+      }
     },
     /** Forgets what no rule looks at any more. */
     prune: (): void => {

@@ -1,4 +1,5 @@
 import type { SculptorConfig } from '../contract/config.ts';
+import { describeError, SculptorError } from '../contract/errors.ts';
 import { instancePolicyOf, type Mode, strictestMode } from '../contract/policy.ts';
 import type { Clock } from '../contract/ports.ts';
 import type { Heartbeat } from '../contract/recommendation.ts';
@@ -33,8 +34,11 @@ export function createPermission(options: {
       if (Math.abs(clock.unixSeconds() - heartbeat.created) > config.modeLeaseSeconds)
         return 'stale';
       newest = { epoch: heartbeat.epoch, sequence: heartbeat.sequence };
+      const taken = { at: clock.monotonicSeconds(), stamp: stamped };
+      // As with the ceiling. Another one is not taken where it cannot be written down: then everything is given back before long.
+      if (stamped !== stamp() && strictestMode([stamped, stamp()]) === stamped) heard = taken;
       journal.saveHeartbeat(newest);
-      heard = { at: clock.monotonicSeconds(), stamp: stamped };
+      heard = taken;
       return 'taken';
     },
     /** Whether new actions may start: a heartbeat came within the timeout. */
@@ -45,8 +49,15 @@ export function createPermission(options: {
     engineStarted: (): number | null =>
       newest === null || isAhead(newest) ? null : newest.epoch / 1000,
     ceiling: (): Mode => ceiling,
+    /** A stricter one holds at once, also where it cannot be written down: a full disk must keep nobody from stopping everything. */
     setCeiling: (mode: Mode): void => {
-      journal.saveCeiling(mode);
+      ceiling = strictestMode([mode, ceiling]);
+      try {
+        journal.saveCeiling(mode);
+      } catch (cause) {
+        const message = `the ceiling is ${ceiling} now, but ${mode} could not be written down, and a restart will not know of it: ${describeError(cause)}`;
+        throw new SculptorError('JOURNAL', message, {}, cause);
+      }
       ceiling = mode;
     },
     /** What holds for everything: stamp and ceiling. */

@@ -420,3 +420,25 @@ test('setCeiling is journalled and holds after a restart', async t => {
   t.is(host.reason(), 'mode');
   t.is(host.journal.ceiling(), 'observe');
 });
+
+test('a stricter stamp holds also where the journal cannot be written; the same one is not heard', async t => {
+  const host = await contended(t);
+  host.journal.db.exec('PRAGMA query_only = 1');
+  host.clock.step(2);
+  await t.throwsAsync(host.heartbeat('enforce'), { message: /readonly/ });
+  t.is(host.permission.heartbeatAge(), 2);
+  await t.throwsAsync(host.heartbeat('off'), { message: /readonly/ });
+  t.is(host.permission.mode(), 'off');
+});
+
+test('a stricter ceiling holds also where the journal cannot be written; a laxer one does not', async t => {
+  const host = await contended(t);
+  host.journal.db.exec('PRAGMA query_only = 1');
+  t.throws(() => host.permission.setCeiling('observe'), {
+    code: 'JOURNAL',
+    message: /^the ceiling is observe now, but .* a restart will not know of it: .*readonly/,
+  });
+  t.is(host.permission.mode(), 'observe');
+  t.throws(() => host.permission.setCeiling('enforce'), { message: /readonly/ });
+  t.is(host.permission.mode(), 'observe');
+});
