@@ -42,7 +42,9 @@ export const instancePolicySchema = z.strictObject({
 export const policySchema = z.strictObject({
   ceiling: modeSchema
     .default('enforce')
-    .describe('Local ceiling; the collector may only be stricter.'),
+    .describe(
+      'Local ceiling; the collector may only be stricter. What `sculpt mode` sets instead holds until this is changed.',
+    ),
   instances: z
     .array(instancePolicySchema)
     .max(10_000)

@@ -1,4 +1,5 @@
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite';
+import * as z from 'zod';
 import { type Action, actionSchema, finalActionStates } from '../contract/action.ts';
 import { type Mode, modeSchema } from '../contract/policy.ts';
 import type { UndoEntry, UndoKind, UndoResult } from './actuators/actuator.ts';
@@ -13,6 +14,8 @@ export type OpenEntry = UndoEntry & { readonly action: string; readonly order: n
 const keptFinalActions = 1000;
 /** Allocations of one action that its row keeps: the entries have them all. */
 const keptAllocations = 100;
+
+const ceilingSchema = z.strictObject({ mode: modeSchema, configured: modeSchema });
 
 /** What was changed and how to undo it, on disk before it is done. Every method throws SculptorError JOURNAL or SQLite's own. */
 export type Journal = ReturnType<typeof openJournal>;
@@ -82,10 +85,13 @@ export function openJournal(path: string, boot: string) {
     saveHeartbeat: ({ epoch, sequence }: HeartbeatOrder): void => {
       sql.setMeta.run('heartbeat', `${epoch} ${sequence}`);
     },
-    ceiling: (): Mode | null =>
-      modeSchema.safeParse(sql.getMeta.get('ceiling')?.['value']).data ?? null,
-    saveCeiling: (mode: Mode): void => {
-      sql.setMeta.run('ceiling', mode);
+    /** What a person set, and what the configuration said then. */
+    ceiling: (): { mode: Mode; configured: Mode } | null => {
+      const [mode, configured] = String(sql.getMeta.get('ceiling')?.['value'] ?? '').split(' ');
+      return ceilingSchema.safeParse({ mode, configured }).data ?? null;
+    },
+    saveCeiling: (mode: Mode, configured: Mode): void => {
+      sql.setMeta.run('ceiling', `${mode} ${configured}`);
     },
     approvedAt: (moves: string): number | null => {
       const at = sql.getApproval.get(moves)?.['at'];

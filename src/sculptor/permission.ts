@@ -15,7 +15,10 @@ export function createPermission(options: {
 }) {
   const { config, journal, clock } = options;
   let newest = journal.newestHeartbeat();
-  let ceiling = journal.ceiling() ?? config.policy.ceiling;
+  const configured = config.policy.ceiling;
+  const set = journal.ceiling();
+  // Who has written another one since wants that: an `enforce` of last year must not outlive a configuration that says `observe`.
+  let ceiling = set?.configured === configured ? set.mode : configured;
   // Not what a former life heard: a start holds nothing until a heartbeat comes.
   let heard: { at: number; stamp: Mode } | null = null;
   const age = () =>
@@ -53,7 +56,7 @@ export function createPermission(options: {
     setCeiling: (mode: Mode): void => {
       ceiling = strictestMode([mode, ceiling]);
       try {
-        journal.saveCeiling(mode);
+        journal.saveCeiling(mode, configured);
       } catch (cause) {
         const message = `the ceiling is ${ceiling} now, but ${mode} could not be written down, and a restart will not know of it: ${describeError(cause)}`;
         throw new SculptorError('JOURNAL', message, {}, cause);

@@ -418,7 +418,16 @@ test('setCeiling is journalled and holds after a restart', async t => {
   host.permission.setCeiling('observe');
   await host.recommend(host.wish());
   t.is(host.reason(), 'mode');
-  t.is(host.journal.ceiling(), 'observe');
+  const again = (ceiling: string) => fakeHost(t, { policy: { ceiling } }, host.folder).permission;
+  t.is(again('enforce').ceiling(), 'observe');
+});
+
+test('what was set once does not hold against a configuration that was changed since', async t => {
+  const host = await contended(t, { policy: { ceiling: 'approve' } });
+  host.permission.setCeiling('enforce');
+  const again = (ceiling: string) => fakeHost(t, { policy: { ceiling } }, host.folder).permission;
+  t.is(again('approve').ceiling(), 'enforce');
+  t.is(again('observe').ceiling(), 'observe');
 });
 
 test('a stricter stamp holds also where the journal cannot be written; the same one is not heard', async t => {
