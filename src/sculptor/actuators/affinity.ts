@@ -2,6 +2,7 @@ import { ActuationError } from '../../contract/errors.ts';
 import type { Move } from '../../contract/recommendation.ts';
 import { cgroupFolder, readCpuset } from '../../linux/cgroups.ts';
 import { formatCpuList, parseCpuList } from '../../linux/cpu-list.ts';
+import { readTaskCgroup } from '../../linux/procfs.ts';
 import { readText } from '../../linux/read-file.ts';
 import { readCpuIds } from '../../linux/topology.ts';
 import { bootTicks, type Kernel } from '../kernel.ts';
@@ -22,9 +23,10 @@ export const affinityActuator: Actuator = {
     const owned = move.instance.id.startsWith('/') ? ownerProblem(kernel, move.instance.id) : null;
     if (owned) return [owned];
     if (move.instance.id === '/') return [problem('protected', 'the root cgroup is never moved')];
-    const { threads, problems } = resolveTasks(kernel, move);
+    const { threads, problems, cgroups } = resolveTasks(kernel, move);
     return [
       ...problems,
+      ...ownerProblems(kernel, move, threads, cgroups),
       ...offlineProblems(kernel, move),
       ...outsideProblems(kernel, move, threads),
     ];
@@ -134,6 +136,21 @@ function bornEntry(kernel: Kernel, cgroups: readonly string[], wanted: string): 
     ownMask: null,
     tgid: 0,
   };
+}
+
+/** Threads may be in other cgroups than the instance: those of a VM, whose UUID is none, and classes of those below it. */
+function ownerProblems(
+  kernel: Kernel,
+  { instance }: Move,
+  threads: readonly Thread[],
+  cgroups: readonly string[],
+): Problem[] {
+  const controller = kernel.layout.version === 2 ? '' : 'cpu';
+  const paths =
+    instance.kind === 'vm' || !instance.id.startsWith('/')
+      ? threads.map(({ tid }) => readTaskCgroup(kernel.roots, tid, controller) ?? '/')
+      : cgroups;
+  return [...new Set(paths)].flatMap(path => ownerProblem(kernel, path) ?? []);
 }
 
 /** Each thread's cpuset must allow the CPUs: the kernel would cut the mask silently. */
