@@ -128,29 +128,43 @@ export function createExecutor(parts: ExecutorParts) {
       }
     },
 
-    /** Leases, verdicts and read-back; to be called every 200 ms or so. */
+    /** Leases, verdicts and read-back; to be called every 200 ms or so. @throws the first failure, after all were looked at */
     tick: (): void => {
       const now = clock.monotonicSeconds();
+      const failures: unknown[] = [];
       for (const held of [...running.values()]) {
-        if (now >= held.leaseEndsAt) {
-          finish(held, 'restored', problem('lease-ended', 'its lease ended and was not renewed'));
-        } else if (now >= held.readBackAt && !stillOurs(kernel, held, finish)) {
-          continue;
-        } else if (now >= held.lookAt) {
-          held.lookAt = now + judgeSeconds;
-          judge(parts, held, finish);
+        try {
+          lookAt(parts, held, now, finish);
+        } catch (error) {
+          // One that fails, now or each time, must not keep the leases of the others from ending.
+          failures.push(error);
         }
-        if (now >= held.readBackAt) held.readBackAt = now + readBackSeconds;
       }
       if (leftovers && now >= retryAt) {
         retryAt = now + retrySeconds;
         leftovers = retry(parts, new Set(running.keys()));
       }
+      if (failures.length > 0) throw failures[0];
     },
   };
 }
 
 type Finish = (held: RunningAction, state: ActionState, reason: ActionReason) => void;
+
+function lookAt(parts: ExecutorParts, held: RunningAction, now: number, finish: Finish): void {
+  if (now >= held.leaseEndsAt) {
+    finish(held, 'restored', problem('lease-ended', 'its lease ended and was not renewed'));
+    return;
+  }
+  if (now >= held.readBackAt) {
+    held.readBackAt = now + readBackSeconds;
+    if (!stillOurs(parts.kernel, held, finish)) return;
+  }
+  if (now >= held.lookAt) {
+    held.lookAt = now + judgeSeconds;
+    judge(parts, held, finish);
+  }
+}
 
 function giveBack({ kernel, journal, say }: ExecutorParts, id: string): UndoReport {
   const report = undoEntries(kernel, journal, journal.openEntriesOf(id), journal.entriesOf(id));

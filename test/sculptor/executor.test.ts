@@ -256,3 +256,16 @@ test('what was given back while the journal could not be written is closed when 
   host.executor.tick();
   t.deepEqual(host.journal.openActions(), []);
 });
+
+test('an action that cannot be recorded as ended does not hold up the end of another’s lease', async t => {
+  const host = await acting(t, { leaseSeconds: 5 });
+  const moves = [move('/b1', { weight: 500 })];
+  const other = recommend(host.clock.unixSeconds(), '/b1', moves, { leaseSeconds: 5 });
+  await host.recommend(other);
+  t.is(host.executor.running().length, 2);
+  host.journal.db.exec('PRAGMA query_only = 1');
+  host.clock.step(6);
+  t.throws(host.executor.tick, { message: /readonly/ });
+  t.is(host.executor.running().length, 0);
+  t.deepEqual([host.read('a', 'cpu.weight'), host.read('b1', 'cpu.weight')], ['100', '100']);
+});
