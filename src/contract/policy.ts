@@ -13,10 +13,17 @@ export function strictestMode(modes: readonly Mode[]): Mode {
 
 const ratio = z.number().min(0).max(1);
 
+/** A rule that can match nothing protects nobody, and its author believes it does. */
+const matchable = /^(\/|[/*](.*[^/])?|[0-9a-f*-]+)$/is;
+
 export const instancePolicySchema = z.strictObject({
   match: z
     .string()
     .min(1)
+    .refine(match => matchable.test(match), {
+      message:
+        'no instance has such an id: wanted the path of a cgroup from / and without a / at its end, the UUID of a VM, or a glob of either',
+    })
     .describe(
       'Glob over the instance id: `*` within a path segment, `**` across them. The first match holds.',
     ),
@@ -140,7 +147,13 @@ export type InstancePolicy = z.infer<typeof instancePolicySchema>;
 
 /** The rule that holds for an instance id: the first whose glob matches; null when none does. */
 export function instancePolicyOf(policy: Policy, instanceId: string): InstancePolicy | null {
-  return policy.instances.find(rule => globMatches(rule.match, instanceId)) ?? null;
+  const isPath = instanceId.startsWith('/');
+  return (
+    policy.instances.find(({ match }) =>
+      // Ids have UUIDs in lower case; people copy them in either.
+      globMatches(isPath ? match : match.toLowerCase(), instanceId),
+    ) ?? null
+  );
 }
 
 /** `*` matches within a path segment, `**` across segments; everything else stands for itself. */

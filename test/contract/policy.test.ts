@@ -54,3 +54,19 @@ test('the first rule that matches holds', t => {
   t.is(instancePolicyOf(policy, '/batch/x')?.class, 'batch');
   t.is(instancePolicyOf(policy, '/other'), null);
 });
+
+test('a UUID in upper case is the UUID', t => {
+  const match = '1B671A64-40D5-491E-99B0-DA01FF1F3341';
+  const policy = policySchema.parse({ instances: [{ match, protected: true }] });
+  t.true(instancePolicyOf(policy, match.toLowerCase())?.protected);
+  const paths = policySchema.parse({ instances: [{ match: '/A', protected: true }] });
+  t.is(instancePolicyOf(paths, '/a'), null);
+});
+
+test('a rule that can match no instance is refused', t => {
+  const isTaken = (match: string) => policySchema.safeParse({ instances: [{ match }] }).success;
+  for (const match of ['/', '/a', '/a/**', '**', '*/x', '1b671a64-*', '/machine/a b'])
+    t.true(isTaken(match), match);
+  for (const match of ['/a/', 'machine.slice/*', 'web', '/machine/*/', '**/'])
+    t.false(isTaken(match), match);
+});
