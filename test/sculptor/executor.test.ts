@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import test from 'ava';
 import type { Recommendation } from '../../src/contract/recommendation.ts';
@@ -268,4 +270,23 @@ test('an action that cannot be recorded as ended does not hold up the end of ano
   t.throws(host.executor.tick, { message: /readonly/ });
   t.is(host.executor.running().length, 0);
   t.deepEqual([host.read('a', 'cpu.weight'), host.read('b1', 'cpu.weight')], ['100', '100']);
+});
+
+test('a CPU that goes offline hides a part of our masks, and takes none of them away: of newborn threads too', async t => {
+  const host = fakeHost(t, { policy });
+  host.makeCgroup('a', [11]);
+  host.feed('/a', { run: 0.2, wait: 0.3 });
+  await host.heartbeat('enforce');
+  await host.recommend(recommend(host.clock.unixSeconds(), '/a', [move('/a', { cpus: [2, 3] })]));
+  t.is(host.last()?.state, 'observing');
+  const { getAffinity } = host.kernel.native;
+  host.kernel.native.getAffinity = tid => getAffinity(tid).filter(cpu => cpu !== 3);
+  writeFileSync(join(host.folder, 'sys/devices/system/cpu/online'), '0-2\n');
+  host.threads.set(12, { cpus: [2, 3], startTicks: 200_000, own: true });
+  host.write('a', 'cgroup.threads', '11\n12');
+  host.clock.step(6);
+  host.executor.tick();
+  t.is(host.executor.running().length, 1);
+  host.executor.finishAll('restored', { code: 'shutdown', message: 'the sculptor ends' });
+  for (const tid of [11, 12]) t.deepEqual(host.threads.get(tid)?.cpus, [0, 1, 2, 3]);
 });

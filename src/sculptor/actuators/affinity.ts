@@ -9,8 +9,9 @@ import { bootTicks, type Kernel } from '../kernel.ts';
 import type { Actuator, Problem, UndoEntry, UndoResult } from './actuator.ts';
 import { undoBorn } from './born.ts';
 import { ownerProblem, problem } from './cgroup-file.ts';
-import { cpusOf, intersection, isWithin, offlineProblems } from './cpus.ts';
+import { cpusOf, isWithin, offlineProblems } from './cpus.ts';
 import { affinityOf, cpusetPathOf } from './cpuset.ts';
+import { shownMasks } from './shown-mask.ts';
 import { resolveTasks, type Thread, threadsOf } from './tasks.ts';
 
 /**
@@ -245,19 +246,10 @@ function gone(entry: UndoEntry): UndoResult {
   return { state: 'gone', message: `${entry.resource}: ended` };
 }
 
-/** What a mask of ours looks like now: cut by the thread's cpuset; all of the cpuset where nothing is left of it. */
+/** What the mask that we wrote looks like now. */
 function expectation(kernel: Kernel): (entry: UndoEntry) => string {
-  const byProcess = new Map<number, number[]>();
-  return entry => {
-    let effective = byProcess.get(entry.tgid);
-    if (effective === undefined) {
-      const path = cpusetPathOf(kernel, Number(entry.key));
-      effective = path === null ? [] : readCpuset(kernel.layout, path).effective;
-      byProcess.set(entry.tgid, effective);
-    }
-    const left = intersection(parseCpuList(entry.wanted) ?? [], effective);
-    return formatCpuList(left.length > 0 ? left : effective);
-  };
+  const shown = shownMasks(kernel);
+  return ({ key, tgid, wanted }) => shown({ tid: Number(key), tgid }, wanted);
 }
 
 /** Threads mostly share a few masks: each is written out once. */

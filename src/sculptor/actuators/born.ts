@@ -5,6 +5,7 @@ import { readCpuIds } from '../../linux/topology.ts';
 import type { Kernel } from '../kernel.ts';
 import type { UndoEntry, UndoResult } from './actuator.ts';
 import { affinityOf } from './cpuset.ts';
+import { shownMasks } from './shown-mask.ts';
 import { type Thread, threadsOf } from './tasks.ts';
 
 /** A thread that is being given back may make another meanwhile, with our mask; the newest generation is looked for again. */
@@ -58,11 +59,12 @@ function findBorn(kernel: Kernel, entry: UndoEntry, touched: readonly UndoEntry[
     ...cgroups.flatMap(path => listCgroupTasks(kernel.layout, path)),
     ...[...tgids].flatMap(tgid => listThreads(kernel.roots, tgid)),
   ]);
-  return threadsOf(kernel, kernel.ownMasks(), [...tids]).filter(
-    thread =>
-      !known.has(`${thread.tid}@${thread.startTicks}`) &&
-      thread.startTicks >= entry.identity &&
-      thread.ownMask !== false &&
-      formatCpuList(affinityOf(kernel, thread.tid) ?? []) === entry.wanted,
-  );
+  const shown = shownMasks(kernel);
+  return threadsOf(kernel, kernel.ownMasks(), [...tids]).filter(thread => {
+    if (known.has(`${thread.tid}@${thread.startTicks}`)) return false;
+    if (thread.startTicks < entry.identity || thread.ownMask === false) return false;
+    const held = formatCpuList(affinityOf(kernel, thread.tid) ?? []);
+    // Of our mask a cpuset that was narrowed since, or a CPU that went offline, hides a part.
+    return held === entry.wanted || (held !== '' && held === shown(thread, entry.wanted));
+  });
 }
