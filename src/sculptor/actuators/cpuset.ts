@@ -3,6 +3,7 @@ import { cgroupFolder, listCgroupTasks, readCpuset } from '../../linux/cgroups.t
 import { formatCpuList, parseCpuList } from '../../linux/cpu-list.ts';
 import { readTaskCgroup } from '../../linux/procfs.ts';
 import { readText } from '../../linux/read-file.ts';
+import { readCpuIds } from '../../linux/topology.ts';
 import type { Kernel } from '../kernel.ts';
 import type { Actuator, UndoEntry } from './actuator.ts';
 import {
@@ -14,7 +15,7 @@ import {
   readBackFiles,
   undoFiles,
 } from './cgroup-file.ts';
-import { cpusOf, isWithin, offlineProblems } from './cpus.ts';
+import { cpusOf, intersection, isWithin, offlineProblems } from './cpus.ts';
 
 /** The CPUs of a cgroup as a whole: `cpuset.cpus` of the cgroup that holds exactly the tasks of the instance. */
 export const cpusetActuator: Actuator = {
@@ -45,11 +46,15 @@ export const cpusetActuator: Actuator = {
     };
   },
   apply: (kernel, entries) => applyFiles(kernel, entries),
-  readBack: readBackFiles,
+  readBack: (kernel, entries) =>
+    readBackFiles(
+      kernel,
+      entries.map(entry => asKept(kernel, entry)),
+    ),
   undo: (kernel, entries) =>
     undoFiles(
       kernel,
-      entries.map(entry => normal(kernel, entry)),
+      entries.map(entry => asKept(kernel, entry)),
     ),
   dryRun: move => `set cpuset.cpus of ${move.instance.id} to ${formatCpuList(cpusOf(move))}`,
 };
@@ -63,13 +68,24 @@ export function cpusetOrder(entry: UndoEntry): number {
   return before.length > 0 && !isWithin(wanted, before) ? depth : 100_000 - depth;
 }
 
-/** The kernel writes lists its own way; both sides are compared as it would write them. */
-function normal(kernel: Kernel, entry: UndoEntry): UndoEntry {
+/**
+ * The kernel writes lists its own way, and on v1 takes a CPU that goes offline out of them for good, and refuses it from then on:
+ * both sides are compared, and the old one is given back, as it would write them now.
+ */
+function asKept(kernel: Kernel, entry: UndoEntry): UndoEntry {
   const held = heldBy(kernel, entry);
-  const same = (text: string) =>
-    held !== null &&
-    formatCpuList(parseCpuList(text) ?? []) === formatCpuList(parseCpuList(held) ?? []);
-  return same(entry.wanted) && held !== null ? { ...entry, wanted: held } : entry;
+  if (held === null) return entry;
+  const online = kernel.layout.version === 1 ? readCpuIds(kernel.roots).online : null;
+  const kept = (text: string) => {
+    const cpus = parseCpuList(text) ?? [];
+    const left = online === null ? cpus : intersection(cpus, online);
+    return formatCpuList(left.length > 0 ? left : cpus);
+  };
+  return {
+    ...entry,
+    wanted: kept(entry.wanted) === kept(held) ? held : entry.wanted,
+    before: online === null ? entry.before : kept(entry.before),
+  };
 }
 
 /**
