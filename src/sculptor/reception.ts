@@ -27,6 +27,7 @@ export function createReception(
   const { kernel, journal, series, history, log, clock, config, say } = parts;
   const { permission, executor } = parts;
   const parked = new Map<string, ParkedAction>();
+  let closed = false;
 
   const reject = (action: Action, reason: ActionReason, change: Partial<Action> = {}): Action =>
     log.to(action, 'rejected', reason, change);
@@ -109,7 +110,9 @@ export function createReception(
 
     /** `stamp`: the mode that the collector put on this record. */
     receive: (recommendation: Recommendation, stamp: Mode): void => {
-      const wrong = staleness(parts, recommendation);
+      const wrong = closed
+        ? problem('shutdown', 'the sculptor ends')
+        : staleness(parts, recommendation);
       if (wrong) {
         reject(log.begin(recommendation, permission.mode()), wrong);
       } else if (recommendation.renews !== undefined) {
@@ -147,9 +150,10 @@ export function createReception(
       if (!waiting) {
         throw new ConfigError('CONFIG_REFUSED', `action ${id}: does not wait for a yes`, { id });
       }
-      parked.delete(id);
       const { action, recommendation } = waiting;
+      // Before it is dropped: a yes that cannot be written down can be said again.
       journal.saveApproval(movesKey(recommendation), clock.unixSeconds());
+      parked.delete(id);
       const held = recommendation.renews === undefined ? null : executor.get(recommendation.renews);
       if (held) {
         executor.extend(held, recommendation);
@@ -170,8 +174,9 @@ export function createReception(
       }
     },
 
-    /** Refuses what still waits: the sculptor ends. */
+    /** Refuses what still waits, and what comes after: the sculptor ends, and nobody would give it back. */
     close: (): void => {
+      closed = true;
       for (const { action } of parked.values())
         reject(action, problem('shutdown', 'the sculptor ended before anybody said yes'));
       parked.clear();

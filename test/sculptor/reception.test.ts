@@ -451,3 +451,23 @@ test('a stricter ceiling holds also where the journal cannot be written; a laxer
   t.throws(() => host.permission.setCeiling('enforce'), { message: /readonly/ });
   t.is(host.permission.mode(), 'observe');
 });
+
+test('what still comes when the sculptor ends is refused: nobody would give it back', async t => {
+  const host = await contended(t);
+  host.reception.close();
+  await host.recommend(host.wish());
+  t.deepEqual([host.last()?.state, host.reason()], ['rejected', 'shutdown']);
+  t.is(host.read('a', 'cpu.weight'), '100');
+});
+
+test('a yes that cannot be written down leaves the action waiting', async t => {
+  const host = await contended(t);
+  await host.heartbeat('approve');
+  await host.recommend(host.wish());
+  const id = host.last()?.id ?? '';
+  host.journal.db.exec('PRAGMA query_only = 1');
+  t.throws(() => host.reception.approve(id), { message: /readonly/ });
+  host.journal.db.exec('PRAGMA query_only = 0');
+  host.reception.approve(id);
+  t.is(host.last()?.state, 'observing');
+});
