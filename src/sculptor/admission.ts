@@ -83,7 +83,8 @@ function telemetry({ recommendation, series, now }: AdmissionInput): Refusal | n
   }
   const limit = Math.max(staleSeconds, 3 * newest.intervalSeconds);
   const age = now - newest.time;
-  return age > limit
+  // Points of the future are from before the clock was set back: nothing newer is taken until it has caught up with them.
+  return Math.abs(age) > limit
     ? rejected(
         'stale-telemetry',
         `beneficiary ${id}: its newest point is ${age.toFixed(1)} s old; wanted at most ${limit.toFixed(1)} s`,

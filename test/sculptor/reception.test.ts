@@ -471,3 +471,23 @@ test('a yes that cannot be written down leaves the action waiting', async t => {
   host.reception.approve(id);
   t.is(host.last()?.state, 'observing');
 });
+
+test('the epoch of an engine whose clock was ahead holds nobody off once the clock is right', async t => {
+  const host = await contended(t);
+  const nextYear = (host.clock.unixSeconds() + 31_536_000) * 1000;
+  await host.heartbeat('enforce', { epoch: nextYear });
+  t.is(host.intake.counters()['heartbeats'], 2);
+  await host.heartbeat('observe');
+  t.is(host.permission.mode(), 'observe');
+  await host.heartbeat('enforce');
+  await host.recommend(host.wish());
+  t.is(host.last()?.state, 'observing');
+});
+
+test('points from before the clock was set back are stale', async t => {
+  const host = await contended(t);
+  host.clock.setWall(-60);
+  await host.heartbeat('enforce');
+  await host.recommend(host.wish());
+  t.is(host.reason(), 'stale-telemetry');
+});
