@@ -50,7 +50,8 @@ function prepare(db: DatabaseSync, path: string): void {
   if (check !== 'ok') throw unusable(path, new Error(String(check)));
 }
 
-function unusable(path: string, cause: unknown): SculptorError {
+/** Says what to do about a file that SQLite refuses. */
+export function unusable(path: string, cause: unknown): SculptorError {
   const code = (cause as { errcode?: number; code?: string }).errcode;
   // 11 SQLITE_CORRUPT, 26 SQLITE_NOTADB: https://sqlite.org/rescode.html
   const corrupt = code === 11 || code === 26 || !(code || (cause as { code?: string }).code);

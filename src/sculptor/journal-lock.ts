@@ -1,7 +1,8 @@
 import type { DatabaseSync } from 'node:sqlite';
+import { SculptorError } from '../contract/errors.ts';
 import { readTaskStat } from '../linux/procfs.ts';
 import type { Roots } from '../linux/roots.ts';
-import { journalError } from './journal-file.ts';
+import { journalError, unusable } from './journal-file.ts';
 import { bootId } from './kernel.ts';
 
 /**
@@ -16,8 +17,8 @@ export function lockJournal(
 ): { release: () => void } {
   const { db, path } = journal;
   const mine = [tgid, readTaskStat(roots, tgid)?.startTicks ?? 0, bootId(roots)].join(' ');
-  db.exec('BEGIN IMMEDIATE');
   try {
+    db.exec('BEGIN IMMEDIATE');
     const held = db.prepare("SELECT value FROM meta WHERE key = 'lock'").get()?.['value'];
     if (typeof held === 'string' && held !== mine && isAlive(roots, held)) {
       throw journalError(
@@ -29,7 +30,7 @@ export function lockJournal(
     db.exec('COMMIT');
   } catch (error) {
     if (db.isTransaction) db.exec('ROLLBACK');
-    throw error;
+    throw error instanceof SculptorError ? error : unusable(path, error);
   }
   return {
     release: () => void db.prepare("DELETE FROM meta WHERE key = 'lock' AND value = ?").run(mine),

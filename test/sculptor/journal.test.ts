@@ -9,6 +9,7 @@ import type { Action } from '../../src/contract/action.ts';
 import { createActionLog } from '../../src/sculptor/action-log.ts';
 import type { UndoEntry } from '../../src/sculptor/actuators/actuator.ts';
 import { openJournal } from '../../src/sculptor/journal.ts';
+import { lockJournal } from '../../src/sculptor/journal-lock.ts';
 import { planOf } from '../../src/sculptor/plan.ts';
 import { restoreOpen } from '../../src/sculptor/restore.ts';
 import { steppedClock } from '../support/stepped-clock.ts';
@@ -153,4 +154,15 @@ test('whatever prefix of an action was applied when it crashed, replay gives eve
     ),
     { numRuns: 50, seed: 7 },
   );
+});
+
+test('a journal that cannot be locked for want of space or permission is told with what is wanted', t => {
+  const journal = openJournal(join(folderOf(t), 'journal.db'), 'b');
+  journal.db.exec('PRAGMA query_only = 1');
+  const roots = { proc: '/nowhere', sys: '/nowhere', cgroup: '/nowhere' };
+  t.throws(() => lockJournal(journal, roots), {
+    code: 'JOURNAL',
+    message: /readonly.*; wanted a folder and a file that this user may write.* space on its disk/,
+  });
+  journal.close();
 });

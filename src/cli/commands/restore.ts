@@ -23,24 +23,24 @@ export function addRestore(program: Command, print: Print): void {
       roots: hostRoots,
       say: sayOnStderr,
     });
-    print(options.json ? JSON.stringify(report, null, 2) : restoreSentence(report));
+    print(options.json ? JSON.stringify(report, null, 2) : restoreSentence(report, journal));
     if (report.failed > 0) throw new NegativeAnswer();
   });
 }
 
-export function restoreSentence({
-  actions,
-  restored,
-  gone,
-  yielded,
-  failed,
-}: RestoreReport): string {
-  if (actions.length === 0) return 'Nothing to restore: the journal shows no open action.';
+/** Names the journal: with another configuration than the sculptor's it is another one. */
+export function restoreSentence(
+  { actions, restored, gone, yielded, failed }: RestoreReport,
+  journal: string,
+): string {
+  if (actions.length === 0)
+    return `Nothing to restore: the journal ${journal} shows no open action.`;
   const parts = [
     `${restored} values restored`,
     gone > 0 ? `${gone} of what has ended` : '',
     yielded > 0 ? `${yielded} left, because somebody else changed them since` : '',
     failed > 0 ? `${failed} FAILED: run it again, or see the messages above` : '',
   ];
-  return `${actions.length} open actions: ${parts.filter(part => part !== '').join(', ')}.`;
+  const text = parts.filter(part => part !== '').join(', ');
+  return `${actions.length} open actions: ${text} (journal ${journal}).`;
 }
