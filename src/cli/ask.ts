@@ -44,6 +44,7 @@ export const sculptorStatusSchema = z.looseObject({
   ceiling: modeSchema,
   heartbeatAgeSeconds: z.number().nullable(),
   running: z.number(),
+  leftovers: z.number().default(0),
   parked: z.number(),
   instances: z.number(),
 });

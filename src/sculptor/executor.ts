@@ -42,8 +42,9 @@ export function createExecutor(parts: ExecutorParts) {
   const { config, kernel, journal, log, clock, say, history } = parts;
   const running = new Map<string, RunningAction>();
   let retryAt = clock.monotonicSeconds() + retrySeconds;
+  const isLeft = () => leftOf(journal, running) > 0;
   // Also of a former life: what a start could not give back.
-  let leftovers = journal.openActions().some(each => each.entries.length > 0);
+  let leftovers = isLeft();
   const noteLeftovers = (id: string): void => {
     if (journal.openEntriesOf(id).length === 0) return;
     leftovers = true;
@@ -63,6 +64,8 @@ export function createExecutor(parts: ExecutorParts) {
 
   return {
     running: (): RunningAction[] => [...running.values()],
+    /** Actions that are over, and of which something could not be given back yet. */
+    leftovers: (): number => (leftovers ? leftOf(journal, running) : 0),
     get: (id: string): RunningAction | undefined => running.get(id),
 
     /** Carries an admitted action out: journal, apply, read back; undone in reverse when any of it fails. */
@@ -142,7 +145,9 @@ export function createExecutor(parts: ExecutorParts) {
       }
       if (leftovers && now >= retryAt) {
         retryAt = now + retrySeconds;
-        leftovers = retry(parts, new Set(running.keys()));
+        retry(parts, new Set(running.keys()));
+        leftovers = isLeft();
+        if (!leftovers) say('info', 'what could not be given back before is given back');
       }
       if (failures.length > 0) throw failures[0];
     },
@@ -172,18 +177,19 @@ function giveBack({ kernel, journal, say }: ExecutorParts, id: string): UndoRepo
   return report;
 }
 
-/** Gives back what is open of actions that are over; no other could take it meanwhile. Answers whether something is left still. */
+function leftOf(journal: Journal, running: ReadonlyMap<string, unknown>): number {
+  return journal.openActions().filter(each => each.entries.length > 0 && !running.has(each.id))
+    .length;
+}
+
+/** Gives back what is open of actions that are over; no other could take it meanwhile. */
 function retry(
   { kernel, journal, log, clock, say }: ExecutorParts,
   running: ReadonlySet<string>,
-): boolean {
-  const reason = problem('crash-recovery', 'what could not be given back before is given back');
+): void {
+  const reason = problem('crash-recovery', 'a former life of the sculptor left it open');
   const end = { reason, at: clock.unixSeconds() };
-  const report = restoreOpen(kernel, journal, say, end, running);
-  for (const action of report.ended) log.put(action);
-  const left = journal.openActions().some(each => each.entries.length > 0 && !running.has(each.id));
-  if (!left) say('info', `${reason.message}: ${report.actions.join(', ')}`);
-  return left;
+  for (const action of restoreOpen(kernel, journal, say, end, running).ended) log.put(action);
 }
 
 function withReport(reason: ActionReason, report: UndoReport): ActionReason {

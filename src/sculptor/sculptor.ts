@@ -40,6 +40,8 @@ export type SculptorStatus = {
   /** Null before the first heartbeat. */
   readonly heartbeatAgeSeconds: number | null;
   readonly running: number;
+  /** Actions that are over, and of which something could not be given back yet: tried again every 10 s. */
+  readonly leftovers: number;
   readonly parked: number;
   readonly instances: number;
   readonly counters: {
@@ -179,6 +181,7 @@ function statusOf(
     ceiling: permission.ceiling(),
     heartbeatAgeSeconds: Number.isFinite(age) ? age : null,
     running: executor.running().length,
+    leftovers: executor.leftovers(),
     parked: reception.parked().length,
     instances: series.instances(clock.unixSeconds() - keptSeconds).length,
     counters,

@@ -212,11 +212,13 @@ test('what could not be given back is tried again while others run, and nothing 
   });
   t.regex(host.last()?.reason?.message ?? '', /2 could not be given back and are tried again/);
   host.kernel.native.setAffinity = setAffinity;
+  t.is(host.executor.leftovers(), 1);
   await confine(2);
   t.deepEqual([host.last()?.state, host.reason()], ['deferred', 'overlap']);
   t.deepEqual(host.threads.get(21)?.cpus, [3]);
   await pass(host, 11, { run: 0.3, wait: 0.01 }, { run: 0.75, wait: 0.45 });
   t.is(host.executor.running().length, 1);
+  t.is(host.executor.leftovers(), 0);
   t.deepEqual(host.threads.get(21)?.cpus, [0, 1, 2, 3]);
   await confine(2);
   t.is(host.last()?.state, 'observing');

@@ -118,12 +118,19 @@ function engineWords({ model, instances, lastFailure }: NonNullable<Status['engi
 }
 
 function sculptorWords(status: NonNullable<Status['sculptor']>): string {
-  const { heartbeatAgeSeconds, running, parked } = status;
+  const { heartbeatAgeSeconds, running, leftovers, parked } = status;
   const heartbeat =
     heartbeatAgeSeconds === null
       ? 'no heartbeat yet'
       : `last heartbeat ${durationWords(heartbeatAgeSeconds)} ago`;
-  return `${running} actions hold something, ${parked} wait for a yes; ${heartbeat}`;
+  const holding = [
+    `${running} actions hold something`,
+    ...(leftovers > 0
+      ? [`${leftovers} are over, of which something could not be given back yet`]
+      : []),
+    `${parked} wait for a yes`,
+  ];
+  return `${holding.join(', ')}; ${heartbeat}`;
 }
 
 function pipelineWords({ counters }: NonNullable<Status['pipeline']>): string {

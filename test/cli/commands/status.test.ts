@@ -1,5 +1,5 @@
 import test from 'ava';
-import { agentStatusSchema } from '../../../src/cli/ask.ts';
+import { agentStatusSchema, sculptorStatusSchema } from '../../../src/cli/ask.ts';
 import { formatStatus, type Status } from '../../../src/cli/commands/status.ts';
 
 const agent = {
@@ -54,5 +54,22 @@ test('what the embedded pipeline lost is shown by where it should have gone and 
   t.regex(
     statusOf({}, { mode: 'observe', counters: lossy }),
     /^pipeline +embedded; engine\.metrics\.lost\.expired 3$/m,
+  );
+});
+
+test('what could not be given back is told', t => {
+  const sculptor = {
+    ...{ mode: 'enforce', ceiling: 'enforce', heartbeatAgeSeconds: null },
+    ...{ running: 1, parked: 0, instances: 3 },
+  };
+  const textOf = (more: object) =>
+    formatStatus({
+      ...{ agent: null, pipeline: null, engine: null, verdicts: [] },
+      sculptor: sculptorStatusSchema.parse({ ...sculptor, ...more }),
+    });
+  t.regex(textOf({}), /1 actions hold something, 0 wait for a yes/);
+  t.regex(
+    textOf({ leftovers: 2 }),
+    /1 actions hold something, 2 are over, of which something could not be given back yet, 0 wait/,
   );
 });
