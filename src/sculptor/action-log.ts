@@ -11,6 +11,11 @@ import type { Recommendation } from '../contract/recommendation.ts';
 
 /** Final actions that are kept in memory for `actions()`. */
 const mostFinal = 500;
+/**
+ * Allocations of a final action that are kept, here and in the journal's row: all of hundreds of actions on thousands of threads
+ * are more than an answer may have. The journal's entries have them all.
+ */
+export const keptAllocations = 100;
 /** Recommendation id of an action whose recommendation could not be read. */
 export const unknownId = '00000000-0000-0000-0000-000000000000';
 
@@ -33,7 +38,7 @@ export function createActionLog(options: {
       // One that a start could not give back is among the past ones already.
       const known = final.findIndex(each => each.id === action.id);
       if (known >= 0) final.splice(known, 1);
-      final.push(action);
+      final.push({ ...action, allocations: action.allocations.slice(0, keptAllocations) });
       if (final.length > mostFinal) final.shift();
     } else {
       current.set(action.id, action);

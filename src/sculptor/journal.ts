@@ -2,6 +2,7 @@ import type { DatabaseSync, SQLOutputValue } from 'node:sqlite';
 import * as z from 'zod';
 import { type Action, actionSchema, finalActionStates } from '../contract/action.ts';
 import { type Mode, modeSchema } from '../contract/policy.ts';
+import { keptAllocations } from './action-log.ts';
 import type { UndoEntry, UndoKind, UndoResult } from './actuators/actuator.ts';
 import { openJournalFile } from './journal-file.ts';
 
@@ -12,8 +13,6 @@ export type OpenEntry = UndoEntry & { readonly action: string; readonly order: n
 
 /** Final actions that are kept, with their entries, for people and for the limits after a restart. */
 const keptFinalActions = 1000;
-/** Allocations of one action that its row keeps: the entries have them all. */
-const keptAllocations = 100;
 
 const ceilingSchema = z.strictObject({ mode: modeSchema, configured: modeSchema });
 
