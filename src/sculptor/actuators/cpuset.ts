@@ -1,5 +1,5 @@
 import type { Move } from '../../contract/recommendation.ts';
-import { cgroupFolder, listCgroupTasks, readCpuset } from '../../linux/cgroups.ts';
+import { cgroupFolder, listCgroupTasks, readCpuset, walkBelow } from '../../linux/cgroups.ts';
 import { formatCpuList, parseCpuList } from '../../linux/cpu-list.ts';
 import { readTaskCgroup } from '../../linux/procfs.ts';
 import { readText } from '../../linux/read-file.ts';
@@ -118,13 +118,25 @@ export function keepsOwnMasks(kernel: Kernel, move: Move): boolean {
   const masks = kernel.ownMasks();
   const path = ownCpusetPath(kernel, move.instance.id);
   if (path === null) return false;
-  const { effective } = readCpuset(kernel.layout, path);
-  return listCgroupTasks(kernel.layout, move.instance.id).every(tid => {
-    const known = masks.get(tid)?.ownMask;
-    return known !== null && known !== undefined
-      ? true
-      : isWithin(effective, affinityOf(kernel, tid) ?? effective);
+  return boundBy(kernel, move.instance.id, path).every(([cgroup, cpuset]) => {
+    const { effective } = readCpuset(kernel.layout, cpuset);
+    return listCgroupTasks(kernel.layout, cgroup).every(tid => {
+      const known = masks.get(tid)?.ownMask;
+      return known !== null && known !== undefined
+        ? true
+        : isWithin(effective, affinityOf(kernel, tid) ?? effective);
+    });
   });
+}
+
+/** Cgroups whose tasks a cpuset binds, and where the CPUs of each are told: on v2 those below it too. */
+function boundBy(
+  kernel: Kernel,
+  instance: string,
+  path: string,
+): [cgroup: string, cpuset: string][] {
+  if (kernel.layout.version === 1) return [[instance, path]];
+  return [...walkBelow(kernel.layout, instance)].map(each => [each, each]);
 }
 
 /** The CPUs a thread may run on now; null when it has ended. */

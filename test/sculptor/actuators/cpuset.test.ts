@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import type { Move } from '../../../src/contract/recommendation.ts';
 import { readCgroupLayout } from '../../../src/linux/cgroups.ts';
-import { cpusetActuator } from '../../../src/sculptor/actuators/cpuset.ts';
+import { cpusetActuator, keepsOwnMasks } from '../../../src/sculptor/actuators/cpuset.ts';
 import type { Kernel } from '../../../src/sculptor/kernel.ts';
 import { makeTree, mounts, taskFiles } from '../../linux/tree.ts';
 
@@ -31,4 +31,25 @@ test('a cpuset of v1 that lost a CPU which went offline is ours still, and gets 
   t.true(cpusetActuator.readBack(kernel, entries)[0]?.ours);
   t.is(cpusetActuator.undo(kernel, entries, entries)[0]?.state, 'restored');
   t.is(cpus(), '0-2');
+});
+
+test('before Linux 6.2 a cpuset is not written where a thread in a cgroup below has a mask of its own', t => {
+  const roots = makeTree(t, {
+    'proc/self/mountinfo': mounts.v2,
+    'cgroup/cgroup.controllers': 'cpu cpuset',
+    'cgroup/a/cgroup.threads': '11',
+    'cgroup/a/cpuset.cpus': '',
+    'cgroup/a/cpuset.cpus.effective': '0-3',
+    'cgroup/a/b/cgroup.threads': '12',
+  });
+  const keeps = (below: number[]) =>
+    keepsOwnMasks(
+      {
+        ...{ roots, layout: readCgroupLayout(roots), ownMasks: () => new Map() },
+        native: { getAffinity: (tid: number) => (tid === 12 ? below : [0, 1, 2, 3]) },
+      } as unknown as Kernel,
+      move,
+    );
+  t.true(keeps([0, 1, 2, 3]));
+  t.false(keeps([1]));
 });
