@@ -52,7 +52,7 @@ export function openJournal(path: string, boot: string) {
           if (state !== 'failed') sql.closeEntry.run(state, entry.action, entry.order);
         }
       }),
-    /** Actions that have not ended or hold something, oldest first, with their open entries; `boot` tells whether they are of this boot. */
+    /** Actions that have not ended or hold something, in the order in which they began (a renewal changes `at`), with their open entries; `boot` tells whether they are of this boot. */
     openActions: (): { id: string; boot: string; action: Action | null; entries: OpenEntry[] }[] =>
       sql.openActions.all().map(row => ({
         id: String(row['id']),
@@ -119,7 +119,7 @@ function statements(db: DatabaseSync) {
     openEntry: db.prepare("INSERT INTO undo VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open')"),
     closeEntry: db.prepare('UPDATE undo SET state = ? WHERE action = ? AND ord = ?'),
     openActions: db.prepare(
-      "SELECT * FROM actions WHERE final = 0 OR id IN (SELECT action FROM undo WHERE state = 'open') ORDER BY at",
+      "SELECT * FROM actions WHERE final = 0 OR id IN (SELECT action FROM undo WHERE state = 'open') ORDER BY rowid",
     ),
     entriesOf: db.prepare("SELECT * FROM undo WHERE action = ? AND state = 'open' ORDER BY ord"),
     allEntriesOf: db.prepare('SELECT * FROM undo WHERE action = ? ORDER BY ord'),

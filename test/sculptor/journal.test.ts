@@ -52,6 +52,19 @@ test('entries are read back exactly after the file was opened again', t => {
   again.close();
 });
 
+test('open actions come in the order in which they began, whatever became of them since', t => {
+  const journal = openJournal(join(folderOf(t), 'journal.db'), 'boot-1');
+  const [first, second] = [someAction(), someAction()];
+  journal.openEntries(first, 0, [entry]);
+  journal.openEntries(second, 0, [entry]);
+  journal.saveAction({ ...first, at: second.at + 60 });
+  t.deepEqual(
+    journal.openActions().map(({ id }) => id),
+    [first.id, second.id],
+  );
+  journal.close();
+});
+
 test('a corrupt, a foreign and a newer file are refused with what to do', t => {
   const folder = folderOf(t);
   const noise = join(folder, 'noise.db');
