@@ -52,7 +52,10 @@ export function openJournal(path: string, boot: string) {
           if (state !== 'failed') sql.closeEntry.run(state, entry.action, entry.order);
         }
       }),
-    /** Actions that have not ended or hold something, in the order in which they began (a renewal changes `at`), with their open entries; `boot` tells whether they are of this boot. */
+    /**
+     * Actions that have not ended or hold something, in the order in which they began (a renewal changes `at`), with their open
+     * entries; `boot` tells whether they are of this boot.
+     */
     openActions: (): { id: string; boot: string; action: Action | null; entries: OpenEntry[] }[] =>
       sql.openActions.all().map(row => ({
         id: String(row['id']),

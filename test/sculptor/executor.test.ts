@@ -213,7 +213,7 @@ test('what could not be given back is tried again while others run, and nothing 
   t.regex(host.last()?.reason?.message ?? '', /2 could not be given back and are tried again/);
   host.kernel.native.setAffinity = setAffinity;
   t.is(host.executor.leftovers(), 1);
-  await confine(2);
+  await confine(3);
   t.deepEqual([host.last()?.state, host.reason()], ['deferred', 'overlap']);
   t.deepEqual(host.threads.get(21)?.cpus, [3]);
   await pass(host, 11, { run: 0.3, wait: 0.01 }, { run: 0.75, wait: 0.45 });
