@@ -144,8 +144,13 @@ export function createExecutor(parts: ExecutorParts) {
         }
       }
       if (leftovers && now >= retryAt) {
-        retryAt = now + retrySeconds;
-        retry(parts, new Set(running.keys()));
+        try {
+          retry(parts, new Set(running.keys()));
+        } finally {
+          // It may wait long for a systemd that does not answer, and everything else with it: a tenth of the time at most.
+          const end = clock.monotonicSeconds();
+          retryAt = end + Math.max(retrySeconds, 9 * (end - now));
+        }
         leftovers = isLeft();
         if (!leftovers) say('info', 'what could not be given back before is given back');
       }

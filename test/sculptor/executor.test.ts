@@ -224,6 +224,22 @@ test('what could not be given back is tried again while others run, and nothing 
   t.is(host.last()?.state, 'observing');
 });
 
+test('to try again what takes long takes a tenth of the time at most', async t => {
+  const host = await acting(t, { moves: [move('/b1', { cpus: [3] })] });
+  const tries: number[] = [];
+  host.kernel.native.setAffinity = tids => {
+    tries.push(host.clock.monotonicSeconds());
+    host.clock.step(30);
+    return tids.map(() => 22);
+  };
+  host.executor.finishAll('restored', { code: 'shutdown', message: 'the mode fell' });
+  for (let second = 0; second < 400; second += 1) {
+    host.clock.step(1);
+    host.executor.tick();
+  }
+  t.deepEqual(tries, [0, 40, 340]);
+});
+
 test('a thread that another action holds is not moved by a second, which would end by giving back the first one’s mask', async t => {
   const host = fakeHost(t, { policy });
   host.makeCgroup('a', [11, 12]);
