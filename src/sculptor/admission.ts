@@ -42,6 +42,7 @@ export function admit(input: AdmissionInput): Refusal | null {
 const checks: readonly ((input: AdmissionInput) => Refusal | null)[] = [
   protection,
   widening,
+  gain,
   telemetry,
   contention,
   changeWindow,
@@ -70,6 +71,17 @@ function widening({ policy, plan }: AdmissionInput): Refusal | null {
     }
   }
   return null;
+}
+
+/** The engine asks it too, of the policy that it was told; where that has no route to it, of its defaults. */
+function gain({ policy, recommendation }: AdmissionInput): Refusal | null {
+  const [least] = recommendation.predicted.interval;
+  return least < policy.minGainRatio
+    ? rejected(
+        'limit',
+        `it may bring as little as ${least.toFixed(3)} of what is waited; the policy (minGainRatio) wants at least ${policy.minGainRatio}`,
+      )
+    : null;
 }
 
 function telemetry({ recommendation, series, now }: AdmissionInput): Refusal | null {

@@ -269,6 +269,16 @@ test('another way to write the path of a protected cgroup leads around nothing',
   t.deepEqual(host.threads.get(21)?.cpus, [0, 1, 2, 3]);
 });
 
+test('what may bring less than the policy wants is refused, whatever the engine was told', async t => {
+  const host = await contended(t, { policy: { minGainRatio: 0.5 } });
+  const { predicted } = host.wish();
+  await host.recommend(host.wish({ predicted: { ...predicted, interval: [0.49, 0.9] } }));
+  t.deepEqual([host.last()?.state, host.reason()], ['rejected', 'limit']);
+  t.regex(host.last()?.reason?.message ?? '', /as little as 0\.490 .* at least 0\.5/);
+  await host.recommend(host.wish({ predicted: { ...predicted, interval: [0.5, 0.9] } }));
+  t.is(host.last()?.state, 'observing');
+});
+
 test('limits defer: overlap, in flight, per hour, share of instances, change windows', async t => {
   const host = await contended(t, {
     policy: { limits: { actionsInFlight: 1, actionsPerInstancePerHour: 2, maxTouchedRatio: 1 } },
