@@ -50,7 +50,7 @@ export const policySchema = z.strictObject({
   ceiling: modeSchema
     .default('enforce')
     .describe(
-      'Local ceiling; the collector may only be stricter. What `sculpt mode` sets instead holds until this is changed.',
+      'Local ceiling; the collector may only be stricter. What `sculpt mode` sets instead holds until this is changed, then the stricter of both.',
     ),
   instances: z
     .array(instancePolicySchema)

@@ -14,7 +14,7 @@ export type OpenEntry = UndoEntry & { readonly action: string; readonly order: n
 /** Final actions that are kept, with their entries, for people and for the limits after a restart. */
 const keptFinalActions = 1000;
 
-const ceilingSchema = z.strictObject({ mode: modeSchema, configured: modeSchema });
+const ceilingSchema = z.strictObject({ mode: modeSchema, configured: modeSchema.optional() });
 
 /** What was changed and how to undo it, on disk before it is done. Every method throws SculptorError JOURNAL or SQLite's own. */
 export type Journal = ReturnType<typeof openJournal>;
@@ -88,7 +88,7 @@ export function openJournal(path: string, boot: string) {
       sql.setMeta.run('heartbeat', `${epoch} ${sequence}`);
     },
     /** What a person set, and what the configuration said then. */
-    ceiling: (): { mode: Mode; configured: Mode } | null => {
+    ceiling: (): z.infer<typeof ceilingSchema> | null => {
       const [mode, configured] = String(sql.getMeta.get('ceiling')?.['value'] ?? '').split(' ');
       return ceilingSchema.safeParse({ mode, configured }).data ?? null;
     },

@@ -17,8 +17,11 @@ export function createPermission(options: {
   let newest = journal.newestHeartbeat();
   const configured = config.policy.ceiling;
   const set = journal.ceiling();
-  // Who has written another one since wants that: an `enforce` of last year must not outlive a configuration that says `observe`.
-  let ceiling = set?.configured === configured ? set.mode : configured;
+  // Another one is written there since: an `enforce` of last year must not outlive an `observe`, nor an `observe` end by that.
+  let ceiling =
+    set === null || set.configured === configured
+      ? (set?.mode ?? configured)
+      : strictestMode([set.mode, configured]);
   // Not what a former life heard: a start holds nothing until a heartbeat comes.
   let heard: { at: number; stamp: Mode } | null = null;
   const age = () =>

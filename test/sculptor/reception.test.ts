@@ -438,6 +438,8 @@ test('what was set once does not hold against a configuration that was changed s
   const again = (ceiling: string) => fakeHost(t, { policy: { ceiling } }, host.folder).permission;
   t.is(again('approve').ceiling(), 'enforce');
   t.is(again('observe').ceiling(), 'observe');
+  host.permission.setCeiling('observe');
+  t.is(again('enforce').ceiling(), 'observe');
 });
 
 test('a stricter stamp holds also where the journal cannot be written; the same one is not heard', async t => {
