@@ -33,7 +33,13 @@ export function lockJournal(
     throw error instanceof SculptorError ? error : unusable(path, error);
   }
   return {
-    release: () => void db.prepare("DELETE FROM meta WHERE key = 'lock' AND value = ?").run(mine),
+    release: () => {
+      try {
+        db.prepare("DELETE FROM meta WHERE key = 'lock' AND value = ?").run(mine);
+      } catch {
+        // On a full disk it stays, and means nothing once this process has ended: what was given back is told before that.
+      }
+    },
   };
 }
 

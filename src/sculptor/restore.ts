@@ -1,4 +1,5 @@
 import { type Action, type ActionReason, finalActionStates } from '../contract/action.ts';
+import { describeError } from '../contract/errors.ts';
 import type { Say } from '../contract/ports.ts';
 import type { Native } from '../linux/native.ts';
 import type { Roots } from '../linux/roots.ts';
@@ -65,7 +66,17 @@ export function restoreOpen(
       ended.push({ ...held.action, ...end, state: 'restored', previousState });
     }
   }
-  for (const action of ended) journal.saveAction(action);
+  for (const action of ended) {
+    try {
+      journal.saveAction(action);
+    } catch (error) {
+      // What was given back is told all the same: the next start finds it as it was.
+      say(
+        'error',
+        `action ${action.id}: over, and could not be recorded so: ${describeError(error)}`,
+      );
+    }
+  }
   return { ...total, messages, ended, actions: open.map(action => action.id) };
 }
 

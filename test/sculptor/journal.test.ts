@@ -169,6 +169,23 @@ test('whatever prefix of an action was applied when it crashed, replay gives eve
   );
 });
 
+test('a disk that fills up while everything is given back hides nothing of what was', async t => {
+  const host = fakeHost(t, { policy: { limits: { maxTouchedRatio: 1 } } });
+  host.makeCgroup('a', [11]);
+  host.feed('/a', { run: 0.2, wait: 0.3 });
+  await host.heartbeat('enforce');
+  await host.recommend(recommend(host.clock.unixSeconds(), '/a', [move('/a', { weight: 6400 })]));
+  const lock = lockJournal(host.journal, host.kernel.roots);
+  host.journal.db.exec('PRAGMA query_only = 1');
+  const said: string[] = [];
+  const end = { reason: { code: 'user', message: 'x' } as const, at: 1 };
+  const report = restoreOpen(host.kernel, host.journal, (_, text) => void said.push(text), end);
+  t.is(report.restored, 1);
+  t.regex(said.join(), /could not be closed in the journal.*could not be recorded so: .*readonly/);
+  t.notThrows(lock.release);
+  t.is(host.read('a', 'cpu.weight'), '100');
+});
+
 test('a journal that cannot be locked for want of space or permission is told with what is wanted', t => {
   const journal = openJournal(join(folderOf(t), 'journal.db'), 'b');
   journal.db.exec('PRAGMA query_only = 1');
