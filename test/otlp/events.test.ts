@@ -31,8 +31,12 @@ function sent(event: OutgoingEvent): LogEvent {
 }
 
 const name = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 10 });
+const part = name
+  .map(text => text.replaceAll('/', '-'))
+  .filter(text => text !== '.' && text !== '..');
+const path = fc.array(part, { minLength: 1, maxLength: 3 }).map(parts => `/${parts.join('/')}`);
 const instance = fc.record({
-  id: name,
+  id: fc.oneof(path, part),
   kind: fc.constantFrom('vm' as const, 'cgroup' as const),
   name,
 });
@@ -127,7 +131,7 @@ const set = fc.oneof(
 );
 const task = fc.oneof(
   fc.record({ kind: fc.constant('thread' as const), tid, startTicks: fc.nat() }),
-  fc.record({ kind: fc.constant('class' as const), cgroup: name }),
+  fc.record({ kind: fc.constant('class' as const), cgroup: path }),
   fc.record({
     kind: fc.constant('class' as const),
     parent: fc.record({ tgid: tid, startTicks: fc.nat() }),
