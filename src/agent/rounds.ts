@@ -105,11 +105,9 @@ export function createRounds(options: RoundsOptions): Rounds {
     detail: start,
     missed: Number.NEGATIVE_INFINITY,
   };
-  const farewells = createFarewells(living => {
-    const prefix = `${instanceResource(identity, living)[attr.serviceInstanceId]}\n`;
-    // Of a life that goes on under the same name the tasks may be the same, whose series go on.
-    temporal.forget(prefix, { keepsTasks: book.named(living.instance.id) !== undefined });
-  });
+  const farewells = createFarewells(living =>
+    temporal.forget(`${instanceResource(identity, living)[attr.serviceInstanceId]}\n`),
+  );
   const keepLivingTasks = createTaskKeeper(roots, temporal, start);
   const cpuSamples = createCpuSamples();
   const told = createToldResources({ identity, temporal, resolution: () => config.histograms });

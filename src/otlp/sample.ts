@@ -46,8 +46,12 @@ export function createShaper({ resource, temporal }: Telling): Shaper {
   const identity = String(resource['service.instance.id']);
   let current: Sample | undefined;
   // One for all of them, asked before the next: most agents keep nothing of a series.
-  const key = () =>
-    current ? seriesKey(identity, described(current).name, distinctionOf(current)) : identity;
+  const key = () => {
+    if (!current) return identity;
+    // A task that is moved to another instance goes on, and so do its series, which are nobody's totals.
+    const whose = current.task === undefined ? identity : '';
+    return seriesKey(whose, described(current).name, distinctionOf(current));
+  };
   return (sample, now, resolution) => {
     current = sample;
     const shaped = described(sample).type === 'gauge' ? sample : temporal.shape(key, sample, now);

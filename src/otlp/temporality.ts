@@ -24,8 +24,8 @@ export type Temporal = {
   readonly take: () => Batch;
   /** Delta: what was delivered is taken off the next; what never is is in it again, so that nothing is lost. */
   readonly deliver: (batch: Batch) => void;
-  /** Drops what is kept of series whose key begins with `prefix`. `keepsTasks`: but for those of tasks. */
-  readonly forget: (prefix: string, options?: { readonly keepsTasks: boolean }) => void;
+  /** Drops what is kept of series whose key begins with `prefix`. */
+  readonly forget: (prefix: string) => void;
   /**
    * Drops what is kept of series of tasks that have ended. It asks of those alone that were not told since then (seconds since the
    * epoch): where /proc hides tasks, none would be alive, and all would be told whole again. Cumulative keeps nothing.
@@ -78,11 +78,8 @@ function deltaTemporality(): Temporal {
       for (const { key, point, time } of batch)
         delivered.set(key, { start: point.start, value: point.value, time, told: time });
     },
-    forget: (prefix, { keepsTasks } = { keepsTasks: false }) => {
-      for (const key of delivered.keys()) {
-        if (!key.startsWith(prefix) || (keepsTasks && taskOfKey(key) !== null)) continue;
-        delivered.delete(key);
-      }
+    forget: prefix => {
+      for (const key of delivered.keys()) if (key.startsWith(prefix)) delivered.delete(key);
     },
     keepTasks: (isAlive, since) => {
       for (const [key, { told }] of delivered) {
@@ -94,7 +91,7 @@ function deltaTemporality(): Temporal {
   };
 }
 
-/** Key of a series: the resource's identity, the metric, and what tells its points apart; tasks as `TID@TICKS`. */
+/** Key of a series: the resource's identity, empty for one of a task, the metric, and what tells its points apart; tasks as `TID@TICKS`. */
 export function seriesKey(identity: string, metric: string, distinction: string): string {
   return `${identity}\n${metric}\n${distinction}`;
 }

@@ -115,3 +115,16 @@ test('delta: series of one task are told apart by what they share with those of 
     [12, 103, 1004],
   );
 });
+
+test('delta: a task that is moved to another instance goes on, and is not told whole again', t => {
+  const temporal = temporalityFrom('delta');
+  const tell = (instance: string, value: number) => {
+    const resource = { 'service.instance.id': instance };
+    const sample = { metric: custom, attributes: {}, task: '5@6', start: 1, value };
+    return told([sample], { temporal, resource })[0]?.value;
+  };
+  t.is(tell('host/a', 10), 10);
+  t.is(tell('host/b', 20), 10);
+  temporal.forget('host/a\n');
+  t.is(tell('host/b', 30), 10);
+});

@@ -92,7 +92,7 @@ test('delta: what arrived of an export is taken off the next, and what did not i
 
 test('delta: of a task that was told lately nobody asks whether it lives, since /proc may hide it', t => {
   const temporal = temporalityFrom('delta');
-  const key = seriesKey('host/a', 'sculptor.task.cpu.time', '7@100');
+  const key = seriesKey('', 'sculptor.task.cpu.time', '7@100');
   const tell = (value: number, now: number) =>
     temporal.shape(() => key, { start: 1, value }, now).value;
   tell(5, 10);

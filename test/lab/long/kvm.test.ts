@@ -79,7 +79,7 @@ for (const kernel of labKernels) {
         await lab.run(
           `truncate -s 16M /tmp/disk &&
            sh ${scripts}/libvirt-guest.sh ${folder} kvm managed ${managed} ticking,200+writing,${blocks},${kb} /tmp/disk`,
-          // Half a minute where nothing else runs: libvirt asks QEMU what it can, beside a guest.
+          // On a busy machine a minute is not enough, beside another guest.
           { timeoutSeconds: 120 },
         );
         await lab.until('grep -q ^TICK /tmp/bare.log && grep -q TICK /tmp/managed.log', 150);
