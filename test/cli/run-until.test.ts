@@ -2,10 +2,21 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { socketFolder, until } from '../support/sockets.ts';
 
 const module = new URL('../../src/cli/run-until.ts', import.meta.url).href;
+
+/** A program without a terminal; `told`: what it wrote to standard output. */
+function start(t: ExecutionContext, program: string) {
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program]);
+  t.teardown(() => child.kill('SIGKILL'));
+  let told = '';
+  child.stdout.on('data', data => {
+    told += data;
+  });
+  return { child, told: () => told, ended: once(child, 'exit') };
+}
 
 test('a terminal that is closed stops what runs in it: all is given back, though nobody can be told', async t => {
   const result = join(socketFolder(t), 'result');
@@ -56,22 +67,16 @@ test('who reads what is said may go away: what runs goes on, and stops when it i
     process.stdout.write(why);
     process.stdin.destroy();
   `;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', program]);
-  t.teardown(() => child.kill('SIGKILL'));
-  let told = '';
-  child.stdout.on('data', data => {
-    told += data;
-  });
-  const ended = once(child, 'exit');
+  const { child, told, ended } = start(t, program);
   await once(child.stderr, 'data');
   child.stderr.destroy();
   for (const turn of ['a', 'b']) {
     child.stdin.write(turn);
-    await until(() => told.endsWith(turn), 10);
+    await until(() => told().endsWith(turn), 10);
   }
   child.kill('SIGTERM');
   t.deepEqual(await ended, [0, null]);
-  t.is(told, 'abSIGTERM');
+  t.is(told(), 'abSIGTERM');
 });
 
 test('without a terminal SIGHUP stops a part that loads nothing again by it: all is given back', async t => {
@@ -83,15 +88,9 @@ test('without a terminal SIGHUP stops a part that loads nothing again by it: all
     process.stdout.write(await stopped);
     process.stdin.destroy();
   `;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', program]);
-  t.teardown(() => child.kill('SIGKILL'));
-  let told = '';
-  child.stdout.on('data', data => {
-    told += data;
-  });
-  const ended = once(child, 'exit');
-  await until(() => told === 'ready ', 10);
+  const { child, told, ended } = start(t, program);
+  await until(() => told() === 'ready ', 10);
   child.kill('SIGHUP');
   t.deepEqual(await ended, [0, null]);
-  t.is(told, 'ready SIGHUP');
+  t.is(told(), 'ready SIGHUP');
 });
