@@ -248,6 +248,8 @@ export function createCore(options: CoreOptions): Core {
       // Of those that ended while there was no agent to tell it nobody hears again: they want nothing any more.
       if (instanceIds === undefined)
         for (const [id, observation] of latest) if (isSilent(observation, now)) latest.delete(id);
+      // Who competes with whom is told by the CPUs: without them nobody would seem to, and what runs would be given back.
+      if (host.topology === null) return output;
       for (const id of instanceIds ?? host.placements.keys()) {
         const placement = host.placements.get(id);
         const observation = latest.get(id);

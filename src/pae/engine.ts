@@ -136,15 +136,15 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     endpoint: config.endpoint,
     scope: scopes.engine,
     service: 'sculptor-engine',
-    hostId: () => core.host.topology?.hostId,
+    hostId: () => core.host.id ?? undefined,
     clock,
     read: lostSamples,
   });
 
   const beat = (): void => {
-    const hostId = core.host.topology?.hostId;
-    // Before the agent has told which host this is there is nobody to speak to.
-    if (hostId === undefined) return;
+    const hostId = core.host.id;
+    // Before an agent was heard there is no host to answer for: an engine that hears nothing must not hold what another began.
+    if (hostId === null) return;
     sequence += 1;
     const heartbeat = { hostId, created: clock.unixSeconds(), epoch, sequence };
     events.emit(
@@ -183,7 +183,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
 
   return {
     status: () => ({
-      hostId: core.host.topology?.hostId ?? null,
+      hostId: core.host.id,
       epoch,
       sequence,
       model: forecaster.identity,

@@ -15,6 +15,8 @@ import type { Observation } from './series.ts';
 
 /** What the engine knows of the host: from events, and from the host's own series, alone. */
 export type HostModel = {
+  /** That of whom an agent told first, be it only its series; null before. */
+  id: string | null;
   topology: Topology | null;
   readonly placements: Map<string, Placement>;
   policy: Policy;
@@ -39,6 +41,7 @@ type Worked = {
 
 export function createHostModel(): HostModel {
   return {
+    id: null,
     topology: null,
     placements: new Map(),
     // Until the sculptor has told its own: the defaults, under which nothing is declared.

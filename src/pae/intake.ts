@@ -11,7 +11,7 @@ export type IntakeCounters = {
   own: number;
   /** Points and events of guests: what somebody says of itself is no measurement of the host. */
   guest: number;
-  /** Points and events of another host than the one whose topology came first. */
+  /** Points and events of another host than the one that was heard of first. */
   otherHost: number;
   unknown: number;
   malformed: number;
@@ -42,8 +42,9 @@ export function createIntake(core: Core): Intake {
 
   /** An engine plans for one host: instances of several have the same ids, and a sculptor hears heartbeats of its own alone. */
   const isOther = (hostId: unknown): boolean => {
-    const ours = core.host.topology?.hostId;
-    return ours !== undefined && hostId !== undefined && hostId !== ours;
+    if (typeof hostId !== 'string') return false;
+    core.host.id ??= hostId;
+    return hostId !== core.host.id;
   };
 
   /** @throws ProtocolError EVENT_INVALID */
@@ -52,7 +53,7 @@ export function createIntake(core: Core): Intake {
     counters.otherHost += 1;
     throw new ProtocolError(
       'EVENT_INVALID',
-      `${name}: hostId: got ${record.hostId}; wanted the host whose topology came first, ${core.host.topology?.hostId}`,
+      `${name}: hostId: got ${record.hostId}; wanted the host that was heard of first, ${core.host.id}`,
       { at: 'hostId' },
     );
   };
@@ -89,7 +90,9 @@ export function createIntake(core: Core): Intake {
           counters.guest += points.points.length;
           continue;
         }
-        if (isOther(points.resource[attr.hostId])) {
+        // Other tools call the host by other names, such as that of the cloud.
+        const isAgents = attr.instanceId in points.resource;
+        if (isAgents && isOther(points.resource[attr.hostId])) {
           counters.otherHost += points.points.length;
           continue;
         }

@@ -184,6 +184,15 @@ test('a kept action is renewed at half its lease, and given back when nothing co
   t.is(run(3).withdrawals[0]?.actionId, '11111111-1111-4111-8111-111111111111');
 });
 
+test('while the CPUs are not known nothing is judged: nobody would seem to compete, and what runs would be given back', t => {
+  const { run, core, now } = startStream([contendedCritical, ...batches(8)], [critical, batchRule]);
+  const [recommendation] = run(1).recommendations;
+  if (!recommendation) throw new Error('nothing was recommended');
+  core.takeAction(actionFor(recommendation, 'kept', now()));
+  core.host.topology = null;
+  t.deepEqual(run(15), { recommendations: [], withdrawals: [] });
+});
+
 test('a move that was not enough is followed by the next size, after a while', t => {
   const { run, core, now } = startStream([contendedCritical, ...batches(4)], [critical, batchRule]);
   const [first] = run(1).recommendations;

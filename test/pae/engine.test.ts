@@ -74,11 +74,17 @@ function at(seconds: number, metric: MetricData): MetricData {
 
 const encode = eventEncoder(scopes.agent, { 'service.name': 'sculptor-agent' });
 
-test('it is silent until it knows its host, then its heartbeats are signed and count up', async t => {
-  const { keys, of, logs, engine } = await start(t);
-  await until(() => engine.status().counters['requests.logs'] === undefined);
-  t.is(of('sculptor.heartbeat').length, 0);
-  await logs.send(encode(plainEvent('sculptor.topology', topology(2), 'two CPUs'), 1));
+test('it is silent until it hears of its host, be it only by the series of its agent; then its heartbeats are signed and count up', async t => {
+  const { keys, of, metrics, engine } = await start(t);
+  const tell = (resource: Record<string, string>) =>
+    metrics.send(serialize(resourceMetrics(resource, [counter('container.cpu.time', 1)])));
+  await tell({ 'host.id': 'i-0123', 'service.name': 'another tool' });
+  t.is(engine.status().hostId, null);
+  await tell({
+    'host.id': 'host',
+    'sculptor.instance.id': '/a',
+    'sculptor.instance.kind': 'cgroup',
+  });
   await until(() => of('sculptor.heartbeat').length >= 3);
   const beats = of('sculptor.heartbeat').map(event => {
     verifyEvent(event, 'sculptor.heartbeat', [keys.publicKey]);

@@ -2,7 +2,7 @@ import test from 'ava';
 import { detailAttribute } from '../../src/contract/events.ts';
 import type { Placement, Topology } from '../../src/contract/host.ts';
 import { attr, guestOrigin } from '../../src/contract/metrics.ts';
-import type { MetricPoint } from '../../src/contract/telemetry.ts';
+import type { MetricPoint, ResourcePoints } from '../../src/contract/telemetry.ts';
 import { placement, resourcePoints, startStream, topology } from './stream.ts';
 
 const instances = [{ id: '/critical', load: { used: 0.2, wait: 0.35 } }];
@@ -42,6 +42,7 @@ test('what a guest says of itself is no observation, neither of it nor of the ho
 
 test('what another host says is no input: it has instances by the same ids', t => {
   const { intake, core, run, now } = startStream(instances, []);
+  core.host.id = 'host';
   run(1);
   const before = core.series.recent('/critical', 100);
   const { resource, points } = resourcePoints('/critical', now() + 1, {
@@ -70,6 +71,25 @@ test('what another host says is no input: it has instances by the same ids', t =
   t.true(core.host.placements.has('/critical'));
   t.is(intake.counters().otherHost, 5);
   t.deepEqual(intake.metrics([of('host')]), ['/critical']);
+});
+
+test('the host is that of whom an agent tells first, be it series alone; other tools call it by other names', t => {
+  const { intake, core, now } = startStream(instances, []);
+  core.host.topology = null;
+  const { resource, points } = resourcePoints('/critical', now(), {
+    used: 0,
+    wait: 0,
+    throttled: 0,
+  });
+  const of = (more: ResourcePoints['resource']) => [{ resource: more, points }];
+  intake.metrics(of({ [attr.hostId]: 'i-0123' }));
+  intake.metrics(of({ ...resource, [attr.hostId]: 'guest', [attr.origin]: guestOrigin }));
+  t.is(core.host.id, null);
+  intake.metrics(of({ ...resource, [attr.hostId]: 'host' }));
+  intake.metrics(of({ ...resource, [attr.hostId]: 'other' }));
+  intake.metrics(of({ [attr.hostId]: 'i-0123' }));
+  t.is(core.host.id, 'host');
+  t.is(intake.counters().otherHost, points.length);
 });
 
 test('an event of a guest is no input, whatever its name', t => {
