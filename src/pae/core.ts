@@ -5,7 +5,14 @@ import type { Mode, Policy } from '../contract/policy.ts';
 import type { ModelIdentity, Recommendation, Withdrawal } from '../contract/recommendation.ts';
 import { contentionWindows, isContended } from './contended.ts';
 import { type Demand, demandCores, recentDemand } from './demand.ts';
-import { createHostModel, type HostModel, infer, ruleOf, takeAction } from './host-model.ts';
+import {
+  createHostModel,
+  goneUntold,
+  type HostModel,
+  infer,
+  ruleOf,
+  takeAction,
+} from './host-model.ts';
 import { candidatesOf, type MoveKind } from './planner/candidates.ts';
 import { choose } from './planner/choose.ts';
 import { contentionOf, weightOf } from './planner/contenders.ts';
@@ -246,8 +253,10 @@ export function createCore(options: CoreOptions): Core {
     judge: (now, instanceIds) => {
       const output: Output = { recommendations: [], withdrawals: [] };
       // Of those that ended while there was no agent to tell it nobody hears again: they want nothing any more.
-      if (instanceIds === undefined)
+      if (instanceIds === undefined) {
         for (const [id, observation] of latest) if (isSilent(observation, now)) latest.delete(id);
+        for (const id of goneUntold(host, latest, now)) forget(id);
+      }
       // Who competes with whom is told by the CPUs: without them nobody would seem to, and what runs would be given back.
       if (host.topology === null) return output;
       for (const id of instanceIds ?? host.placements.keys()) {

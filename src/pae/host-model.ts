@@ -19,6 +19,8 @@ export type HostModel = {
   id: string | null;
   topology: Topology | null;
   readonly placements: Map<string, Placement>;
+  /** Since when nothing was heard of an instance beside this placement of it, in seconds since the epoch. */
+  readonly unheard: WeakMap<Placement, number>;
   policy: Policy;
   /** Actions that hold something, by beneficiary. */
   readonly running: Map<string, Action>;
@@ -44,6 +46,7 @@ export function createHostModel(): HostModel {
     id: null,
     topology: null,
     placements: new Map(),
+    unheard: new WeakMap(),
     // Until the sculptor has told its own: the defaults, under which nothing is declared.
     policy: policySchema.parse({}),
     running: new Map(),
@@ -65,6 +68,25 @@ export function takePlacement(host: HostModel, placement: Placement): boolean {
     host.placements.set(id, placement);
   else return false;
   return true;
+}
+
+/** Longer than the longest `agent.placementIntervalSeconds`: who lives was told again by then. */
+const goneSeconds = 1.1 * 3600;
+
+/** Instances that were placed, and of which nothing was `heard` for so long: they ended while there was no agent to tell it. */
+export function goneUntold(
+  host: HostModel,
+  heard: ReadonlyMap<string, unknown>,
+  now: number,
+): string[] {
+  const gone: string[] = [];
+  for (const [id, placement] of host.placements) {
+    // Where the clock was set back it is since then.
+    const since = heard.has(id) ? now : Math.min(now, host.unheard.get(placement) ?? now);
+    host.unheard.set(placement, since);
+    if (now - since > goneSeconds) gone.push(id);
+  }
+  return gone;
 }
 
 /** Keeps the actions that hold something. */

@@ -3,7 +3,7 @@ import type { Action } from '../../src/contract/action.ts';
 import { policySchema } from '../../src/contract/policy.ts';
 import type { Recommendation } from '../../src/contract/recommendation.ts';
 import { recommendationSchema } from '../../src/contract/recommendation.ts';
-import { type StreamInstance, startStream } from './stream.ts';
+import { placement, type StreamInstance, startStream } from './stream.ts';
 
 const critical = { match: '/critical', class: 'latency-critical' as const };
 const batchRule = { match: '/batch*', class: 'batch' as const };
@@ -235,6 +235,26 @@ test('who has not been heard of for a while competes with nobody, and nothing is
     ['/critical'],
   );
   t.regex(core.verdicts()[0]?.why ?? '', /nobody else competes/);
+});
+
+test('who ended while there was no agent to tell it is none of the instances of which a move touches a share, and is forgotten', t => {
+  const { run, core, now } = startStream([contendedCritical, ...batches(8)], [critical, batchRule]);
+  for (let i = 0; i < 20; i += 1) {
+    const ghost = placement({ id: `/ghost${i}`, load: { used: 0 } }, [0, 1]);
+    core.host.placements.set(ghost.instance.id, ghost);
+  }
+  const [recommendation] = run(1).recommendations;
+  const idle = recommendation?.evidence.alternatives.find(({ kind }) => kind === 'idle');
+  t.is(idle?.why, 'would touch 8 of 9 instances; the policy allows 50 %');
+  core.judge(now());
+  // An hour is the longest interval at which an agent tells those again that live.
+  core.judge(now() + 3600);
+  t.is(core.host.placements.size, 29);
+  core.host.placements.set('/ghost1', placement({ id: '/ghost1', load: { used: 0 } }, [0, 1]));
+  const nothing = { spanSeconds: 1, usedCores: 0, waitCores: 0, throttledCores: 0 };
+  core.takeObservation('/critical', { time: now() + 3999, ...nothing });
+  core.judge(now() + 4000);
+  t.deepEqual([...core.host.placements.keys()], ['/critical', '/ghost1']);
 });
 
 test('of an instance that is left alone nothing is thought any more', t => {

@@ -116,6 +116,7 @@ test('a kept weight is needed while the CPUs are full, and not when one has room
     throttledCores: 0,
   };
   const beside = (activities: number[]) => ({
+    instances: 9,
     cpus: [0, 1],
     contendersWeight: 0,
     contendersCores: 0,

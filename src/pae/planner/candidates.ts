@@ -163,7 +163,7 @@ function strongestStranger(placement: Placement, { contenders }: Contention): Co
 function idle({ host, contention, demandCores, usedCores }: Situation): Candidate {
   const refusal = notAllowed(host, contention, 'idle');
   if (refusal) return refusal;
-  const touched = contention.contenders.length / Math.max(1, host.placements.size);
+  const touched = contention.contenders.length / Math.max(1, contention.instances);
   return {
     kind: 'idle',
     size: `idle on ${contention.contenders.length}`,
@@ -240,7 +240,7 @@ function notAllowed(host: HostModel, contention: Contention, kind: MoveKind): Ca
   const other = contention.contenders.find(contender => !contender.batch);
   if (other) return impossible(kind, `${other.placement.instance.id} is not declared batch`);
   // The sculptor refuses what touches more: recommending it would only waste the time until the next attempt.
-  const [touched, all] = [contention.contenders.length, host.placements.size];
+  const [touched, all] = [contention.contenders.length, contention.instances];
   const { maxTouchedRatio } = host.policy.limits;
   return touched > Math.max(1, Math.floor(maxTouchedRatio * all))
     ? impossible(

@@ -16,6 +16,8 @@ export type Contender = {
 export type Contention = {
   readonly cpus: readonly number[];
   readonly contenders: readonly Contender[];
+  /** Instances that are placed and heard of; of others it is not known whether they are there still. */
+  readonly instances: number;
   /** Mean weight on one of its CPUs that competes with the beneficiary's, in cgroup v2 units. */
   readonly contendersWeight: number;
   /** Cores the contenders get now. */
@@ -33,10 +35,13 @@ export function contentionOf(
 ): Contention {
   const cpus = allowedCpus(host, placement);
   const contenders: Contender[] = [];
+  let instances = 0;
   const own = new Set(cpus);
   for (const other of host.placements.values()) {
     const observation = latest.get(other.instance.id);
-    if (other.instance.id === placement.instance.id || !observation) continue;
+    if (!observation) continue;
+    instances += 1;
+    if (other.instance.id === placement.instance.id) continue;
     const wanted = observation.usedCores + observation.waitCores;
     if (wanted < activeCores) continue;
     const shared = allowedCpus(host, other).filter(cpu => own.has(cpu));
@@ -58,6 +63,7 @@ export function contentionOf(
   return {
     cpus,
     contenders,
+    instances,
     contendersWeight: weight / Math.max(1, cpus.length),
     contendersCores: contenders.reduce((sum, { observation }) => sum + observation.usedCores, 0),
   };
