@@ -20,7 +20,7 @@ export const vdiskSource: SourceKind = {
   start: context => startVdiskSource(context, askQmp),
 };
 
-type Why = 'no_qmp' | 'libvirt_silent' | 'libvirt_unknown';
+type Why = 'no_qemu' | 'no_qmp' | 'libvirt_silent' | 'libvirt_unknown';
 
 type Counts = Drive['counters'];
 
@@ -30,6 +30,8 @@ type KnownDrive = { readonly since: number; last: Counts; sum: Counts; absent: n
 type Machine = {
   /** Seconds since the epoch: when it answered last; null: it never did. */
   since: number | null;
+  /** When the QEMU that answered last was started, in ticks. */
+  startTicks: number;
   /** By name. */
   readonly drives: Map<string, KnownDrive>;
   /** Those of the last answer that there was no room for. */
@@ -55,10 +57,12 @@ export function startVdiskSource(
   const beganTicks = (readUptime(roots) ?? 0) * ticksPerSecond;
   let tooManyDrives = 0;
 
-  const take = (living: LivingInstance, machine: Machine, tgid: number, drives: Drive[]): void => {
+  const startTicksOf = (tgid: number) => readTaskStat(roots, tgid)?.startTicks;
+
+  const take = (living: LivingInstance, machine: Machine, ticks: number, drives: Drive[]): void => {
     // What a QEMU did before the agent ran is no part of the series; one that came later is told from its beginning.
-    const ticks = readTaskStat(roots, tgid)?.startTicks ?? 0;
     const isNew = ticks > beganTicks;
+    if (machine.startTicks !== ticks) beginAnew(machine, ticks);
     const now = clock.unixSeconds();
     const isOld = machine.since === null && !isNew;
     // A drive that is new in an answer came after the answer before.
@@ -103,11 +107,10 @@ export function startVdiskSource(
       };
     const { uuid = null, name = '' } = parseQemu(readCommandLine(roots, tgid)) ?? {};
     if (uuid === null) return { why: 'libvirt_unknown', detail: 'its QEMU has no UUID' };
-    const startTicks = () => readTaskStat(roots, tgid)?.startTicks;
-    const asked = startTicks();
+    const ticks = startTicksOf(tgid);
     const answer = await libvirt.ask({ uuid, name });
     // By its UUID: what is answered may be of another QEMU by now, and then of another life of the VM.
-    if (asked === undefined || startTicks() !== asked)
+    if (ticks === undefined || startTicksOf(tgid) !== ticks)
       return { why: 'libvirt_silent', detail: 'its QEMU ended meanwhile', againSeconds: 0 };
     if (answer === null)
       return {
@@ -116,7 +119,7 @@ export function startVdiskSource(
         againSeconds: intervalSeconds(),
       };
     if ('why' in answer) return answer;
-    take(living, machine, tgid, answer.drives);
+    take(living, machine, ticks, answer.drives);
     return null;
   };
 
@@ -128,7 +131,12 @@ export function startVdiskSource(
     unknownMetric: 'sculptor.agent.vdisks.unknown',
     newKnown: newMachine,
     question: async ({ living, known, tgid, ask }) => {
-      take(living, known, tgid, parseBlockStats(await ask('query-blockstats')));
+      const ticks = startTicksOf(tgid);
+      const drives = parseBlockStats(await ask('query-blockstats'));
+      // Its socket may be another's by now.
+      if (ticks === undefined || startTicksOf(tgid) !== ticks)
+        return { why: 'no_qemu', detail: 'it ended meanwhile', againSeconds: 0 };
+      take(living, known, ticks, drives);
       return null;
     },
     byLibvirt: ({ living, known, tgid }) => askLibvirtOf(living, known, tgid),
@@ -150,13 +158,20 @@ export function startVdiskSource(
 }
 
 function newMachine(): Machine {
-  return { since: null, drives: new Map(), untold: new Set() };
+  return { since: null, startTicks: 0, drives: new Map(), untold: new Set() };
+}
+
+/** Another QEMU in the same life counts from zero, be it more by now than the one before had counted. */
+function beginAnew(machine: Machine, startTicks: number): void {
+  machine.startTicks = startTicks;
+  machine.untold = new Set();
+  for (const drive of machine.drives.values()) drive.last = noCounts;
 }
 
 const none: DriveCounters = { bytes: 0, operations: 0, timeNs: 0 };
 const noCounts: Counts = { read: none, write: none, flush: none, discard: none };
 
-/** A QEMU that was started anew, or a drive that was taken out and put in, counts from zero again: then all of it is new. */
+/** A drive that was taken out and put in counts from zero again: then all of it is new. */
 function advance(sum: Counts, last: Counts, now: Counts): Counts {
   const of = (direction: DiskDirection): DriveCounters => {
     const [before, after] = [last[direction], now[direction]];

@@ -63,13 +63,28 @@ function start(t: ExecutionContext, options: { bornAfter?: number; qmp?: boolean
   } as unknown as LivingInstance;
   source.read([living]);
   /** Lets an interval pass, and answers the question that comes. */
-  const round = async (reply: Reads | Error | null, seconds = 10): Promise<void> => {
+  const round = async (
+    reply: Reads | Error | null,
+    seconds = 10,
+    meanwhile: () => void = () => undefined,
+  ): Promise<void> => {
     clock.step(seconds);
+    meanwhile();
     const question = questions.shift();
     if (reply instanceof Error) question?.reject(reply);
     else if (reply) question?.resolve(answerOf(reply));
     await new Promise(setImmediate);
     source.read([living]);
+  };
+  let tgid = 50;
+  /** Another QEMU in its place, so many seconds after boot. */
+  const restart = (next: number, bornAt: number): void => {
+    tree.remove(`proc/${tgid}`);
+    tgid = next;
+    tree.write({
+      'cgroup/vm/cgroup.procs': `${tgid}`,
+      ...taskFiles(tgid, { cmdline, startTicks: bornAt * 100 }),
+    });
   };
   const told = () =>
     source
@@ -79,7 +94,7 @@ function start(t: ExecutionContext, options: { bornAfter?: number; qmp?: boolean
         ...Object.values(attributes ?? {}),
         value,
       ]);
-  return { tree, source, living, round, told, asked, said, clock };
+  return { tree, source, living, round, told, restart, asked, said, clock };
 }
 
 test('what a VM did before the agent ran is no part of its series', async t => {
@@ -118,11 +133,28 @@ test('a VM that is younger than the agent is known for it, however the clock is 
   t.deepEqual(told()[1], ['operations', 'system', 'read', 100]);
 });
 
-test('series do not fall when QEMU is started anew', async t => {
+test('series do not fall when a drive is taken out and put in', async t => {
   const { round, told } = start(t, { bornAfter: 5 });
   await round({ system: 100 });
   await round({ system: 30 });
   t.deepEqual(told()[1], ['operations', 'system', 'read', 130]);
+});
+
+test('all that a QEMU does that was started anew in the same cgroup is told, also where it is more than the one before did', async t => {
+  const { source, round, told, restart, asked } = start(t, { bornAfter: 5 });
+  await round({ system: 100 });
+  restart(51, 1015);
+  await round({ system: 150 });
+  t.deepEqual(told()[1], ['operations', 'system', 'read', 250]);
+  // The answer may be of the next one already, which is asked at once.
+  await round({ system: 999 }, 10, () => restart(52, 1028));
+  await round({ system: 7 }, 1);
+  t.deepEqual(told()[1], ['operations', 'system', 'read', 257]);
+  t.deepEqual(
+    asked.map(each => each.split('/')[1]),
+    ['50', '51', '51', '52'],
+  );
+  t.is(source.lost()['unanswered'], 0);
 });
 
 test('a monitor that is silent is asked ever more seldom, and what was known stands', async t => {
