@@ -1,17 +1,9 @@
 import { spawn } from 'node:child_process';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { needs } from '../support/needs.ts';
-import { endChild, eventually, stageScene } from '../support/scene.ts';
+import { childrenOf, endChild, eventually, stageScene } from '../support/scene.ts';
 import { coresOf, startTold } from '../support/told-agent.ts';
 
 const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'twoCpus', 'bpftrace', 'tracefs');
@@ -96,16 +88,3 @@ test('a signal to all of a terminal, as Ctrl-C is one, stops the agent, which st
     [],
   );
 });
-
-function childrenOf(pid: number): string[] {
-  return readdirSync('/proc').filter(name => {
-    if (!/^\d+$/.test(name)) return false;
-    try {
-      const [, after = ''] = readFileSync(`/proc/${name}/stat`, 'utf8').split(') ');
-      return after.split(' ')[1] === String(pid);
-    } catch {
-      // It ended between the two.
-      return false;
-    }
-  });
-}

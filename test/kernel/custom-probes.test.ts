@@ -12,7 +12,7 @@ import { hostRoots } from '../../src/linux/roots.ts';
 import { makeCgroupBox } from '../support/cgroup-box.ts';
 import { needs } from '../support/needs.ts';
 import { quickClock } from '../support/quick-clock.ts';
-import { eventually, stageScene } from '../support/scene.ts';
+import { childrenOf, eventually, stageScene } from '../support/scene.ts';
 import { startTold } from '../support/told-agent.ts';
 
 const kernelTest = needs('root', 'btf', 'bpftrace', 'tracefs');
@@ -190,6 +190,24 @@ kernelTest('a script that exits is begun again after a pause, and its counter go
   await eventually('three lives', 15, () => (host('my.lives')[''] === 3 ? true : null));
   t.true(Number(host('sculptor.agent.probe.restarts')['a.bt']) >= 2);
   t.is(said.filter(line => line.includes('ended')).length, 1);
+});
+
+kernelTest('a bpftrace that hangs is ended and begun again, which is said', async t => {
+  t.timeout(60_000);
+  begin();
+  write('a.bt', `${counter('my.ticks')}interval:ms:100 { @ = count(); }`);
+  await runs('a.bt');
+  const [pid, ...others] = childrenOf(process.pid);
+  t.deepEqual(others, []);
+  process.kill(Number(pid), 'SIGSTOP');
+  await eventually('it is said', 30, () =>
+    said.find(line => /a\.bt ended, and is begun again: it printed nothing for 10 s/.test(line)),
+  );
+  const before = Number(host('my.ticks')['']);
+  await eventually('it counts again', 15, () =>
+    Number(host('my.ticks')['']) > before ? true : null,
+  );
+  t.is(host('sculptor.agent.probe.restarts')['a.bt'], 1);
 });
 
 kernelTest(

@@ -1,5 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs';
 
 const cpuRoot = '/sys/fs/cgroup/cpu';
 const workload = new URL('../../build/sculpt-workload', import.meta.url).pathname;
@@ -46,6 +53,20 @@ export function stageScene(prefix: string): Scene {
       for (const folder of folders) await removeCgroup(folder);
     },
   };
+}
+
+/** Process ids of those that a process has started, and that are there still. */
+export function childrenOf(pid: number): string[] {
+  return readdirSync('/proc').filter(name => {
+    if (!/^\d+$/.test(name)) return false;
+    try {
+      const [, after = ''] = readFileSync(`/proc/${name}/stat`, 'utf8').split(') ');
+      return after.split(' ')[1] === String(pid);
+    } catch {
+      // It ended between the two.
+      return false;
+    }
+  });
 }
 
 /** SIGKILL, and waits until it is reaped. */

@@ -49,7 +49,7 @@ export type RunOptions = {
   readonly record: (record: Extract<BpftraceRecord, { type: 'map' }>) => void;
   /** Once, when it has attached its probes and counts: `beat` must be in the program. */
   readonly attached: () => void;
-  /** Once, when it is gone by itself; never after `stop`. */
+  /** Once, when it is gone by itself, or was ended since it hung; never after `stop`. */
   readonly ended: (end: RunEnd) => void;
 };
 
@@ -57,6 +57,8 @@ export type RunOptions = {
 const maxLineBytes = 8_388_608;
 /** Of what it says when it fails. */
 const maxMessageBytes = 16_384;
+/** Each program beats once a second at least: one that says nothing for so long hangs. A starved one comes late by a second or two. */
+const mostQuietSeconds = 10;
 /** E2BIG: map_update_elem of a hash map that is full. */
 const mapFull = 7;
 
@@ -96,11 +98,16 @@ export function runBpftrace(options: RunOptions): BpftraceRun {
     asChild([...command, ...(options.parameters ?? [])]),
     settings(options),
   );
+  let quietSeconds = 0;
   child.stdout.on('data', (chunk: Buffer) => {
+    quietSeconds = 0;
     // What was printed before the end is read to its end, or the end would never be seen.
     if (!stopped && !reader.take(chunk)) child.stdout.pause();
   });
+  // In turns of a timer, not by the clock: an agent that was held up itself reads what came meanwhile before its next turn.
   const cancel = clock.every(1, () => {
+    if (attached && !child.stdout.isPaused()) quietSeconds += 1;
+    if (quietSeconds === mostQuietSeconds) child.kill('SIGKILL');
     if (reader.nextSecond()) child.stdout.resume();
   });
   let message = '';
@@ -115,7 +122,9 @@ export function runBpftrace(options: RunOptions): BpftraceRun {
     cancel();
     if (stopped) return;
     const said = explain(message, file);
-    const why = said === '' ? how : said;
+    const hung =
+      quietSeconds >= mostQuietSeconds ? `it printed nothing for ${mostQuietSeconds} s` : '';
+    const why = hung || said || how;
     const hint =
       !attached && !existsSync(`${roots.sys}/kernel/tracing/events`)
         ? ' (tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing)'

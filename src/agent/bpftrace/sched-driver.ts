@@ -93,7 +93,7 @@ export async function startSchedDriver(options: SchedDriverOptions): Promise<Sch
         entries: reading.totals().size,
       }),
     },
-    source: createLatencySource(reading.latencies),
+    source: createLatencySource(reading.latencies, run.trouble),
     stop: run.stop,
   };
 }
@@ -165,6 +165,7 @@ function octaveOf(min: number): number {
 
 function createLatencySource(
   latest: () => { latencies: ReadonlyMap<number, Counters>; wait: ReadonlyMap<number, number> },
+  trouble: () => string | null,
 ): Source {
   /** The buckets, and the sum in ns behind them. */
   const tally = createTally(octaves + 2);
@@ -192,6 +193,10 @@ function createLatencySource(
     forget: gone => {
       for (const [id, living] of gone) if (living) take(living, [id]);
       tally.forget(gone.keys());
+    },
+    trouble: () => {
+      const why = trouble();
+      return why === null ? null : { code: 'BPFTRACE_FAILED', why };
     },
     stop: () => undefined,
   };

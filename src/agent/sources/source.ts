@@ -1,4 +1,5 @@
 import type { AgentConfig } from '../../contract/config.ts';
+import type { ErrorCode } from '../../contract/errors.ts';
 import type { OutgoingEvent } from '../../contract/events.ts';
 import type { Clock, Say } from '../../contract/ports.ts';
 import type { Capability } from '../../linux/capabilities.ts';
@@ -43,6 +44,8 @@ export type Source = {
    * take over what the kernel counted since the last `read`; then the keys are to be dropped.
    */
   readonly forget: (gone: ReadonlyMap<number, LivingInstance | null>) => void;
+  /** Why it measures nothing at present, where it goes on by itself; null, or absent: it runs. */
+  readonly trouble?: () => { readonly code: ErrorCode; readonly why: string } | null;
   /** Detaches and frees everything. */
   readonly stop: () => void;
 };

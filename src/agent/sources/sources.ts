@@ -137,6 +137,11 @@ export function startSources(
         sample.start < since ? { ...sample, start: since } : sample,
       ),
     );
+  /** By name: why it measures nothing; null: it runs. */
+  const states = (): (readonly [name: string, { code: string; why: string } | null])[] => [
+    ...[...running].map(([name, { source }]) => [name, source.trouble?.() ?? null] as const),
+    ...refused,
+  ];
   return {
     read: living => {
       follow();
@@ -146,16 +151,13 @@ export function startSources(
     samples: living => told(source => source.samples(living)),
     host: start => [
       ...told(source => source.host().map(sample => ({ start, ...sample }))),
-      ...availability([...running.keys()], refused, start),
+      ...states().map(([name, trouble]) => availability(name, trouble, start)),
     ],
     lost: () => losses.all([...running.values()].map(({ source }) => source)),
     forget: gone => each(source => source.forget(gone)),
     follow,
     status: () =>
-      Object.fromEntries([
-        ...[...running.keys()].map(name => [name, 'running']),
-        ...[...refused].map(([name, { why }]) => [name, why]),
-      ]),
+      Object.fromEntries(states().map(([name, trouble]) => [name, trouble?.why ?? 'running'])),
     stop: () => each(source => source.stop()),
   };
 }
@@ -250,19 +252,11 @@ function createLosses(
   };
 }
 
-function availability(
-  running: readonly string[],
-  refused: ReadonlyMap<string, { code: string }>,
-  start: number,
-): Sample[] {
-  const sample = (name: string, value: number, reason?: string): Sample => ({
+function availability(name: string, trouble: { code: string } | null, start: number): Sample {
+  return {
     metric: 'sculptor.agent.source.available',
-    attributes: { [attr.source]: name, ...(reason ? { [attr.reason]: reason } : {}) },
+    attributes: { [attr.source]: name, ...(trouble ? { [attr.reason]: trouble.code } : {}) },
     start,
-    value,
-  });
-  return [
-    ...running.map(name => sample(name, 1)),
-    ...[...refused].map(([name, { code }]) => sample(name, 0, code)),
-  ];
+    value: trouble ? 0 : 1,
+  };
 }

@@ -77,7 +77,7 @@ export const agentMetrics = of('agent', {
   'sculptor.agent.source.available': gauge(
     '1',
     'self',
-    'By source of metrics: 1 while it runs; 0, with the reason, where this kernel or configuration refused it.',
+    'By source of metrics: 1 while it runs; 0, with the reason, where this kernel or configuration refused it, or its bpftrace has ended and waits to be begun again.',
     [attr.source, attr.reason],
   ),
   'sculptor.agent.probe.available': gauge(

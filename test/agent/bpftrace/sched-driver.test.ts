@@ -91,9 +91,14 @@ test('latencies are an exponential histogram of octaves of a second, with the wa
     start: 5,
     value: { kind: 'exponential', scale: 0, count: 3, sum: 3, zeroCount: 1, offset: -30 },
   });
+  t.is(source.trouble?.(), null);
   runs[0]?.ended({ attached: true, why: 'it ended' });
+  t.deepEqual(source.trouble?.(), { code: 'BPFTRACE_FAILED', why: 'it ended' });
   clock.step(1);
   t.is(runs.length, 2);
+  t.not(source.trouble?.(), null);
+  runs[1]?.attached();
+  t.is(source.trouble?.(), null);
   print('wait', ['7', 1e9]);
   latency(1);
   source.read([living]);

@@ -55,6 +55,20 @@ test('a source that the kernel refuses is said and told as unavailable, and the 
   t.is(sources.samples(life(1)).length, 1);
 });
 
+test('a source that measures nothing for a while is told as unavailable meanwhile', t => {
+  let why: string | null = null;
+  const trouble = () => (why === null ? null : ({ code: 'BPFTRACE_FAILED', why } as const));
+  const sources = startSources([], context([]), [{ ...quiet, trouble }]);
+  const told = () =>
+    sources.host(5).map(({ attributes, value }) => [...Object.values(attributes ?? {}), value]);
+  t.deepEqual([sources.status(), told()], [{ quiet: 'running' }, [['quiet', 1]]]);
+  why = 'it printed nothing';
+  t.deepEqual(
+    [sources.status(), told()],
+    [{ quiet: 'it printed nothing' }, [['quiet', 'BPFTRACE_FAILED', 0]]],
+  );
+});
+
 test('a source that lacks a capability is not started, and which one is said and told', t => {
   const root = mkdtempSync(`${tmpdir()}/sources-`);
   t.teardown(() => rmSync(root, { recursive: true }));
