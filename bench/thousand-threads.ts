@@ -63,7 +63,7 @@ function openSculptor(journalFile: string) {
   const say = () => undefined;
   const config = configSchema.parse({ sculptor: { journal: journalFile } }).sculptor;
   const { kernel, close } = openKernel(loadNative(), hostRoots, say);
-  const journal = openJournal(journalFile, bootId(hostRoots));
+  const journal = openJournal(journalFile, bootId(hostRoots), hostRoots);
   const log = createActionLog({ hostId: 'bench', clock: realClock, emit: () => undefined });
   let timings: ActionTimings | null = null;
   const executor = createExecutor({

@@ -2,23 +2,43 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describeError, SculptorError } from '../contract/errors.ts';
+import { findLockHolders } from '../linux/lock-holders.ts';
+import type { Roots } from '../linux/roots.ts';
 import { applicationId, createTables, schemaVersion } from './journal-schema.ts';
 
 /**
- * Opens the SQLite file, or makes it: WAL, and every commit on disk before it is acted on (synchronous=FULL).
- * @throws SculptorError JOURNAL, which says what to do
+ * Opens the SQLite file, or makes it: WAL, every commit on disk before it is acted on (synchronous=FULL), and held by this
+ * process alone until it is closed or has ended. What is there already takes no space to be opened, held and read.
+ * @throws SculptorError JOURNAL, which says what to do; also when another process that lives holds it
  */
-export function openJournalFile(path: string): DatabaseSync {
+export function openJournalFile(path: string, roots: Roots): DatabaseSync {
   let db: DatabaseSync | null = null;
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     db = new DatabaseSync(path, { timeout: 2000 });
+    // The index of the WAL is then in memory: as a file it would be made anew at each start, which a full disk refuses.
+    db.exec('PRAGMA locking_mode = EXCLUSIVE');
     prepare(db, path);
     return db;
   } catch (cause) {
     db?.close();
-    throw cause instanceof SculptorError ? cause : unusable(path, cause);
+    if (cause instanceof SculptorError) throw cause;
+    throw isBusy(cause) ? heldByOther(path, roots, cause) : unusable(path, cause);
   }
+}
+
+/** 5 SQLITE_BUSY, in the lowest byte of its kinds. */
+function isBusy(cause: unknown): boolean {
+  return (((cause as { errcode?: number }).errcode ?? 0) & 0xff) === 5;
+}
+
+function heldByOther(path: string, roots: Roots, cause: unknown): SculptorError {
+  const [holder] = findLockHolders(roots, path);
+  return journalError(
+    path,
+    `${holder === undefined ? 'another process' : `process ${holder}`} holds it. If that is a sculptor, stop it: it gives everything back as it ends ("sculpt mode observe" does so too, and leaves it running)`,
+    cause,
+  );
 }
 
 function prepare(db: DatabaseSync, path: string): void {
@@ -51,7 +71,7 @@ function prepare(db: DatabaseSync, path: string): void {
 }
 
 /** Says what to do about a file that SQLite refuses. */
-export function unusable(path: string, cause: unknown): SculptorError {
+function unusable(path: string, cause: unknown): SculptorError {
   const code = (cause as { errcode?: number; code?: string }).errcode;
   // 11 SQLITE_CORRUPT, 26 SQLITE_NOTADB: https://sqlite.org/rescode.html
   const corrupt = code === 11 || code === 26 || !(code || (cause as { code?: string }).code);
@@ -61,6 +81,6 @@ export function unusable(path: string, cause: unknown): SculptorError {
   return journalError(path, `${describeError(cause)}; ${advice}`, cause);
 }
 
-export function journalError(path: string, message: string, cause?: unknown): SculptorError {
+function journalError(path: string, message: string, cause?: unknown): SculptorError {
   return new SculptorError('JOURNAL', `journal ${path}: ${message}`, { path }, cause);
 }

@@ -2,6 +2,7 @@ import type { DatabaseSync, SQLOutputValue } from 'node:sqlite';
 import * as z from 'zod';
 import { type Action, actionSchema, finalActionStates } from '../contract/action.ts';
 import { type Mode, modeSchema } from '../contract/policy.ts';
+import type { Roots } from '../linux/roots.ts';
 import { keptAllocations } from './action-log.ts';
 import type { UndoEntry, UndoKind, UndoResult } from './actuators/actuator.ts';
 import { openJournalFile } from './journal-file.ts';
@@ -19,9 +20,9 @@ const ceilingSchema = z.strictObject({ mode: modeSchema, configured: modeSchema.
 /** What was changed and how to undo it, on disk before it is done. Every method throws SculptorError JOURNAL or SQLite's own. */
 export type Journal = ReturnType<typeof openJournal>;
 
-/** @throws SculptorError JOURNAL when the file is corrupt, foreign, newer, or cannot be written */
-export function openJournal(path: string, boot: string) {
-  const db = openJournalFile(path);
+/** @throws SculptorError JOURNAL when the file is corrupt, foreign, newer, cannot be written, or is held by another process */
+export function openJournal(path: string, boot: string, roots: Roots) {
+  const db = openJournalFile(path, roots);
   const sql = statements(db);
   const inTransaction = transactionOf(db);
   return {

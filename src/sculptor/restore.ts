@@ -6,7 +6,7 @@ import type { Roots } from '../linux/roots.ts';
 import type { Journal } from './journal.ts';
 import { bootId, type Kernel } from './kernel.ts';
 import { openStore } from './store.ts';
-import { type UndoReport, undoEntries } from './undo.ts';
+import { closeInJournal, type UndoReport, undoEntries } from './undo.ts';
 
 /**
  * `actions`: ids of the actions that held something, oldest first. `failed` > 0: run it again, or act on `messages`.
@@ -84,7 +84,10 @@ function closeAsGone(
   journal: Journal,
   held: ReturnType<Journal['openActions']>[number],
 ): UndoReport {
-  journal.closeEntries(held.entries.map(entry => ({ entry, state: 'gone' as const })));
-  const message = `action ${held.id}: its ${held.entries.length} values ended with an earlier boot`;
-  return { restored: 0, gone: held.entries.length, yielded: 0, failed: 0, messages: [message] };
+  const messages = [
+    `action ${held.id}: its ${held.entries.length} values ended with an earlier boot`,
+  ];
+  const gone = held.entries.map(entry => ({ entry, state: 'gone' as const }));
+  closeInJournal(journal, gone, messages);
+  return { restored: 0, gone: gone.length, yielded: 0, failed: 0, messages };
 }

@@ -2,7 +2,6 @@ import type { Say } from '../contract/ports.ts';
 import type { Native } from '../linux/native.ts';
 import type { Roots } from '../linux/roots.ts';
 import { type Journal, openJournal } from './journal.ts';
-import { lockJournal } from './journal-lock.ts';
 import { bootId, type Kernel, openKernel } from './kernel.ts';
 
 /** The journal, held by this process alone, and the kernel; `close` lets go of both. */
@@ -24,16 +23,14 @@ export function openStore(options: {
   readonly say: Say;
 }): Store {
   const { native, roots, say } = options;
-  const journal = openJournal(options.journal, bootId(roots));
+  const journal = openJournal(options.journal, bootId(roots), roots);
   try {
-    const lock = lockJournal(journal, roots);
     const { kernel, close } = openKernel(native, roots, say);
     return {
       journal,
       kernel: { ...kernel, relaxed: journal.relaxed },
       close: () => {
         close();
-        lock.release();
         journal.close();
       },
     };

@@ -30,7 +30,8 @@ export function undoEntries(
   const messages: string[] = [];
   for (const run of runsOf([...open].sort((a, b) => b.order - a.order))) {
     const results = undoRun(kernel, run, all);
-    closeRun(journal, run, results, messages);
+    const states = run.map((entry, i) => ({ entry, state: results[i]?.state ?? 'failed' }));
+    closeInJournal(journal, states, messages);
     for (const { state, message } of results) {
       count[state] += 1;
       if (state !== 'restored' && messages.length < mostMessages) messages.push(message);
@@ -40,14 +41,13 @@ export function undoEntries(
 }
 
 /** A journal that cannot be written (a full disk) keeps nothing from being given back: the entries are undone again later. */
-function closeRun(
+export function closeInJournal(
   journal: Pick<Journal, 'closeEntries'>,
-  run: readonly OpenEntry[],
-  results: readonly UndoResult[],
+  results: readonly { entry: OpenEntry; state: UndoResult['state'] }[],
   messages: string[],
 ): void {
   try {
-    journal.closeEntries(run.map((entry, i) => ({ entry, state: results[i]?.state ?? 'failed' })));
+    journal.closeEntries(results);
   } catch (error) {
     messages.push(`given back, and could not be closed in the journal: ${describeError(error)}`);
   }

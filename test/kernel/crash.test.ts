@@ -1,5 +1,5 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -20,8 +20,7 @@ type Stage = Awaited<ReturnType<typeof stage>>;
 /** Four instances whose every value differs from the default, and a move of each kind. */
 async function stage(t: ExecutionContext) {
   const lab = openCgroupLab(t);
-  const folder = mkdtempSync(join(tmpdir(), 'sculptor-crash-'));
-  t.teardown(() => rmSync(folder, { recursive: true }));
+  const folder = folderOf(t);
   const weight = lab.make('weight');
   const idle = lab.make('idle');
   const set = lab.make('set', ['cpu', 'cpuset']);
@@ -47,6 +46,29 @@ async function stage(t: ExecutionContext) {
   ];
   const journal = join(folder, 'journal.db');
   return { lab, folder, journal, state, before: state(), moves, tasks: [free, pinned] };
+}
+
+function folderOf(t: ExecutionContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'sculptor-crash-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  return folder;
+}
+
+/** A disk of its own below a folder. */
+function mountDisk(t: ExecutionContext, folder: string): { path: string; fill: () => string } {
+  const path = join(folder, 'disk');
+  mkdirSync(path);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs', path]);
+  t.teardown(() => execFileSync('umount', [path]));
+  const filler = join(path, 'filler');
+  return {
+    path,
+    /** Takes all the space there is; answers the file that has it. */
+    fill: () => {
+      t.throws(() => writeFileSync(filler, Buffer.alloc(1 << 20)), { code: 'ENOSPC' });
+      return filler;
+    },
+  };
 }
 
 async function crash(staged: Stage, point: string): Promise<void> {
@@ -100,6 +122,24 @@ for (const point of ['journalled', 'mid-apply', 'observing']) {
   });
 }
 
+test('on a disk that is full all is given back too, by restore as by a start, and recorded when there is space', async t => {
+  const staged = await stage(t);
+  const disk = mountDisk(t, staged.folder);
+  const full = { ...staged, journal: join(disk.path, 'journal.db') };
+  await crash(full, 'observing');
+  const filler = disk.fill();
+  const report = restore(full, t);
+  t.is(report.failed, 0);
+  t.deepEqual(staged.state(), staged.before);
+  t.regex(report.messages.join(), /could not be closed in the journal/);
+  const sculptor = await start(full, [], t);
+  t.is(sculptor.status().leftovers, 1);
+  await sculptor.stop();
+  rmSync(filler);
+  t.is(restore(full, t).actions.length, 1);
+  t.deepEqual(restore(full, t).actions, []);
+});
+
 test('a crash in the middle of giving back is finished by the next restore', async t => {
   const staged = await stage(t);
   await crash(staged, 'observing');
@@ -121,7 +161,7 @@ test('restore beside a sculptor that lives is refused, and says what to do', asy
     said += data.toString();
   });
   await new Promise(resolve => child.once('exit', resolve));
-  t.regex(said, /holds it\. Stop that one/);
+  t.true(said.includes(`process ${process.pid} holds it`), said);
   await sculptor.stop();
   t.is(restore(staged, t).failed, 0);
 });

@@ -256,6 +256,7 @@ test('a thread that another action holds is not moved by a second, which would e
 
 test('what a start could not give back is given back later, and told', async t => {
   const former = await acting(t);
+  former.end();
   const host = fakeHost(t, { policy }, former.folder);
   t.is(host.read('a', 'cpu.weight'), '6400');
   host.clock.step(11);

@@ -6,10 +6,10 @@ import type { ExecutionContext } from 'ava';
 import test from 'ava';
 import fc from 'fast-check';
 import type { Action } from '../../src/contract/action.ts';
+import { hostRoots } from '../../src/linux/roots.ts';
 import { createActionLog } from '../../src/sculptor/action-log.ts';
 import type { UndoEntry } from '../../src/sculptor/actuators/actuator.ts';
 import { openJournal } from '../../src/sculptor/journal.ts';
-import { lockJournal } from '../../src/sculptor/journal-lock.ts';
 import { planOf } from '../../src/sculptor/plan.ts';
 import { restoreOpen } from '../../src/sculptor/restore.ts';
 import { steppedClock } from '../support/stepped-clock.ts';
@@ -37,11 +37,11 @@ const entry: UndoEntry = {
 test('entries are read back exactly after the file was opened again', t => {
   const path = join(folderOf(t), 'deep', 'journal.db');
   const action = someAction();
-  const first = openJournal(path, 'boot-1');
+  const first = openJournal(path, 'boot-1', hostRoots);
   const entries = [entry, { ...entry, kind: 'affinity' as const, ownMask: false, before: '' }];
   first.openEntries(action, 0, entries);
   first.close();
-  const again = openJournal(path, 'boot-1');
+  const again = openJournal(path, 'boot-1', hostRoots);
   const [held] = again.openActions();
   t.is(held?.boot, 'boot-1');
   t.deepEqual(held?.action, action);
@@ -53,7 +53,7 @@ test('entries are read back exactly after the file was opened again', t => {
 });
 
 test('open actions come in the order in which they began, whatever became of them since', t => {
-  const journal = openJournal(join(folderOf(t), 'journal.db'), 'boot-1');
+  const journal = openJournal(join(folderOf(t), 'journal.db'), 'boot-1', hostRoots);
   const [first, second] = [someAction(), someAction()];
   journal.openEntries(first, 0, [entry]);
   journal.openEntries(second, 0, [entry]);
@@ -69,40 +69,46 @@ test('a corrupt, a foreign and a newer file are refused with what to do', t => {
   const folder = folderOf(t);
   const noise = join(folder, 'noise.db');
   writeFileSync(noise, 'this is no database '.repeat(100));
-  t.throws(() => openJournal(noise, 'b'), { code: 'JOURNAL', message: /move it away/ });
+  t.throws(() => openJournal(noise, 'b', hostRoots), { code: 'JOURNAL', message: /move it away/ });
 
   const foreign = join(folder, 'foreign.db');
   const db = new DatabaseSync(foreign);
   db.exec('CREATE TABLE cats (name TEXT)');
   db.close();
-  t.throws(() => openJournal(foreign, 'b'), { code: 'JOURNAL', message: /of something else/ });
+  t.throws(() => openJournal(foreign, 'b', hostRoots), {
+    code: 'JOURNAL',
+    message: /of something else/,
+  });
 
   const newer = join(folder, 'newer.db');
-  openJournal(newer, 'b').close();
+  openJournal(newer, 'b', hostRoots).close();
   const changed = new DatabaseSync(newer);
   changed.exec('PRAGMA user_version = 99');
   changed.close();
-  t.throws(() => openJournal(newer, 'b'), { code: 'JOURNAL', message: /schema 99; wanted 1/ });
+  t.throws(() => openJournal(newer, 'b', hostRoots), {
+    code: 'JOURNAL',
+    message: /schema 99; wanted 1/,
+  });
 
   const cut = join(folder, 'cut.db');
-  const journal = openJournal(cut, 'b');
+  const journal = openJournal(cut, 'b', hostRoots);
   for (let i = 0; i < 200; i += 1) journal.see(`${i}`.padStart(300, 'x'), 1);
   journal.close();
   truncateSync(cut, 8192);
-  t.throws(() => openJournal(cut, 'b'), { code: 'JOURNAL' });
+  t.throws(() => openJournal(cut, 'b', hostRoots), { code: 'JOURNAL' });
 });
 
 test('a folder that is none is refused with what is wanted', t => {
   const folder = folderOf(t);
   writeFileSync(join(folder, 'file'), '');
-  t.throws(() => openJournal(join(folder, 'file', 'journal.db'), 'b'), {
+  t.throws(() => openJournal(join(folder, 'file', 'journal.db'), 'b', hostRoots), {
     code: 'JOURNAL',
     message: /may write/,
   });
 });
 
 test('ids are seen once until they expire, and what is over is forgotten', t => {
-  const journal = openJournal(join(folderOf(t), 'journal.db'), 'b');
+  const journal = openJournal(join(folderOf(t), 'journal.db'), 'b', hostRoots);
   t.true(journal.see('x', 100));
   t.false(journal.see('x', 100));
   journal.prune(101);
@@ -175,24 +181,22 @@ test('a disk that fills up while everything is given back hides nothing of what 
   host.feed('/a', { run: 0.2, wait: 0.3 });
   await host.heartbeat('enforce');
   await host.recommend(recommend(host.clock.unixSeconds(), '/a', [move('/a', { weight: 6400 })]));
-  const lock = lockJournal(host.journal, host.kernel.roots);
   host.journal.db.exec('PRAGMA query_only = 1');
   const said: string[] = [];
   const end = { reason: { code: 'user', message: 'x' } as const, at: 1 };
   const report = restoreOpen(host.kernel, host.journal, (_, text) => void said.push(text), end);
   t.is(report.restored, 1);
   t.regex(said.join(), /could not be closed in the journal.*could not be recorded so: .*readonly/);
-  t.notThrows(lock.release);
   t.is(host.read('a', 'cpu.weight'), '100');
 });
 
-test('a journal that cannot be locked for want of space or permission is told with what is wanted', t => {
-  const journal = openJournal(join(folderOf(t), 'journal.db'), 'b');
-  journal.db.exec('PRAGMA query_only = 1');
-  const roots = { proc: '/nowhere', sys: '/nowhere', cgroup: '/nowhere' };
-  t.throws(() => lockJournal(journal, roots), {
-    code: 'JOURNAL',
-    message: /readonly.*; wanted a folder and a file that this user may write.* space on its disk/,
-  });
-  journal.close();
+test('what another boot left ended with it, also on a disk that is full', t => {
+  const host = fakeHost(t);
+  host.journal.openEntries(someAction(), 0, [entry]);
+  writeFileSync(join(host.kernel.roots.proc, 'sys/kernel/random/boot_id'), 'boot-2\n');
+  host.journal.db.exec('PRAGMA query_only = 1');
+  const end = { reason: { code: 'user', message: 'x' } as const, at: 1 };
+  const report = restoreOpen(host.kernel, host.journal, () => undefined, end);
+  t.is(report.gone, 1);
+  t.regex(report.messages.join(), /ended with an earlier boot.*could not be closed in the journal/);
 });

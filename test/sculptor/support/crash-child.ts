@@ -9,7 +9,6 @@ import { hostRoots } from '../../../src/linux/roots.ts';
 import { createActionLog } from '../../../src/sculptor/action-log.ts';
 import { applyPlan } from '../../../src/sculptor/apply.ts';
 import { openJournal } from '../../../src/sculptor/journal.ts';
-import { lockJournal } from '../../../src/sculptor/journal-lock.ts';
 import { bootId, openKernel } from '../../../src/sculptor/kernel.ts';
 import { planOf } from '../../../src/sculptor/plan.ts';
 import { realTime } from '../../support/sockets.ts';
@@ -39,8 +38,7 @@ const kernel = {
     },
   },
 };
-const journal = openJournal(path, bootId(hostRoots));
-lockJournal(journal, hostRoots);
+const journal = openJournal(path, bootId(hostRoots), hostRoots);
 const now = Date.now() / 1000;
 const recommendation = recommend(now, moves[0]?.instance.id ?? '/', moves);
 const log = createActionLog({ hostId: 'host-1', clock: realTime, emit: () => undefined });

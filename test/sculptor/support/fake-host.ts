@@ -12,6 +12,7 @@ import type {
   Recommendation,
   Withdrawal,
 } from '../../../src/contract/recommendation.ts';
+import { hostRoots } from '../../../src/linux/roots.ts';
 import { eventEncoder } from '../../../src/otlp/events-exporter.ts';
 import type { Outcome } from '../../../src/otlp/server.ts';
 import { generateKeys, signedEvent } from '../../../src/otlp/signing.ts';
@@ -68,8 +69,11 @@ export function fakeHost(
     units: openUnits(),
   };
   const clock = steppedClock();
-  const journal = openJournal(config.journal, 'boot-1');
-  t.teardown(journal.close);
+  const journal = openJournal(config.journal, 'boot-1', hostRoots);
+  const close = (): void => {
+    if (journal.db.isOpen) journal.close();
+  };
+  t.teardown(close);
   const told: Action[] = [];
   const series = createHeadlineSeries();
   const history = createHistory(journal.recentActions(500));
@@ -117,6 +121,8 @@ export function fakeHost(
       keys,
       threads,
     },
+    /** Another may then begin in its folder. */
+    end: close,
     last: () => told.at(-1),
     reason: () => told.at(-1)?.reason?.code,
     states: () => told.map(action => action.state),
