@@ -21,6 +21,11 @@ export type Native = {
    * while the last reading of that path waits still; EAGAIN while 64 wait; and whatever it is to open and to read it.
    */
   readAside(path: string, mostBytes: number, milliseconds: number): Buffer;
+  /**
+   * Locks a folder for this process alone (flock(2)), of any filesystem: until the descriptor that it answers is closed, or the process
+   * has ended. Throws EAGAIN while another has it.
+   */
+  lockFolder(path: string): number;
   /** Opens and loads a BPF object; nothing is attached yet. */
   loadObject(path: string, options: BpfLoadOptions): BpfObject;
   /**

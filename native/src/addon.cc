@@ -6,6 +6,7 @@
 #include "affinity.h"
 #include "bpf_object.h"
 #include "file_pages.h"
+#include "folder_lock.h"
 #include "folder_watch.h"
 #include "peercred.h"
 #include "read_aside.h"
@@ -27,6 +28,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("dropFilePages", Napi::Function::New(env, DropFilePages));
   exports.Set("readAside", Napi::Function::New(env, ReadAside));
   exports.Set("loadObject", Napi::Function::New(env, BpfObject::Load));
+  exports.Set("lockFolder", Napi::Function::New(env, LockFolder));
   exports.Set("openFolderWatch", Napi::Function::New(env, FolderWatch::Open));
   exports.Set("openVsockBridge", Napi::Function::New(env, VsockBridge::Open));
   exports.Set("libbpfVersion", Napi::Function::New(env, LibbpfVersion));

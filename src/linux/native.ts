@@ -48,6 +48,7 @@ export function absentNative(lack: KernelInterfaceError): Native {
     setAffinity: refuse,
     dropFilePages: refuse,
     readAside: refuse,
+    lockFolder: refuse,
     loadObject: refuse,
     openFolderWatch: refuse,
     openVsockBridge: refuse,

@@ -34,11 +34,8 @@ function isBusy(cause: unknown): boolean {
 
 function heldByOther(path: string, roots: Roots, cause: unknown): SculptorError {
   const [holder] = findLockHolders(roots, path);
-  return journalError(
-    path,
-    `${holder === undefined ? 'another process' : `process ${holder}`} holds it. If that is a sculptor, stop it: it gives everything back as it ends ("sculpt mode observe" does so too, and leaves it running)`,
-    cause,
-  );
+  const who = holder === undefined ? 'another process' : `process ${holder}`;
+  return journalError(path, `${who} holds it; wanted it alone: end that one first`, cause);
 }
 
 function prepare(db: DatabaseSync, path: string): void {

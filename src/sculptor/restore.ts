@@ -20,7 +20,7 @@ export type RestoreReport = UndoReport & {
 /**
  * Undoes everything the journal shows as open, with nothing else running. Idempotent.
  * @throws SculptorError JOURNAL when the file cannot be used, or when a sculptor that lives holds it
- * @throws KernelInterfaceError KERNEL_MISSING when no cgroup hierarchy is mounted
+ * @throws KernelInterfaceError KERNEL_BUSY when another acts on the host, KERNEL_MISSING when no cgroup hierarchy is mounted
  */
 export function restoreAll(options: {
   readonly journal: string;

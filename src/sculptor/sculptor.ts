@@ -72,7 +72,7 @@ const pruneSeconds = 60;
 /**
  * Starts the sculptor: first everything that a former life left open is given back, then it listens. `stop` gives back
  * everything it holds.
- * @throws SculptorError JOURNAL, ConfigError CONFIG_SOCKET, KernelInterfaceError KERNEL_MISSING
+ * @throws SculptorError JOURNAL, ConfigError CONFIG_SOCKET, KernelInterfaceError KERNEL_BUSY, KERNEL_MISSING
  */
 export async function startSculptor(options: SculptorOptions): Promise<Sculptor> {
   const { config } = options;

@@ -149,20 +149,37 @@ test('a crash in the middle of giving back is finished by the next restore', asy
   t.deepEqual(staged.state(), staged.before);
 });
 
-test('restore beside a sculptor that lives is refused, and says what to do', async t => {
+test('beside a sculptor that lives nothing is given back and no other acts, whatever its journal: who it is is said', async t => {
   const staged = await stage(t);
+  const other = { ...staged, folder: folderOf(t), journal: join(staged.folder, 'other.db') };
   const sculptor = await start(staged, [], t);
+  t.teardown(() => sculptor.stop());
+  const busy = {
+    code: 'KERNEL_BUSY',
+    message: new RegExp(`^process ${process.pid} .* acts on this host.*Stop that one`),
+  };
+  t.throws(() => restore(other, t), busy);
+  await t.throwsAsync(() => start(other, [], t), busy);
+  await sculptor.stop();
+  t.is(restore(other, t).failed, 0);
+  await (await start(other, [], t)).stop();
+});
+
+test('a journal that another process holds is refused, and says which', async t => {
+  const staged = await stage(t);
   const script = new URL('../sculptor/support/crash-child.ts', import.meta.url).pathname;
   const child = spawn(process.execPath, [script, staged.journal, 'observing', '[]'], {
-    stdio: ['ignore', 'ignore', 'pipe'],
+    stdio: ['ignore', 'pipe', 'inherit'],
   });
-  let said = '';
-  child.stderr.on('data', (data: Buffer) => {
-    said += data.toString();
-  });
-  await new Promise(resolve => child.once('exit', resolve));
-  t.true(said.includes(`process ${process.pid} holds it`), said);
-  await sculptor.stop();
+  try {
+    await nextLine(child);
+    t.throws(() => restore(staged, t), {
+      code: 'JOURNAL',
+      message: new RegExp(`process ${child.pid} holds it`),
+    });
+  } finally {
+    await kill(child);
+  }
   t.is(restore(staged, t).failed, 0);
 });
 
