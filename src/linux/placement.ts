@@ -192,9 +192,12 @@ function readPlacedTask(
 
 const containerPath = /(^|\/)(docker|crio|cri-containerd|libpod|kubepods)[^/]*/;
 
-/** Who made this cgroup, judged by its path: its own API is to be asked before its files are written. */
+/**
+ * Whose this cgroup is, judged by its path: its own API is to be asked before its files are written. What is below a unit is
+ * shared out by whoever runs in it, within what systemd gives to the unit.
+ */
 export function ownerOf(reader: { systemd: boolean }, path: string): Owner {
   if (containerPath.test(path)) return 'container-runtime';
   if (/(^|\/)machine(\.slice)?\/.*(libvirt|qemu)/.test(path)) return 'libvirt';
-  return reader.systemd && /\.(slice|scope|service)$/.test(path) ? 'systemd' : 'none';
+  return reader.systemd && /\.(slice|scope|service)(\/|$)/.test(path) ? 'systemd' : 'none';
 }

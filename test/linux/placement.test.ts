@@ -173,6 +173,9 @@ const owned = test.macro({
 });
 test(owned, '/system.slice/nginx.service', 'systemd', true);
 test(owned, '/system.slice/nginx.service', 'none', false);
+test(owned, '/system.slice/nginx.service/workers/1', 'systemd', true);
+test(owned, '/user.slice/user-0.slice/user@0.service/init.scope', 'systemd', true);
+test(owned, '/tenants/a.services/b', 'none', true);
 test(owned, '/machine.slice/machine-qemu\\x2d1\\x2dweb.scope', 'libvirt', true);
 test(owned, '/machine/qemu-1-web.libvirt-qemu', 'libvirt', false);
 test(owned, '/kubepods.slice/kubepods-pod1.slice', 'container-runtime', true);

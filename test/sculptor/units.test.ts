@@ -39,6 +39,14 @@ test('what somebody has set at run time is left to them', t => {
   t.regex(problem?.message ?? '', /tenant\.service: somebody has set CPUWeight at run time/);
 });
 
+test('what is below a unit is left to who runs there', t => {
+  const { kernel, cgroup } = stage(t);
+  mkdirSync(join(cgroup, 'workers'));
+  writeFileSync(join(cgroup, 'workers/cpu.weight'), '100\n');
+  const [problem] = weightActuator.validate(kernel, moveOf(`${service}/workers`));
+  t.is(problem?.code, 'owned');
+});
+
 test('a change by somebody else meanwhile is left as it is', t => {
   const { kernel, write, asked, weight, systemdSays } = stage(t);
   const { entries } = weightActuator.snapshot(kernel, moveOf(service));
@@ -175,7 +183,7 @@ function stage(t: ExecutionContext, change: Partial<Units> = {}) {
     renameSync(cgroup, `${cgroup}-before`);
     mkdirSync(cgroup);
   };
-  return { kernel, asked, write, weight, remove, remake, systemdSays: setBy };
+  return { kernel, cgroup, asked, write, weight, remove, remake, systemdSays: setBy };
 }
 
 function inode(kernel: Kernel): number {
