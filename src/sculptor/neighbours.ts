@@ -1,10 +1,15 @@
 import { instancePolicyOf, type Policy } from '../contract/policy.ts';
 import type { Recommendation } from '../contract/recommendation.ts';
 import { listCgroupTasks } from '../linux/cgroups.ts';
+import { readCommandLine } from '../linux/command-line.ts';
 import { parseCpuList } from '../linux/cpu-list.ts';
-import { readTaskStatus } from '../linux/procfs.ts';
+import { parseQemu } from '../linux/instance-at.ts';
+import { listThreads, readTaskStat } from '../linux/procfs.ts';
+import { listFolder } from '../linux/read-file.ts';
+import type { Roots } from '../linux/roots.ts';
 import { readCpuIds } from '../linux/topology.ts';
 import type { UndoEntry } from './actuators/actuator.ts';
+import { affinityOf } from './actuators/cpuset.ts';
 import type { Kernel } from './kernel.ts';
 
 /** An instance that shares CPUs with an action, and how much of its served demand it may lose (ratio). */
@@ -14,9 +19,6 @@ export type Neighbour = {
   /** Nothing is judged before this many seconds, and then over as many; 0: from the first samples on. */
   readonly windowSeconds: number;
 };
-
-/** Tasks of an instance whose masks are looked at to know its CPUs. */
-const lookedAtTasks = 8;
 
 /**
  * Who is watched besides the beneficiary: the moved instances, and those of `known` that may run on a source or target CPU, or
@@ -31,13 +33,14 @@ export function findNeighbours(
 ): { neighbours: Neighbour[]; controls: string[] } {
   const beneficiary = recommendation.beneficiary.id;
   const moved = new Set(recommendation.moves.map(move => move.instance.id));
-  const touched = touchedCpus(kernel, recommendation, entries);
+  const cpusOf = cpusByInstance(kernel);
+  const touched = touchedCpus(kernel, recommendation, entries, cpusOf);
   const neighbours: Neighbour[] = [];
   const controls: string[] = [];
   for (const instance of new Set([...moved, ...known])) {
     if (instance === beneficiary || instance === '/') continue;
-    const cpus = cpusOfInstance(kernel, instance);
-    // A VM's UUID names no cgroup: as a control, what it lost by the action would count as what the whole host went through.
+    const cpus = cpusOf(instance);
+    // As a control, what one that was not found lost by the action would count as what the whole host went through.
     const near = moved.has(instance) || cpus.length === 0 || cpus.some(cpu => touched.has(cpu));
     if (near) neighbours.push({ instance, ...limitOf(policy, recommendation, instance) });
     else controls.push(instance);
@@ -50,13 +53,14 @@ function touchedCpus(
   kernel: Kernel,
   recommendation: Recommendation,
   entries: readonly UndoEntry[],
+  cpusOf: (instance: string) => readonly number[],
 ): Set<number> {
   const lists = new Set(
     entries.flatMap(entry =>
       entry.kind === 'affinity' || entry.kind === 'cpuset' ? [entry.before, entry.wanted] : [],
     ),
   );
-  const moved = recommendation.moves.map(move => cpusOfInstance(kernel, move.instance.id));
+  const moved = recommendation.moves.map(move => cpusOf(move.instance.id));
   const unknown = recommendation.moves.some(
     (move, i) => move.tasks.length === 0 && moved[i]?.length === 0,
   );
@@ -66,11 +70,32 @@ function touchedCpus(
   return new Set([...[...lists].flatMap(list => parseCpuList(list) ?? []), ...moved.flat()]);
 }
 
-/** Where an instance may run, by the masks of a few of its tasks; empty when it has none or is no cgroup. */
-function cpusOfInstance(kernel: Kernel, instance: string): number[] {
-  if (!instance.startsWith('/')) return [];
-  const tids = listCgroupTasks(kernel.layout, instance).slice(0, lookedAtTasks);
-  return [...new Set(tids.flatMap(tid => readTaskStatus(kernel.roots, tid)?.allowedCpus ?? []))];
+/**
+ * Where an instance may run, by the masks of its threads: those in its cgroup, or of every QEMU that says it is the VM of that
+ * UUID. Empty when none is found.
+ */
+function cpusByInstance(kernel: Kernel): (instance: string) => readonly number[] {
+  let machines: ReadonlyMap<string | null, readonly Machine[]> | null = null;
+  const threadsOf = (instance: string): number[] => {
+    if (instance.startsWith('/')) return listCgroupTasks(kernel.layout, instance);
+    machines ??= Map.groupBy(listMachines(kernel.roots), ({ uuid }) => uuid);
+    return (machines.get(instance) ?? []).flatMap(({ tgid }) => listThreads(kernel.roots, tgid));
+  };
+  return instance => [
+    ...new Set(threadsOf(instance).flatMap(tid => affinityOf(kernel, tid) ?? [])),
+  ];
+}
+
+type Machine = { readonly tgid: number; readonly uuid: string | null };
+
+/** By their names first, which cost a twentieth of their arguments. A QEMU that has another name (`-name process=…`) is not found. */
+function listMachines(roots: Roots): Machine[] {
+  return listFolder(roots.proc).flatMap(folder => {
+    const tgid = Number(folder);
+    if (!/^(qemu|kvm)/.test((tgid > 0 && readTaskStat(roots, tgid)?.name) || '')) return [];
+    const qemu = parseQemu(readCommandLine(roots, tgid));
+    return qemu ? { tgid, uuid: qemu.uuid } : [];
+  });
 }
 
 function limitOf(

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import test from 'ava';
@@ -80,22 +80,58 @@ test('a neighbour past its limit rolls back what helped the beneficiary', async 
   t.regex(host.last()?.reason?.message ?? '', /neighbour \/b1 lost 5\d\.\d %/);
 });
 
-test('a VM that is known by its UUID is a neighbour, whose loss rolls back, and no control', async t => {
-  const vm = '1b671a64-40d5-491e-99b0-da01ff1f3341';
+const vm = '1b671a64-40d5-491e-99b0-da01ff1f3341';
+
+/** An action on CPUs 0 and 1 for an instance that gains by it, while another loses half. */
+async function losing(t: ExecutionContext, instance: string, stage: (host: FakeHost) => void) {
   const host = fakeHost(t, { policy: { limits: { maxTouchedRatio: 1 } } });
   host.makeCgroup('a', [11]);
+  host.pin(11, [0, 1]);
+  stage(host);
   host.feed('/a', { run: 0.2, wait: 0.3 });
-  host.feed(vm, { run: 0.8, wait: 0.4 });
+  host.feed(instance, { run: 0.8, wait: 0.4 });
   await host.heartbeat('enforce');
   await host.recommend(recommend(host.clock.unixSeconds(), '/a', [move('/a', { weight: 6400 })]));
   for (let second = 0; second < 12; second += 1) {
     host.clock.step(1);
+    await host.heartbeat('enforce');
     host.feed('/a', { run: 0.3, wait: 0.01 });
-    host.feed(vm, { run: 0.4, wait: 0.8 });
+    host.feed(instance, { run: 0.4, wait: 0.8 });
     host.executor.tick();
   }
+  return host;
+}
+
+test('a VM of which no QEMU is found is a neighbour, whose loss rolls back, and no control', async t => {
+  const host = await losing(t, vm, () => undefined);
   t.deepEqual([host.last()?.state, host.reason()], ['rolled-back', 'worse']);
   t.regex(host.last()?.reason?.message ?? '', /neighbour 1b671a64-\S+ lost 5\d\.\d %/);
+});
+
+for (const [where, cpus, state] of [
+  ['on the same CPUs is a neighbour', [1], 'rolled-back'],
+  ['on others is none, whatever it loses', [2, 3], 'kept'],
+] as const)
+  test(`a VM whose QEMU has its threads ${where}`, async t => {
+    const host = await losing(t, vm, each => {
+      each.makeCgroup('machine', [31, 32]);
+      each.pin(31, [3]);
+      each.pin(32, [...cpus]);
+      const process = join(each.folder, 'proc/31');
+      for (const tid of ['31', '32']) mkdirSync(join(process, 'task', tid), { recursive: true });
+      writeFileSync(join(process, 'stat'), `31 (qemu-system-x86) S ${'0 '.repeat(50)}`);
+      writeFileSync(join(process, 'cmdline'), `qemu-system-x86_64\0-uuid\0${vm}\0`);
+    });
+    t.is(host.last()?.state, state);
+  });
+
+test('one thread of many on the same CPUs makes an instance a neighbour', async t => {
+  const tids = Array.from({ length: 20 }, (_, i) => 31 + i);
+  const host = await losing(t, '/many', each => {
+    each.makeCgroup('many', tids);
+    for (const tid of tids) each.pin(tid, tid === 50 ? [1] : [2, 3]);
+  });
+  t.deepEqual([host.last()?.state, host.reason()], ['rolled-back', 'worse']);
 });
 
 test('declared batch that is out-weighed is judged over its window, also after the action was kept', async t => {

@@ -136,6 +136,11 @@ export function fakeHost(
         writeFileSync(join(tree, name, file), `${text}\n`);
       for (const tid of tids) addThread(folder, threads, tid);
     },
+    pin: (tid: number, cpus: number[]): void => {
+      const thread = threads.get(tid);
+      if (thread) threads.set(tid, { ...thread, cpus, own: true });
+      writeStatus(folder, tid, cpus.join());
+    },
     read: (name: string, file: string) => readFileSync(join(tree, name, file), 'utf8').trim(),
     write: (name: string, file: string, text: string) =>
       writeFileSync(join(tree, name, file), `${text}\n`),
@@ -216,9 +221,13 @@ function addThread(
 ): void {
   threads.set(tid, { cpus: [0, 1, 2, 3], startTicks: 5000 + tid, own: false });
   mkdirSync(join(folder, 'proc', String(tid)), { recursive: true });
+  writeStatus(folder, tid, '0-3');
+}
+
+function writeStatus(folder: string, tid: number, cpus: string): void {
   writeFileSync(
     join(folder, 'proc', String(tid), 'status'),
-    `Name:\tx\nTgid:\t${tid}\nCpus_allowed_list:\t0-3\n`,
+    `Name:\tx\nTgid:\t${tid}\nCpus_allowed_list:\t${cpus}\n`,
   );
 }
 
