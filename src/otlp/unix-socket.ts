@@ -1,7 +1,8 @@
-import { lstatSync, mkdirSync, type Stats, unlinkSync } from 'node:fs';
+import { lstatSync, type Stats, unlinkSync } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { ConfigError } from '../contract/errors.ts';
+import { makeFolders } from './make-folders.ts';
 
 /** Why a connection was closed at once. */
 export type PeerRefusal = 'peer' | 'peer-unknown' | 'too-many-connections';
@@ -179,7 +180,7 @@ function bind(server: Server, path: string, mode: number): Promise<void> {
 function mkdirFor(path: string, umask: number): void {
   const now = process.umask(umask);
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    makeFolders(dirname(path), 0o755);
   } finally {
     process.umask(now);
   }

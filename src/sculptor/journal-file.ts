@@ -1,9 +1,9 @@
-import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describeError, SculptorError } from '../contract/errors.ts';
 import { findLockHolders } from '../linux/lock-holders.ts';
 import type { Roots } from '../linux/roots.ts';
+import { makeFolders } from '../otlp/make-folders.ts';
 import { applicationId, createTables, schemaVersion } from './journal-schema.ts';
 
 /**
@@ -14,7 +14,7 @@ import { applicationId, createTables, schemaVersion } from './journal-schema.ts'
 export function openJournalFile(path: string, roots: Roots): DatabaseSync {
   let db: DatabaseSync | null = null;
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    makeFolders(dirname(path), 0o700);
     db = new DatabaseSync(path, { timeout: 2000 });
     // The index of the WAL is then in memory: as a file it would be made anew at each start, which a full disk refuses.
     db.exec('PRAGMA locking_mode = EXCLUSIVE');

@@ -1,7 +1,8 @@
-import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { ConfigError } from '../../contract/errors.ts';
+import { makeFolders } from '../../otlp/make-folders.ts';
 import { exportKeys, generateKeys } from '../../otlp/signing.ts';
 import type { Print } from '../print.ts';
 
@@ -34,7 +35,7 @@ export function initKeys(folder: string): MadeKeys {
     );
   const { privatePem, publicPem } = exportKeys(generateKeys());
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolders(folder);
     // wx: should somebody else make them meanwhile, this one fails.
     writeFileSync(made.privateKey, privatePem, { mode: 0o600, flag: 'wx' });
     writeFileSync(made.publicKey, publicPem, { flag: 'wx' });
@@ -42,7 +43,12 @@ export function initKeys(folder: string): MadeKeys {
     chmodSync(made.publicKey, 0o644);
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
-    throw new ConfigError('CONFIG_UNREADABLE', `${folder}: cannot write there: ${code}`, {}, cause);
+    throw new ConfigError(
+      'CONFIG_UNREADABLE',
+      `${folder}: cannot be made, or not be written to: ${code}`,
+      {},
+      cause,
+    );
   }
   return made;
 }

@@ -25,3 +25,9 @@ test('keys init never overwrites a pair', t => {
   t.is(error?.code, 'CONFIG_REFUSED');
   t.is(readFileSync(privateKey, 'utf8'), before);
 });
+
+test('keys init into a folder that cannot be made is refused, and does not try for ever', t => {
+  const error = t.throws(() => initKeys('/proc/sculptor/keys'), { instanceOf: ConfigError });
+  t.is(error?.code, 'CONFIG_UNREADABLE');
+  t.is(error?.message, '/proc/sculptor/keys: cannot be made, or not be written to: ENOENT');
+});
