@@ -16,6 +16,7 @@ import { needs } from '../support/needs.ts';
 import { type PrivilegeScene, stagePrivilegeScene } from '../support/privilege-scene.ts';
 import { startReceiver } from '../support/receiver.ts';
 import { endChild, eventually } from '../support/scene.ts';
+import { readUnit } from '../support/unit.ts';
 
 const test = needs(
   ...(['root', 'btf', 'addon', 'namespaces', 'loopDevice'] as const),
@@ -207,6 +208,31 @@ test('a user of its own with the base alone starts, counts and exports; what it 
       );
       t.deepEqual(availability(place, 'taps'), [0, 'KERNEL_PRIVILEGE']);
       t.deepEqual(availability(place, 'block'), [1, undefined]);
+    } finally {
+      await endChild(child);
+    }
+  });
+});
+
+test('as its systemd unit starts it the agent tells all, and of what the unit grants keeps what its sources need', async t => {
+  t.timeout(60_000);
+  const [granted = ''] = readUnit('sculpt-agent.service')('AmbientCapabilities');
+  await withScene([], async ({ uid }, place) => {
+    const args = ['agent', '--config', place.config];
+    const { child } = start('setpriv', [
+      '--no-new-privs',
+      ...asOwnUser(uid, granted.split(' '), args),
+    ]);
+    try {
+      await untilTold(place, [...told, 'sculptor.network.interface.packets']);
+      const [{ CapPrm, CapEff, CapAmb } = {}, ...others] = threadsOf(child.pid ?? 0);
+      const set = hex([
+        ...base,
+        'CAP_SYS_PTRACE',
+        ...(existsSync('/etc/machine-id') ? [] : (['CAP_DAC_READ_SEARCH'] as const)),
+      ]);
+      t.deepEqual({ CapPrm, CapEff, CapAmb }, { CapPrm: set, CapEff: set, CapAmb: set });
+      t.deepEqual(others, []);
     } finally {
       await endChild(child);
     }

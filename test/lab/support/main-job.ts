@@ -1,13 +1,13 @@
 import type { ExecutionContext } from 'ava';
 import type { MainJob } from '../inside/main-job.ts';
-import { withLab } from '../lab.ts';
+import { type Lab, withLab } from '../lab.ts';
 import type { MachineOptions } from './qemu.ts';
 
 /** The main job in the lab: acts, survives a CPU that goes offline, gives all back. `afterwards` looks at the machine. */
 export async function runMainJob(
   t: ExecutionContext,
   options: Partial<MachineOptions>,
-  afterwards?: (run: (script: string) => Promise<string>) => Promise<void>,
+  afterwards?: (lab: Lab) => Promise<void>,
 ): Promise<void> {
   t.timeout(1_000_000);
   await withLab({ ...options, deadlineSeconds: 900 }, async lab => {
@@ -33,6 +33,6 @@ export async function runMainJob(
       const ends = scene.actions.filter(({ state }) => state !== 'rejected');
       t.deepEqual([...new Set(ends.map(({ state }) => state))], ['restored'], told);
     }
-    await afterwards?.(lab.run);
+    await afterwards?.(lab);
   });
 }
