@@ -4,6 +4,8 @@ import os
 
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
+# Else ONNX Runtime tells its makers of each model it opens.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import argparse
 import hashlib

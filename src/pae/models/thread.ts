@@ -37,6 +37,9 @@ export function startThread(
   url: URL,
   { clock, folder }: { readonly clock: Clock; readonly folder: string },
 ): Promise<Thread> {
+  // Else ONNX Runtime (from 1.29 on) makes an id of this machine in the user's home and sends its makers what models it runs. Set here:
+  // in a worker the environment is a copy, which native code does not see.
+  process.env['ORT_DISABLE_TELEMETRY'] = '1';
   const worker = new Worker(url, { workerData: { manifest, bytes } satisfies WorkerStart });
   const waiting = new Map<number, Waiting>();
   let ids = 0;
