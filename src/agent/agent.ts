@@ -15,7 +15,7 @@ import type { Roots } from '../linux/roots.ts';
 import { createEventsExporter, type EventsExporter } from '../otlp/events-exporter.ts';
 import { createMetricsExporter } from '../otlp/metrics-exporter.ts';
 import { createOutbox } from '../otlp/outbox.ts';
-import { temporalityFrom } from '../otlp/temporality.ts';
+import { ownTemporality } from '../otlp/temporality.ts';
 import { createArrivalWatch } from './arrival-watch.ts';
 import { createClockWatch } from './clock-watch.ts';
 import { atItsPace, startScheduler } from './cpu/scheduler.ts';
@@ -146,9 +146,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const own = custom ? [sched, cost, custom] : [sched, cost];
   const sources = startSources(sourceKinds, context, own, selection);
   const profiles = createProfiles(hostId, config);
-  const temporal = temporalityFrom(
-    process.env['OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE'],
-  );
+  const temporal = ownTemporality();
   const outbox = createOutbox(createMetricsExporter({ endpoint: config.endpoint }), temporal);
   let failedReads = 0;
   const exportsLost = () => eventsLost(events);

@@ -8,6 +8,7 @@ import { ConfigError, describeError } from '../contract/errors.ts';
 import type { Running, Say } from '../contract/ports.ts';
 import { readHostId } from '../linux/host-id.ts';
 import { hostRoots } from '../linux/roots.ts';
+import { explainPreference } from '../otlp/temporality.ts';
 import { listenUnix } from '../otlp/unix-socket.ts';
 import { uidsOf } from '../otlp/users.ts';
 import { type Addon, type FrugalPart, loadAddon, loadAddonFor, type MaybeAddon } from './addon.ts';
@@ -34,13 +35,21 @@ export type FrugalContext = PartOptions & MaybeAddon & { readonly hostId: string
 
 /** @throws KernelInterfaceError NATIVE_MISSING */
 export function createContext(options: PartOptions): PartContext {
+  warnOfEnvironment(options.say);
   return { ...options, ...loadAddon(), hostId: readHostId(hostRoots) };
 }
 
 /** @throws KernelInterfaceError NATIVE_MISSING where the part as configured needs the addon */
 export function createFrugalContext(part: FrugalPart, options: PartOptions): FrugalContext {
+  warnOfEnvironment(options.say);
   const addon = loadAddonFor(part, options.config, text => options.say('warn', `${part}: ${text}`));
   return { ...options, ...addon, hostId: readHostId(hostRoots) };
+}
+
+/** Once for a process, however many parts of it tell metrics. */
+function warnOfEnvironment(say: Say): void {
+  const wrong = explainPreference();
+  if (wrong !== null) say('warn', wrong);
 }
 
 /** Most of what Node maps of its files is used when it starts, and seldom later. */

@@ -3,7 +3,7 @@ import type { Clock, Running } from '../contract/ports.ts';
 import { createMetricsExporter } from './metrics-exporter.ts';
 import { createOutbox } from './outbox.ts';
 import type { Sample, Telling } from './sample.ts';
-import { temporalityFrom } from './temporality.ts';
+import { ownTemporality } from './temporality.ts';
 import { writeMetrics } from './write-metrics.ts';
 
 /** Samples that could not be used since the start, by reason. */
@@ -29,9 +29,7 @@ export function startLossMetric(options: {
   readonly read: () => Losses;
 }): Running {
   const { clock, scope, service } = options;
-  const temporal = temporalityFrom(
-    process.env['OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE'],
-  );
+  const temporal = ownTemporality();
   const outbox = createOutbox(createMetricsExporter({ endpoint: options.endpoint }), temporal);
   const start = clock.unixSeconds();
 

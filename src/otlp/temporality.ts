@@ -1,3 +1,4 @@
+import { nearestOf } from '../contract/nearest.ts';
 import type {
   ExplicitHistogram,
   ExponentialHistogram,
@@ -33,7 +34,26 @@ export type Temporal = {
   readonly keepTasks: (isAlive: (task: string) => boolean, since: number) => void;
 };
 
-/** Cumulative unless OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE says delta (or lowmemory, which is delta for counters). */
+const variable = 'OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE';
+const preferences = ['cumulative', 'delta', 'lowmemory'];
+
+/** What the environment of this process asks for. */
+export function ownTemporality(): Temporal {
+  return temporalityFrom(process.env[variable]);
+}
+
+/**
+ * What is wrong with what the environment asks for, for a person; null: nothing.
+ * @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#enum an unknown value is warned of and ignored
+ */
+export function explainPreference(preference = process.env[variable]): string | null {
+  if (!preference || preferences.includes(preference.toLowerCase())) return null;
+  const near = nearestOf(preference, preferences);
+  const guess = near === null ? '' : ` (perhaps ${near})`;
+  return `${variable}: got ${JSON.stringify(preference)}, wanted ${preferences.join(', ')}${guess}. It is ignored: metrics are cumulative`;
+}
+
+/** Cumulative unless the preference is delta (or lowmemory, which is delta for counters), in any case of letters. */
 export function temporalityFrom(preference: string | undefined): Temporal {
   const wanted = preference?.toLowerCase();
   return wanted === 'delta' || wanted === 'lowmemory'

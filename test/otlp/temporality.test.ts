@@ -1,5 +1,5 @@
 import test from 'ava';
-import { seriesKey, temporalityFrom } from '../../src/otlp/temporality.ts';
+import { explainPreference, seriesKey, temporalityFrom } from '../../src/otlp/temporality.ts';
 
 test('cumulative by default: values and start times as they are', t => {
   const temporal = temporalityFrom(undefined);
@@ -105,4 +105,11 @@ test('delta: of a task that was told lately nobody asks whether it lives, since 
   t.is(tell(9, 40), 4);
   temporal.keepTasks(() => false, 41);
   t.is(tell(9, 50), 9);
+});
+
+test('a preference that OpenTelemetry does not know is told, with what it may have been; one that is empty is none', t => {
+  for (const known of [undefined, '', 'cumulative', 'Delta', 'LOWMEMORY'])
+    t.is(explainPreference(known), null, known);
+  t.regex(explainPreference('detla') ?? '', /got "detla".*\(perhaps delta\).*are cumulative$/);
+  t.regex(explainPreference('none') ?? '', /got "none", wanted cumulative, delta, lowmemory\./);
 });

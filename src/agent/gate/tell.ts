@@ -1,7 +1,7 @@
 import type { Clock, Running } from '../../contract/ports.ts';
 import { createMetricsExporter } from '../../otlp/metrics-exporter.ts';
 import { createOutbox } from '../../otlp/outbox.ts';
-import { temporalityFrom } from '../../otlp/temporality.ts';
+import { ownTemporality } from '../../otlp/temporality.ts';
 import { createToldResources } from '../instances/told-resources.ts';
 import type { Identity } from '../resources.ts';
 import type { Gate } from './gate.ts';
@@ -15,9 +15,7 @@ export function startTelling(options: {
   readonly clock: Clock;
 }): Running {
   const { gate, clock, host } = options;
-  const temporal = temporalityFrom(
-    process.env['OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE'],
-  );
+  const temporal = ownTemporality();
   const outbox = createOutbox(createMetricsExporter({ endpoint: options.endpoint }), temporal);
   const start = clock.unixSeconds();
   const told = createToldResources({ identity: host, temporal, resolution: () => 'explicit' });
