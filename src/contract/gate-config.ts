@@ -111,6 +111,14 @@ export const gateConfigSchema = z.strictObject({
     .max(1_000_000)
     .default(5000)
     .describe('Points and log records of one guest; over it: UNAVAILABLE with the time to wait.'),
+  maxSeries: z
+    .int()
+    .min(100)
+    .max(10_000_000)
+    .default(100_000)
+    .describe(
+      'Series of one guest in ten minutes: a resource, a scope, a metric and attributes that it told, each bucket and quantile, and of logs each resource and scope. Points and log records of more are left out, and counted. Takes a byte each.',
+    ),
 });
 
 export type GateConfig = z.infer<typeof gateConfigSchema>;

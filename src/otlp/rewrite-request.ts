@@ -4,6 +4,12 @@ import { readAnyValue, tag } from './decode-common.ts';
 import { type Cursor, cursorOver, readFields, readLength, readString } from './protobuf-reader.ts';
 import { bytesField, stringField } from './protobuf-writer.ts';
 import { type Edited, rewriteFields } from './rewrite-fields.ts';
+import {
+  identityWithin,
+  type PointShape,
+  pointIdentity,
+  type SeriesIdentity,
+} from './series-identity.ts';
 import type { Signal } from './services.ts';
 
 /** What somebody who is not trusted may not say, and what is said instead. */
@@ -17,6 +23,12 @@ export type RewriteRules = {
   readonly maxResources: number;
   /** Points or log records. */
   readonly maxRecords: number;
+  /** Attributes of all of them together. */
+  readonly maxAttributes: number;
+  /** Whether a point of this series may pass, and so many series at once; of a log record it is its resource and scope. */
+  readonly takesSeries: (series: SeriesIdentity, count: number) => boolean;
+  /** Nobody who sends knows it. */
+  readonly seriesSecret: Buffer;
 };
 
 /** `request` is null when nothing is left of it. */
@@ -25,15 +37,17 @@ export type Rewritten = {
   /** Points or log records that are left. */
   readonly records: number;
   readonly forbiddenEvents: number;
+  /** Points or log records of series that were not taken. */
+  readonly overSeries: number;
 };
 
 /**
  * An Export request as the rules want it, at the level of its bytes: nothing is decoded that is not looked at, and
  * unknown fields survive. A resource is one field that comes first, whatever it was sent as.
- * @throws ProtocolError OTLP_MALFORMED with the byte offset; OTLP_TOO_MANY with `at` resources or records
+ * @throws ProtocolError OTLP_MALFORMED with the byte offset; OTLP_TOO_MANY with `at` resources, records or attributes
  */
 export function rewriteRequest(signal: Signal, request: Buffer, rules: RewriteRules): Rewritten {
-  const walk: Walk = { rules, records: 0, forbiddenEvents: 0 };
+  const walk: Walk = { rules, records: 0, attributes: 0, forbiddenEvents: 0, overSeries: 0 };
   const cursor = cursorOver(request);
   let resources = 0;
   const rewritten = rewriteFields(cursor, cursor.end, (field, _, end) => {
@@ -42,42 +56,62 @@ export function rewriteRequest(signal: Signal, request: Buffer, rules: RewriteRu
     if (resources > rules.maxResources) throw tooMany('resources', rules.maxResources);
     return rewriteResourceEntry(walk, scopeShapes[signal], cursor, end);
   });
-  const { records, forbiddenEvents } = walk;
-  return { request: records > 0 ? (rewritten ?? request) : null, records, forbiddenEvents };
+  const { forbiddenEvents, overSeries } = walk;
+  const records = walk.records - overSeries;
+  return {
+    request: records > 0 ? (rewritten ?? request) : null,
+    records,
+    forbiddenEvents,
+    overSeries,
+  };
 }
 
-type Walk = { readonly rules: RewriteRules; records: number; forbiddenEvents: number };
+type Walk = {
+  readonly rules: RewriteRules;
+  records: number;
+  attributes: number;
+  forbiddenEvents: number;
+  overSeries: number;
+};
 
 /** Where attributes stand in a message, and in which of its fields others are. */
 type Shape = {
   readonly attributes?: number;
   readonly fields?: Readonly<Record<number, Shape>>;
-  readonly record?: 'point' | 'log';
+  readonly record?: PointShape | 'log';
+  /** What it says beside them tells series apart. */
+  readonly names?: true;
 };
 
 const exemplar: Shape = { attributes: tag.bytes(7) };
-const point = (attributes: number, exemplars: number): Shape => ({
-  record: 'point',
+const point = (
+  attributes: number,
+  exemplars?: number,
+  more: Pick<PointShape, 'bounds' | 'quantiles'> = {},
+): Shape => ({
+  record: { attributes, ...more },
   attributes: tag.bytes(attributes),
-  fields: { [tag.bytes(exemplars)]: exemplar },
+  ...(exemplars === undefined ? {} : { fields: { [tag.bytes(exemplars)]: exemplar } }),
 });
 const pointsOf = (shape: Shape): Shape => ({ fields: { [tag.bytes(1)]: shape } });
 const number = pointsOf(point(7, 5));
 
 /** @see https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/metrics/v1/metrics.proto */
 const metric: Shape = {
+  names: true,
   attributes: tag.bytes(12),
   fields: {
     [tag.bytes(5)]: number,
     [tag.bytes(7)]: number,
-    [tag.bytes(9)]: pointsOf(point(9, 8)),
+    [tag.bytes(9)]: pointsOf(point(9, 8, { bounds: 7 })),
     [tag.bytes(10)]: pointsOf(point(1, 11)),
-    [tag.bytes(11)]: pointsOf({ record: 'point', attributes: tag.bytes(7) }),
+    [tag.bytes(11)]: pointsOf(point(7, undefined, { quantiles: 6 })),
   },
 };
 const logRecord: Shape = { record: 'log', attributes: tag.bytes(6) };
 
 const scoped = (records: Shape): Shape => ({
+  names: true,
   fields: { [tag.bytes(1)]: { attributes: tag.bytes(3) }, [tag.bytes(2)]: records },
 });
 const scopeShapes: Readonly<Record<Signal, Shape>> = {
@@ -90,12 +124,14 @@ function rewriteResourceEntry(walk: Walk, scope: Shape, cursor: Cursor, end: num
   const claimed = new Map<string, string>();
   const resource: Buffer[] = [];
   const start = cursor.pos;
+  const { seriesSecret } = walk.rules;
+  const identity = identityWithin(seriesSecret, cursor, end, field => field === tag.bytes(2));
   const rest = rewriteFields(cursor, end, (field, _, fieldEnd) => {
-    if (field === tag.bytes(2)) return rewrite(walk, scope, cursor, fieldEnd);
+    if (field === tag.bytes(2)) return rewrite(walk, scope, identity, cursor, fieldEnd);
     if (field !== tag.bytes(1)) return undefined;
     const from = cursor.pos;
     const kept = rewriteFields(cursor, fieldEnd, (inner, __, attributeEnd) =>
-      inner === tag.bytes(1) ? attributeOf(walk.rules, cursor, attributeEnd, claimed) : undefined,
+      inner === tag.bytes(1) ? attributeOf(walk, cursor, attributeEnd, claimed) : undefined,
     );
     resource.push(kept ?? cursor.bytes.subarray(from, fieldEnd));
     return null;
@@ -110,7 +146,14 @@ function keyValue(key: string, value: string): Buffer {
   return Buffer.concat([stringField(1, key), bytesField(2, stringField(1, value))]);
 }
 
-function rewrite(walk: Walk, shape: Shape, cursor: Cursor, end: number): Edited {
+/** `outer`: identity of what the message is within. */
+function rewrite(
+  walk: Walk,
+  shape: Shape,
+  outer: SeriesIdentity,
+  cursor: Cursor,
+  end: number,
+): Edited {
   if (shape.record === 'log' && isForbidden(walk.rules, cursor, end)) {
     walk.forbiddenEvents += 1;
     return null;
@@ -118,13 +161,34 @@ function rewrite(walk: Walk, shape: Shape, cursor: Cursor, end: number): Edited 
   if (shape.record) {
     walk.records += 1;
     if (walk.records > walk.rules.maxRecords) throw tooMany('records', walk.rules.maxRecords);
+    if (!isTaken(walk.rules, shape.record, outer, cursor, end)) {
+      walk.overSeries += 1;
+      return null;
+    }
   }
-  const rewritten = rewriteFields(cursor, end, (field, _, fieldEnd) => {
-    if (field === shape.attributes) return attributeOf(walk.rules, cursor, fieldEnd);
+  const isWithin = (field: number): boolean => {
     const inner = shape.fields?.[field];
-    return inner ? rewrite(walk, inner, cursor, fieldEnd) : undefined;
+    return inner?.fields !== undefined || inner?.record !== undefined;
+  };
+  const identity = shape.names ? identityWithin(outer, cursor, end, isWithin) : outer;
+  const rewritten = rewriteFields(cursor, end, (field, _, fieldEnd) => {
+    if (field === shape.attributes) return attributeOf(walk, cursor, fieldEnd);
+    const inner = shape.fields?.[field];
+    return inner ? rewrite(walk, inner, identity, cursor, fieldEnd) : undefined;
   });
   return rewritten ?? undefined;
+}
+
+function isTaken(
+  { takesSeries }: RewriteRules,
+  record: NonNullable<Shape['record']>,
+  outer: SeriesIdentity,
+  cursor: Cursor,
+  end: number,
+): boolean {
+  if (record === 'log') return takesSeries(outer, 1);
+  const { identity, series } = pointIdentity(outer, record, cursor, end);
+  return takesSeries(identity, series);
 }
 
 /** Older SDKs put the event's name into an attribute. A name that comes twice is forbidden when either is. */
@@ -148,13 +212,16 @@ function isForbidden(rules: RewriteRules, cursor: Cursor, end: number): boolean 
 }
 
 function attributeOf(
-  rules: RewriteRules,
+  walk: Walk,
   cursor: Cursor,
   end: number,
   claimed?: Map<string, string>,
 ): Edited {
+  const { maxAttributes, isIdentity } = walk.rules;
+  walk.attributes += 1;
+  if (walk.attributes > maxAttributes) throw tooMany('attributes', maxAttributes);
   const { keys, values } = readAttribute(cursor, end);
-  if (!keys.some(rules.isIdentity)) return undefined;
+  if (!keys.some(isIdentity)) return undefined;
   const value = values.at(-1);
   if (typeof value === 'string') for (const key of keys) claimed?.set(key, value);
   return null;
@@ -175,7 +242,7 @@ function readAttribute(cursor: Cursor, end: number): Attribute {
   return { keys, values };
 }
 
-function tooMany(at: 'resources' | 'records', most: number): ProtocolError {
+function tooMany(at: 'resources' | 'records' | 'attributes', most: number): ProtocolError {
   const message = `${at}: wanted at most ${most} in a request, got more`;
   return new ProtocolError('OTLP_TOO_MANY', message, { at, wanted: most });
 }

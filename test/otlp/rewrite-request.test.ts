@@ -19,6 +19,9 @@ const rules: RewriteRules = {
   isForbiddenEvent: name => name.startsWith('sculptor.'),
   maxResources: 100,
   maxRecords: 1000,
+  maxAttributes: 100,
+  takesSeries: () => true,
+  seriesSecret: Buffer.from('secret'),
 };
 
 const keyValue = (key: string, value: string) =>
@@ -99,6 +102,7 @@ for (const [kind, [data = 0, attributes = 0]] of Object.entries(kinds)) {
       request: entry([identity('nothing')], request()),
       records: 1,
       forbiddenEvents: 0,
+      overSeries: 0,
     });
   });
 }
@@ -153,6 +157,7 @@ const forbidden = test.macro((t, record: Buffer) => {
     request: entry([identity('nothing')], bytesField(2, bytesField(2, honestRecord))),
     records: 1,
     forbiddenEvents: 1,
+    overSeries: 0,
   });
   t.is(rewriteRequest('logs', logs(record), rules).request, null);
 });
@@ -187,6 +192,7 @@ test('an event of ours is known by its real encoding', t => {
     request: null,
     records: 0,
     forbiddenEvents: 1,
+    overSeries: 0,
   });
 });
 

@@ -12,6 +12,7 @@ export type DropReason =
   | 'request_too_large'
   | 'request_too_many_resources'
   | 'request_too_many_records'
+  | 'request_too_many_attributes'
   | 'request_over_rate'
   | 'request_queue_full'
   | 'request_endpoint_unavailable'
@@ -19,6 +20,7 @@ export type DropReason =
   | 'request_failed'
   | 'request_unserved'
   | 'record_endpoint_rejected'
+  | 'record_too_many_series'
   | 'event_forbidden';
 
 export type Drops = Counts<DropReason>;

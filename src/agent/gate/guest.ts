@@ -1,18 +1,20 @@
+import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { ProtocolError } from '../../contract/errors.ts';
 import type { GateConfig } from '../../contract/gate-config.ts';
 import type { Instance } from '../../contract/instance.ts';
 import type { Clock } from '../../contract/ports.ts';
 import type { SendResult } from '../../otlp/export-client.ts';
-import { type RewriteRules, rewriteRequest } from '../../otlp/rewrite-request.ts';
+import { type RewriteRules, type Rewritten, rewriteRequest } from '../../otlp/rewrite-request.ts';
 import { createReceiver, type Outcome, type ServerCount } from '../../otlp/server.ts';
 import type { Signal } from '../../otlp/services.ts';
 import type { Identity } from '../resources.ts';
-import { createBudget } from './budget.ts';
+import { type Budget, createBudget } from './budget.ts';
 import { createDrops, type DropReason, type Drops } from './drops.ts';
 import type { Forward } from './forward.ts';
 import { createGuestViewer, type GuestView } from './guest-view.ts';
 import { guestAttributes, isForbiddenEvent, isIdentity } from './identity.ts';
+import { createSeriesBound } from './series-bound.ts';
 
 export type GuestOptions = {
   readonly host: Identity;
@@ -62,6 +64,10 @@ const nuisancePerSecond = 50;
 const bytesPerRecord = 1024;
 /** So does a request with nothing in it. An agent makes six requests a second where many instances contend. */
 const requestsPerSecond = 100;
+/** Whatever makes a request costly; one of ours takes 15 to 25 µs where a core is slow. */
+const cpuSecondsPerRecord = 40e-6;
+/** In the mean; ours have five. So a request that is nothing but attributes holds nobody up for long. */
+const attributesPerRecord = 8;
 
 /** What the receiver itself refuses. */
 const refusals: { readonly [count in ServerCount]?: DropReason } = {
@@ -77,6 +83,8 @@ export function createGuest(options: GuestOptions): Guest {
   const budget = createBudget(config.recordsPerSecond, options.clock);
   const requests = createBudget(requestsPerSecond, options.clock);
   const nuisance = createBudget(nuisancePerSecond, options.clock);
+  const cpu = createBudget(config.recordsPerSecond * cpuSecondsPerRecord, options.clock);
+  const series = createSeriesBound(config.maxSeries, options.clock);
   const connections = new Set<Socket>();
   const rules: RewriteRules = {
     isIdentity,
@@ -84,6 +92,9 @@ export function createGuest(options: GuestOptions): Guest {
     identify: guestAttributes(options.host, instance),
     maxResources: config.maxResources,
     maxRecords: config.maxRecords,
+    maxAttributes: config.maxRecords * attributesPerRecord,
+    takesSeries: series.takes,
+    seriesSecret: randomBytes(32),
   };
   const viewer = createGuestViewer();
   let via = '';
@@ -98,21 +109,26 @@ export function createGuest(options: GuestOptions): Guest {
     for (const connection of connections) connection.destroy();
   };
 
+  const read = (signal: Signal, request: Buffer): Rewritten => {
+    const rewritten = rewriteRequest(signal, request, rules);
+    if (signal === 'metrics') viewer.look(request, options.clock.unixSeconds());
+    return rewritten;
+  };
+
   const take = async (signal: Signal, request: Buffer): Promise<Outcome> => {
-    const wait = Math.max(budget.waitSeconds(), requests.waitSeconds());
+    const wait = Math.max(...[budget, requests, cpu].map(each => each.waitSeconds()));
     if (wait > 0) {
       refuse('request_over_rate');
       return { kind: 'unavailable', retryAfterSeconds: wait };
     }
     requests.spend(1);
     budget.spend(request.byteLength / bytesPerRecord);
-    const rewritten = counted(() => rewriteRequest(signal, request, rules), refuse);
-    if (signal === 'metrics')
-      counted(() => viewer.look(request, options.clock.unixSeconds()), refuse);
-    budget.spend(rewritten.records);
-    const { forbiddenEvents } = rewritten;
+    const rewritten = counted(() => timed(cpu, () => read(signal, request)), refuse);
+    const { forbiddenEvents, overSeries } = rewritten;
+    budget.spend(rewritten.records + overSeries);
     if (forbiddenEvents > 0) drops.add('event_forbidden', forbiddenEvents);
-    if (!rewritten.request) return outcome(0, forbiddenEvents);
+    if (overSeries > 0) drops.add('record_too_many_series', overSeries);
+    if (!rewritten.request) return outcome({ rejected: 0, forbiddenEvents, overSeries });
     const result = await forward(signal, rewritten.request);
     lastFailure = 'reason' in result ? result.reason : null;
     const refused = refusalOf(result, drops);
@@ -122,7 +138,7 @@ export function createGuest(options: GuestOptions): Guest {
     const taken = Math.max(0, rewritten.records - rejected);
     records += taken;
     options.delivered(taken);
-    return outcome(rejected, forbiddenEvents);
+    return outcome({ rejected, forbiddenEvents, overSeries });
   };
 
   const receiver = createReceiver(
@@ -178,6 +194,17 @@ export function createGuest(options: GuestOptions): Guest {
   };
 }
 
+/** Takes what it costs this thread off a budget of seconds, also where it throws. */
+function timed<T>(budget: Budget, run: () => T): T {
+  const before = process.threadCpuUsage();
+  try {
+    return run();
+  } finally {
+    const { user, system } = process.threadCpuUsage(before);
+    budget.spend((user + system) / 1e6);
+  }
+}
+
 /** @throws ProtocolError OTLP_MALFORMED, OTLP_TOO_MANY, which are counted */
 function counted<T>(read: () => T, refuse: (reason: DropReason) => void): T {
   try {
@@ -191,8 +218,9 @@ function counted<T>(read: () => T, refuse: (reason: DropReason) => void): T {
 
 function reasonOf(error: ProtocolError): DropReason {
   if (error.code !== 'OTLP_TOO_MANY') return 'request_malformed';
-  return error.context['at'] === 'resources'
-    ? 'request_too_many_resources'
+  const { at } = error.context;
+  return at === 'resources' || at === 'attributes'
+    ? `request_too_many_${at}`
     : 'request_too_many_records';
 }
 
@@ -210,13 +238,17 @@ function refusalOf(result: SendResult, drops: Drops): Outcome | null {
 }
 
 /** A guest is told what became of its own, and nothing of what is behind the gate. */
-function outcome(rejected: number, forbiddenEvents: number): Outcome {
-  const parts = [
-    ...(forbiddenEvents > 0
-      ? [`${forbiddenEvents} events sculptor.*, which are not taken from a guest`]
-      : []),
-    ...(rejected > 0 ? [`${rejected} records that the endpoint of the host rejected`] : []),
-  ];
-  if (parts.length === 0) return { kind: 'ok' };
-  return { kind: 'partial', rejected: rejected + forbiddenEvents, message: parts.join('; ') };
+function outcome(left: Record<'rejected' | 'forbiddenEvents' | 'overSeries', number>): Outcome {
+  const why = {
+    forbiddenEvents: 'events sculptor.*, which are not taken from a guest',
+    overSeries: 'records of more series than the gate takes of a guest in ten minutes',
+    rejected: 'records that the endpoint of the host rejected',
+  };
+  const kinds = (['forbiddenEvents', 'overSeries', 'rejected'] as const).filter(
+    kind => left[kind] > 0,
+  );
+  if (kinds.length === 0) return { kind: 'ok' };
+  const rejected = kinds.reduce((sum, kind) => sum + left[kind], 0);
+  const message = kinds.map(kind => `${left[kind]} ${why[kind]}`).join('; ');
+  return { kind: 'partial', rejected, message };
 }

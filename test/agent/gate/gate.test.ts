@@ -10,6 +10,7 @@ import type { Native } from '../../../src/linux/native.ts';
 import { hostRoots } from '../../../src/linux/roots.ts';
 import { eventEncoder } from '../../../src/otlp/events-exporter.ts';
 import { createExportClient } from '../../../src/otlp/export-client.ts';
+import { bytesField } from '../../../src/otlp/protobuf-writer.ts';
 import type { Signal } from '../../../src/otlp/services.ts';
 import { counter, resourceMetrics, serialize } from '../../otlp/support.ts';
 import { ownUid, realTime, socketFolder, until } from '../../support/sockets.ts';
@@ -214,6 +215,56 @@ test('too many points and too many resources are refused and counted', async t =
   t.is((await client.send(serialize(resourceMetrics({}, points)))).kind, 'refused');
   t.is((await client.send(Buffer.concat([few, few, few]))).kind, 'refused');
   t.deepEqual(dropped(gate), { request_too_many_records: 1, request_too_many_resources: 1 });
+});
+
+test('series that a guest makes up are left out beyond so many in ten minutes, and counted; those it had go on', async t => {
+  const clock = steppedClock();
+  const { gate, path, sink } = await start(t, { maxSeries: 100 }, { clock });
+  const client = speak(t, `unix://${path}`);
+  const made = (from: number) =>
+    serialize(
+      resourceMetrics(
+        {},
+        Array.from({ length: 100 }, (_, i) => counter('m', 1, { id: `${from + i}` })),
+      ),
+    );
+  t.deepEqual(await client.send(made(0)), { kind: 'ok' });
+  const { kind, ...rest } = await client.send(made(100));
+  t.is(kind, 'partial');
+  t.regex(
+    `${'message' in rest && rest.message}`,
+    /^\d+ records of more series than the gate takes/,
+  );
+  const left = dropped(gate).record_too_many_series ?? 0;
+  t.true(left > 80, `${left}`);
+  t.is(sink.resources.flatMap(({ points }) => points).length, 200 - left);
+  t.deepEqual(await client.send(made(0)), { kind: 'ok' });
+  clock.step(600);
+  t.deepEqual(await client.send(made(100)), { kind: 'ok' });
+});
+
+/** One point with so many attributes of nothing, two bytes each. */
+const attributesOfNothing = (count: number) => {
+  const point = Buffer.alloc(2 * count);
+  for (let i = 0; i < point.length; i += 2) point[i] = 0x3a;
+  let request: Uint8Array = point;
+  for (const field of [1, 5, 2, 2, 1]) request = bytesField(field, request);
+  return request;
+};
+
+test('what is nothing but attributes is refused where it is too much, and what it cost is waited for', async t => {
+  const clock = steppedClock();
+  const { gate, path } = await start(t, {}, { clock });
+  const client = speak(t, `unix://${path}`);
+  t.is((await client.send(attributesOfNothing(160_001))).kind, 'refused');
+  t.is(dropped(gate).request_too_many_attributes, 1);
+  let last = await client.send(attributesOfNothing(150_000));
+  for (let i = 0; i < 10 && last.kind !== 'retry'; i += 1)
+    last = await client.send(attributesOfNothing(150_000));
+  t.is(last.kind, 'retry');
+  t.is(dropped(gate).request_over_rate, 1);
+  clock.step(last.kind === 'retry' ? (last.afterSeconds ?? 0) + 0.001 : 0);
+  t.deepEqual(await client.send(forged), { kind: 'ok' });
 });
 
 test('a guest that says too much is told how long to wait, and is heard again after it', async t => {
