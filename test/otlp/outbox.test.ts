@@ -10,15 +10,19 @@ const nothing = [new Uint8Array()];
 /** An exporter whose exports end when the test says so. */
 function heldExporter() {
   const pending: ((result: ExportResult) => void)[] = [];
+  let stopped = false;
   return {
     pending,
+    isStopped: () => stopped,
     exporter: {
       // As the exporter, it has taken all of it when it returns.
       export: (written: Iterable<Uint8Array>) => {
         Array.from(written);
         return new Promise<ExportResult>(resolve => pending.push(resolve));
       },
-      stop: async () => undefined,
+      stop: async () => {
+        stopped = true;
+      },
     },
   };
 }
@@ -44,6 +48,19 @@ test('where there is nothing to send, nothing is sent', t => {
   const { pending, exporter } = heldExporter();
   t.true(createOutbox(exporter, temporalityFrom(undefined)).send(() => null));
   t.is(pending.length, 0);
+});
+
+test('to stop waits for the export that is under way, and then stops the exporter', async t => {
+  const { pending, exporter, isStopped } = heldExporter();
+  const outbox = createOutbox(exporter, temporalityFrom(undefined));
+  outbox.send(() => nothing);
+  const stopped = outbox.stop();
+  await turn();
+  t.false(isStopped());
+  pending[0]?.({ ok: true });
+  await stopped;
+  t.true(isStopped());
+  t.is(outbox.delivered(), 1);
 });
 
 test('a resource that cannot be made is an error of who sends, and the next export goes out', async t => {
@@ -107,6 +124,26 @@ test('delta: of what arrived nothing is sent again, be it with a partial success
   await send(12, { ok: true });
   t.deepEqual(told, [10, 10, 1, 1, 1, 2]);
   t.deepEqual(outbox.lost(), { busy: 0, failed: 2, too_large: 0 });
+});
+
+test('delta: what was shaped for an export that could not be made is not taken for told', async t => {
+  const { pending, exporter } = heldExporter();
+  const temporal = temporalityFrom('delta');
+  const outbox = createOutbox(exporter, temporal);
+  const tell = (key: string) => temporal.shape(() => key, { start: 1, value: 5 }, 2).value;
+  t.throws(() =>
+    outbox.send(() => {
+      tell('b');
+      throw new Error('cannot be made');
+    }),
+  );
+  outbox.send(function* () {
+    tell('a');
+    yield new Uint8Array();
+  });
+  pending[0]?.({ ok: true });
+  await turn();
+  t.deepEqual([tell('a'), tell('b')], [0, 5]);
 });
 
 test('what delta keeps of a task goes when the task does', t => {

@@ -84,6 +84,43 @@ test('what is written over the last export is what would be written anew', t => 
   t.pass();
 });
 
+test('what alone changes is written, be it to what it was before', t => {
+  const attributes = { 'thread.name': 'a' };
+  const part = (mode: string): Sample => ({
+    metric: 'sculptor.cpu.time',
+    attributes,
+    more: { 'cpu.mode': mode },
+    start: 1,
+    value: 2,
+  });
+  const cpu = (since: number): Sample => ({ metric: 'container.cpu.time', start: since, value: 2 });
+  const latencies = (sum: number): Sample => ({
+    metric: foreignMetric,
+    start: 1,
+    value: { kind: 'explicit', count: 3, sum, bounds, counts: [1, 2] },
+  });
+  const bounds = [1];
+  const sequences: Readonly<Record<string, Sample[][]>> = {
+    start: [[cpu(1)], [cpu(2)], [cpu(1)]],
+    'one more': [[cpu(1)], [cpu(1), part('user')], [cpu(1)]],
+    more: [
+      [part('user'), part('kernel')],
+      [part('kernel'), part('user')],
+    ],
+    'a sum that is not known': [[latencies(5)], [latencies(Number.NaN)], [latencies(5)]],
+  };
+  for (const [what, sequence] of Object.entries(sequences)) {
+    const telling = tellingOf(undefined);
+    const write = createResourceWriter(telling);
+    for (const [nth, samples] of sequence.entries())
+      t.is(
+        hex(write(samples, 10 + nth)),
+        hex(writeMetrics(telling, samples, 10 + nth)),
+        `${what}: ${nth}`,
+      );
+  }
+});
+
 test('while the series are the same ones, the bytes are the very same ones, written over', t => {
   const write = createResourceWriter(tellingOf(undefined));
   const samples = (value: number): Sample[] =>

@@ -9,6 +9,13 @@ test('cumulative by default: values and start times as they are', t => {
   );
 });
 
+test('the preference for delta is heard in either of its names, in any case', t => {
+  for (const name of ['delta', 'Delta', 'lowmemory', 'LowMemory'])
+    t.is(temporalityFrom(name).temporality, 'delta', name);
+  for (const name of [undefined, '', 'cumulative', 'other'])
+    t.is(temporalityFrom(name).temporality, 'cumulative', name);
+});
+
 test('delta takes off what was delivered, and starts where that ended', t => {
   const temporal = temporalityFrom('delta');
   t.deepEqual(
@@ -44,19 +51,23 @@ test('delta begins anew with a new life of a series', t => {
 
 test('delta of a histogram whose lowest bucket moved down', t => {
   const temporal = temporalityFrom('delta');
-  const histogram = (offset: number, counts: number[]) => ({
+  const histogram = (offset: number, counts: number[], sum: number) => ({
     kind: 'exponential' as const,
     count: counts.reduce((a, b) => a + b, 0),
-    sum: 1,
+    sum,
     scale: 2,
     zeroCount: 0,
     offset,
     counts,
   });
-  temporal.shape(() => 'k', { start: 1, value: histogram(-10, [2, 3]) }, 10);
+  temporal.shape(() => 'k', { start: 1, value: histogram(-10, [2, 3], 1.5) }, 10);
   temporal.deliver(temporal.take());
-  const { value } = temporal.shape(() => 'k', { start: 1, value: histogram(-11, [1, 2, 5]) }, 20);
-  t.like(value, { count: 3, counts: [1, 0, 2], offset: -11 });
+  const { value } = temporal.shape(
+    () => 'k',
+    { start: 1, value: histogram(-11, [1, 2, 5], 2) },
+    20,
+  );
+  t.like(value, { count: 3, sum: 0.5, counts: [1, 0, 2], offset: -11 });
 });
 
 test('delta: a series made anew at the very time of the last export is told whole, and one that began then is not', t => {
