@@ -61,9 +61,10 @@ test('the agent tells run time and wait of a real cgroup, its placement, and its
     const inUserMode = last('sculptor.cpu.time', 'cpu.mode', 'user');
     const inKernel = last('sculptor.cpu.time', 'cpu.mode', 'kernel');
     t.true(inUserMode > inKernel, `${inUserMode} s user, ${inKernel} kernel`);
-    // Four threads of one instance on two CPUs wait for each other.
-    const each = last('sculptor.runqueue.wait.by_preemptor', 'sculptor.preemptor', id);
-    t.true(each > 0.5, `${each} s for each other`);
+    // Four threads of one instance on two CPUs wait for each other, also where others leave them little of those.
+    await eventually('half a second for each other', 30, () =>
+      last('sculptor.runqueue.wait.by_preemptor', 'sculptor.preemptor', id) > 0.5 ? true : null,
+    );
     t.true(
       last('sculptor.cpu.context_switches', 'process.context_switch.type', 'involuntary') > 50,
     );

@@ -5,6 +5,7 @@ import { engineConfigSchema, listenSchema } from '../../src/contract/config.ts';
 import { type EventName, parseEvent } from '../../src/contract/events.ts';
 import { scopes } from '../../src/contract/metrics.ts';
 import { policySchema } from '../../src/contract/policy.ts';
+import type { Clock } from '../../src/contract/ports.ts';
 import type { LogEvent } from '../../src/contract/telemetry.ts';
 import { decodeLogs } from '../../src/otlp/decode-logs.ts';
 import { eventEncoder } from '../../src/otlp/events-exporter.ts';
@@ -17,8 +18,8 @@ import { counter, resourceMetrics, serialize } from '../otlp/support.ts';
 import { ownUid, realTime, socketFolder, until } from '../support/sockets.ts';
 import { placement, topology } from './stream.ts';
 
-/** A real engine on its socket, what it says, and clients that speak to it. */
-async function start(t: ExecutionContext) {
+/** A real engine on its socket, what it says, and clients that speak to it. `clock`: what it takes the time to be. */
+async function start(t: ExecutionContext, clock: Clock = realTime) {
   const folder = socketFolder(t);
   const endpoint = join(folder, 'pipeline.sock');
   const listen = join(folder, 'engine.sock');
@@ -48,7 +49,7 @@ async function start(t: ExecutionContext) {
     sockets: listenSchema.parse({}),
     peerUid: ownUid,
     privateKey: keys.privateKey,
-    clock: realTime,
+    clock,
     say: () => undefined,
   });
   t.teardown(() => engine.stop());
@@ -99,7 +100,12 @@ test('it is silent until it hears of its host, be it only by the series of its a
 });
 
 test('what it hears of contention becomes a signed recommendation that names the model', async t => {
-  const { keys, of, logs, metrics, engine } = await start(t);
+  // What is old is not acted on, and a busy machine takes its time to send it: the newest of it is of now, whenever that comes.
+  const now = 1_700_000_000;
+  const { keys, of, logs, metrics, engine } = await start(t, {
+    ...realTime,
+    unixSeconds: () => now,
+  });
   const instances = ['/critical', ...Array.from({ length: 8 }, (_, i) => `/batch${i}`)];
   const policy = policySchema.parse({
     instances: [
@@ -114,10 +120,8 @@ test('what it hears of contention becomes a signed recommendation that names the
   );
   for (const id of instances)
     await tell(plainEvent('sculptor.placement', placement({ id, load: { used: 0 } }, [0, 1]), id));
-  const began = realTime.unixSeconds() - 0.6;
   for (let i = 0; i < 4; i += 1) {
-    // The past of now: what is old is not acted on.
-    const time = began + i * 0.2;
+    const time = now - 0.6 + i * 0.2;
     const requests = instances.map(id => {
       const [used, wait] = id === '/critical' ? [0.2, 0.4] : [0.22, 0.78];
       const resource = { 'sculptor.instance.id': id, 'sculptor.instance.kind': 'cgroup' };
