@@ -7,6 +7,7 @@ import { contentionWindows, isContended } from './contended.ts';
 import { type Demand, demandCores, recentDemand } from './demand.ts';
 import {
   createHostModel,
+  dropLapsed,
   goneUntold,
   type HostModel,
   infer,
@@ -22,7 +23,7 @@ import { type Grounds, propose, proposeRenewal } from './planner/propose.ts';
 import { shareOf } from './planner/sizing.ts';
 import { stillNeeded } from './planner/still-needed.ts';
 import { createSeriesStore, isSilent, type Observation, type SeriesStore } from './series.ts';
-import { type Judgement, judgeCalm, type Verdict } from './verdict.ts';
+import { describeMoves, type Judgement, judgeCalm, type Verdict } from './verdict.ts';
 
 /** What a class is inferred from: 2.4 s at the read interval. */
 const inferWindows = 12;
@@ -256,6 +257,7 @@ export function createCore(options: CoreOptions): Core {
       if (instanceIds === undefined) {
         for (const [id, observation] of latest) if (isSilent(observation, now)) latest.delete(id);
         for (const id of goneUntold(host, latest, now)) forget(id);
+        dropLapsed(host, now);
       }
       // Who competes with whom is told by the CPUs: without them nobody would seem to, and what runs would be given back.
       if (host.topology === null) return output;
@@ -292,8 +294,4 @@ function dropOldest(map: Map<string, unknown>, most: number): void {
     if (map.size <= most) return;
     map.delete(key);
   }
-}
-
-function describeMoves(moves: Action['moves']): string {
-  return moves.map(move => `${move.instance.id} ${JSON.stringify(move.set)}`).join(', ');
 }

@@ -100,6 +100,15 @@ export function takeAction(host: HostModel, action: Action): void {
     host.running.delete(id);
 }
 
+/** A renewal is told a moment after it was made. */
+const lateSeconds = 10;
+
+/** Forgets actions whose lease is over: the sculptor gave back then, and that it told so was lost on the way. */
+export function dropLapsed(host: HostModel, now: number): void {
+  for (const [beneficiary, { leaseEnds }] of host.running)
+    if (leaseEnds !== null && now > leaseEnds + lateSeconds) host.running.delete(beneficiary);
+}
+
 /** Takes `system.cpu.time` of the host's resource. */
 export function takeCpuTimes(host: HostModel, { points }: ResourcePoints): void {
   for (const point of points) {

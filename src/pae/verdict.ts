@@ -1,3 +1,4 @@
+import type { Move } from '../contract/recommendation.ts';
 import type { Observation } from './series.ts';
 
 /** What the engine thinks of an instance now, in words: for people, and for the demonstration. */
@@ -49,4 +50,8 @@ export function judgeCalm(observation: Observation, q90: number, supplyCores: nu
     'within-share',
     `its demand of ${q90.toFixed(2)} cores is within what its share is worth (${supplyCores.toFixed(2)} cores), and it waits only ${waitCores.toFixed(3)} cores: the scheduler's own fairness protects it`,
   ];
+}
+
+export function describeMoves(moves: readonly Move[]): string {
+  return moves.map(move => `${move.instance.id} ${JSON.stringify(move.set)}`).join(', ');
 }

@@ -184,6 +184,19 @@ test('a kept action is renewed at half its lease, and given back when nothing co
   t.is(run(3).withdrawals[0]?.actionId, '11111111-1111-4111-8111-111111111111');
 });
 
+test('an action whose end was lost on the way holds nobody longer than its lease', t => {
+  const { run, core, now } = startStream([contendedCritical, ...batches(8)], [critical, batchRule]);
+  const [recommendation] = run(1).recommendations;
+  if (!recommendation) throw new Error('nothing was recommended');
+  core.takeAction(actionFor(recommendation, 'kept', now()));
+  const asked = run(69).recommendations;
+  t.true(asked.length > 0 && asked.every(({ renews }) => renews !== undefined));
+  core.judge(now() + 2);
+  const [again] = run(2).recommendations;
+  t.is(again?.renews, undefined);
+  t.deepEqual(again?.moves, recommendation.moves);
+});
+
 test('while the CPUs are not known nothing is judged: nobody would seem to compete, and what runs would be given back', t => {
   const { run, core, now } = startStream([contendedCritical, ...batches(8)], [critical, batchRule]);
   const [recommendation] = run(1).recommendations;
