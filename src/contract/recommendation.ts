@@ -41,6 +41,10 @@ export const predictedSchema = z.strictObject({
   probability: z.number().min(0).max(1),
 });
 
+/** Instances that one recommendation moves, and of which it says what they lose. */
+export const mostMoves = 1024;
+export const mostCosts = 1024;
+
 /** What an instance that is not the beneficiary is expected to lose: 1 − served after / served before, in its cores. */
 export const costSchema = z.strictObject({
   instance: z.string().min(1),
@@ -91,9 +95,9 @@ export const recommendationSchema = z
     renews: z.uuid().optional(),
     /** Where the order of preference begins: `direct`, then `shadow`, then `mirror`. */
     mechanism: mechanismSchema,
-    moves: z.array(moveSchema).min(1).max(1024),
+    moves: z.array(moveSchema).min(1).max(mostMoves),
     predicted: predictedSchema,
-    cost: z.array(costSchema).max(1024),
+    cost: z.array(costSchema).max(mostCosts),
     evidence: evidenceSchema,
     model: modelIdentitySchema,
   })

@@ -46,6 +46,20 @@ test('it is recommended within two read intervals of the first contended one', t
   t.is(run(0.2).recommendations.length, 1);
 });
 
+test('beside more instances than a recommendation may name it names those that lose most, and one that moves them all is none', t => {
+  const { run } = startStream(
+    [contendedCritical, ...batches(1100, { used: 0.005, wait: 0.025 })],
+    [critical, batchRule],
+    8,
+  );
+  const [first] = run(0.6).recommendations;
+  t.true(weightOf(first) > 0);
+  t.is(first?.cost.length, 1024);
+  t.true(recommendationSchema.safeParse(first).success);
+  const idle = first?.evidence.alternatives.find(({ kind }) => kind === 'idle');
+  t.regex(idle?.why ?? '', /would touch 1100 instances; 1024 may be moved at once/);
+});
+
 test('twice the contenders take more weight', t => {
   const sizeFor = (count: number) =>
     weightOf(

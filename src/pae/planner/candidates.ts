@@ -1,6 +1,6 @@
 import type { Placement } from '../../contract/host.ts';
 import { instancePolicyOf } from '../../contract/policy.ts';
-import type { Alternative, Move } from '../../contract/recommendation.ts';
+import { type Alternative, type Move, mostMoves } from '../../contract/recommendation.ts';
 import { classOf, type HostModel } from '../host-model.ts';
 import type { Contender, Contention } from './contenders.ts';
 import { largestWeight, shareOf, waitLeft, wantedShare, weightFor } from './sizing.ts';
@@ -241,6 +241,8 @@ function notAllowed(host: HostModel, contention: Contention, kind: MoveKind): Ca
   if (other) return impossible(kind, `${other.placement.instance.id} is not declared batch`);
   // The sculptor refuses what touches more: recommending it would only waste the time until the next attempt.
   const [touched, all] = [contention.contenders.length, contention.instances];
+  if (touched > mostMoves)
+    return impossible(kind, `would touch ${touched} instances; ${mostMoves} may be moved at once`);
   const { maxTouchedRatio } = host.policy.limits;
   return touched > Math.max(1, Math.floor(maxTouchedRatio * all))
     ? impossible(

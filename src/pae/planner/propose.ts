@@ -1,10 +1,11 @@
 import type { EngineConfig } from '../../contract/config.ts';
 import type { Placement } from '../../contract/host.ts';
-import type {
-  ModelIdentity,
-  Move,
-  Predicted,
-  Recommendation,
+import {
+  type ModelIdentity,
+  type Move,
+  mostCosts,
+  type Predicted,
+  type Recommendation,
 } from '../../contract/recommendation.ts';
 import type { Demand } from '../demand.ts';
 import { classOf, type HostModel } from '../host-model.ts';
@@ -53,7 +54,10 @@ export function propose(
       interval: choice.interval,
       probability: intervalProbability,
     },
-    cost: candidate.losses.map(({ instance, lossRatio }) => ({ instance, lossRatio })),
+    cost: candidate.losses
+      .map(({ instance, lossRatio }) => ({ instance, lossRatio }))
+      .sort((a, b) => b.lossRatio - a.lossRatio)
+      .slice(0, mostCosts),
     evidence: evidenceOf(grounds, choice, candidate.size),
   };
 }
