@@ -144,6 +144,16 @@ static __always_inline int own_mask(struct task_struct *task)
 	return task->user_cpus_ptr != 0;
 }
 
+/* Where the mask is that the task asked for; 0: it has none, or the kernel does not tell. */
+static __always_inline __u64 asked_mask(struct task_struct *task)
+{
+	__u64 mask = 0;
+
+	if (own_mask(task) == 1)
+		bpf_core_read(&mask, sizeof(mask), &task->user_cpus_ptr);
+	return mask;
+}
+
 /* The CPU whose queue a task is on; thread_info has it on x86 from 5.16 on (bcf9033e5449). */
 static __always_inline __u32 cpu_of(struct task_struct *task)
 {

@@ -34,7 +34,7 @@ export function openKernel(
   roots: Roots,
   say: Say,
 ): { kernel: Kernel; close: () => void } {
-  const masks = openMasks(native, say);
+  const masks = openMasks(native, roots, say);
   const kernel: Kernel = {
     roots,
     layout: readCgroupLayout(roots),
@@ -46,9 +46,9 @@ export function openKernel(
   return { kernel, close: () => masks?.close() };
 }
 
-function openMasks(native: Native, say: Say): ReturnType<typeof openOwnMasks> | null {
+function openMasks(native: Native, roots: Roots, say: Say): ReturnType<typeof openOwnMasks> | null {
   try {
-    return openOwnMasks(native);
+    return openOwnMasks(native, roots);
   } catch (error) {
     say(
       'warn',

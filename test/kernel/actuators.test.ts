@@ -170,6 +170,40 @@ bpfTest('a thread with a mask of its own gets exactly that back', async t => {
   t.deepEqual(lab.native.getAffinity(child.pid), [0]);
 });
 
+bpfTest(
+  'a thread gets the mask that it asked for back, also what of it its cpuset hid',
+  async t => {
+    const lab = openCgroupLab(t);
+    const id = lab.make('hidden', ['cpu', 'cpuset']);
+    const child = await lab.spawn(id, ['cpu', 'cpuset']);
+    lab.native.setAffinity(Int32Array.of(child.pid), Int32Array.of(0, 1));
+    lab.write(id, 'cpuset.cpus', '0');
+    const asked = () => lab.kernel.ownMasks().get(child.pid)?.asked;
+    const entries = apply(lab.kernel, [move(id, { cpus: [0] }, [lab.thread(child.pid)])]);
+    t.deepEqual(asked(), [0]);
+    for (const _ of ['once', 'again, as after a crash']) {
+      t.true(undo(lab.kernel, entries).every(state => state === 'restored'));
+      t.deepEqual(asked(), [0, 1]);
+    }
+    lab.write(id, 'cpuset.cpus', '0-1');
+    t.deepEqual(lab.native.getAffinity(child.pid), [0, 1], 'it follows');
+  },
+);
+
+bpfTest(
+  'a thread whose cpuset leaves nothing of what it asked for gets back what it had',
+  async t => {
+    const lab = openCgroupLab(t);
+    const id = lab.make('nothing-left', ['cpu', 'cpuset']);
+    const child = await lab.spawn(id, ['cpu', 'cpuset']);
+    lab.native.setAffinity(Int32Array.of(child.pid), Int32Array.of(0));
+    lab.write(id, 'cpuset.cpus', '1');
+    const entries = apply(lab.kernel, [move(id, { cpus: [1] }, [lab.thread(child.pid)])]);
+    t.true(undo(lab.kernel, entries).every(state => state === 'restored'));
+    t.deepEqual(lab.native.getAffinity(child.pid), [1]);
+  },
+);
+
 bpfTest('a mask that the cpuset cut meanwhile is still ours, and is given back', async t => {
   const lab = openCgroupLab(t);
   const id = lab.make('cut', ['cpu', 'cpuset']);

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import test from 'ava';
 import { loadNative } from '../../src/linux/native.ts';
 import { openMaskedThreads, openOwnMasks } from '../../src/linux/own-masks.ts';
+import { hostRoots } from '../../src/linux/roots.ts';
 import { structLayout } from '../support/btf-layout.ts';
 import { needs } from '../support/needs.ts';
 import { endChild, eventually } from '../support/scene.ts';
@@ -40,10 +41,10 @@ kernelTest(
   async t => {
     const pinned = await startThreads(1, 'taskset', '-c', '0');
     const inherited = await startThreads(1);
-    const reader = openOwnMasks(loadNative());
+    const reader = openOwnMasks(loadNative(), hostRoots);
     t.teardown(reader.close);
     const masks = reader.read();
-    t.is(masks.get(pinned)?.ownMask, true);
+    t.like(masks.get(pinned), { ownMask: true, asked: [0] });
     // A child inherits its parent's, which whoever started this test may have set.
     t.is(masks.get(inherited)?.ownMask, masks.get(process.pid)?.ownMask);
     t.not(masks.get(process.pid)?.ownMask, null);
@@ -58,7 +59,7 @@ kernelTest(
 
 kernelTest('every thread is there, with its process and its start as /proc counts it', async t => {
   const tgid = await startThreads(300);
-  const reader = openOwnMasks(loadNative());
+  const reader = openOwnMasks(loadNative(), hostRoots);
   t.teardown(reader.close);
   const masks = reader.read();
   for (const name of readdirSync(`/proc/${tgid}/task`)) {
@@ -70,16 +71,16 @@ kernelTest('every thread is there, with its process and its start as /proc count
 kernelTest('what changed between two reads shows in the second', async t => {
   const native = loadNative();
   const tid = await startThreads(1);
-  const reader = openOwnMasks(native);
+  const reader = openOwnMasks(native, hostRoots);
   t.teardown(reader.close);
   reader.read();
   t.deepEqual(native.setAffinity(Int32Array.of(tid), Int32Array.of(0)), Int32Array.of(0));
-  t.is(reader.read().get(tid)?.ownMask, true);
+  t.like(reader.read().get(tid), { ownMask: true, asked: [0] });
 });
 
 (existsSync(object) ? test : test.skip)('a record is laid out as the decoder reads it', t => {
   t.deepEqual(structLayout(object, 'mask_record'), {
     bytes: 24,
-    offsets: { start_boottime_ns: 0, tid: 8, tgid: 12, own_mask: 16, pad: 20 },
+    offsets: { start_boottime_ns: 0, tid: 8, tgid: 12, own_mask: 16, words: 20 },
   });
 });

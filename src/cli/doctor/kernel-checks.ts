@@ -115,12 +115,12 @@ function tracingCheck({ native }: Machine, needed: boolean): Check {
   });
 }
 
-function iteratorCheck({ native }: Machine, needed: boolean): Check {
+function iteratorCheck({ native, roots }: Machine, needed: boolean): Check {
   const name = 'BPF iterators (iter/task)';
   const lost =
     'whether a thread has a CPU mask of its own: none can be moved with an exact restore';
   return attempt(name, needed, lost, () => {
-    const reader = openOwnMasks(native());
+    const reader = openOwnMasks(native(), roots);
     try {
       const masks = [...reader.read().values()];
       const told = masks.some(mask => mask.ownMask !== null);

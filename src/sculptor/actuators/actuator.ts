@@ -9,7 +9,8 @@ export type UndoKind = 'weight' | 'idle' | 'idle-weight' | 'cpuset' | 'affinity'
 
 /**
  * One value to give back. `key` is a cgroup path or a tid; `identity` its inode or its start ticks: with it the key means
- * the same thing for ever within one boot. `ownMask`: the thread had a mask of its own (null: the kernel does not tell).
+ * the same thing for ever within one boot. `ownMask`: the thread had a mask of its own (null: the kernel does not tell); its
+ * `before` is then what it asked for, also where its cpuset hides a part.
  */
 export type UndoEntry = {
   readonly resource: string;

@@ -35,24 +35,26 @@ export const affinityActuator: Actuator = {
   snapshot: (kernel, move) => {
     const { threads, cgroups } = resolveTasks(kernel, move);
     const wanted = formatCpuList(cpusOf(move));
-    const writeList = listWriter();
+    const asked = askedMasks(kernel);
     let widens = false;
     const entries = threads.flatMap(thread => {
-      const before = affinityOf(kernel, thread.tid);
-      if (before === null) return [];
-      if (!isWithin(cpusOf(move), before)) widens = true;
-      return threadEntry(ownMaskKnown(kernel, thread, before), writeList(before), wanted);
+      const seen = affinityOf(kernel, thread.tid);
+      if (seen === null) return [];
+      if (!isWithin(cpusOf(move), seen)) widens = true;
+      return threadEntry(ownMaskKnown(kernel, thread, seen), asked(thread, seen), wanted);
     });
     return { entries: [bornEntry(kernel, cgroups, wanted), ...entries], widens };
   },
   latecomers: (kernel, move, known) => {
     const seen = new Set(known.map(entry => entry.resource));
     const wanted = formatCpuList(cpusOf(move));
+    const asked = askedMasks(kernel);
     return resolveTasks(kernel, move).threads.flatMap(thread => {
       if (seen.has(`affinity:${thread.tid}@${thread.startTicks}`)) return [];
-      const before = formatCpuList(affinityOf(kernel, thread.tid) ?? []);
+      const cpus = affinityOf(kernel, thread.tid);
       // One with our mask has inherited it: that is no old value to give back, and the sweep finds it.
-      return before === '' || before === wanted ? [] : threadEntry(thread, before, wanted);
+      if (cpus === null || formatCpuList(cpus) === wanted) return [];
+      return threadEntry(thread, asked(thread, cpus), wanted);
     });
   },
   apply: (kernel, entries) => {
@@ -76,14 +78,14 @@ export const affinityActuator: Actuator = {
   },
   readBack: (kernel, entries) => {
     const alive = new Set(stillThere(kernel, entries));
-    const expected = expectation(kernel);
+    const showsAs = comparison(kernel);
     const writeList = listWriter();
     return entries.map(entry => {
       if (entry.kind === 'born') return { held: entry.wanted, ours: true };
       const held = alive.has(entry) ? affinityOf(kernel, Number(entry.key)) : null;
       if (held === null) return { held: null, ours: true };
       const text = writeList(held);
-      return { held: text, ours: text === entry.wanted || text === expected(entry) };
+      return { held: text, ours: showsAs(entry, entry.wanted, text) };
     });
   },
   undo: (kernel, entries, all) => {
@@ -200,7 +202,7 @@ function undoThreads(
   results: Map<UndoEntry, UndoResult>,
 ): void {
   const possible = readCpuIds(kernel.roots).possible;
-  const expected = expectation(kernel);
+  const showsAs = comparison(kernel);
   const writeList = listWriter();
   const masks = kernel.ownMasks();
   const ours = stillThere(kernel, entries).filter(entry => {
@@ -209,8 +211,8 @@ function undoThreads(
     const text = writeList(held);
     // Nobody can take a mask of its own away again: one that has none was never touched.
     const untouched = entry.ownMask === false && masks.get(Number(entry.key))?.ownMask === false;
-    const mine = text === entry.wanted || text === expected(entry);
-    if (untouched || (!mine && text === entry.before)) {
+    const mine = showsAs(entry, entry.wanted, text);
+    if (untouched || (!mine && showsAs(entry, entry.before, text))) {
       results.set(entry, { state: 'restored', message: `${entry.resource}: ${text}` });
       return false;
     }
@@ -246,10 +248,26 @@ function gone(entry: UndoEntry): UndoResult {
   return { state: 'gone', message: `${entry.resource}: ended` };
 }
 
-/** What the mask that we wrote looks like now. */
-function expectation(kernel: Kernel): (entry: UndoEntry) => string {
+/** Whether what a thread shows is a mask, or what is left of it now. */
+function comparison(kernel: Kernel): (entry: UndoEntry, mask: string, text: string) => boolean {
   const shown = shownMasks(kernel);
-  return ({ key, tgid, wanted }) => shown({ tid: Number(key), tgid }, wanted);
+  return ({ key, tgid }, mask, text) =>
+    text === mask || text === shown({ tid: Number(key), tgid }, mask);
+}
+
+/**
+ * The mask to give back to a thread: the one that it asked for, of which its cpuset hides a part, so that it follows a later
+ * widening; as it is seen where the two do not belong together (it was changed just now), or the cpuset leaves nothing of it.
+ */
+function askedMasks(kernel: Kernel): (thread: Thread, seen: readonly number[]) => string {
+  const shown = shownMasks(kernel);
+  const writeList = listWriter();
+  return (thread, seen) => {
+    const text = writeList(seen);
+    if (thread.asked === null || !isWithin(seen, thread.asked)) return text;
+    const asked = writeList(thread.asked);
+    return asked !== text && shown(thread, asked) === text ? asked : text;
+  };
 }
 
 /** Threads mostly share a few masks: each is written out once. */

@@ -13,12 +13,7 @@ import type { Problem } from './actuator.ts';
 import { problem } from './cgroup-file.ts';
 
 /** A thread that exists now. */
-export type Thread = {
-  readonly tid: number;
-  readonly tgid: number;
-  readonly startTicks: number;
-  readonly ownMask: boolean | null;
-};
+export type Thread = OwnMask & { readonly tid: number };
 
 /** The threads a move means, as they are now, and what is wrong with those it names. `cgroup`: where newborns are looked for. */
 export type ResolvedTasks = {
@@ -148,13 +143,13 @@ export function threadsOf(
 ): Thread[] {
   return tids.flatMap(tid => {
     const mask = masks.get(tid);
-    if (mask) return { tid, tgid: mask.tgid, startTicks: mask.startTicks, ownMask: mask.ownMask };
+    if (mask) return { tid, ...mask };
     // The iterator knows every thread: one that it lacks has ended. Without it, ask procfs.
     if (masks.size > 0) return [];
     const stat = readTaskStat(kernel.roots, tid);
     const status = readTaskStatus(kernel.roots, tid);
     return stat && status
-      ? { tid, tgid: status.tgid, startTicks: stat.startTicks, ownMask: null }
+      ? { tid, tgid: status.tgid, startTicks: stat.startTicks, ownMask: null, asked: null }
       : [];
   });
 }

@@ -62,7 +62,7 @@ export function fakeHost(
       new Map(
         [...threads].map(([tid, { startTicks, own }]) => [
           tid,
-          { tgid: tid, startTicks, ownMask: own },
+          { tgid: tid, startTicks, ownMask: own, asked: null },
         ]),
       ),
     systemd: false,
