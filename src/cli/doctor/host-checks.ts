@@ -1,4 +1,4 @@
-import { type CgroupLayout, readCgroupLayout } from '../../linux/cgroups.ts';
+import { type CgroupLayout, cgroupIdOf, readCgroupLayout, walkBelow } from '../../linux/cgroups.ts';
 import { findNarrowing, howToSeeAll } from '../../linux/namespaces.ts';
 import { listFolder, readInode, readText } from '../../linux/read-file.ts';
 import { readTopology } from '../../linux/topology.ts';
@@ -56,6 +56,7 @@ function cgroupChecks({ roots, exists }: Machine): Check[] {
           lost: 'instances are confined by the affinity of their threads only',
           how: layout.version === 1 ? 'mount -t cgroup -o cpuset none FOLDER' : null,
         }),
+    nameCheck(layout),
     idleCheck(layout, exists),
   ];
 }
@@ -79,6 +80,21 @@ function containerCheck({ roots }: Machine): Check {
   return narrowing
     ? missing(name, false, { ...narrowing, how: howToSeeAll })
     : works(name, false, { found: 'the whole tree of cgroups, its cgroup and its pid namespace' });
+}
+
+/** A name that is no UTF-8 is read as one that nothing has. */
+function nameCheck(layout: CgroupLayout): Check {
+  const name = 'names of cgroups';
+  const [first, ...others] = [...walkBelow(layout, '/')].filter(
+    path => path.includes('\ufffd') && cgroupIdOf(layout, path) === null,
+  );
+  return first === undefined
+    ? works(name, false, { found: 'UTF-8' })
+    : missing(name, false, {
+        found: `no UTF-8: ${first}${others.length > 0 ? ` and ${others.length} more` : ''}`,
+        lost: 'it and all that is below is told as nothing, and counted as instance_unnamed',
+        how: null,
+      });
 }
 
 /** The root of a v2 hierarchy has no cpu.idle: a child of it shows. */

@@ -156,6 +156,19 @@ test('cgroup v2 with its controllers is told from v1', t => {
   t.is(stateOf(checks, 'cpu.idle'), 'works');
 });
 
+test('a cgroup whose name is no UTF-8 is told, since it and all below it have no name', t => {
+  const { machine, remove } = machineWith({
+    'proc/self/mountinfo': '30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n',
+    'sys/fs/cgroup/büro/cpu.weight': '100',
+  });
+  t.teardown(remove);
+  const names = () => checkHost(machine).find(({ name }) => name === 'names of cgroups');
+  t.is(names()?.state, 'works');
+  const folder = Buffer.from(`${machine.roots.cgroup}/büro/b`);
+  mkdirSync(Buffer.concat([folder, Buffer.from([0xff])]));
+  t.like(names(), { state: 'missing', found: 'no UTF-8: /büro/b\ufffd' });
+});
+
 test('a device that is there proves nothing: KVM is unknown, not working', t => {
   const { machine, remove } = machineWith({ '/dev/kvm': '' });
   t.teardown(remove);
