@@ -39,7 +39,7 @@ export function exportKeys(keys: {
 
 /** @throws ConfigError CONFIG_KEYS_MISSING when the file is absent, unreadable or no Ed25519 private key */
 export function readPrivateKey(path: string): KeyObject {
-  return readKey(path, 'an Ed25519 private key', createPrivateKey);
+  return readKey(path, 'private', createPrivateKey);
 }
 
 /** @throws ConfigError CONFIG_KEYS_MISSING, also for an empty list: without a trusted engine nothing could be verified */
@@ -47,27 +47,29 @@ export function readPublicKeys(paths: readonly string[]): KeyObject[] {
   if (paths.length === 0) {
     throw new ConfigError(
       'CONFIG_KEYS_MISSING',
-      'trustedEngines: wanted at least one public key file, got none; `sculpt keys init` makes a pair',
+      'sculptor.trustedEngines: wanted at least one public key file, got none; `sculpt keys init` makes a pair',
     );
   }
-  return paths.map(path => readKey(path, 'an Ed25519 public key', createPublicKey));
+  return paths.map(path => readKey(path, 'public', createPublicKey));
 }
 
-function readKey(path: string, wanted: string, create: (pem: string) => KeyObject): KeyObject {
-  let got: string;
+function readKey(
+  path: string,
+  kind: 'private' | 'public',
+  create: (pem: string) => KeyObject,
+): KeyObject {
   try {
-    const key = create(readFileSync(path, 'utf8'));
+    const pem = readFileSync(path, 'utf8');
+    // Of a private one a public one could be made: who only verifies is not to hold it.
+    const found = /^-----BEGIN (?:.* )?(PRIVATE|PUBLIC) KEY-----/m.exec(pem)?.[1]?.toLowerCase();
+    if (found !== kind) throw new Error(found === undefined ? 'no key' : `a ${found} one`);
+    const key = create(pem);
     if (key.asymmetricKeyType === 'ed25519') return key;
-    got = `a key of type ${key.asymmetricKeyType}`;
+    throw new Error(`a key of type ${key.asymmetricKeyType}`);
   } catch (cause) {
-    throw new ConfigError(
-      'CONFIG_KEYS_MISSING',
-      `${path}: wanted ${wanted} (PEM), got: ${describeError(cause)}; \`sculpt keys init\` makes a pair`,
-      { path },
-      cause,
-    );
+    const message = `${path}: wanted an Ed25519 ${kind} key (PEM), got ${describeError(cause)}; \`sculpt keys init\` makes a pair`;
+    throw new ConfigError('CONFIG_KEYS_MISSING', message, { path }, cause);
   }
-  throw new ConfigError('CONFIG_KEYS_MISSING', `${path}: wanted ${wanted}, got ${got}`, { path });
 }
 
 /** An event that the sculptor acts on: the record as the JSON text that is signed, and flat copies for people. */

@@ -339,6 +339,21 @@ test('keys are kept as PEM files and read back', t => {
   t.true(readPublicKeys([join(folder, 'public.pem')])[0]?.equals(keys.publicKey));
 });
 
+test('the key of the other kind is refused by its name: who only verifies is not to hold a private one', t => {
+  const folder = socketFolder(t);
+  const { privatePem, publicPem } = exportKeys(generateKeys());
+  writeFileSync(join(folder, 'private.pem'), privatePem);
+  writeFileSync(join(folder, 'public.pem'), publicPem);
+  t.throws(() => readPublicKeys([join(folder, 'private.pem')]), {
+    code: 'CONFIG_KEYS_MISSING',
+    message: /wanted an Ed25519 public key \(PEM\), got a private one;/,
+  });
+  t.throws(() => readPrivateKey(join(folder, 'public.pem')), {
+    code: 'CONFIG_KEYS_MISSING',
+    message: /wanted an Ed25519 private key \(PEM\), got a public one;/,
+  });
+});
+
 test('a key file that is absent or no key, or no file at all, is a ConfigError that says what makes one', t => {
   const folder = socketFolder(t);
   writeFileSync(join(folder, 'bad.pem'), 'x');
