@@ -7,9 +7,7 @@ import { requirePrivilege } from '../privilege.ts';
 export function addDemo(program: Command, print: Print): void {
   program
     .command('demo')
-    .description(
-      'stage two scenes of contention, let the loop act on them, show the result (70 s)',
-    )
+    .description('stage two scenes of contention, let the loop act on them, show the result (70 s)')
     .option('--report <file>', 'where the HTML report goes', './sculptor-demo-report.html')
     .option('--json', 'as JSON')
     .action(async (options: DemoOptions) => {
