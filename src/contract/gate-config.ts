@@ -111,6 +111,14 @@ export const gateConfigSchema = z.strictObject({
     .max(1_000_000)
     .default(5000)
     .describe('Points and log records of one guest; over it: UNAVAILABLE with the time to wait.'),
+  maxCores: z
+    .number()
+    .min(0.01)
+    .max(4)
+    .default(0.2)
+    .describe(
+      'What the requests of one guest may take of the agent (cores), whatever makes them costly; over it as over the rate.',
+    ),
   maxSeries: z
     .int()
     .min(100)

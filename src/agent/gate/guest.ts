@@ -64,10 +64,6 @@ const nuisancePerSecond = 50;
 const bytesPerRecord = 1024;
 /** So does a request with nothing in it. An agent makes six requests a second where many instances contend. */
 const requestsPerSecond = 100;
-/** Whatever makes a request costly; one of ours takes 15 to 25 µs where a core is slow. */
-const cpuSecondsPerRecord = 40e-6;
-/** Also of one that may say little: a request takes some of itself, and the first ones more. */
-const leastCpuCores = 0.02;
 /** In the mean; ours have five. So a request that is nothing but attributes holds nobody up for long. */
 const attributesPerRecord = 8;
 
@@ -85,10 +81,7 @@ export function createGuest(options: GuestOptions): Guest {
   const budget = createBudget(config.recordsPerSecond, options.clock);
   const requests = createBudget(requestsPerSecond, options.clock);
   const nuisance = createBudget(nuisancePerSecond, options.clock);
-  const cpu = createBudget(
-    Math.max(leastCpuCores, config.recordsPerSecond * cpuSecondsPerRecord),
-    options.clock,
-  );
+  const cpu = createBudget(config.maxCores, options.clock);
   const series = createSeriesBound(config.maxSeries, options.clock);
   const connections = new Set<Socket>();
   const rules: RewriteRules = {
