@@ -128,11 +128,15 @@ function parseJson(text: string): unknown {
 
 function refusal({ socket, path }: Outgoing, status: number, json: unknown): ConfigError {
   const error = errorSchema.safeParse(json);
-  const message = error.success ? `${error.data.code}: ${error.data.message}` : `HTTP ${status}`;
-  return new ConfigError('CONFIG_REFUSED', message, {
+  return new ConfigError('CONFIG_REFUSED', error.success ? said(error.data) : `HTTP ${status}`, {
     socket,
     path,
     status,
     code: error.success ? error.data.code : undefined,
   });
+}
+
+/** The code that this error has itself is not said twice. */
+function said({ code, message }: z.infer<typeof errorSchema>): string {
+  return code === 'CONFIG_REFUSED' ? message : `${code}: ${message}`;
 }

@@ -1,4 +1,6 @@
 import type { Command } from 'commander';
+import { configSchema } from '../../contract/config.ts';
+import { ConfigError } from '../../contract/errors.ts';
 import { loadNative } from '../../linux/native.ts';
 import { hostRoots } from '../../linux/roots.ts';
 import { type RestoreReport, restoreAll } from '../../sculptor/restore.ts';
@@ -8,14 +10,20 @@ import type { Print } from '../print.ts';
 import { requirePrivilege } from '../privilege.ts';
 import { sayOnStderr } from '../run-until.ts';
 
+type RestoreOptions = CommonOptions & { readonly json?: true; readonly journal?: string };
+
 /** `sculpt restore`: undoes everything that the journal shows as open, with nothing else running. Exit code 1 when something could not be. */
 export function addRestore(program: Command, print: Print): void {
   const command = program
     .command('restore')
     .description('undo everything that the journal shows as open; needs no other part')
+    .option(
+      '--journal <file>',
+      'this journal; the configuration is not read then, which may be what is broken',
+    )
     .option('--json', 'as JSON');
-  withCommonOptions(command).action(async (options: CommonOptions & { json?: true }) => {
-    const { journal } = configOf(options).sculptor;
+  withCommonOptions(command).action(async (options: RestoreOptions) => {
+    const journal = options.journal ?? journalOf(options);
     requirePrivilege('restore');
     const report = restoreAll({
       journal,
@@ -26,6 +34,18 @@ export function addRestore(program: Command, print: Print): void {
     print(options.json ? JSON.stringify(report, null, 2) : restoreSentence(report, journal));
     if (report.failed > 0) throw new NegativeAnswer();
   });
+}
+
+/** @throws ConfigError, with the way around it: a mistake in the file, in whatever section, must not keep what is held. */
+function journalOf(options: CommonOptions): string {
+  try {
+    return configOf(options).sculptor.journal;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    const { journal } = configSchema.parse({}).sculptor;
+    const message = `${error.message}\n  without it: sculpt restore --journal FILE (${journal} where nothing else was said)`;
+    throw new ConfigError(error.code, message, error.context, error);
+  }
 }
 
 /** Names the journal: with another configuration than the sculptor's it is another one. */
