@@ -32,7 +32,7 @@ probe() { # probe OBJECT SOURCE
 
 addon() { # addon SHARED_OBJECT
   # shellcheck disable=SC2046 # flags of pkg-config are words
-  g++ -std=c++17 -O2 -Wall -Wextra -Werror -shared -fPIC -DNAPI_VERSION=9 -DNODE_ADDON_API_CPP_EXCEPTIONS \
+  g++ -std=c++17 -O2 -Wall -Wextra -Werror -shared -fPIC -DNAPI_VERSION=9 -DNODE_ADDON_API_CPP_EXCEPTIONS_ALL \
     -isystem node_modules/node-addon-api -isystem node_modules/node-api-headers/include \
     -o "$1" native/src/*.cc $(pkg-config --cflags --libs libbpf)
 }

@@ -38,8 +38,9 @@ void SetConstant(Napi::Env env, bpf_object* object, const std::string& name,
       if (name != btf__name_by_offset(types, variable->name_off)) continue;
       if (!constant.Fits(variables[i].size) || variables[i].offset + variables[i].size > size)
         break;
-      memcpy(data + variables[i].offset, constant.bytes.data(),
-             std::min<size_t>(constant.bytes.size(), variables[i].size));
+      std::copy_n(constant.bytes.begin(),
+                  std::min<size_t>(constant.bytes.size(), variables[i].size),
+                  data + variables[i].offset);
       return;
     }
   }

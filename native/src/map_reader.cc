@@ -28,12 +28,19 @@ bool IsPerCpu(bpf_map* map) {
   }
 }
 
-int CpusOf(bpf_map* map) { return IsPerCpu(map) ? libbpf_num_possible_cpus() : 1; }
+size_t CpusOf(Napi::Env env, bpf_map* map) {
+  if (!IsPerCpu(map)) return 1;
+  const int cpus = libbpf_num_possible_cpus();
+  if (cpus < 0) throw SystemError(env, -cpus, "/sys/devices/system/cpu/possible");
+  return cpus;
+}
+
+size_t Padded(size_t bytes) { return (bytes + 7) / 8 * 8; }
 
 // The kernel pads each CPU's value to 8 bytes.
 size_t ValueSize(bpf_map* map) {
   size_t size = bpf_map__value_size(map);
-  return IsPerCpu(map) ? (size + 7) / 8 * 8 : size;
+  return IsPerCpu(map) ? Padded(size) : size;
 }
 
 // All entries of a hash, some at a time: `each` gets how many, their keys and their values.
@@ -43,7 +50,7 @@ void ReadInRounds(Napi::Env env, bpf_map* map, bool take, Each each) {
   // A round asks for 1 MB, or 16 entries: a value may be 1.4 KB for each of hundreds of CPUs.
   constexpr size_t kRoundBytes = 1 << 20;
   const size_t key_size = bpf_map__key_size(map);
-  const size_t value_size = ValueSize(map) * CpusOf(map);
+  const size_t value_size = ValueSize(map) * CpusOf(env, map);
   const uint32_t most = bpf_map__max_entries(map);
   Bytes keys, values;
   uint32_t cursor = 0;
@@ -84,10 +91,10 @@ size_t WordsOf(Napi::Env env, bpf_map* map) {
 }
 
 // Adds up what each of `cpus` has of a value: `words` words.
-void SumOfCpus(const char* values, int cpus, size_t words, double* sums) {
+void SumOfCpus(const char* values, size_t cpus, size_t words, double* sums) {
   for (size_t word = 0; word < words; word++) {
     uint64_t sum = 0, part;
-    for (int cpu = 0; cpu < cpus; cpu++) {
+    for (size_t cpu = 0; cpu < cpus; cpu++) {
       memcpy(&part, values + (cpu * words + word) * sizeof(part), sizeof(part));
       sum += part;
     }
@@ -122,7 +129,7 @@ double Memlock(Napi::Env env, int fd) {
 
 Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map, bool take) {
   const size_t key_size = bpf_map__key_size(map);
-  const size_t value_size = ValueSize(map) * CpusOf(map);
+  const size_t value_size = ValueSize(map) * CpusOf(env, map);
   Bytes all_keys, all_values;
   uint32_t total = 0;
   ReadInRounds(env, map, take, [&](uint32_t count, const char* keys, const char* values) {
@@ -133,7 +140,7 @@ Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map, bool take) {
   Napi::Object result = Napi::Object::New(env);
   result.Set("count", total);
   result.Set("maxEntries", bpf_map__max_entries(map));
-  result.Set("cpus", CpusOf(map));
+  result.Set("cpus", static_cast<double>(CpusOf(env, map)));
   result.Set("valueSize", static_cast<uint32_t>(ValueSize(map)));
   result.Set("keys", Napi::Buffer<char>::Copy(env, all_keys.data(), all_keys.size()));
   result.Set("values", Napi::Buffer<char>::Copy(env, all_values.data(), all_values.size()));
@@ -142,7 +149,7 @@ Napi::Value ReadWholeMap(Napi::Env env, bpf_map* map, bool take) {
 
 Napi::Value SumWholeMap(Napi::Env env, bpf_map* map, bool take) {
   const size_t key_size = bpf_map__key_size(map);
-  const int cpus = CpusOf(map);
+  const size_t cpus = CpusOf(env, map);
   const size_t words = WordsOf(env, map);
   Bytes all_keys;
   std::vector<double> sums;
@@ -166,7 +173,7 @@ Napi::Value SumWholeMap(Napi::Env env, bpf_map* map, bool take) {
 
 Napi::Value ReadWordOfMap(Napi::Env env, bpf_map* map, size_t word) {
   const size_t key_size = bpf_map__key_size(map);
-  const size_t cpus = CpusOf(map);
+  const size_t cpus = CpusOf(env, map);
   const size_t words = WordsOf(env, map);
   if (word >= words)
     throw SystemError(env, EINVAL, std::string("word of map ") + bpf_map__name(map));
@@ -191,7 +198,7 @@ Napi::Value ReadWordOfMap(Napi::Env env, bpf_map* map, size_t word) {
 
 Napi::Value MapArrayMemory(Napi::Env env, bpf_map* map) {
   // As the kernel lays an array out.
-  const size_t bytes = (bpf_map__value_size(map) + 7) / 8 * 8 * bpf_map__max_entries(map);
+  const size_t bytes = Padded(bpf_map__value_size(map)) * bpf_map__max_entries(map);
   void* memory = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, bpf_map__fd(map), 0);
   if (memory == MAP_FAILED) {
     throw SystemError(env, errno, std::string("memory of map ") + bpf_map__name(map));
@@ -202,7 +209,7 @@ Napi::Value MapArrayMemory(Napi::Env env, bpf_map* map) {
 
 Napi::Value LookupKey(Napi::Env env, bpf_map* map, Napi::Buffer<char> key) {
   if (key.Length() != bpf_map__key_size(map)) throw SystemError(env, EINVAL, "size of the key");
-  Napi::Buffer<char> value = Napi::Buffer<char>::New(env, ValueSize(map) * CpusOf(map));
+  Napi::Buffer<char> value = Napi::Buffer<char>::New(env, ValueSize(map) * CpusOf(env, map));
   if (bpf_map_lookup_elem(bpf_map__fd(map), key.Data(), value.Data()) == 0) return value;
   if (errno == ENOENT) return env.Null();
   throw SystemError(env, errno, std::string("look up in map ") + bpf_map__name(map));
@@ -210,7 +217,7 @@ Napi::Value LookupKey(Napi::Env env, bpf_map* map, Napi::Buffer<char> key) {
 
 Napi::Value SumKey(Napi::Env env, bpf_map* map, Napi::Buffer<char> key) {
   if (key.Length() != bpf_map__key_size(map)) throw SystemError(env, EINVAL, "size of the key");
-  const int cpus = CpusOf(map);
+  const size_t cpus = CpusOf(env, map);
   const size_t words = WordsOf(env, map);
   Bytes value(cpus * words * sizeof(uint64_t));
   if (bpf_map_lookup_elem(bpf_map__fd(map), key.Data(), value.data()) == 0) {

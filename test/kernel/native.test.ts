@@ -316,6 +316,37 @@ kernelTest('an object that was closed says so and does not crash', t => {
   }
 });
 
+/** Reads maps by CPU where nothing tells how many CPUs there may be. */
+const blind = `
+  import { loadNative } from '${root}src/linux/native.ts';
+  const object = loadNative().loadObject('${sched}', { programs: ['flush'] });
+  for (const read of [
+    () => object.readMap('instances'),
+    () => object.readSums('instances'),
+    () => object.readWord('instances', 0),
+    () => object.lookup('stats', Buffer.alloc(4)),
+    () => object.lookupSums('stats', Buffer.alloc(4)),
+  ]) {
+    try {
+      read();
+    } catch (error) {
+      console.log(error.message);
+    }
+  }
+`;
+
+kernelTest('where the CPUs that there may be are not told, who reads them by CPU is told so', t => {
+  const hide = 'mount -t tmpfs none /sys/devices/system/cpu && exec "$@"';
+  const node = [process.execPath, '--input-type=module', '-e', blind];
+  const { stdout, stderr } = spawnSync('unshare', ['-m', 'sh', '-c', hide, 'sh', ...node], {
+    encoding: 'utf8',
+  });
+  const lines = stdout.trim().split('\n');
+  t.is(lines.length, 5, stderr);
+  for (const line of lines)
+    t.regex(line, /^\/sys\/devices\/system\/cpu\/possible: ENOENT: No such file/);
+});
+
 addonTest('a probe that is not built is a ProbeError that says how to build it', t => {
   const error = t.throws(() => loadProbe(loadNative(), 'absent'), { instanceOf: ProbeError });
   t.is(error.code, 'PROBE_MISSING');
