@@ -26,6 +26,11 @@ export type Native = {
    * has ended. Throws EAGAIN while another has it.
    */
   lockFolder(path: string): number;
+  /**
+   * Ends this process after so many milliseconds, if it is there still: to be asked as it ends, when Node waits for each of the threads
+   * that read files, look up names and walk through mappings, for as long as whoever those wait for likes.
+   */
+  endWithin(milliseconds: number, exitCode: number): void;
   /** Opens and loads a BPF object; nothing is attached yet. */
   loadObject(path: string, options: BpfLoadOptions): BpfObject;
   /**

@@ -105,7 +105,7 @@ function errorsPage(): string {
     '',
     'A command exits 2 where its arguments, its configuration or a path are to be mended (usage; `CONFIG_…` but for the next two), 1 for every other error, with',
     '`CONFIG_NOT_RUNNING` and `CONFIG_REFUSED`, and where its answer is no (`doctor`: the main job cannot run; `status`: nothing runs; `restore`: something was not',
-    'undone; `demo`: a scene failed); else 0. A daemon that is told to stop (SIGINT, SIGTERM) exits 0 once everything is given back.',
+    'undone; `demo`: a scene failed); else 0. A daemon that is told to stop (SIGINT, SIGTERM) exits 0 once everything is given back, whatever its threads still wait for (a name server, say).',
     '',
     '| code | meaning |',
     '| --- | --- |',

@@ -5,6 +5,7 @@
 
 #include "affinity.h"
 #include "bpf_object.h"
+#include "end_within.h"
 #include "file_pages.h"
 #include "folder_lock.h"
 #include "folder_watch.h"
@@ -27,6 +28,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("setAffinity", Napi::Function::New(env, SetAffinity));
   exports.Set("dropFilePages", Napi::Function::New(env, DropFilePages));
   exports.Set("readAside", Napi::Function::New(env, ReadAside));
+  exports.Set("endWithin", Napi::Function::New(env, EndWithin));
   exports.Set("loadObject", Napi::Function::New(env, BpfObject::Load));
   exports.Set("lockFolder", Napi::Function::New(env, LockFolder));
   exports.Set("openFolderWatch", Napi::Function::New(env, FolderWatch::Open));

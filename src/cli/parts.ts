@@ -35,14 +35,21 @@ export type FrugalContext = PartOptions & MaybeAddon & { readonly hostId: string
 
 /** @throws KernelInterfaceError NATIVE_MISSING */
 export function createContext(options: PartOptions): PartContext {
-  warnOfEnvironment(options.say);
-  return { ...options, ...loadAddon(), hostId: readHostId(hostRoots) };
+  return contextOf(options, loadAddon());
 }
 
 /** @throws KernelInterfaceError NATIVE_MISSING where the part as configured needs the addon */
 export function createFrugalContext(part: FrugalPart, options: PartOptions): FrugalContext {
+  const say = (text: string) => options.say('warn', `${part}: ${text}`);
+  return contextOf(options, loadAddonFor(part, options.config, say));
+}
+
+/** How long Node may take to end: it waits for its threads, and one of them perhaps for a name server, or for the mmap lock of a process. */
+const endMs = 1000;
+
+function contextOf<Of extends MaybeAddon>(options: PartOptions, addon: Of) {
   warnOfEnvironment(options.say);
-  const addon = loadAddonFor(part, options.config, text => options.say('warn', `${part}: ${text}`));
+  if (addon.peerUid !== null) process.once('exit', code => addon.native.endWithin(endMs, code));
   return { ...options, ...addon, hostId: readHostId(hostRoots) };
 }
 

@@ -49,6 +49,7 @@ export function absentNative(lack: KernelInterfaceError): Native {
     dropFilePages: refuse,
     readAside: refuse,
     lockFolder: refuse,
+    endWithin: refuse,
     loadObject: refuse,
     openFolderWatch: refuse,
     openVsockBridge: refuse,

@@ -1,6 +1,35 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import test from 'ava';
 import { createFrugalContext } from '../../src/cli/parts.ts';
 import { configSchema } from '../../src/contract/config.ts';
+import { needs } from '../support/needs.ts';
+
+const parts = new URL('../../src/cli/parts.ts', import.meta.url).pathname;
+
+/** Ends while a thread of Node's opens a pipe that nobody ever writes to. */
+const ending = (pipe: string) => `
+  import { open } from 'node:fs';
+  import { createContext } from '${parts}';
+  createContext({ config: {}, say: () => undefined });
+  open('${pipe}', 'r', () => undefined);
+  process.exit(3);
+`;
+
+needs('addon')('no part is kept from ending by a thread that waits for somebody else', t => {
+  const folder = mkdtempSync(join(tmpdir(), 'sculptor-parts-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const pipe = join(folder, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  const { status, signal, stderr } = spawnSync(
+    process.execPath,
+    ['--input-type=module', '-e', ending(pipe)],
+    { encoding: 'utf8', timeout: 30_000, killSignal: 'SIGKILL' },
+  );
+  t.deepEqual({ status, signal, stderr }, { status: 3, signal: null, stderr: '' });
+});
 
 test('a daemon warns of a temporality in its environment that there is not', t => {
   const said: string[] = [];
