@@ -34,17 +34,15 @@ struct {
 	__type(value, struct wait);
 } waits SEC(".maps");
 
-struct budget {
-	__u64 second;
-	__u64 told;
-};
-
-/* Instances that had an outlier lately; one that falls out begins a new second. */
+/*
+ * Instances that had an outlier lately; one that falls out begins a new second. A second, in the upper half, and how
+ * many were told in it: one word, since CPUs come to a new second at the same tick.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
 	__type(key, __u64);
-	__type(value, struct budget);
+	__type(value, __u64);
 } budgets SEC(".maps");
 
 /* Those that were not read yet, by a number of their own. User space reads and deletes them. */
@@ -135,19 +133,22 @@ int BPF_PROG(outlier_wakeup_new, struct task_struct *task)
 /* Whether the instance may tell one more in this second. */
 static __always_inline bool may_tell(__u64 cgroup_id, __u64 now)
 {
-	struct budget fresh = {.second = now / SECOND_NS, .told = 1};
-	struct budget *budget = bpf_map_lookup_elem(&budgets, &cgroup_id);
+	__u64 fresh = now / SECOND_NS << 32, before;
+	__u64 *budget = bpf_map_lookup_elem(&budgets, &cgroup_id);
 
 	if (!budget) {
-		if (bpf_map_update_elem(&budgets, &cgroup_id, &fresh, BPF_ANY) != 0)
-			count(memory);
+		bpf_map_update_elem(&budgets, &cgroup_id, &fresh, BPF_NOEXIST);
+		budget = bpf_map_lookup_elem(&budgets, &cgroup_id);
+	}
+	if (!budget) {
+		count(memory);
 		return most_per_second > 0;
 	}
-	if (budget->second != fresh.second) {
-		budget->second = fresh.second;
-		budget->told = 0;
-	}
-	return __sync_fetch_and_add(&budget->told, 1) < most_per_second;
+	before = *(volatile __u64 *)budget;
+	/* Whoever is first; the second of another CPU may be over already. */
+	if (before < fresh)
+		__sync_val_compare_and_swap(budget, before, fresh);
+	return (__u32)__sync_fetch_and_add(budget, 1) < most_per_second;
 }
 
 static __always_inline void tell(void *ctx, struct task_struct *prev, struct task_struct *next, struct wait *wait,
