@@ -254,8 +254,11 @@ test('what could not be given back is tried again while others run, and nothing 
   t.deepEqual(host.threads.get(21)?.cpus, [3]);
   await pass(host, 11, { run: 0.3, wait: 0.01 }, { run: 0.75, wait: 0.45 });
   t.is(host.executor.running().length, 1);
+  t.is(host.read('a', 'cpu.weight'), '6400');
   t.is(host.executor.leftovers(), 0);
   t.deepEqual(host.threads.get(21)?.cpus, [0, 1, 2, 3]);
+  const ends = host.told.filter(each => each.id === action?.id && each.state === 'restored');
+  t.is(ends.length, 1, 'it had ended before');
   await confine(2);
   t.is(host.last()?.state, 'observing');
 });

@@ -1,6 +1,6 @@
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { ExecutionContext } from 'ava';
 import test from 'ava';
@@ -12,6 +12,7 @@ import type { UndoEntry } from '../../src/sculptor/actuators/actuator.ts';
 import { openJournal } from '../../src/sculptor/journal.ts';
 import { planOf } from '../../src/sculptor/plan.ts';
 import { restoreOpen } from '../../src/sculptor/restore.ts';
+import { undoEntries } from '../../src/sculptor/undo.ts';
 import { steppedClock } from '../support/stepped-clock.ts';
 import { move } from './support/cgroup-lab.ts';
 import { fakeHost } from './support/fake-host.ts';
@@ -42,6 +43,9 @@ test('entries are read back exactly after the file was opened again', t => {
   first.openEntries(action, 0, entries);
   first.close();
   const again = openJournal(path, 'boot-1', hostRoots);
+  for (const [name, value] of Object.entries({ journal_mode: 'wal', synchronous: 2 }))
+    t.is(again.db.prepare(`PRAGMA ${name}`).get()?.[name], value, name);
+  t.is(statSync(dirname(path)).mode & 0o777, 0o700);
   const [held] = again.openActions();
   t.is(held?.boot, 'boot-1');
   t.deepEqual(held?.action, action);
@@ -120,6 +124,139 @@ test('ids are seen once until they expire, and what is over is forgotten', t => 
   t.is(journal.recentActions(5000).length, 1001);
   t.is(journal.openActions().length, 1);
   journal.close();
+});
+
+test('what is over is forgotten with its entries after a thousand, what is open never', t => {
+  const journal = openJournal(join(folderOf(t), 'journal.db'), 'b', hostRoots);
+  const [held, over] = [someAction(), someAction()];
+  for (const action of [held, over]) {
+    journal.openEntries(action, 0, [entry]);
+    journal.saveAction({ ...action, state: 'restored', at: 1 });
+  }
+  journal.closeEntries(
+    journal.entriesOf(over.id).map(each => ({ entry: each, state: 'restored' as const })),
+  );
+  const running = someAction();
+  journal.saveAction({ ...running, at: 2 });
+  journal.saveApproval('yesterday', 1000);
+  journal.saveApproval('today', 80_000);
+  for (let i = 0; i < 1000; i += 1)
+    journal.saveAction({ ...someAction(), state: 'restored', at: 1000 + i });
+  journal.prune(90_000);
+  t.deepEqual(
+    journal.openActions().map(({ id, entries }) => [id, entries.length]),
+    [
+      [held.id, 1],
+      [running.id, 0],
+    ],
+  );
+  t.deepEqual(journal.entriesOf(over.id), []);
+  t.is(journal.entriesOf(held.id).length, 1);
+  t.deepEqual([journal.approvedAt('yesterday'), journal.approvedAt('today')], [null, 80_000]);
+  t.is(journal.recentActions(1)[0]?.at, 1999);
+  journal.close();
+});
+
+test('entries that were given back are open no more, those that failed are, and only values are held', t => {
+  const journal = openJournal(join(folderOf(t), 'journal.db'), 'b', hostRoots);
+  const action = someAction();
+  const [weight, affinity, born] = [
+    entry,
+    { ...entry, resource: 'affinity:7@70', kind: 'affinity' as const, ownMask: false },
+    { ...entry, resource: 'born:/a@1', kind: 'born' as const },
+  ];
+  const own = { ...affinity, resource: 'affinity:8@80', ownMask: true };
+  journal.openEntries(action, 0, [weight, born]);
+  journal.openEntries(action, 2, [affinity, own]);
+  const resources = () => [...journal.openResources().keys()].sort();
+  t.deepEqual(resources(), [affinity.resource, own.resource, weight.resource]);
+  t.false(journal.relaxed(7, 70), 'it is not given back yet');
+  journal.closeEntries(
+    journal.openEntriesOf(action.id).map(each => ({
+      entry: each,
+      state: each.kind === 'weight' ? ('failed' as const) : ('restored' as const),
+    })),
+  );
+  t.deepEqual(resources(), [weight.resource]);
+  t.deepEqual(
+    journal.openEntriesOf(action.id).map(({ order }) => order),
+    [0],
+  );
+  t.is(journal.entriesOf(action.id).length, 4);
+  // One that has a mask of its own got that back, and not all CPUs.
+  t.deepEqual([journal.relaxed(7, 70), journal.relaxed(8, 80)], [true, false]);
+  journal.close();
+});
+
+test('entries that cannot all be written are not written at all', t => {
+  const journal = openJournal(join(folderOf(t), 'journal.db'), 'b', hostRoots);
+  const [action, other] = [someAction(), someAction()];
+  journal.openEntries(action, 1, [entry]);
+  t.throws(() => journal.openEntries(action, 0, [entry, entry]), { message: /UNIQUE/ });
+  t.is(journal.entriesOf(action.id).length, 1);
+  journal.openEntries(other, 0, [entry]);
+  t.is(journal.entriesOf(other.id).length, 1);
+  journal.close();
+});
+
+test('what another boot left open ended with it: nothing is written, and its action is over', t => {
+  const host = fakeHost(t);
+  host.makeCgroup('a', [11]);
+  host.write('a', 'cpu.weight', '5');
+  const path = join(folderOf(t), 'journal.db');
+  const [journal, action] = [openJournal(path, 'boot-0'), someAction()];
+  const { ino } = statSync(join(host.kernel.layout.cpu, 'a'));
+  journal.openEntries(action, 0, [{ ...entry, identity: ino }]);
+  const end = { reason: { code: 'user', message: 'x' } as const, at: 1 };
+  const report = restoreOpen(host.kernel, journal, () => undefined, end);
+  t.like(report, { restored: 0, gone: 1, failed: 0, actions: [action.id] });
+  t.deepEqual(
+    report.ended.map(({ id, state }) => [id, state]),
+    [[action.id, 'restored']],
+  );
+  t.is(host.read('a', 'cpu.weight'), '5');
+  t.deepEqual(journal.openActions(), []);
+  journal.close();
+});
+
+test('of thousands of values that ended fifty are told one by one, and all are counted', t => {
+  const host = fakeHost(t);
+  const action = someAction();
+  const entries = Array.from({ length: 60 }, (_, i) => ({
+    ...entry,
+    ...{ kind: 'affinity' as const, resource: `affinity:${i}@1`, key: String(i) },
+  }));
+  host.journal.openEntries(action, 0, entries);
+  const open = host.journal.openEntriesOf(action.id);
+  const report = undoEntries(host.kernel, host.journal, open, open);
+  t.deepEqual([report.gone, report.messages.length], [60, 50]);
+});
+
+test('one kind that cannot be given back keeps no other from it', async t => {
+  const host = fakeHost(t, { policy: { limits: { maxTouchedRatio: 1 } } });
+  host.makeCgroup('a', [11]);
+  host.feed('/a', { run: 0.2, wait: 0.3 });
+  await host.heartbeat('enforce');
+  await host.recommend(
+    recommend(host.clock.unixSeconds(), '/a', [
+      move('/a', { weight: 6400 }),
+      move('/a', { cpus: [2] }),
+    ]),
+  );
+  t.is(host.last()?.state, 'observing', host.last()?.reason?.message);
+  const { getAffinity } = host.kernel.native;
+  host.kernel.native.getAffinity = () => {
+    throw Object.assign(new Error('not now'), { code: 'EIO' });
+  };
+  const end = { reason: { code: 'user', message: 'x' } as const, at: 1 };
+  const restore = () => restoreOpen(host.kernel, host.journal, () => undefined, end);
+  const report = restore();
+  t.is(host.read('a', 'cpu.weight'), '100');
+  t.like(report, { restored: 1, failed: 2, ended: [] });
+  t.regex(report.messages.join(), /affinity:11@5011: .*not now/);
+  host.kernel.native.getAffinity = getAffinity;
+  t.like(restore(), { failed: 0, restored: 2 });
+  t.deepEqual(host.threads.get(11)?.cpus, [0, 1, 2, 3]);
 });
 
 test('whatever prefix of an action was applied when it crashed, replay gives everything back, twice as well as once', t => {
