@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import test from 'ava';
@@ -165,6 +165,30 @@ test('roll-backs in a row cool down, each twice as long, and then freeze', async
   t.is(host.reason(), 'frozen');
 });
 
+test('what was kept ends the row of roll-backs', async t => {
+  const host = await acting(t);
+  const again = () =>
+    host.recommend(recommend(host.clock.unixSeconds(), '/a', [move('/a', { weight: 6400 })]));
+  const [before, helped] = [
+    { run: 0.2, wait: 0.3 },
+    { run: 0.3, wait: 0.01 },
+  ];
+  const fail = () => pass(host, 31, before, { run: 0.8, wait: 0.4 });
+  await fail();
+  t.is(host.last()?.state, 'rolled-back');
+  await pass(host, 61, before, { run: 0.8, wait: 0.4 });
+  await again();
+  await pass(host, 61, helped, { run: 0.75, wait: 0.45 });
+  t.deepEqual([host.last()?.state, host.reason()], ['restored', 'lease-ended']);
+  await pass(host, 31, before, { run: 0.8, wait: 0.4 });
+  await again();
+  await fail();
+  t.is(host.last()?.state, 'rolled-back');
+  await pass(host, 61, before, { run: 0.8, wait: 0.4 });
+  await again();
+  t.is(host.last()?.state, 'observing', host.reason());
+});
+
 test('something else that changes the value makes the sculptor yield, not fight', async t => {
   const host = await acting(t);
   host.write('a', 'cpu.weight', '250');
@@ -194,6 +218,51 @@ test('a partial application is undone in reverse, and said', async t => {
   t.is(host.read('a', 'cpu.weight'), '100');
   t.deepEqual(host.threads.get(21)?.cpus, [0, 1, 2, 3]);
   t.deepEqual(host.journal.openActions(), []);
+  await host.recommend(recommend(host.clock.unixSeconds(), '/a', moves));
+  t.is(host.reason(), 'cool-down', 'it counts as a roll-back');
+});
+
+test('what a failed application leaves set is given back later', async t => {
+  const host = await acting(t);
+  const { setAffinity } = host.kernel.native;
+  let calls = 0;
+  host.kernel.native.setAffinity = (tids, cpus) => {
+    calls += 1;
+    const set = calls === 1 ? setAffinity(tids.slice(0, 1), cpus) : [];
+    return Int32Array.from(tids, (_, i) => set[i] ?? 22);
+  };
+  const moves = [move('/b1', { cpus: [3] })];
+  await host.recommend(recommend(host.clock.unixSeconds(), '/b1', moves));
+  t.is(host.last()?.state, 'rolled-back');
+  t.deepEqual([host.executor.leftovers(), host.threads.get(21)?.cpus], [1, [3]]);
+  host.kernel.native.setAffinity = setAffinity;
+  await pass(host, 11, { run: 0.3, wait: 0.01 }, { run: 0.75, wait: 0.45 });
+  t.deepEqual([host.executor.leftovers(), host.threads.get(21)?.cpus], [0, [0, 1, 2, 3]]);
+});
+
+test('the newest action is given back first, and what is held is read back every five seconds', async t => {
+  const host = await acting(t);
+  const moves = [move('/b1', { cpus: [3] })];
+  await host.recommend(recommend(host.clock.unixSeconds(), '/b1', moves));
+  const held = host.executor.running().map(({ action }) => action.id);
+  t.is(held.length, 2);
+  let reads = 0;
+  const { getAffinity } = host.kernel.native;
+  host.kernel.native.getAffinity = tid => {
+    reads += 1;
+    return getAffinity(tid);
+  };
+  for (let tick = 0; tick < 60; tick += 1) {
+    host.clock.step(0.2);
+    host.executor.tick();
+  }
+  t.is(reads, 2 * 2, 'two threads, twice in 12 s');
+  host.told.length = 0;
+  host.executor.finishAll('restored', { code: 'shutdown', message: 'the sculptor ends' });
+  t.deepEqual(
+    host.told.map(({ id }) => id),
+    held.reverse(),
+  );
 });
 
 test('a kernel that holds another value than was written is a failed read-back', async t => {
@@ -231,6 +300,79 @@ test('an action whose task ended is given back as gone', async t => {
   t.deepEqual(host.threads.get(11)?.cpus, [0, 1, 2, 3]);
   const end = { reason: { code: 'user', message: 'x' } as const, at: 1 };
   t.is(restoreOpen(host.kernel, host.journal, () => undefined, end).actions.length, 0);
+});
+
+test('a thread that is made while masks are set is found, and given its own mask back', async t => {
+  const host = fakeHost(t, { policy });
+  host.makeCgroup('a', [11]);
+  host.makeCgroup('elsewhere', [12, 13]);
+  host.feed('/a', { run: 0.2, wait: 0.3 });
+  await host.heartbeat('enforce');
+  const { setAffinity } = host.kernel.native;
+  let born = 11;
+  host.kernel.native.setAffinity = (tids, cpus) => {
+    // Beside each of the first two that are set comes another.
+    born = Math.min(born + 1, 13);
+    host.write('a', 'cgroup.threads', `11\n12\n13`.slice(0, 3 * (born - 10)));
+    return setAffinity(tids, cpus);
+  };
+  await host.recommend(recommend(host.clock.unixSeconds(), '/a', [move('/a', { cpus: [2] })]));
+  t.is(host.last()?.state, 'observing', host.last()?.reason?.message);
+  for (const tid of [11, 12, 13]) t.deepEqual(host.threads.get(tid)?.cpus, [2]);
+  const [held] = host.journal.openActions();
+  t.deepEqual(
+    held?.entries.map(({ resource, order }) => [resource.split('@')[0], order]),
+    [
+      ['born:/a', 0],
+      ['affinity:11', 1],
+      ['affinity:12', 2],
+      ['affinity:13', 3],
+    ],
+  );
+  host.executor.finishAll('restored', { code: 'shutdown', message: 'the sculptor ends' });
+  for (const tid of [11, 12, 13]) t.deepEqual(host.threads.get(tid)?.cpus, [0, 1, 2, 3]);
+});
+
+test('no lease, nor what renews it, is longer than the policy allows', async t => {
+  const limits = { maxTouchedRatio: 1, maxLeaseSeconds: 20 };
+  const host = await acting(t, { leaseSeconds: 600 }, { policy: { ...policy, limits } });
+  const { action } = host.executor.running()[0] ?? {};
+  t.is(action?.leaseEnds, host.clock.unixSeconds() + 20);
+  await pass(host, 15, { run: 0.3, wait: 0.01 }, { run: 0.75, wait: 0.45 });
+  await host.recommend(
+    recommend(host.clock.unixSeconds(), '/a', [move('/a', { weight: 6400 })], {
+      renews: action?.id ?? '',
+      leaseSeconds: 600,
+    }),
+  );
+  t.is(host.last()?.leaseEnds, host.clock.unixSeconds() + 20);
+  await pass(host, 19, { run: 0.3, wait: 0.01 }, { run: 0.75, wait: 0.45 });
+  t.is(host.executor.running().length, 1);
+  await pass(host, 1, { run: 0.3, wait: 0.01 }, { run: 0.75, wait: 0.45 });
+  t.deepEqual([host.last()?.state, host.reason()], ['restored', 'lease-ended']);
+});
+
+test('what only helps to undo is no allocation that is told', async t => {
+  const host = await acting(t, { moves: [move('/b1', { idle: true })] });
+  t.deepEqual(
+    host.last()?.allocations.map(({ resource, after }) => [resource.split(':').at(-1), after]),
+    [['cpu.idle', '1']],
+  );
+});
+
+test('what ends while an action holds it was changed by nobody', async t => {
+  const host = await acting(t, {
+    moves: [move('/a', { weight: 6400 }), move('/b1', { cpus: [3] })],
+  });
+  t.is(host.last()?.state, 'observing');
+  rmSync(join(host.kernel.layout.cpu, 'a'), { recursive: true });
+  host.threads.delete(21);
+  host.clock.step(6);
+  host.executor.tick();
+  t.is(host.executor.running().length, 1);
+  host.executor.finishAll('restored', { code: 'shutdown', message: 'the sculptor ends' });
+  t.regex(host.last()?.reason?.message ?? '', /2 had ended/);
+  t.deepEqual(host.threads.get(22)?.cpus, [0, 1, 2, 3]);
 });
 
 test('what could not be given back is tried again while others run, and nothing is laid over it meanwhile', async t => {

@@ -1,4 +1,16 @@
-import { mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  copyFileSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -22,6 +34,15 @@ function folderOf(t: ExecutionContext): string {
   const folder = mkdtempSync(join(tmpdir(), 'sculptor-journal-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
+}
+
+/** Empty where it is closed by now. */
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
 }
 
 function someAction(): Action {
@@ -69,7 +90,7 @@ test('open actions come in the order in which they began, whatever became of the
   journal.close();
 });
 
-test('a corrupt, a foreign and a newer file are refused with what to do', t => {
+test('a corrupt, a foreign, an older and a newer file are refused with what to do, and not kept open', t => {
   const folder = folderOf(t);
   const noise = join(folder, 'noise.db');
   writeFileSync(noise, 'this is no database '.repeat(100));
@@ -84,22 +105,34 @@ test('a corrupt, a foreign and a newer file are refused with what to do', t => {
     message: /of something else/,
   });
 
-  const newer = join(folder, 'newer.db');
-  openJournal(newer, 'b', hostRoots).close();
-  const changed = new DatabaseSync(newer);
-  changed.exec('PRAGMA user_version = 99');
-  changed.close();
-  t.throws(() => openJournal(newer, 'b', hostRoots), {
-    code: 'JOURNAL',
-    message: /schema 99; wanted 1/,
-  });
+  const versions = join(folder, 'versions.db');
+  openJournal(versions, 'b', hostRoots).close();
+  for (const version of [0, 99]) {
+    const changed = new DatabaseSync(versions);
+    changed.exec(`PRAGMA user_version = ${version}`);
+    changed.close();
+    const message = new RegExp(`schema ${version}; wanted 1`);
+    t.throws(() => openJournal(versions, 'b', hostRoots), { code: 'JOURNAL', message });
+  }
 
   const cut = join(folder, 'cut.db');
   const journal = openJournal(cut, 'b', hostRoots);
   for (let i = 0; i < 200; i += 1) journal.see(`${i}`.padStart(300, 'x'), 1);
   journal.close();
+  const damaged = join(folder, 'damaged.db');
+  copyFileSync(cut, damaged);
   truncateSync(cut, 8192);
   t.throws(() => openJournal(cut, 'b', hostRoots), { code: 'JOURNAL' });
+
+  const file = openSync(damaged, 'r+');
+  writeSync(file, Buffer.alloc(4096, 0xff), 0, 4096, statSync(damaged).size - 3 * 4096);
+  closeSync(file);
+  t.throws(() => openJournal(damaged, 'b', hostRoots), { code: 'JOURNAL', message: /is damaged/ });
+  const open = readdirSync('/proc/self/fd').map(fd => linkOf(`/proc/self/fd/${fd}`));
+  t.deepEqual(
+    open.filter(path => path.startsWith(folder)),
+    [],
+  );
 });
 
 test('a folder that is none is refused with what is wanted', t => {
@@ -188,6 +221,19 @@ test('entries that were given back are open no more, those that failed are, and 
   journal.close();
 });
 
+test('a row has a hundred allocations of its action at most, and all of its entries', t => {
+  const journal = openJournal(join(folderOf(t), 'journal.db'), 'b', hostRoots);
+  const allocation = { resource: 'x', before: '1', wanted: '2', after: null };
+  const action = { ...someAction(), allocations: Array.from({ length: 150 }, () => allocation) };
+  const entries = Array.from({ length: 150 }, () => entry);
+  const kept = () => journal.openActions()[0]?.action?.allocations.length;
+  journal.openEntries(action, 0, entries);
+  t.deepEqual([kept(), journal.entriesOf(action.id).length], [100, 150]);
+  journal.saveAction(action);
+  t.is(kept(), 100);
+  journal.close();
+});
+
 test('entries that cannot all be written are not written at all', t => {
   const journal = openJournal(join(folderOf(t), 'journal.db'), 'b', hostRoots);
   const [action, other] = [someAction(), someAction()];
@@ -204,7 +250,7 @@ test('what another boot left open ended with it: nothing is written, and its act
   host.makeCgroup('a', [11]);
   host.write('a', 'cpu.weight', '5');
   const path = join(folderOf(t), 'journal.db');
-  const [journal, action] = [openJournal(path, 'boot-0'), someAction()];
+  const [journal, action] = [openJournal(path, 'boot-0', hostRoots), someAction()];
   const { ino } = statSync(join(host.kernel.layout.cpu, 'a'));
   journal.openEntries(action, 0, [{ ...entry, identity: ino }]);
   const end = { reason: { code: 'user', message: 'x' } as const, at: 1 };

@@ -7,7 +7,7 @@ import type { Recommendation } from '../../src/contract/recommendation.ts';
 import { eventEncoder } from '../../src/otlp/events-exporter.ts';
 import { generateKeys, signedEvent } from '../../src/otlp/signing.ts';
 import { counter, resourceMetrics, serialize } from '../otlp/support.ts';
-import { move } from './support/cgroup-lab.ts';
+import { instance, move } from './support/cgroup-lab.ts';
 import { fakeHost, hostId } from './support/fake-host.ts';
 import { recommend } from './support/recommend.ts';
 
@@ -404,6 +404,8 @@ test('a renewal extends the lease; other moves, or no running action, are refuse
   t.is(host.executor.running().length, 1);
   const moves = [move('/a', { weight: 1 })];
   await host.recommend(host.wish({ renews: running?.id ?? '', moves }));
+  t.is(host.reason(), 'malformed');
+  await host.recommend(host.wish({ renews: running?.id ?? '', beneficiary: instance('/b1') }));
   t.is(host.reason(), 'malformed');
   await host.recommend(host.wish({ renews: host.wish().id }));
   t.is(host.reason(), 'not-found');

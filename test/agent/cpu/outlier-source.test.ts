@@ -4,7 +4,7 @@ import { outlierEvent, outlierSource } from '../../../src/agent/cpu/outlier-sour
 import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
 import { layout } from '../../../src/agent/probes/outliers.ts';
 import type { SourceContext } from '../../../src/agent/sources/source.ts';
-import { detailAttribute } from '../../../src/contract/events.ts';
+import { detailAttribute, type OutgoingEvent } from '../../../src/contract/events.ts';
 import { attr } from '../../../src/contract/metrics.ts';
 import { outlierSchema } from '../../../src/contract/outlier.ts';
 import type { BpfObject, Native } from '../../../src/linux/native.ts';
@@ -96,11 +96,11 @@ function stage(t: ExecutionContext) {
     native: { loadObject } as unknown as Native,
     roots: makeTree(t, { 'proc/': '' }),
     layout: { version: 2 },
-    emit: ({ attributes }) => {
+    emit: ({ attributes }: OutgoingEvent) => {
       const { at, task } = outlierSchema.parse(attributes[detailAttribute]);
       told.push({ at, instance: task.instance });
     },
-  } as Partial<SourceContext> as SourceContext);
+  } as unknown as SourceContext);
   return {
     source,
     clock,
