@@ -86,20 +86,26 @@ test('points and scopes keep all but what says who speaks', t => {
   );
 });
 
+/** The fields of its data, of the attributes of a point, and of exemplars; a summary has none. */
 const kinds = {
-  gauge: [5, 7],
-  sum: [7, 7],
-  histogram: [9, 9],
-  exponential: [10, 1],
+  gauge: [5, 7, 5],
+  sum: [7, 7, 5],
+  histogram: [9, 9, 8],
+  exponential: [10, 1, 11],
   summary: [11, 7],
 };
-for (const [kind, [data = 0, attributes = 0]] of Object.entries(kinds)) {
-  test(`a point of a ${kind} does not say who speaks, and is counted`, t => {
-    const request = (...own: Buffer[]) =>
-      bytesField(2, bytesField(2, bytesField(data, bytesField(1, message(...own, unknown)))));
-    const forged = entry([], request(attribute(attributes, 'host.id', 'another')));
-    t.deepEqual(rewriteRequest('metrics', forged, rules), {
-      request: entry([identity('nothing')], request()),
+for (const [kind, [data = 0, attributes = 0, exemplars]] of Object.entries(kinds)) {
+  test(`a ${kind} does not say who speaks, nor its points and exemplars, and is counted`, t => {
+    const request = (claims: boolean) => {
+      const claim = (field: number) =>
+        claims ? attribute(field, 'host.id', 'another') : Buffer.alloc(0);
+      const exemplar = exemplars ? bytesField(exemplars, message(claim(7), unknown)) : unknown;
+      const point = message(claim(attributes), exemplar);
+      const metric = message(bytesField(data, bytesField(1, point)), claim(12));
+      return bytesField(2, bytesField(2, metric));
+    };
+    t.deepEqual(rewriteRequest('metrics', entry([], request(true)), rules), {
+      request: entry([identity('nothing')], request(false)),
       records: 1,
       forbiddenEvents: 0,
       overSeries: 0,
@@ -125,12 +131,15 @@ test('a resource in several fields, or none, is one with the identity', t => {
 });
 
 test('an attribute with two keys is taken off when either says who speaks', t => {
-  const twoKeys = message(stringField(1, 'host.id'), keyValue('harmless', 'x'));
   const points = bytesField(2, bytesField(2, gauge()));
-  t.deepEqual(
-    rewriteRequest('metrics', entry([bytesField(1, twoKeys)], points), rules).request,
-    entry([identity('nothing')], points),
-  );
+  for (const twoKeys of [
+    message(stringField(1, 'host.id'), keyValue('harmless', 'x')),
+    message(stringField(1, 'harmless'), keyValue('host.id', 'x')),
+  ])
+    t.deepEqual(
+      rewriteRequest('metrics', entry([bytesField(1, twoKeys)], points), rules).request,
+      entry([identity('nothing')], points),
+    );
 });
 
 test('what the SDK sends decodes to the same points', t => {

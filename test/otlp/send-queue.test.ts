@@ -152,10 +152,56 @@ test('a request that is refused costs itself only', async t => {
   await answer(ok);
   await answer(bad);
   await answer(ok);
-  push('d');
-  push('e');
+  for (const text of ['d', 'e', 'f']) push(text);
   t.deepEqual(sent, ['x', 'aBADc', 'a', 'BAD', 'c', 'd']);
   t.deepEqual(queue.counters(), { sent: 3, 'lost.refused': 1 });
+  await answer(ok);
+  t.is(sent.at(-1), 'ef', 'those after it go together again');
+});
+
+test('what comes back finds no room where others came meanwhile, and is counted', async t => {
+  const { queue, clock, sent, push, answer } = setUp({ maxRequests: 3 });
+  for (const text of ['a', 'b', 'c', 'd']) push(text);
+  await answer(dead);
+  clock.step(1);
+  t.deepEqual(sent, ['a', 'bcd']);
+  t.is(queue.counters()['lost.queue-full'], 1);
+});
+
+test('what is in flight may come back, and takes room meanwhile', t => {
+  const byBytes = setUp({ maxBytes: 10 });
+  byBytes.push('aaaaa');
+  t.deepEqual([5, 6].map(byBytes.queue.hasRoom), [true, false]);
+  const byRequests = setUp({ maxRequests: 2 });
+  byRequests.push('a');
+  t.true(byRequests.queue.hasRoom(1));
+  byRequests.push('b');
+  t.false(byRequests.queue.hasRoom(1));
+});
+
+test('a request that is larger than all may be is sent all the same, alone', async t => {
+  const { queue, clock, sent, push, answer } = setUp({ maxBytes: 10 });
+  push('a');
+  await answer(dead);
+  push('y'.repeat(20));
+  clock.step(1);
+  t.deepEqual(sent, ['a', 'y'.repeat(20)]);
+  t.is(queue.counters()['lost.queue-full'], 1);
+});
+
+test('pauses grow to two seconds, and begin small again once the other end has taken something', async t => {
+  const { clock, sent, push, answer } = setUp();
+  push('a');
+  for (let i = 0; i < 8; i += 1) {
+    await answer(dead);
+    clock.step(2);
+  }
+  await answer(ok);
+  push('b');
+  await answer(dead);
+  clock.step(0.06);
+  t.is(sent.at(-1), 'b');
+  t.is(sent.length, 11);
 });
 
 test('records that the other end rejects are counted and not sent again', async t => {
@@ -198,6 +244,18 @@ test('flush gives up after its time', async t => {
   const flushed = queue.flush(1);
   clock.step(1);
   t.false(await flushed);
+});
+
+test('what is refused together after the stop is counted, and not sent again', async t => {
+  const { queue, clock, sent, push, answer } = setUp();
+  for (const text of ['x', 'a', 'b']) push(text);
+  await answer(ok);
+  const stopped = queue.stop(1);
+  clock.step(1);
+  await stopped;
+  await answer(bad);
+  t.deepEqual(sent, ['x', 'ab']);
+  t.deepEqual(queue.counters(), { sent: 1, 'lost.refused': 2 });
 });
 
 test('stop tries once more at once, then counts what is left as lost', async t => {
