@@ -1,5 +1,3 @@
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { policySchema } from '../../src/contract/policy.ts';
 import type { Move } from '../../src/contract/recommendation.ts';
@@ -14,13 +12,10 @@ const uuid = '1b671a64-40d5-491e-99b0-da01ff1f3341';
 /** Instances of one task each, and where it may run; /empty has none of its own. */
 function stage(t: ExecutionContext) {
   const host = fakeHost(t);
-  const masks = { a: '0', b: '1', c: '1-2', d: '3', e: '2' };
-  for (const [i, [name, mask]] of Object.entries(masks).entries()) {
+  const masks = { a: [0], b: [1], c: [1, 2], d: [3], e: [2] };
+  for (const [i, [name, cpus]] of Object.entries(masks).entries()) {
     host.makeCgroup(name, [i + 1]);
-    writeFileSync(
-      join(host.kernel.roots.proc, String(i + 1), 'status'),
-      `Name:\tx\nTgid:\t${i + 1}\nCpus_allowed_list:\t${mask}\n`,
-    );
+    host.threads.set(i + 1, { cpus, startTicks: i + 1, own: true });
   }
   host.makeCgroup('empty');
   return (moves: Move[], entries: Partial<UndoEntry>[] = [], policy: object = {}) =>
