@@ -241,6 +241,21 @@ bpfTest('a child of a pinned thread gets the mask that its parent had of its own
   t.deepEqual(lab.native.getAffinity(born), [0]);
 });
 
+bpfTest('where a cpuset leaves nothing of that mask, it is given back when it can be', async t => {
+  const lab = openCgroupLab(t);
+  const id = lab.make('born-outside', ['cpu', 'cpuset']);
+  const parent = await lab.spawn(id, ['cpu', 'cpuset'], 'read go; sleep 600 & echo $!; wait');
+  lab.native.setAffinity(Int32Array.of(parent.pid), Int32Array.of(0));
+  const entries = apply(lab.kernel, [move(id, { cpus: [1] })]);
+  parent.stdin?.write('go\n');
+  const born = Number(await nextLine(parent));
+  lab.write(id, 'cpuset.cpus', '1');
+  t.deepEqual(undo(lab.kernel, entries), ['failed', 'failed']);
+  lab.write(id, 'cpuset.cpus', '0-1');
+  t.deepEqual(undo(lab.kernel, entries), ['restored', 'restored']);
+  for (const tid of [parent.pid, born]) t.deepEqual(lab.native.getAffinity(tid), [0]);
+});
+
 test('a task that ended, a tid that was reused, and a task of another instance are told apart', async t => {
   const lab = openCgroupLab(t);
   const id = lab.make('tasks');

@@ -11,6 +11,8 @@ import { type Thread, threadsOf } from './tasks.ts';
 /** A thread that is being given back may make another meanwhile, with our mask; the newest generation is looked for again. */
 const mostSweeps = 10;
 
+const ESRCH = 3;
+
 /**
  * Gives the threads that were born of touched ones while the action held what those had before: all possible CPUs, or the
  * mask of their own that all of the action's threads shared.
@@ -18,15 +20,17 @@ const mostSweeps = 10;
 export function undoBorn(kernel: Kernel, entry: UndoEntry, all: readonly UndoEntry[]): UndoResult {
   const touched = all.filter(other => other.kind === 'affinity' && other.wanted === entry.wanted);
   const cpus = Int32Array.from(givenBack(kernel, touched));
+  const refused: number[] = [];
   let swept = 0;
   for (let sweep = 0; sweep < mostSweeps; sweep += 1) {
     const born = findBorn(kernel, entry, touched);
-    if (born.length === 0) return restored(entry, swept);
-    kernel.native.setAffinity(
-      Int32Array.from(born, thread => thread.tid),
-      cpus,
-    );
-    swept += born.length;
+    if (born.length === 0) break;
+    const tids = Int32Array.from(born, thread => thread.tid);
+    for (const errno of kernel.native.setAffinity(tids, cpus)) {
+      if (errno === 0) swept += 1;
+      // A cpuset that was narrowed since may leave nothing of it: to be tried again, as for the threads that were touched.
+      else if (errno !== ESRCH) refused.push(errno);
+    }
     // What has our mask because its own choice is the same would be found for ever: one look at each is enough.
     touched.push(
       ...born.map(thread => ({
@@ -37,11 +41,13 @@ export function undoBorn(kernel: Kernel, entry: UndoEntry, all: readonly UndoEnt
       })),
     );
   }
-  return restored(entry, swept);
-}
-
-function restored(entry: UndoEntry, swept: number): UndoResult {
-  return { state: 'restored', message: `${entry.resource}: ${swept} threads born meanwhile` };
+  if (refused.length === 0)
+    return { state: 'restored', message: `${entry.resource}: ${swept} threads born meanwhile` };
+  const list = formatCpuList([...cpus]);
+  return {
+    state: 'failed',
+    message: `${entry.resource}: the kernel refused CPUs ${list} to ${refused.length} threads born meanwhile, with errno ${refused[0]}`,
+  };
 }
 
 function givenBack(kernel: Kernel, touched: readonly UndoEntry[]): readonly number[] {
