@@ -246,7 +246,7 @@ bpfTest('where a cpuset leaves nothing of that mask, it is given back when it ca
   const id = lab.make('born-outside', ['cpu', 'cpuset']);
   const parent = await lab.spawn(id, ['cpu', 'cpuset'], 'read go; sleep 600 & echo $!; wait');
   lab.native.setAffinity(Int32Array.of(parent.pid), Int32Array.of(0));
-  const entries = apply(lab.kernel, [move(id, { cpus: [1] })]);
+  const entries = apply(lab.kernel, [move(id, { cpus: [1] }, [lab.thread(parent.pid)])]);
   parent.stdin?.write('go\n');
   const born = Number(await nextLine(parent));
   lab.write(id, 'cpuset.cpus', '1');
