@@ -1,5 +1,5 @@
 import { statSync } from 'node:fs';
-import { readText } from './read-file.ts';
+import { deviceNumbers, readText } from './read-file.ts';
 import type { Roots } from './roots.ts';
 
 /**
@@ -16,9 +16,4 @@ export function findLockHolders(roots: Roots, path: string): number[] {
     const [, , , , tgid, file] = line.split(/\s+/);
     return file === id ? Number(tgid) : [];
   });
-}
-
-/** As gnu_dev_major(3) and gnu_dev_minor(3) have it; Linux has no more than 12 bits of one and 20 of the other. */
-function deviceNumbers(device: number): [major: number, minor: number] {
-  return [(device >>> 8) & 0xfff, (device & 0xff) | ((device >>> 12) & 0xfff00)];
 }

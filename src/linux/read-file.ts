@@ -120,14 +120,15 @@ export function readDeviceNumber(path: string): string | null {
   try {
     const file = statSync(path);
     if (!file.isCharacterDevice()) return null;
-    // As the kernel packs 12 and 20 bits for user space: new_encode_dev().
-    const [major, minor] = [
-      (file.rdev >>> 8) & 0xfff,
-      (file.rdev & 0xff) | ((file.rdev >>> 12) & 0xfff00),
-    ];
+    const [major, minor] = deviceNumbers(file.rdev);
     return `${major}:${minor}`;
   } catch (error) {
     if (isGone(error)) return null;
     throw error;
   }
+}
+
+/** Of a device as stat(2) tells it: the kernel packs 12 and 20 bits for user space, new_encode_dev(). */
+export function deviceNumbers(device: number): [major: number, minor: number] {
+  return [(device >>> 8) & 0xfff, (device & 0xff) | ((device >>> 12) & 0xfff00)];
 }
