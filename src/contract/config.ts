@@ -185,7 +185,7 @@ export const configSchema = z.strictObject({
     .nullable()
     .default(-10)
     .describe(
-      'Nice value that a part takes when it is started as root, with all its threads: it must get a CPU while others contend for it. null: it stays as it was started. Its bpftrace runs at 0 or above.',
+      'Nice value that a part takes when it is started as root, with all its threads, and its session (autogroup) where it leads one, as a service does: it must get a CPU while others contend for it. null: it stays as it was started. Its bpftrace runs at 0 or above.',
     ),
   sockets: listenSchema.prefault({}),
   agent: agentConfigSchema.prefault({}),

@@ -65,7 +65,7 @@ ${renderTable(columns, [sched, ...sourceKinds])}
 - \`access\` writes to files of root's (/sys/kernel/mm/damon): as another user (\`agent.user\`) that takes CAP_DAC_OVERRIDE, which is as much as
   root; an agent that stays root owns them, and does not keep it. It is selected by \`agent.profile: full\` only.
 - \`guests\` tells what comes through the gate; it asks the kernel nothing.
-- As root the agent takes nice -10 with all its threads, before it gives up CAP_SYS_NICE: \`nice\` in the configuration says otherwise, and null leaves it
+- As root the agent takes nice -10 with all its threads, and for its session (autogroup) where it leads one, before it gives up CAP_SYS_NICE: \`nice\` in the configuration says otherwise, and null leaves it
   as it was started. A root that lacks CAP_SYS_NICE says so, and stays where it is. Its bpftrace runs at nice 0 or above.
 - bpftrace (\`agent.driver\`, \`agent.customProbes\`) runs as root only.
 
