@@ -42,7 +42,10 @@ export async function startAgentProcess(
   await nextMessage(sink);
   const log = openSync(join(folder, 'agent.log'), 'w');
   const enter = cgroup === undefined ? '' : `echo $$ > ${cgroup}/cgroup.procs && `;
-  const agent = spawn('sh', ['-c', `${enter}exec "$0" "$@"`, sculpt, 'agent', '--config', file], {
+  const command = ['sh', '-c', `${enter}exec "$0" "$@"`, sculpt, 'agent', '--config', file];
+  const agent = spawn('setpriv', ['--pdeathsig', 'TERM', ...command], {
+    // In a session of its own, as a service: so its nice value counts among all.
+    detached: true,
     stdio: ['ignore', log, log],
     // Of tests, whose cache is not shipped.
     env: { ...process.env, NODE_DISABLE_COMPILE_CACHE: '1', ...environment },
