@@ -1,9 +1,9 @@
 import { KernelInterfaceError, SculptorError } from '../../contract/errors.ts';
-import type { Cancel } from '../../contract/ports.ts';
 import type { Damon, DamonOptions, takeDamon } from '../../linux/damon.ts';
 import { joinRanges, lengthOf, type MappingReader, newBytes } from '../../linux/mappings.ts';
 import { readProcessMemory, readTaskStat } from '../../linux/procfs.ts';
 import type { SourceContext } from '../sources/source.ts';
+import { createPauses } from './pauses.ts';
 
 /** How one instance is measured. */
 export type Measured = DamonOptions & {
@@ -66,16 +66,8 @@ export function createMeasurement(
   mappings: MappingReader,
   options: Measured,
 ) {
-  const waits = new Set<Cancel>();
+  const { pause, stop } = createPauses(clock);
   const residentOf = (tgid: number) => readProcessMemory(roots, tgid)?.residentBytes ?? null;
-  const pause = (seconds: number): Promise<void> =>
-    new Promise(resolve => {
-      const cancel = clock.after(seconds, () => {
-        waits.delete(cancel);
-        resolve();
-      });
-      waits.add(cancel);
-    });
   return {
     measure: async (
       by: Damon,
@@ -105,7 +97,7 @@ export function createMeasurement(
         // It is another program by now, where nothing is left.
         if (resident === null || hasEnded() || fresh === lengthOf(now)) return 'ended';
         // Of what was mapped meanwhile nothing is known, and so nothing of it is idle. A sample may well find more than there is.
-        const still = Math.min(before, resident - Math.min(fresh, resident));
+        const still = Math.min(before, resident - fresh);
         const idle = Math.max(0, still - Math.round(usedBytes / windows));
         return { referenced: resident - idle, idle, at: clock.monotonicSeconds() };
       } catch (error) {
@@ -115,8 +107,6 @@ export function createMeasurement(
         await by.end(kdamond);
       }
     },
-    stop: (): void => {
-      for (const cancel of waits) cancel();
-    },
+    stop,
   };
 }

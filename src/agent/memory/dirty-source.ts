@@ -1,11 +1,11 @@
 import { describeError, KernelInterfaceError } from '../../contract/errors.ts';
-import type { Cancel } from '../../contract/ports.ts';
 import { readCommandLine } from '../../linux/command-line.ts';
 import { type DirtyRate, parseDirtyRate } from '../../linux/dirty-rate.ts';
 import { growsWhenRead } from '../../linux/qemu-options.ts';
 import { askQmp, isRefusal } from '../../linux/qmp.ts';
 import type { Source, SourceContext, SourceKind } from '../sources/source.ts';
 import { type AskedMachine, createQmpTurns } from '../vms/qmp-turns.ts';
+import { createPauses } from './pauses.ts';
 
 /** How fast the guests of VMs write to their memory, as their QEMU estimates it: asked by QMP. */
 export const dirtySource: SourceKind = {
@@ -52,16 +52,7 @@ const wouldGrow = {
 /** `ask` is `askQmp`; what it does not answer is counted, and holds up nobody. */
 export function startDirtySource(context: SourceContext, ask: typeof askQmp): Source {
   const { clock, config } = context;
-  const waits = new Set<Cancel>();
-
-  const pause = (seconds: number): Promise<void> =>
-    new Promise(resolve => {
-      const cancel = clock.after(seconds, () => {
-        waits.delete(cancel);
-        resolve();
-      });
-      waits.add(cancel);
-    });
+  const { pause, stop } = createPauses(clock);
 
   const take = (known: Known, found: Extract<DirtyRate, { status: 'measured' }>): void => {
     known.measured = { bytesPerSecond: found.bytesPerSecond, at: clock.monotonicSeconds() };
@@ -125,7 +116,7 @@ export function startDirtySource(context: SourceContext, ask: typeof askQmp): So
     forget: () => undefined,
     stop: () => {
       turns.stop();
-      for (const cancel of waits) cancel();
+      stop();
     },
   };
 }
