@@ -7,10 +7,12 @@ import { agentConfigSchema } from '../../../src/contract/config.ts';
 import { KernelInterfaceError } from '../../../src/contract/errors.ts';
 import { readCgroupLayout } from '../../../src/linux/cgroups.ts';
 import { takeDamon } from '../../../src/linux/damon.ts';
+import { markFile } from '../../../src/linux/damon-owner.ts';
 import { makeTree, mounts, residentFiles } from '../../linux/tree.ts';
 import { damonFiles, fakeDamon } from '../../support/fake-damon.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
 
+const isMark = (line: string) => line.startsWith(`0/${markFile} `);
 const [mib, gib] = [1 << 20, 1 << 30];
 const began = 1_000_000;
 
@@ -58,6 +60,7 @@ function start(
   } as unknown as SourceContext;
   /** By process: where its only mapping begins, and how long it is. */
   const [startOf, mappedMib] = [new Map<number, number>(), new Map<number, number>()];
+  let isOpen = true;
   const source = startAccessSource(
     context,
     {
@@ -67,7 +70,9 @@ function start(
           const start = startOf.get(tgid) ?? gib;
           return [{ start, end: start + (mappedMib.get(tgid) ?? 1024) * mib }];
         },
-        close: () => undefined,
+        close: () => {
+          isOpen = false;
+        },
       }),
     },
     { kdamonds: 2, windowSeconds: 10, parts: 4, windows: 5 },
@@ -98,6 +103,7 @@ function start(
   };
   return {
     ...{ source, context, living, tree, kernel, said, pass, startOf, mappedMib, finds },
+    isOpen: () => isOpen,
     uses: (vm: number, usedMib: number) => finds(50 + vm, usedMib),
     told: (vm = 0) =>
       source
@@ -252,6 +258,36 @@ test('a process that has the pid of the one that was measured is another', async
   t.deepEqual(told()[1], ['idle', 64]);
 });
 
+test('a measurement of which the process has ended by its answer is nobody’s', async t => {
+  const { told, pass, tree, unknown, finds } = start(t, 0, 60, [[256]]);
+  finds(100, 64);
+  await pass(20);
+  // The kernel has not noticed yet.
+  tree.write(residentFiles(100, 128, { startTicks: 7000 }));
+  await pass(45);
+  t.deepEqual(told(), []);
+  t.deepEqual(unknown(), [['ended', 1]]);
+});
+
+test('where the kernel finished no window it is refused, and nothing is told', async t => {
+  const { told, pass, unknown, source } = start(t);
+  await pass(64);
+  t.deepEqual(told(), []);
+  t.deepEqual(unknown(), [['damon_refused', 1]]);
+  t.is(source.lost()['refused'], 1);
+});
+
+test('a VM that ended while it was measured owes nothing', async t => {
+  const { pass, kernel, source, unknown } = start(t);
+  await pass(20);
+  source.read([]);
+  kernel.refuse = () => 'ENOMEM';
+  await pass(50);
+  t.is(kernel.on.size, 1, 'it was asked for its answer');
+  t.deepEqual(unknown(), []);
+  t.is(source.lost()['refused'], 0);
+});
+
 test('VMs and containers share the turns, and what is of no interest does not hold up the others', async t => {
   const { uses, told, pass, finds } = start(t, 2, 60, [[256], [1], [1], [1], [200, 200], [256]]);
   for (const vm of [0, 1]) uses(vm, 64);
@@ -273,6 +309,32 @@ test('instances of which nothing comes leave their turns to the others', async t
   await pass(660);
   t.is(told(1).length, 2);
   t.deepEqual(unknown(), [['too_small', 39]], 'and are looked at all the same');
+});
+
+test('an instance of which nothing comes is looked at every ten minutes at least', async t => {
+  const { pass, tree, told, finds } = start(t, 0, 60, [[1]]);
+  await pass(7260);
+  tree.write(residentFiles(100, 128));
+  finds(100, 64);
+  await pass(600 + 64);
+  t.is(told().length, 2);
+});
+
+test('of many instances what is known is told for as long as three rounds and measurements take', async t => {
+  const { uses, told, pass, source, living, mappedMib } = start(t);
+  uses(0, 64);
+  await pass(62.5);
+  mappedMib.set(50, 1e9);
+  const many = Array.from({ length: 149 }, (_, i) => {
+    const instance = { id: `/e${i}`, kind: 'container', name: `e${i}` };
+    return { ...living[0], instance, members: new Map() } as unknown as LivingInstance;
+  });
+  source.read([...living, ...many]);
+  // Of 450 and 60 s.
+  await pass(3 * 510 - 10);
+  t.is(told().length, 2);
+  await pass(20);
+  t.deepEqual(told(), []);
 });
 
 test('instances that come all the time do not take the turns of those that are there', async t => {
@@ -297,6 +359,19 @@ test('what is to be mended is said when it was met often enough, whatever came b
   const before = said.length;
   await pass(120);
   t.deepEqual([before, said.length], [0, 1]);
+});
+
+test('what came to an end meanwhile is no reason to say what is met now and then', async t => {
+  const { uses, told, pass, kernel, said } = start(t);
+  uses(0, 64);
+  for (let nth = 0; nth < 4; nth += 1) {
+    kernel.refuse = (_, text) => (text === 'on' ? 'ENOMEM' : null);
+    await pass(120);
+    kernel.refuse = () => null;
+    await pass(130);
+  }
+  t.is(told().length, 2);
+  t.deepEqual(said, []);
 });
 
 test('what the kernel refuses is counted, by VM, and said once for all', async t => {
@@ -362,11 +437,30 @@ test('where somebody takes DAMON meanwhile it is his, until he gives it back', a
   t.deepEqual(said, []);
 });
 
+test('what is measured is measured to its end, though another is told that DAMON is not ours', async t => {
+  const { uses, told, pass, tree, unknown, begun, kernel } = start(t, 3);
+  for (const vm of [0, 1, 2]) uses(vm, 64);
+  await pass(3);
+  t.is(begun(), 1);
+  const [mark, own] = [`kdamonds/0/${markFile}`, kernel.written.find(isMark)];
+  tree.write({ [`sys/kernel/mm/damon/admin/${mark}`]: '1' });
+  await pass(61);
+  t.deepEqual(unknown(), [['damon_busy', 1]]);
+  t.is(told(0).length, 2);
+  tree.write({ [`sys/kernel/mm/damon/admin/${mark}`]: String(own?.split(' ')[1]) });
+  await pass(70);
+  t.is(kernel.on.size, 2, 'all are used again');
+  await pass(120);
+  t.deepEqual(unknown(), []);
+});
+
 test('nothing of it is left once it is stopped, also in the middle of a window', async t => {
-  const { source, pass, kernel, begun } = start(t, 2);
+  const { source, pass, kernel, begun, isOpen } = start(t, 2);
   await pass(20);
   t.is(kernel.on.size, 2);
+  t.true(isOpen());
   source.stop();
+  t.false(isOpen());
   t.is(kernel.on.size, 0);
   t.is(kernel.written.at(-1), 'nr_kdamonds 0');
   const before = begun();

@@ -184,6 +184,18 @@ test('a result that was there at the beginning may be old, and is not told', asy
   t.is(calculated(), 1);
 });
 
+test('a result that a monitor has after it was silent may be old, and is not told', async t => {
+  const { qemu, told, calculated, pass } = start(t);
+  await pass(10);
+  qemu.instead = () => new Error('no answer within 2 s');
+  qemu.measure(1);
+  await pass(60);
+  qemu.instead = () => undefined;
+  await pass(130);
+  t.is(calculated(), 2);
+  t.is(told().length, 1);
+});
+
 test('where somebody begins between the look and the command QEMU refuses ours, which is asked again later', async t => {
   const { qemu, told, unknown, pass } = start(t);
   let isFirst = true;

@@ -4,7 +4,7 @@ import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
 import { faultSource } from '../../../src/agent/memory/fault-source.ts';
 import { layout } from '../../../src/agent/probes/faults.ts';
 import type { SourceContext } from '../../../src/agent/sources/source.ts';
-import type { ExplicitHistogram } from '../../../src/contract/telemetry.ts';
+import type { ExponentialHistogram } from '../../../src/contract/telemetry.ts';
 import type { BpfObject, Native } from '../../../src/linux/native.ts';
 import { makeTree, type Tree } from '../../linux/tree.ts';
 import { keyOf, sumsOf, wordsOf } from '../../support/map-sums.ts';
@@ -19,6 +19,7 @@ function fakeObject(counts: Map<bigint, number>, shared = new Map<bigint, number
   const countsOf = (map: string) => (map === 'faults' ? counts : shared);
   const attached: string[] = [];
   const cpus: number[][] = [];
+  let isOpen = true;
   const valueWith = (count: number): Buffer => {
     const value = Buffer.alloc(layout.totals.bytes);
     value.writeBigUInt64LE(BigInt(count), layout.totals.count);
@@ -44,17 +45,27 @@ function fakeObject(counts: Map<bigint, number>, shared = new Map<bigint, number
       return 0;
     },
     programStats: () => ({}),
-    close: () => undefined,
+    close: () => {
+      isOpen = false;
+    },
   };
-  return { object, attached, cpus };
+  return { object, attached, cpus, isOpen: () => isOpen };
 }
 
-function start(t: ExecutionContext, tree: Tree, object: Partial<BpfObject>) {
+function start(
+  t: ExecutionContext,
+  tree: Tree,
+  object: Partial<BpfObject>,
+  {
+    version = 2,
+    loadObject = () => object as BpfObject,
+  }: { version?: 1 | 2 } & Partial<Native> = {},
+) {
   const source = faultSource.start({
     config: { histograms: 'explicit', maxInstances: 16 },
-    native: { loadObject: () => object } as unknown as Native,
+    native: { loadObject } as unknown as Native,
     roots: tree,
-    layout: { version: 2, cpu: tree.cgroup, cpuset: null },
+    layout: { version, cpu: tree.cgroup, cpuset: null },
   } as unknown as SourceContext);
   t.teardown(source.stop);
   return source;
@@ -77,7 +88,9 @@ withProbe(
     const vm = life(7, 8);
     const told = () =>
       source.samples(vm).map(({ attributes, value }) => {
-        const { count, sum } = value as ExplicitHistogram;
+        const { count, sum, scale, offset, counts } = value as ExponentialHistogram;
+        // 2 to the power of a fourth of that: 0.95 µs, where the bucket begins.
+        t.deepEqual([scale, offset, counts], [2, 41 - 120, [count]]);
         return [...Object.values(attributes ?? {}), count, sum];
       });
     source.read([vm]);
@@ -100,7 +113,7 @@ withProbe('what is kept of all CPUs together is added, and told at the end too',
   const [counts, shared] = [new Map([[14n, 3]]), new Map([[14n, 100]])];
   const source = start(t, makeTree(t, online('0-1')), fakeObject(counts, shared).object);
   const one = life(7);
-  const minor = () => (source.samples(one)[0]?.value as ExplicitHistogram | undefined)?.count;
+  const minor = () => (source.samples(one)[0]?.value as ExponentialHistogram | undefined)?.count;
   source.read([one]);
   t.is(minor(), 103);
   shared.set(14n, 110);
@@ -149,7 +162,7 @@ withProbe('what was not read of a cgroup while nobody knew it is told when someb
   const source = start(t, makeTree(t, online('0-1')), fakeObject(counts).object);
   const [early, late] = [life(7), life(8)];
   const minor = (one: LivingInstance) =>
-    (source.samples(one)[0]?.value as ExplicitHistogram | undefined)?.count;
+    (source.samples(one)[0]?.value as ExponentialHistogram | undefined)?.count;
   source.read([early]);
   source.read([early, late]);
   t.deepEqual([minor(early), minor(late)], [3, 5]);
@@ -160,3 +173,22 @@ withProbe('what was not read of a cgroup while nobody knew it is told when someb
   source.read([early, late]);
   t.deepEqual([minor(early), minor(late)], [4, 5]);
 });
+
+withProbe(
+  'cgroups are known as their version has them, and nothing stays once it is stopped',
+  t => {
+    for (const version of [1, 2] as const) {
+      const { object, isOpen } = fakeObject(new Map());
+      const loaded: unknown[] = [];
+      const loadObject: Native['loadObject'] = (_, options) => {
+        loaded.push(options?.constants);
+        return object as BpfObject;
+      };
+      const source = start(t, makeTree(t, online('0-1')), object, { version, loadObject });
+      t.deepEqual(loaded, [{ cgroup_v1: version === 1 }]);
+      t.true(isOpen());
+      source.stop();
+      t.false(isOpen());
+    }
+  },
+);

@@ -58,3 +58,18 @@ test('the cgroups of a VM count together', t => {
   locality.read([vm], run, nodeOfCpu);
   t.is(locality.localShare(vm, pages(100, 0)), 0.75);
 });
+
+test('a cgroup of a VM that is gone takes nothing from where the others run', t => {
+  const locality = createLocality();
+  const [whole, rest] = [life(1, 2), life(1)];
+  const vm = { ...whole } as { members: LivingInstance['members'] } & LivingInstance;
+  const ran = (ns: number) =>
+    new Map([
+      [1, Float64Array.of(ns, 0, 0, 0)],
+      [2, Float64Array.of(0, 0, 10, 0)],
+    ]);
+  locality.read([vm], ran(30), nodeOfCpu);
+  vm.members = rest.members;
+  locality.read([vm], ran(50), nodeOfCpu);
+  t.is(locality.localShare(vm, pages(25, 75)), 0.25);
+});

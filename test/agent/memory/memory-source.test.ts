@@ -35,13 +35,17 @@ function life(tree: Tree, path: string, start: number): LivingInstance {
   } as unknown as LivingInstance;
 }
 
-function start(t: ExecutionContext, tree: Tree) {
+function start(
+  t: ExecutionContext,
+  tree: Tree,
+  run: ReadonlyMap<number, Float64Array> = new Map(),
+) {
   const clock = steppedClock(1000);
   const source = memorySource.start({
     config: { detailIntervalSeconds: 10 },
     roots: tree,
     layout: readCgroupLayout(tree),
-    runByCpu: () => new Map(),
+    runByCpu: () => run,
     clock,
   } as unknown as SourceContext);
   t.teardown(source.stop);
@@ -88,6 +92,156 @@ test('what a cgroup that was made later has counted is told from its beginning',
   t.is(valuesOf(source, living)[faults], 500);
   t.is(valuesOf(source, living)['container.memory.paging.faults major'], 2);
   t.is(source.samples(living)[0]?.start, 1003);
+});
+
+test('each series has the count of its own', t => {
+  const tree = host(t, {});
+  const { source } = start(t, tree);
+  tree.write({
+    'cgroup/b/memory.stat': [
+      ...[
+        'file_dirty 4096',
+        'file_writeback 8192',
+        'inactive_file 0',
+        'pgfault 500',
+        'pgmajfault 2',
+      ],
+      ...['workingset_refault_anon 3', 'workingset_refault_file 5'],
+      ...['pgscan 107', 'pgscan_direct 7', 'pgsteal 61', 'pgsteal_direct 6'],
+      ...['numa_hint_faults 11', 'numa_pages_migrated 13'],
+    ].join('\n'),
+    'cgroup/b/memory.current': '9000',
+    'cgroup/b/cpu.pressure': 'some total=500000\nfull total=250000',
+    'cgroup/b/memory.pressure': 'some total=7000000\nfull total=6000000',
+    'cgroup/b/io.pressure': 'some total=9000000\nfull total=8000000',
+  });
+  const living = life(tree, '/b', 1003);
+  source.read([living]);
+  t.deepEqual(valuesOf(source, living), {
+    'container.memory.usage': 9000,
+    'container.memory.working_set': 9000,
+    'sculptor.memory.dirty': 12_288,
+    'container.memory.paging.faults minor': 498,
+    'container.memory.paging.faults major': 2,
+    'sculptor.memory.refaults anon': 3,
+    'sculptor.memory.refaults file': 5,
+    'sculptor.memory.reclaim.scanned direct': 7,
+    'sculptor.memory.reclaim.scanned background': 100,
+    'sculptor.memory.reclaim.reclaimed direct': 6,
+    'sculptor.memory.reclaim.reclaimed background': 55,
+    'sculptor.memory.numa.hint_faults': 11,
+    'sculptor.memory.numa.migrations': 13,
+    'sculptor.pressure.time cpu some': 0.5,
+    'sculptor.pressure.time cpu full': 0.25,
+    'sculptor.pressure.time memory some': 7,
+    'sculptor.pressure.time memory full': 6,
+    'sculptor.pressure.time io some': 9,
+    'sculptor.pressure.time io full': 8,
+  });
+});
+
+test('the share of pages that are local is by where it runs, and told once it ran', t => {
+  const tree = host(t, {
+    'sys/devices/system/node/node0/cpulist': '0',
+    'sys/devices/system/node/node1/cpulist': '1',
+    ...Object.fromEntries(
+      ['a', 'b'].flatMap(name => [
+        [`cgroup/${name}/memory.stat`, stat(1)],
+        [`cgroup/${name}/memory.current`, '1'],
+        [`cgroup/${name}/memory.numa_stat`, 'anon N0=4096 N1=12288'],
+      ]),
+    ),
+  });
+  const [a, b] = [life(tree, '/a', 990), life(tree, '/b', 990)];
+  const run = new Map([...a.members.keys()].map(id => [id, Float64Array.of(0, 5)]));
+  const { source } = start(t, tree, run);
+  source.read([a, b]);
+  t.is(valuesOf(source, a)['sculptor.memory.local'], 0.75);
+  t.false('sculptor.memory.local' in valuesOf(source, b));
+});
+
+test('on a host of one memory node all pages are there, those of hugetlbfs among them', t => {
+  const tree = makeTree(t, {
+    'proc/self/mountinfo': mounts.v2,
+    'cgroup/cgroup.controllers': 'memory hugetlb',
+    'sys/devices/system/node/node0/': '',
+    'sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages': '4',
+    'cgroup/a/memory.stat': `anon 4096\nfile 8192\n${stat(1, 'numa_hint_faults 3\n')}`,
+    'cgroup/a/memory.current': '1',
+    'cgroup/a/hugetlb.2MB.numa_stat': 'total=2097152 N0=2097152',
+  });
+  const { source } = start(t, tree);
+  const living = life(tree, '/a', 990);
+  source.read([living]);
+  const pages = Object.entries(valuesOf(source, living)).filter(([name]) =>
+    /pages|numa/.test(name),
+  );
+  t.deepEqual(Object.fromEntries(pages), {
+    'sculptor.memory.pages 0 anon': 4096,
+    'sculptor.memory.pages 0 file': 8192,
+    'sculptor.memory.pages 0 hugetlb': 2_097_152,
+  });
+});
+
+test('v1: a cgroup is told without those below it, a VM with them', t => {
+  const below = 'total_cache 300\ntotal_rss 40\ntotal_pgfault 9\ntotal_pgmajfault 0';
+  const tree = makeTree(t, { 'proc/self/mountinfo': mounts.v1, 'cgroup/cpu,cpuacct/': '' });
+  const { source } = start(t, tree);
+  const lives = ['cgroup', 'vm'].map(kind => {
+    mkdirSync(`${tree.cgroup}/cpu,cpuacct/${kind}`);
+    tree.write({
+      [`cgroup/memory/${kind}/memory.stat`]: `cache 100\nrss 20\npgfault 5\npgmajfault 0\n${below}`,
+      [`cgroup/cpu,cpuacct/${kind}/cpu.pressure`]: 'some total=500000\nfull total=250000',
+    });
+    const id = statSync(`${tree.cgroup}/cpu,cpuacct/${kind}`).ino;
+    const instance = { id: kind, kind, name: kind };
+    return {
+      ...{ instance, path: `/${kind}`, start: 1003, members: new Map([[id, `/${kind}`]]) },
+      totals: { runNs: 0 },
+    } as unknown as LivingInstance;
+  });
+  source.read(lives);
+  t.deepEqual(
+    lives.map(one => {
+      const all = valuesOf(source, one);
+      return [all['container.memory.usage'], all[faults]];
+    }),
+    [
+      [120, 5],
+      [340, 9],
+    ],
+  );
+});
+
+test('an instance that cannot be read is counted, and nothing is read once the source is stopped', t => {
+  const tree = host(t, {
+    'cgroup/a/memory.stat': stat(500),
+    'cgroup/a/memory.current': '9000',
+    'cgroup/bad/memory.stat/': '',
+  });
+  const { clock, source } = start(t, tree);
+  const [living, bad] = [life(tree, '/a', 990), life(tree, '/bad', 990)];
+  t.throws(() => source.read([bad, living]), { message: /EISDIR/ });
+  t.is(source.lost()['unread'], 1);
+  t.is(valuesOf(source, living)['container.memory.usage'], 9000);
+  (living.totals as { runNs: number }).runNs = 1;
+  source.read([living]);
+  source.stop();
+  tree.write({ 'cgroup/a/memory.current': '9999' });
+  clock.step(10);
+  t.is(valuesOf(source, living)['container.memory.usage'], 9000);
+});
+
+test('a cgroup that has the id of one that is gone is told from its beginning', t => {
+  const tree = host(t, { 'cgroup/a/memory.stat': stat(502), 'cgroup/a/memory.current': '1' });
+  const { source } = start(t, tree);
+  const first = life(tree, '/a', 990);
+  source.read([first]);
+  t.is(valuesOf(source, first)[faults], 0);
+  source.forget(new Map([...first.members.keys()].map(id => [id, first])));
+  const second = life(tree, '/a', 1003);
+  source.read([second]);
+  t.is(valuesOf(source, second)[faults], 500);
 });
 
 test('the lives that follow a VM begin with what their cgroups have counted by then', t => {
