@@ -4,6 +4,7 @@ import { blockSource } from '../../../src/agent/block/block-source.ts';
 import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
 import { type DiskDirection, diskDirections, layout } from '../../../src/agent/probes/block.ts';
 import type { SourceContext } from '../../../src/agent/sources/source.ts';
+import type { ExplicitHistogram, ExponentialHistogram } from '../../../src/contract/telemetry.ts';
 import type { BpfObject, Native } from '../../../src/linux/native.ts';
 import type { Sample } from '../../../src/otlp/sample.ts';
 import { makeTree, type Tree } from '../../linux/tree.ts';
@@ -17,7 +18,7 @@ if (!hasProbe) console.error('# skipped: no build/bpf/block.bpf.o, or no BTF of 
 const device = (major: number, minor: number) => major * 2 ** 20 + minor;
 const vda = device(254, 0);
 
-/** The kernel's side: operations of 4096 bytes each, 1 µs in the queue and 1 ms in the device. */
+/** The kernel's side: operations of 4096 bytes each, 1 µs in the queue and 1 ms in the device, in the last slot. */
 function fakeKernel() {
   const counts = new Map<string, number>();
   const attached: string[] = [];
@@ -37,7 +38,7 @@ function fakeKernel() {
     write(layout.totals.queueSumNs, count * 1000);
     write(layout.totals.deviceSumNs, count * 1_000_000);
     write(layout.totals.queueSlots + 8 * 40, count);
-    write(layout.totals.deviceSlots + 8 * 80, count);
+    write(layout.totals.deviceSlots + 8 * 159, count);
     return value;
   };
   const object: Partial<BpfObject> = {
@@ -83,14 +84,19 @@ function start(t: ExecutionContext, object: Partial<BpfObject>, tree: Tree = mak
 const life = (...ids: number[]) =>
   ({ start: 5, members: new Map(ids.map(id => [id, `/${id}`])) }) as unknown as LivingInstance;
 
-/** A number as it is, a histogram as its count and sum. */
+/** A number as it is, a histogram as its count and sum, and the only bucket of it. */
 const told = (samples: readonly Omit<Sample, 'start'>[], metric: string) =>
   samples
     .filter(sample => sample.metric === metric)
     .map(({ attributes, value }) => [
       ...Object.values(attributes ?? {}),
-      ...(typeof value === 'number' ? [value] : [value.count, value.sum]),
+      ...(typeof value === 'number' ? [value] : [value.count, value.sum, bucketOf(value)]),
     ]);
+
+const bucketOf = (value: ExponentialHistogram | ExplicitHistogram) =>
+  value.kind === 'exponential' && value.counts.length === 1 && value.counts[0] === value.count
+    ? value.offset
+    : value;
 
 withProbe('the I/O of all cgroups of a life counts together, by device and direction', t => {
   const kernel = fakeKernel();
@@ -109,10 +115,10 @@ withProbe('the I/O of all cgroups of a life counts together, by device and direc
     ['vda', 'flush', 2],
   ]);
   t.deepEqual(told(samples, 'sculptor.disk.latency'), [
-    ['queue', 'vda', 'read', 4, 4e-6],
-    ['device', 'vda', 'read', 4, 4e-3],
-    ['queue', 'vda', 'flush', 2, 2e-6],
-    ['device', 'vda', 'flush', 2, 2e-3],
+    ['queue', 'vda', 'read', 4, 4e-6, -80],
+    ['device', 'vda', 'read', 4, 4e-3, 39],
+    ['queue', 'vda', 'flush', 2, 2e-6, -80],
+    ['device', 'vda', 'flush', 2, 2e-3, 39],
   ]);
   t.true(samples.every(sample => sample.start === 5));
   t.deepEqual(source.samples(life(9)), []);
@@ -133,7 +139,15 @@ withProbe('what a cgroup did up to its end is kept, and its keys are free', t =>
     ['vda', 'write', 5],
     ['vda', 'read', 1],
   ]);
+  t.deepEqual(told(source.samples(one), 'container.disk.io'), [
+    ['vda', 'write', 5 * 4096],
+    ['vda', 'read', 4096],
+  ]);
   t.is(source.lost()['unnamed'], 0);
+  const next = life(7);
+  kernel.set(7, vda, 'write', 2);
+  source.read([next]);
+  t.deepEqual(told(source.samples(next), 'sculptor.disk.operations'), [['vda', 'write', 2]]);
 });
 
 withProbe('I/O of a cgroup that is no instance is counted as unnamed, and its key dropped', t => {

@@ -57,3 +57,13 @@ test('many devices that are never among the busiest take nobody’s place', t =>
   t.is(told()['new'], 100_000);
   t.is(told()['other'], 80);
 });
+
+test('a device that rests for a reading keeps its name, and loses it when others are busier for long', t => {
+  const { take, told } = startBook();
+  take({ a: 1000, b: 1000, c: 1000, d: 1000 });
+  take({ e: 100 });
+  t.deepEqual(told(), { a: 1000, b: 1000, c: 1000, d: 1000, other: 100 });
+  for (let i = 0; i < 4; i += 1) take({ e: 100 });
+  t.is(told()['e'], 300);
+  t.is(told()['other'], 200);
+});

@@ -10,23 +10,41 @@ const uuid = '1b671a64-40d5-491e-99b0-da01ff1f3341';
 /** When the machine was booted. */
 const booted = 1_000_000;
 
-type Reads = Readonly<Record<string, number>>;
+type Counts = {
+  reads: number;
+  readMs?: number;
+  writes?: number;
+  flushes?: number;
+  discards?: number;
+};
+type Drives = Readonly<Record<string, number | Counts>>;
 
-/** Drives by name and number of reads, of 4 KB and 1 ms each. */
-const answerOf = (drives: Reads) =>
-  Object.entries(drives).map(([device, reads]) => ({
+/** Drives by name and number of reads, of 4 KB and 1 ms each; writes are of 8 KB and 2 ms, flushes of 3 ms, discards of 4 ms. */
+const answerOf = (drives: Drives) =>
+  Object.entries(drives).map(([device, counts]) => {
+    const of: Counts = typeof counts === 'number' ? { reads: counts } : counts;
+    return statsOf(device, of);
+  });
+
+function statsOf(device: string, of: Counts) {
+  const { reads, readMs = reads, writes = 0, flushes = 0, discards = 0 } = of;
+  return {
     device,
     stats: {
       rd_bytes: reads * 4096,
       rd_operations: reads,
-      rd_total_time_ns: reads * 1e6,
-      wr_bytes: 0,
-      wr_operations: 0,
-      wr_total_time_ns: 0,
-      flush_operations: 0,
-      flush_total_time_ns: 0,
+      rd_total_time_ns: readMs * 1e6,
+      wr_bytes: writes * 8192,
+      wr_operations: writes,
+      wr_total_time_ns: writes * 2e6,
+      flush_operations: flushes,
+      flush_total_time_ns: flushes * 3e6,
+      unmap_bytes: discards * 16_384,
+      unmap_operations: discards,
+      unmap_total_time_ns: discards * 4e6,
     },
-  }));
+  };
+}
 
 /** A VM whose QEMU was started so many seconds after the agent, which runs since 1000 s after boot. */
 function start(t: ExecutionContext, options: { bornAfter?: number; qmp?: boolean } = {}) {
@@ -64,7 +82,7 @@ function start(t: ExecutionContext, options: { bornAfter?: number; qmp?: boolean
   source.read([living]);
   /** Lets an interval pass, and answers the question that comes. */
   const round = async (
-    reply: Reads | Error | null,
+    reply: Drives | Error | null,
     seconds = 10,
     meanwhile: () => void = () => undefined,
   ): Promise<void> => {
@@ -131,6 +149,31 @@ test('a VM that is younger than the agent is known for it, however the clock is 
   clock.setWall(-3600);
   await round({ system: 100 });
   t.deepEqual(told()[1], ['operations', 'system', 'read', 100]);
+});
+
+test('what is read, written, flushed and discarded is told apart', async t => {
+  const { round, told } = start(t, { bornAfter: 5 });
+  await round({ system: { reads: 10, writes: 3, flushes: 2, discards: 1 } });
+  t.deepEqual(told(), [
+    ['io', 'system', 'read', 10 * 4096],
+    ['operations', 'system', 'read', 10],
+    ['time', 'system', 'read', 10e-3],
+    ['io', 'system', 'write', 3 * 8192],
+    ['operations', 'system', 'write', 3],
+    ['time', 'system', 'write', 6e-3],
+    ['operations', 'system', 'flush', 2],
+    ['time', 'system', 'flush', 6e-3],
+    ['operations', 'system', 'discard', 1],
+    ['time', 'system', 'discard', 4e-3],
+  ]);
+});
+
+test('no series falls though a count of QEMU does', async t => {
+  const { round, told } = start(t, { bornAfter: 5 });
+  await round({ system: 10 });
+  await round({ system: { reads: 12, readMs: 4 } });
+  t.deepEqual(told()[1], ['operations', 'system', 'read', 12]);
+  t.deepEqual(told()[2], ['time', 'system', 'read', 10e-3]);
 });
 
 test('series do not fall when a drive is taken out and put in', async t => {
@@ -207,6 +250,8 @@ test('sixteen drives of a VM are told, the others counted', async t => {
   await round(Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`d${i}`, 1])));
   t.is(new Set(told().map(([, device]) => device)).size, 16);
   t.is(source.lost()['too_many_drives'], 4);
+  await round(Object.fromEntries(Array.from({ length: 19 }, (_, i) => [`d${i}`, 1])));
+  t.is(source.lost()['too_many_drives'], 4 + 3);
 });
 
 test('a drive that is taken out is told no more, makes room, and begins anew when it is put in again', async t => {
@@ -244,4 +289,14 @@ test('a drive that gets the room of another is told from then on', async t => {
   await round({ ...fifteen, late: 105 });
   t.deepEqual(told().at(-2), ['operations', 'late', 'read', 5]);
   t.is(source.samples(living).at(-1)?.start, booted + 1040);
+});
+
+test('a drive that gets the room of another in a QEMU that was started anew is told from its beginning', async t => {
+  const { round, told, restart } = start(t, { bornAfter: 5 });
+  const fifteen = Object.fromEntries(Array.from({ length: 15 }, (_, i) => [`d${i}`, 1]));
+  await round({ ...fifteen, gone: 1, late: 100 });
+  for (let i = 0; i < 2; i += 1) await round({ ...fifteen, late: 100 });
+  restart(51, 1035);
+  await round({ ...fifteen, late: 7 });
+  t.deepEqual(told().at(-2), ['operations', 'late', 'read', 7]);
 });
