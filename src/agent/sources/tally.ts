@@ -3,13 +3,13 @@ import type { Counters } from './counters.ts';
 
 /** Sums of counters per life, over all cgroups that belong to it: they never fall, though cgroups come, go and begin anew. */
 export type Tally = {
-  /** Takes a reading as the point to count from, once; a cgroup that was never begun counts from zero. */
-  readonly begin: (cgroupId: number, counters: Counters) => void;
-  /** Adds what came since the last reading of this cgroup. Counters whose sum fell have begun anew: all of it is new. */
+  /**
+   * Adds what came since the last reading of this cgroup. Where there was none, or counters whose sum fell have begun anew, all
+   * of it is new.
+   */
   readonly add: (living: LivingInstance, cgroupId: number, counters: Counters) => void;
   /** The sums of one life: zeros when nothing was counted. Not to be changed. */
   readonly of: (living: LivingInstance) => Counters;
-  readonly knows: (cgroupId: number) => boolean;
   readonly forget: (cgroupIds: Iterable<number>) => void;
 };
 
@@ -19,9 +19,6 @@ export function createTally(length: number): Tally {
   const last = new Map<number, Counters>();
   const zeros = new Float64Array(length);
   return {
-    begin: (id, counters) => {
-      if (!last.has(id)) last.set(id, counters);
-    },
     add: (living, id, counters) => {
       const before = last.get(id) ?? zeros;
       const from = total(counters) < total(before) ? zeros : before;
@@ -32,7 +29,6 @@ export function createTally(length: number): Tally {
       last.set(id, counters);
     },
     of: living => sums.get(living) ?? zeros,
-    knows: id => last.has(id),
     forget: ids => {
       for (const id of ids) last.delete(id);
     },

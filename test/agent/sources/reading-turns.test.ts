@@ -80,3 +80,34 @@ test('an instance that throws holds up no other; it is counted, and thrown once 
   t.notThrows(() => turns.next([bad, good, late]));
   t.is(turns.failed(), 2);
 });
+
+test('an interval that is changed holds from the next one on, and nothing is read once they are stopped', t => {
+  const clock = steppedClock();
+  const config = { detailIntervalSeconds: 10 };
+  const read: LivingInstance[] = [];
+  const turns = createReadingTurns(clock, config, living => read.push(living));
+  const lives = Array.from({ length: 9 }, (_, i) => life(`/${i}`));
+  const run = (): void => {
+    for (const one of lives) one.totals.runNs += 1;
+    turns.next(lives);
+  };
+  turns.next(lives);
+  read.length = 0;
+  config.detailIntervalSeconds = 100;
+  run();
+  clock.step(9);
+  t.is(read.length, 0);
+  clock.step(81);
+  t.deepEqual(names(read.splice(0)), names(lives));
+  run();
+  turns.stop();
+  clock.step(200);
+  t.is(read.length, 0);
+});
+
+test('of several that throw the first is told', t => {
+  const turns = createReadingTurns(steppedClock(), { detailIntervalSeconds: 10 }, living => {
+    throw new Error(living.instance.name);
+  });
+  t.throws(() => turns.next([life('/one'), life('/two')]), { message: '/one' });
+});

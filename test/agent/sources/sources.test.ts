@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import test from 'ava';
 import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
 import type { Source, SourceContext, SourceKind } from '../../../src/agent/sources/source.ts';
-import { startSources } from '../../../src/agent/sources/sources.ts';
+import { startSources, trySource } from '../../../src/agent/sources/sources.ts';
 import { createTally } from '../../../src/agent/sources/tally.ts';
 import { KernelInterfaceError } from '../../../src/contract/errors.ts';
 import type { Capability } from '../../../src/linux/capabilities.ts';
@@ -84,10 +84,10 @@ test('a source that lacks a capability is not started, and which one is said and
     };
     return { name, tells: 'something', needs, start };
   };
-  const sources = startSources(
-    [kind('taps', ['CAP_BPF', 'CAP_SYS_PTRACE']), kind('block', ['CAP_BPF', 'CAP_PERFMON'])],
-    { ...context(said), roots },
-  );
+  const taps = kind('taps', ['CAP_BPF', 'CAP_SYS_PTRACE']);
+  const machine = { ...context(said), roots };
+  const sources = startSources([taps, kind('block', ['CAP_BPF', 'CAP_PERFMON'])], machine);
+  t.throws(() => trySource(taps, machine), { code: 'KERNEL_PRIVILEGE' });
   t.deepEqual(started, ['block']);
   t.regex(said.join(), /without the source "taps".*: this process has no CAP_SYS_PTRACE, which/);
   const told = sources.host(5).find(({ value }) => value === 0);
@@ -113,6 +113,11 @@ test('a source of what may come later is tried again once a minute, and not said
   for (now = 130; now < 200; now += 10) sources.read([]);
   t.is(tries, 4);
   t.deepEqual(sources.status(), { later: 'running' });
+  t.deepEqual(
+    [life(7), life(190)].flatMap(sources.samples).map(({ start }) => start),
+    [180, 190],
+    'it counts from then',
+  );
   t.deepEqual(said.slice(1), ['agent: the source "later" (exits) runs now']);
   t.is(sources.lost()['later_failed_reads'], 0);
 });
@@ -157,6 +162,11 @@ test('a source of which nothing is selected is not started; one that is selected
   sources.follow();
   t.is(sources.lost()['quiet_map_full'], 2, 'what was lost before is not forgotten');
   t.is(said.length, 3);
+  selected.clear();
+  sources.follow();
+  selected.add('quiet');
+  sources.follow();
+  t.is(sources.lost()['quiet_map_full'], 3, 'nor what was lost before that');
 });
 
 test('a source that teaches the placements runs while they need it, whatever is selected', t => {
@@ -198,6 +208,82 @@ test('a source that is needed now and then, and lacks what it takes, is told as 
     attributes: { 'sculptor.agent.source': 'exits', 'sculptor.reason': 'KERNEL_PRIVILEGE' },
     value: 0,
   });
+});
+
+test('what may come later is not tried while nothing of it is selected, and said anew where it has run since', t => {
+  const said: string[] = [];
+  let [now, tries, selected, isThere] = [0, 0, false, false];
+  const start = () => {
+    tries += 1;
+    if (isThere) return quiet;
+    throw new KernelInterfaceError('KERNEL_MISSING', 'not loaded');
+  };
+  const sources = startSources(
+    [{ name: 'quiet', tells: 'exits', comesLater: true, start }],
+    context(said, () => now),
+    [],
+    { tellsOf: () => selected },
+  );
+  const select = (is: boolean, there: boolean): void => {
+    [selected, isThere] = [is, there];
+    sources.follow();
+  };
+  for (now = 10; now < 130; now += 10) sources.read([]);
+  t.is(tries, 0);
+  const isOut = /without the source/;
+  select(true, false);
+  select(false, true);
+  select(true, true);
+  select(false, false);
+  select(true, false);
+  t.is(said.filter(line => isOut.test(line)).length, 2);
+});
+
+test('a series of the host begins when its source says so, else with the others', t => {
+  const sample = { metric: 'sculptor.cpu.migrations', value: 1 } as const;
+  const host = () => [{ ...sample, start: 3 }, sample];
+  const sources = startSources([], context([]), [{ ...quiet, host }]);
+  const starts = sources.host(5).filter(({ metric }) => metric === sample.metric);
+  t.deepEqual(
+    starts.map(({ start }) => start),
+    [3, 5],
+  );
+});
+
+test('what a source had lost that was stopped counts once, also while the next cannot say', t => {
+  let [selected, isMute] = [true, false];
+  const lost = () => {
+    if (isMute) throw new Error('gone');
+    return { map_full: 3 };
+  };
+  const sources = startSources(
+    [{ name: 'quiet', tells: '', start: () => ({ ...quiet, lost }) }],
+    context([]),
+    [],
+    { tellsOf: () => selected },
+  );
+  t.is(sources.lost()['quiet_map_full'], 3);
+  selected = false;
+  sources.follow();
+  [selected, isMute] = [true, true];
+  sources.follow();
+  t.is(sources.lost()['quiet_map_full'], 3);
+});
+
+test('one that is to be tried is started and stopped, or only looked at where it is such a source', t => {
+  const roots = { proc: '/nonexistent', sys: '/nonexistent', cgroup: '/nonexistent' };
+  const started: string[] = [];
+  const kind = (name: string): SourceKind => ({
+    ...{ name, tells: '' },
+    start: () => {
+      started.push(name);
+      return { ...quiet, stop: () => void started.push(`${name} stopped`) };
+    },
+  });
+  const look = () => ({ found: 'it is there', isSure: false });
+  t.deepEqual(trySource({ ...kind('looked at'), look }, { ...context([]), roots }), look());
+  t.true(trySource(kind('started'), { ...context([]), roots }).isSure);
+  t.deepEqual(started, ['started', 'started stopped']);
 });
 
 test('a source whose reading fails is counted, said now and then, and does not stop the others', t => {
@@ -296,16 +382,21 @@ test('every source that is selected no more is stopped, though it cannot say wha
 test('a tally never falls: cgroups come, go and begin anew, and may change hands', t => {
   const tally = createTally(2);
   const [first, second] = [life(1), life(2)];
-  tally.begin(7, Float64Array.of(100, 1));
-  tally.add(first, 7, Float64Array.of(110, 1));
+  tally.add(first, 7, Float64Array.of(10, 1));
   tally.add(first, 8, Float64Array.of(5, 5));
-  t.deepEqual([...tally.of(first)], [15, 5]);
+  t.deepEqual([...tally.of(first)], [15, 6]);
   tally.add(first, 7, Float64Array.of(3, 0));
-  t.deepEqual([...tally.of(first)], [18, 5], 'the key was made anew');
+  t.deepEqual([...tally.of(first)], [18, 6], 'the key was made anew');
   tally.add(second, 8, Float64Array.of(6, 7));
   t.deepEqual([...tally.of(second)], [1, 2], "what came before is the first one's");
+  tally.add(second, 8, Float64Array.of(9, 6));
+  t.deepEqual(
+    [...tally.of(second)],
+    [4, 2],
+    'a counter that falls while others grow takes nothing',
+  );
   tally.forget([8]);
   tally.add(second, 8, Float64Array.of(6, 7));
-  t.deepEqual([...tally.of(second)], [7, 9]);
+  t.deepEqual([...tally.of(second)], [10, 9]);
   t.deepEqual([...tally.of(life(3))], [0, 0]);
 });
