@@ -99,6 +99,23 @@ test('whatever is told is written in the same bytes as by the SDK, also when it 
   t.pass();
 });
 
+test('a histogram is written in the resolution that is wanted, and attributes as they are now', t => {
+  const telling = tellingOf({ 'service.instance.id': 'host' });
+  const latency = { kind: 'exponential', count: 3, sum: 0.5, scale: 2, zeroCount: 0 } as const;
+  const attributes: Record<string, string> = { mode: 'user' };
+  const samples: Sample[] = [
+    { metric: 'sculptor.cpu.time', attributes, start: 1, value: 2 },
+    {
+      ...{ metric: 'sculptor.disk.latency', start: 1 },
+      value: { ...latency, offset: -8, counts: [1, 2] },
+    },
+  ];
+  for (const mode of ['user', 'system']) {
+    attributes['mode'] = mode;
+    t.is(hex(writeMetrics(telling, samples, 3)), hex(writtenBySdk(telling, samples, 3)), mode);
+  }
+});
+
 test('much is written whole: the buffer grows', t => {
   const samples = Array.from({ length: 3000 }, (_, i): Sample => {
     const attributes = { name: `series ${i} of many`, i };
