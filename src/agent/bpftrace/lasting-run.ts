@@ -21,7 +21,7 @@ export type LastingRunOptions = Omit<RunOptions, 'ended' | 'program'> & {
   readonly ended: (news: string | null) => void;
 };
 
-/** Pauses before it is begun again: they double, and begin anew after a run that lasted as long as the longest. */
+/** Pauses before it is begun again: they double, and begin anew after a run that counted, and lasted as long as the longest. */
 const [shortestPauseSeconds, longestPauseSeconds] = [1, 60];
 
 /** Runs a program, and runs it again whenever it ends: one that exits, is killed, or is refused (what it lacks may come). */
@@ -44,10 +44,10 @@ export function keepRunning(options: LastingRunOptions): LastingRun {
         trouble = null;
         options.attached();
       },
-      ended: ({ why }) => {
+      ended: ({ attached, why }) => {
         before = addLosses(before, run.losses());
         trouble = why;
-        if (clock.monotonicSeconds() - began >= longestPauseSeconds)
+        if (attached && clock.monotonicSeconds() - began >= longestPauseSeconds)
           pauseSeconds = shortestPauseSeconds;
         options.ended(why === said ? null : why);
         said = why;

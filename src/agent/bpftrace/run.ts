@@ -59,6 +59,8 @@ const maxLineBytes = 8_388_608;
 const maxMessageBytes = 16_384;
 /** Each program beats once a second at least: one that says nothing for so long hangs. A starved one comes late by a second or two. */
 const mostQuietSeconds = 10;
+/** Before it is attached: LLVM compiles the program in 0.2-0.6 s on an idle machine, 25 to 35 s in an emulated one on two busy CPUs. */
+const mostAttachingSeconds = 60;
 /** E2BIG: map_update_elem of a hash map that is full. */
 const mapFull = 7;
 
@@ -99,6 +101,7 @@ export function runBpftrace(options: RunOptions): BpftraceRun {
     settings(options),
   );
   let quietSeconds = 0;
+  const quietLimit = (): number => (attached ? mostQuietSeconds : mostAttachingSeconds);
   child.stdout.on('data', (chunk: Buffer) => {
     quietSeconds = 0;
     // What was printed before the end is read to its end, or the end would never be seen.
@@ -106,8 +109,8 @@ export function runBpftrace(options: RunOptions): BpftraceRun {
   });
   // In turns of a timer, not by the clock: an agent that was held up itself reads what came meanwhile before its next turn.
   const cancel = clock.every(1, () => {
-    if (attached && !child.stdout.isPaused()) quietSeconds += 1;
-    if (quietSeconds === mostQuietSeconds) child.kill('SIGKILL');
+    if (!child.stdout.isPaused()) quietSeconds += 1;
+    if (quietSeconds === quietLimit()) child.kill('SIGKILL');
     if (reader.nextSecond()) child.stdout.resume();
   });
   let message = '';
@@ -122,8 +125,11 @@ export function runBpftrace(options: RunOptions): BpftraceRun {
     cancel();
     if (stopped) return;
     const said = explain(message, file);
+    const limit = quietLimit();
     const hung =
-      quietSeconds >= mostQuietSeconds ? `it printed nothing for ${mostQuietSeconds} s` : '';
+      quietSeconds >= limit
+        ? `it printed nothing for ${limit} s${attached ? '' : ', and is not attached'}`
+        : '';
     const why = hung || said || how;
     const hint =
       !attached && !existsSync(`${roots.sys}/kernel/tracing/events`)

@@ -36,8 +36,6 @@ export type SchedDriverOptions = {
 /** A cgroup, or a task that runs or waits, is a key of a map. */
 const maxKeys = 65_536;
 const maxBytesPerSecond = 8_388_608;
-/** bpftrace compiles the program with LLVM: 0.2-0.6 s on an idle machine, 25 to 35 s in an emulated one on two busy CPUs. */
-const attachSeconds = 60;
 const file = 'bpf/runqlat.bt';
 const path = `${packageRoot}bpf/runqlat.bt`;
 
@@ -52,7 +50,7 @@ interval:ms:${Math.max(100, Math.round(latencyIntervalSeconds * 1000))} { print(
  * @throws ProbeError BPFTRACE_FAILED, when it does not attach
  */
 export async function startSchedDriver(options: SchedDriverOptions): Promise<SchedDriver> {
-  const { clock, say } = options;
+  const { say } = options;
   const reading = createReading();
   const program = `${readFileSync(path, 'utf8')}${prints(options.latencyIntervalSeconds)}`;
   let settle: (trouble: string | null) => void = () => undefined;
@@ -74,9 +72,7 @@ export async function startSchedDriver(options: SchedDriverOptions): Promise<Sch
       if (news !== null) say('error', `agent: ${file} ended, and is begun again: ${news}`);
     },
   });
-  const cancel = clock.after(attachSeconds, () => settle(`not attached within ${attachSeconds} s`));
   const trouble = await attached;
-  cancel();
   if (trouble !== null) {
     await run.stop();
     throw new ProbeError('BPFTRACE_FAILED', `${file}: ${trouble}`, { program: file });

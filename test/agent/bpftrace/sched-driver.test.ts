@@ -142,7 +142,4 @@ test('a bpftrace that does not attach is an error that says why', async t => {
     code: 'BPFTRACE_FAILED',
     message: 'bpf/runqlat.bt: no tracepoint',
   });
-  const silent = scene();
-  silent.clock.step(60);
-  await t.throwsAsync(silent.starting, { message: /not attached within 60 s/ });
 });
