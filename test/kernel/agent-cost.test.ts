@@ -2,7 +2,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ExecutionContext } from 'ava';
+import ava, { type ExecutionContext } from 'ava';
 import * as z from 'zod';
 import {
   type AgentProcess,
@@ -18,16 +18,19 @@ const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu');
 const workload = new URL('../../build/sculpt-workload', import.meta.url).pathname;
 const bpftool = '/usr/sbin/bpftool';
 
-/** An agent as it is shipped, that tells details every second. */
-async function startAgent(t: ExecutionContext): Promise<AgentProcess> {
+let folder = '';
+let shared: Promise<AgentProcess> | null = null;
+ava.after.always(async () => {
+  await (await shared)?.stop();
+  if (folder) rmSync(folder, { recursive: true });
+});
+
+/** An agent as it is shipped, that tells details every second; one for all tests. */
+function theAgent(t: ExecutionContext): Promise<AgentProcess> {
   t.timeout(90_000);
-  const folder = mkdtempSync(join(tmpdir(), 'sculptor-cost-'));
-  const agent = await startAgentProcess(folder, {}, undefined, { detailIntervalSeconds: 1 });
-  t.teardown(async () => {
-    await agent.stop();
-    rmSync(folder, { recursive: true });
-  });
-  return agent;
+  folder ||= mkdtempSync(join(tmpdir(), 'sculptor-cost-'));
+  shared ??= startAgentProcess(folder, {}, undefined, { detailIntervalSeconds: 1 });
+  return shared;
 }
 
 /** By metric and attributes: the last values of what the agent takes, once details have been told anew. */
@@ -44,7 +47,7 @@ function ratio(told: number | undefined, measured: number): number {
 }
 
 test('memory and CPU time are what the kernel tells of the process from outside', async t => {
-  const agent = await startAgent(t);
+  const agent = await theAgent(t);
   const found = await eventually('all of them agree', 40, async () => {
     const from = readProcess(agent.pid);
     const told = await nextCost(agent);
@@ -68,7 +71,7 @@ const shownMaps = z.array(
 const dumped = z.array(z.unknown());
 
 test('how full a map is, is what bpftool finds in it', async t => {
-  const agent = await startAgent(t);
+  const agent = await theAgent(t);
   const ask = (...of: string[]) =>
     JSON.parse(
       execFileSync(bpftool, ['-j', ...of], { encoding: 'utf8', maxBuffer: 1 << 28 }),
@@ -77,6 +80,7 @@ test('how full a map is, is what bpftool finds in it', async t => {
   const held = bpfOf(agent.pid, 'map');
   const maps = shownMaps.parse(ask('map', 'show')).filter(({ id }) => held.has(id));
   const told = new Set<string>();
+  const pending = new Map<string, (typeof maps)[number]>();
   for (const [name, shown] of Object.entries({
     instances: 'instances',
     faults: 'faults',
@@ -86,19 +90,23 @@ test('how full a map is, is what bpftool finds in it', async t => {
   })) {
     const map = maps.find(one => one.name === shown);
     if (!map) throw new Error(`no map ${shown}`);
-    await eventually(`the entries of ${name}`, 20, async () => {
-      const cost = await nextCost(agent);
-      const found = dumped.parse(ask('map', 'dump', 'id', String(map.id))).length;
-      t.is(cost[`sculptor.agent.map.limit ${name}`], map.max_entries, name);
-      if (found > 0) told.add(name);
-      return cost[`sculptor.agent.map.entries ${name}`] === found ? true : null;
-    });
+    pending.set(name, map);
   }
+  await eventually('the entries of all', 60, async () => {
+    const cost = await nextCost(agent);
+    for (const [name, { id, max_entries }] of pending) {
+      const found = dumped.parse(ask('map', 'dump', 'id', String(id))).length;
+      t.is(cost[`sculptor.agent.map.limit ${name}`], max_entries, name);
+      if (found > 0) told.add(name);
+      if (cost[`sculptor.agent.map.entries ${name}`] === found) pending.delete(name);
+    }
+    return pending.size === 0 ? true : null;
+  });
   t.true(told.has('instances') && told.has('faults'), [...told].join(' '));
 });
 
 test('runs of BPF programs are told while the kernel counts them, and are those that bpftool shows', async t => {
-  const agent = await startAgent(t);
+  const agent = await theAgent(t);
   const outside = () => {
     const all = [...readPrograms(agent.pid).values()];
     return {

@@ -1,16 +1,19 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import ava from 'ava';
 import { loadNative } from '../../src/linux/native.ts';
 import { readTaskStat } from '../../src/linux/procfs.ts';
 import { hostRoots } from '../../src/linux/roots.ts';
 import { needs } from '../support/needs.ts';
 import { endChild, eventually, stageScene } from '../support/scene.ts';
-import { coresOf, startTold } from '../support/told-agent.ts';
+import { coresOf, shareTold } from '../support/told-agent.ts';
 
 const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'twoCpus');
+const shared = shareTold();
+ava.after.always(shared.stop);
 
 test('the agent tells run time and wait of a real cgroup, its placement, and its end', async t => {
   t.timeout(60_000);
-  const told = await startTold();
+  const told = await shared.told();
   const scene = stageScene('sculptor-agent');
   const [id, convoy] = [scene.id('pair'), scene.id('convoy')];
   const locks = (instance: string) =>
@@ -93,13 +96,12 @@ test('the agent tells run time and wait of a real cgroup, its placement, and its
     );
   } finally {
     await scene.end();
-    await told.stop();
   }
 });
 
 test('what a cgroup at rest is given is told soon after somebody wrote it, and a cgroup that is gone soon after it went', async t => {
   t.timeout(60_000);
-  const told = await startTold();
+  const told = await shared.told();
   const scene = stageScene('sculptor-agent-rest');
   const id = scene.id('calm');
   try {
@@ -128,13 +130,12 @@ test('what a cgroup at rest is given is told soon after somebody wrote it, and a
     );
   } finally {
     await scene.end();
-    await told.stop();
   }
 });
 
 test('two spinners on one CPU use it by halves and wait by halves; one that ends is no failure', async t => {
   t.timeout(60_000);
-  const told = await startTold();
+  const told = await shared.told();
   const scene = stageScene('sculptor-agent-one');
   const id = scene.id('pair');
   const native = loadNative();
@@ -175,6 +176,5 @@ test('two spinners on one CPU use it by halves and wait by halves; one that ends
     t.is(told.agent.status().lost['failed_reads'], 0);
   } finally {
     await scene.end();
-    await told.stop();
   }
 });

@@ -29,7 +29,7 @@ async function threeToOne(
   tolerance: number,
   probe = sharedProbe(),
 ) {
-  const { ran, waited, charged, lost } = await watchThreeToOne(probe, command);
+  const { ran, waited, charged, lost } = await watchThreeToOne(probe, command, 2.5);
   near(t, ran, 3, 0.3, 'they run');
   near(t, waited, ran, tolerance, 'it waited for them');
   near(t, charged, 1, 0.05, 'of all that it waited');
@@ -88,7 +88,7 @@ kernelTest(
     const quiet = await Promise.all(Array.from({ length: 9 }, () => loaded(1)));
     const victim = await loaded(1);
     await pause(300);
-    const { waited, ran } = await watchPairs(probe, 8);
+    const { waited, ran } = await watchPairs(probe, 5);
     const quietest = quiet.reduce((sum, box) => sum + waited(victim, box), 0) / quiet.length;
     const ranQuiet = quiet.reduce((sum, box) => sum + ran(box), 0) / quiet.length;
     near(

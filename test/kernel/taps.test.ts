@@ -7,10 +7,13 @@ import { makeCgroupBox } from '../support/cgroup-box.ts';
 import { makeMacvtap } from '../support/macvtap.ts';
 import { needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
-import { startTold } from '../support/told-agent.ts';
+import { shareTold } from '../support/told-agent.ts';
 
 const onThisMachine = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'namespaces');
 const test = onThisMachine === ava.serial ? needsLab() : onThisMachine;
+
+const shared = shareTold();
+ava.after.always(shared.stop);
 
 const mac = '52:54:00:12:34:56';
 
@@ -50,8 +53,7 @@ async function tellsEcho(
   const { name, address, backend, descriptors = {} } = network;
   const box = makeCgroupBox('/sys/fs/cgroup/cpu');
   t.teardown(box.end);
-  const told = await startTold();
-  t.teardown(told.stop);
+  const told = await shared.told();
   const guest = {
     name: 'echo',
     workload: 'echo',

@@ -8,19 +8,19 @@ import { needsLab } from '../lab/needs-lab.ts';
 import { makeCgroupBox } from '../support/cgroup-box.ts';
 import { needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
-import { coresOf, startTold } from '../support/told-agent.ts';
+import { coresOf, shareTold, type Told } from '../support/told-agent.ts';
 
 const onThisMachine = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'twoCpus');
 const test = onThisMachine === ava.serial ? needsLab() : onThisMachine;
 
-type Told = Awaited<ReturnType<typeof startTold>>;
+const shared = shareTold();
+ava.after.always(shared.stop);
 
-/** An agent, and a cgroup for each of so many VMs. */
+/** The agent, and a cgroup for each of so many VMs. */
 async function stage(t: ExecutionContext, vms: number): Promise<{ told: Told; cgroups: string[] }> {
   const boxes = Array.from({ length: vms }, () => makeCgroupBox('/sys/fs/cgroup/cpu'));
   for (const box of boxes) t.teardown(box.end);
-  const told = await startTold();
-  t.teardown(told.stop);
+  const told = await shared.told();
   return { told, cgroups: boxes.map(({ folder }) => folder) };
 }
 
@@ -32,7 +32,7 @@ const placed = (told: Told, id: string) =>
     told.placementsOf(id).find(({ tasks }) => tasks.filter(isVcpu).length === 2),
   );
 
-/** Cores that each of both vCPUs ran or waited for, over the next six seconds. */
+/** Cores that each of both vCPUs ran or waited for, over the next four seconds. */
 async function demands(told: Told, vm: string): Promise<[number, number]> {
   const pointsOf = (metric: string, index: number): MetricPoint[] =>
     told.pointsOf(metric, vm).filter(({ attributes }) => attributes[attr.vcpuIndex] === index);
@@ -40,8 +40,8 @@ async function demands(told: Told, vm: string): Promise<[number, number]> {
     const cores = await Promise.all(
       ['sculptor.task.cpu.time', 'sculptor.task.runqueue.wait'].map(async metric => {
         const since = pointsOf(metric, index).length;
-        await eventually('six more seconds of series', 20, () =>
-          pointsOf(metric, index).length >= since + 7 ? true : null,
+        await eventually('four more seconds of series', 20, () =>
+          pointsOf(metric, index).length >= since + 5 ? true : null,
         );
         return coresOf(pointsOf(metric, index), since);
       }),

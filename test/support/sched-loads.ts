@@ -119,11 +119,12 @@ export type ThreeToOne = {
 export async function watchThreeToOne(
   probe: SchedProbe,
   command: readonly string[] = spin,
+  seconds = 4,
 ): Promise<ThreeToOne> {
   const [loud, quiet] = [await loaded(3), await loaded(1)];
   const waiter = await loaded(1, ...command);
   await pause(300);
-  const { waited, ran, wait } = await watchPairs(probe, 4);
+  const { waited, ran, wait } = await watchPairs(probe, seconds);
   const all = waited(waiter, loud) + waited(waiter, quiet) + waited(waiter, waiter);
   return {
     ran: ran(loud) / ran(quiet),

@@ -12,20 +12,37 @@ import { hostRoots, type Roots } from '../../src/linux/roots.ts';
 import { startReceiver } from './receiver.ts';
 import { realTime } from './sockets.ts';
 
+export type Told = {
+  readonly agent: Agent;
+  readonly pointsOf: (metric: string, instance: string) => MetricPoint[];
+  /** All that it told of an instance, in the order of arrival. */
+  readonly allPointsOf: (instance: string) => MetricPoint[];
+  readonly placementsOf: (instance: string) => Placement[];
+  readonly topologies: () => number;
+  readonly outliers: () => Outlier[];
+  readonly stop: () => Promise<void>;
+};
+
+/**
+ * What `startTold()` starts, once for all tests of a file that ask for it, since the kernel takes seconds to verify all of its
+ * programs: for tests whose instances came after it. `stop` is for the file's `after.always`.
+ */
+export function shareTold(): { told: () => Promise<Told>; stop: () => Promise<void> } {
+  let shared: Promise<Told> | null = null;
+  return {
+    told: () => {
+      shared ??= startTold();
+      return shared;
+    },
+    stop: async () => (await shared)?.stop(),
+  };
+}
+
 /** A real agent that tells a receiver of the test's own; details every second, and else as configured. */
 export async function startTold(
   config: Partial<AgentConfig> = {},
   roots: Roots = hostRoots,
-): Promise<{
-  agent: Agent;
-  pointsOf: (metric: string, instance: string) => MetricPoint[];
-  /** All that it told of an instance, in the order of arrival. */
-  allPointsOf: (instance: string) => MetricPoint[];
-  placementsOf: (instance: string) => Placement[];
-  topologies: () => number;
-  outliers: () => Outlier[];
-  stop: () => Promise<void>;
-}> {
+): Promise<Told> {
   const run = mkdtempSync(join(tmpdir(), 'sculptor-agent-'));
   const receiver = await startReceiver(`${run}/otlp.sock`);
   const { resources, events } = receiver;
