@@ -39,7 +39,7 @@ export type BlockStats = {
     requests_full: number;
     /** Ended, and had begun before the probe; or their beginning was not seen. */
     unseen: number;
-    /** Their end was not seen: the driver let go of them without one. */
+    /** Their end was not seen: the driver let go of them without one, or the kernel ran no BPF program just then. Found when a request is used again. */
     unfinished: number;
     /** The map of totals is full. */
     map_full: number;
