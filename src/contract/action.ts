@@ -30,6 +30,9 @@ export const finalActionStates: ReadonlySet<ActionState> = new Set([
   'restored',
 ]);
 
+/** How long an action waits for a person's yes. */
+export const parkedSeconds = 600;
+
 /** Why an action is in its state: a code to filter by and a sentence that names what, where, got and wanted. */
 export const actionReasonSchema = z.strictObject({
   code: z.enum([

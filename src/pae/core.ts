@@ -1,7 +1,7 @@
 import { type Action, finalActionStates } from '../contract/action.ts';
 import type { EngineConfig } from '../contract/config.ts';
 import type { Placement } from '../contract/host.ts';
-import type { Mode, Policy } from '../contract/policy.ts';
+import { type Mode, type Policy, strictestMode } from '../contract/policy.ts';
 import type { ModelIdentity, Recommendation, Withdrawal } from '../contract/recommendation.ts';
 import { contentionWindows, isContended } from './contended.ts';
 import { type Demand, demandCores, recentDemand } from './demand.ts';
@@ -16,9 +16,16 @@ import {
 } from './host-model.ts';
 import { candidatesOf, type MoveKind } from './planner/candidates.ts';
 import { choose } from './planner/choose.ts';
+import { createClaims } from './planner/claims.ts';
 import { contentionOf, weightOf } from './planner/contenders.ts';
 import { createLearning } from './planner/learning.ts';
-import { type BeneficiaryMemory, createMemory, pauseSeconds, remember } from './planner/memory.ts';
+import {
+  type BeneficiaryMemory,
+  createMemory,
+  endPauses,
+  pauseSeconds,
+  remember,
+} from './planner/memory.ts';
 import { type Grounds, propose, proposeRenewal } from './planner/propose.ts';
 import { shareOf } from './planner/sizing.ts';
 import { stillNeeded } from './planner/still-needed.ts';
@@ -72,8 +79,7 @@ export function createCore(options: CoreOptions): Core {
   const forecasts = new Map<string, Demand>();
   const verdicts = new Map<string, Verdict>();
   const memories = new Map<string, BeneficiaryMemory>();
-  /** Instances that a recommendation which awaits its answer moves, or should relieve: until when, and for whom. */
-  const spokenFor = new Map<string, { readonly until: number; readonly by: string }>();
+  const claims = createClaims(host);
   /** Kind of each recommendation that is out, by its id: an action names only its moves. */
   const kinds = new Map<string, MoveKind>();
   const learning = createLearning();
@@ -85,8 +91,9 @@ export function createCore(options: CoreOptions): Core {
   };
 
   const forget = (instanceId: string): void => {
-    for (const map of [latest, forecasts, verdicts, memories, spokenFor, host.placements])
+    for (const map of [latest, forecasts, verdicts, memories, host.placements])
       map.delete(instanceId);
+    claims.forget(instanceId);
     host.running.delete(instanceId);
     host.inferred.delete(instanceId);
     series.forget(instanceId);
@@ -152,11 +159,13 @@ export function createCore(options: CoreOptions): Core {
       const each = choice.alternatives.map(({ kind, why }) => `${kind}: ${why}`).join('; ');
       return ['blocked', `it waits, and no move is worth it: ${each}`];
     }
-    const moves = candidate.moves;
+    const { moves } = candidate;
+    if (now < memory.awaitsYesUntil)
+      return ['hot', 'it waits; what was recommended for it needs a yes: see `sculpt actions`'];
     if (now < memory.pausedUntil)
       return ['hot', `it waits; ${candidate.size} was recommended a moment ago`];
     const involved = [instance.id, ...moves.map(move => move.instance.id)];
-    const held = heldBy(involved, now);
+    const held = claims.heldBy(involved, now);
     if (held) return ['hot', `it waits; a move for ${held} comes first, which may be enough`];
     memory.pausedUntil = now + pauseSeconds.open;
     const recommendation = propose(grounds, choice, { ...candidate, moves }, newProposal(now));
@@ -165,23 +174,11 @@ export function createCore(options: CoreOptions): Core {
       candidate.kind === 'widen'
         ? grounds.contention.contenders.map(contender => contender.placement.instance.id)
         : [];
-    for (const id of [...involved, ...relieved])
-      spokenFor.set(id, { until: now + pauseSeconds.open, by: instance.id });
+    claims.claim([...involved, ...relieved], instance.id, now + pauseSeconds.open);
     kinds.set(recommendation.id, candidate.kind);
     dropOldest(kinds, rememberedKinds);
     output.recommendations.push(recommendation);
     return ['recommended', recommendation.evidence.summary];
-  };
-
-  /** The beneficiary of a move that one of these is part of already; null: all are free. */
-  const heldBy = (instanceIds: readonly string[], now: number): string | null => {
-    for (const id of instanceIds) {
-      const spoken = spokenFor.get(id);
-      if (spoken && now < spoken.until && spoken.by !== instanceIds[0]) return spoken.by;
-      for (const [beneficiary, action] of host.running)
-        if (action.moves.some(move => move.instance.id === id)) return beneficiary;
-    }
-    return null;
   };
 
   const newProposal = (now: number) => ({ id: newId(), now, config, model });
@@ -205,7 +202,8 @@ export function createCore(options: CoreOptions): Core {
       return;
     }
     const due = action.leaseEnds !== null && now >= action.leaseEnds - config.leaseSeconds / 2;
-    if (action.state !== 'kept' || !due || now - memory.renewedAt < pauseSeconds.refused) return;
+    const isPaused = now < memory.awaitsYesUntil || now - memory.renewedAt < pauseSeconds.refused;
+    if (action.state !== 'kept' || !due || isPaused) return;
     memory.renewedAt = now;
     output.recommendations.push(proposeRenewal(grounds, action, newProposal(now)));
   };
@@ -237,17 +235,18 @@ export function createCore(options: CoreOptions): Core {
         learning.take(kind, action);
         kinds.delete(action.recommendationId);
       }
-      remember(memoryOf(id), action);
-      if (finalActionStates.has(action.state))
-        for (const [spoken, { by }] of spokenFor) if (by === id) spokenFor.delete(spoken);
+      const memory = memoryOf(id);
+      remember(memory, action);
+      if (memory.awaitsYesUntil > 0) claims.prolong(id, memory.awaitsYesUntil);
+      else if (finalActionStates.has(action.state)) claims.release(id);
       dropOldest(memories, config.maxSeries);
     },
     takePolicy: (policy, mode) => {
       host.policy = policy;
       if (mode === 'off' || mode === 'observe') return;
-      for (const memory of memories.values()) {
-        if (memory.pausedByMode) memory.pausedUntil = 0;
-        memory.pausedByMode = false;
+      for (const [id, memory] of memories) {
+        const its = strictestMode([mode, ruleOf(host, id)?.mode ?? mode]);
+        if (endPauses(memory, its)) claims.release(id);
       }
     },
     forget,

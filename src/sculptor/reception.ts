@@ -1,4 +1,4 @@
-import type { Action, ActionReason } from '../contract/action.ts';
+import { type Action, type ActionReason, parkedSeconds } from '../contract/action.ts';
 import { ConfigError } from '../contract/errors.ts';
 import type { Mode } from '../contract/policy.ts';
 import type { Recommendation, Withdrawal } from '../contract/recommendation.ts';
@@ -12,8 +12,7 @@ import type { Permission } from './permission.ts';
 import { planOf } from './plan.ts';
 import { movesKey, type ParkedAction } from './running.ts';
 
-/** How long a recommendation waits for a yes, and how long a yes covers renewals, in seconds. */
-const parkedSeconds = 600;
+/** How long a yes covers renewals, in seconds. */
 const approvalSeconds = 3600;
 /** Parked at the same time; more are refused. */
 const mostParked = 100;
@@ -72,7 +71,7 @@ export function createReception(
     const twin = [...parked.values()].find(each => movesKey(each.recommendation) === key);
     if (twin) {
       const message = `action ${twin.action.id} waits for a yes to the same moves`;
-      return log.to(action, 'deferred', problem('overlap', message));
+      return log.to(action, 'deferred', problem('approval-needed', message));
     }
     if (parked.size >= mostParked) {
       const message = `${parked.size} actions wait for a yes already`;
@@ -165,12 +164,19 @@ export function createReception(
       }
     },
 
-    /** Drops what waited too long. */
+    /** Drops what waited too long, and what would renew an action that is over. */
     tick: (): void => {
-      for (const [id, { action, until }] of parked) {
-        if (clock.monotonicSeconds() < until) continue;
+      for (const [id, { action, recommendation, until }] of parked) {
+        const { renews } = recommendation;
+        const isOver = renews !== undefined && executor.get(renews) === undefined;
+        if (!isOver && clock.monotonicSeconds() < until) continue;
         parked.delete(id);
-        reject(action, problem('approval-expired', `nobody said yes within ${parkedSeconds} s`));
+        reject(
+          action,
+          isOver
+            ? problem('not-found', `action ${renews} runs no more`)
+            : problem('approval-expired', `nobody said yes within ${parkedSeconds} s`),
+        );
       }
     },
 

@@ -249,6 +249,64 @@ test('what was refused by mode is recommended again as soon as the mode allows i
   t.is(run(0.4).recommendations.length, 1);
 });
 
+const needsYes = { code: 'approval-needed', message: 'waits 600 s for a yes' } as const;
+
+test('what waits for a yes is not recommended again until it is answered or has expired, nor is another move of what it moves', t => {
+  const pinned: StreamInstance = { ...contendedCritical, cpus: [0] };
+  const other: StreamInstance = { ...contendedCritical, id: '/other', cpus: [1] };
+  const rules = [critical, batchRule, { ...critical, match: '/other' }];
+  // Both may gain only by SCHED_IDLE on the batch, which lies at another level of the tree than either.
+  const pool = batches(2).map(each => ({ ...each, parent: '/pool' }));
+  const { run, core, now } = startStream([pinned, other, ...pool], rules);
+  const [first, ...more] = run(1).recommendations;
+  if (!first) throw new Error('nothing was recommended');
+  t.deepEqual([first.beneficiary.id, first.moves.length, more.length], ['/critical', 2, 0]);
+  core.takeAction(actionFor(first, 'parked', now(), { reason: needsYes }));
+  t.deepEqual(run(590).recommendations, []);
+  const whyOf = (id: string) => core.verdicts().find(each => each.instance === id)?.why ?? '';
+  t.regex(whyOf('/critical'), /needs a yes: see `sculpt actions`/);
+  t.regex(whyOf('/other'), /a move for \/critical comes first/);
+  const reason = { code: 'approval-expired', message: 'nobody said yes' } as const;
+  core.takeAction(actionFor(first, 'rejected', now(), { reason }));
+  const [next] = run(1).recommendations;
+  t.is(next?.beneficiary.id, '/other');
+});
+
+test('who asks again for what waits for a yes already is told so, and waits as well', t => {
+  const { run, core, now } = startStream([contendedCritical, ...batches(8)], [critical, batchRule]);
+  const [first] = run(1).recommendations;
+  if (!first) throw new Error('nothing was recommended');
+  core.takeAction(actionFor(first, 'deferred', now(), { reason: needsYes }));
+  t.deepEqual(run(60).recommendations, []);
+});
+
+test('a renewal that waits for a yes is not asked for again', t => {
+  const { run, core, now } = startStream([contendedCritical, ...batches(8)], [critical, batchRule]);
+  const [first] = run(1).recommendations;
+  if (!first) throw new Error('nothing was recommended');
+  core.takeAction(actionFor(first, 'kept', now()));
+  const [renewal] = run(31).recommendations;
+  if (!renewal) throw new Error('no renewal');
+  const id = '22222222-2222-4222-8222-222222222222';
+  core.takeAction(actionFor(renewal, 'parked', now(), { id, reason: needsYes }));
+  t.deepEqual(run(28).recommendations, []);
+});
+
+test('what waits for a yes is recommended again once the mode asks for none', t => {
+  const { run, core, now } = startStream([contendedCritical, ...batches(8)], [critical, batchRule]);
+  const [first] = run(1).recommendations;
+  if (!first) throw new Error('nothing was recommended');
+  core.takeAction(actionFor(first, 'parked', now(), { reason: needsYes }));
+  run(20);
+  core.takePolicy(core.host.policy, 'approve');
+  t.deepEqual(run(1).recommendations, []);
+  const asks = { ...core.host.policy.instances[0], match: '/critical', mode: 'approve' as const };
+  core.takePolicy(policySchema.parse({ instances: [asks, batchRule] }), 'enforce');
+  t.deepEqual(run(1).recommendations, []);
+  core.takePolicy(policySchema.parse({ instances: [critical, batchRule] }), 'enforce');
+  t.is(run(1).recommendations.length, 1);
+});
+
 test('who has not been heard of for a while competes with nobody, and nothing is thought of it', t => {
   const all = [contendedCritical, ...batches(8)];
   const { run, core, now } = startStream(all, [critical, batchRule]);

@@ -367,7 +367,8 @@ test('in approve an action is parked, goes ahead on a yes after another look, an
   t.deepEqual([host.last()?.state, host.reason()], ['parked', 'approval-needed']);
   const parked = host.last()?.id ?? '';
   await host.recommend(host.wish());
-  t.is(host.reason(), 'overlap', 'the same moves are asked for once');
+  t.deepEqual([host.last()?.state, host.reason()], ['deferred', 'approval-needed']);
+  t.is(host.reception.parked().length, 1, 'the same moves are asked for once');
   t.is(host.read('a', 'cpu.weight'), '100');
   host.reception.approve(parked);
   t.is(host.last()?.state, 'observing');
@@ -423,6 +424,28 @@ test('in approve a renewal needs no new yes for an hour', async t => {
   await host.heartbeat('approve');
   await host.recommend(host.wish({ renews: running }));
   t.is(host.reason(), 'approval-needed');
+});
+
+test('a renewal that waits for a yes waits no longer than the action it would renew runs', async t => {
+  const host = await contended(t);
+  await host.heartbeat('approve');
+  await host.recommend(host.wish({ leaseSeconds: 3600 }));
+  host.reception.approve(host.last()?.id ?? '');
+  const running = host.last()?.id ?? '';
+  host.clock.step(3000);
+  await host.heartbeat('approve');
+  await host.recommend(host.wish({ renews: running, leaseSeconds: 700 }));
+  host.clock.step(601);
+  await host.heartbeat('approve');
+  await host.recommend(host.wish({ renews: running }));
+  const renewal = host.last()?.id;
+  host.reception.tick();
+  t.is(host.reception.parked().length, 1);
+  host.clock.step(100);
+  host.executor.tick();
+  host.reception.tick();
+  t.deepEqual(host.reception.parked(), []);
+  t.deepEqual([host.last()?.id, host.reason()], [renewal, 'not-found']);
 });
 
 test('setCeiling is journalled and holds after a restart', async t => {

@@ -1,4 +1,5 @@
-import type { Action } from '../../contract/action.ts';
+import { type Action, parkedSeconds } from '../../contract/action.ts';
+import type { Mode } from '../../contract/policy.ts';
 
 /** What the planner remembers of a beneficiary between two judgements. Times in seconds since the epoch. */
 export type BeneficiaryMemory = {
@@ -6,6 +7,8 @@ export type BeneficiaryMemory = {
   pausedUntil: number;
   /** Whether that is for the mode alone, and so over when the mode rises. */
   pausedByMode: boolean;
+  /** Nothing is recommended for it before, unless the mode asks for no yes any more: a person was asked. */
+  awaitsYesUntil: number;
   /** How often a move was kept from it for being too small: each takes the next size. */
   escalation: number;
   /** Since when a running action has not been needed. */
@@ -32,12 +35,21 @@ const soonOver: ReadonlySet<string | undefined> = new Set([
 const mostEscalations = 6;
 
 export function createMemory(): BeneficiaryMemory {
-  return { pausedUntil: 0, pausedByMode: false, escalation: 0, calmSince: null, renewedAt: 0 };
+  return {
+    pausedUntil: 0,
+    pausedByMode: false,
+    awaitsYesUntil: 0,
+    escalation: 0,
+    calmSince: null,
+    renewedAt: 0,
+  };
 }
 
 /** Learns from what became of an action: when to speak again, and of which size. */
-export function remember(memory: BeneficiaryMemory, { state, reason, at }: Action): void {
+export function remember(memory: BeneficiaryMemory, action: Action): void {
+  const { state, reason, at } = action;
   const neutral = reason?.code === 'neutral';
+  memory.awaitsYesUntil = reason?.code === 'approval-needed' ? at + parkedSeconds : 0;
   memory.pausedByMode = state === 'rejected' && reason?.code === 'mode';
   switch (state) {
     case 'kept':
@@ -60,6 +72,15 @@ export function remember(memory: BeneficiaryMemory, { state, reason, at }: Actio
       break;
     default:
   }
+}
+
+/** Ends the pauses that this mode (which is not off, nor observe) has no need of; answers whether a yes was awaited, and is not any more. */
+export function endPauses(memory: BeneficiaryMemory, mode: Mode): boolean {
+  if (memory.pausedByMode) memory.pausedUntil = 0;
+  memory.pausedByMode = false;
+  if (mode !== 'enforce' || memory.awaitsYesUntil === 0) return false;
+  memory.awaitsYesUntil = 0;
+  return true;
 }
 
 function pauseAfter(refusal: string | undefined): number {
