@@ -25,6 +25,7 @@ import {
   endPauses,
   pauseSeconds,
   remember,
+  withoutRefused,
 } from './planner/memory.ts';
 import { type Grounds, propose, proposeRenewal } from './planner/propose.ts';
 import { shareOf } from './planner/sizing.ts';
@@ -142,17 +143,13 @@ export function createCore(options: CoreOptions): Core {
   const seek = (grounds: Grounds, now: number, output: Output): Judgement => {
     const { instance } = grounds.placement;
     const memory = memoryOf(instance.id);
-    const choice = choose(
-      candidatesOf({
-        host,
-        placement: grounds.placement,
-        contention: grounds.contention,
-        demandCores: grounds.demand.q95,
-        usedCores: grounds.observation.usedCores,
-        escalation: memory.escalation,
-      }),
-      host.policy,
-      kind => learning.trust(kind, now),
+    const { placement, contention, demand, observation } = grounds;
+    const candidates = candidatesOf({
+      ...{ host, placement, contention, escalation: memory.escalation },
+      ...{ demandCores: demand.q95, usedCores: observation.usedCores },
+    });
+    const choice = choose(withoutRefused(candidates, memory, now), host.policy, kind =>
+      learning.trust(kind, now),
     );
     const { candidate } = choice;
     if (!candidate?.moves) {
@@ -236,7 +233,7 @@ export function createCore(options: CoreOptions): Core {
         kinds.delete(action.recommendationId);
       }
       const memory = memoryOf(id);
-      remember(memory, action);
+      remember(memory, action, kind);
       if (memory.awaitsYesUntil > 0) claims.prolong(id, memory.awaitsYesUntil);
       else if (finalActionStates.has(action.state)) claims.release(id);
       dropOldest(memories, config.maxSeries);

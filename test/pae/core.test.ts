@@ -249,6 +249,30 @@ test('what was refused by mode is recommended again as soon as the mode allows i
   t.is(run(0.4).recommendations.length, 1);
 });
 
+test('a kind of move that the sculptor cannot carry out is followed by another, and is tried again after a while', t => {
+  const pool = batches(2).map(each => ({ ...each, parent: '/pool', cpusetPath: each.id }));
+  const waits: StreamInstance = { id: '/critical', load: { used: 0.2, wait: 0.6 } };
+  const { run, core, now } = startStream([waits, ...pool], [critical, batchRule], 4);
+  core.takePolicy(
+    { ...core.host.policy, limits: { ...core.host.policy.limits, maxTouchedRatio: 1 } },
+    'enforce',
+  );
+  const setsOf = ({ recommendations }: ReturnType<typeof run>) =>
+    recommendations.map(({ moves }) => Object.keys(moves[0]?.set ?? {}));
+  const asked = run(1);
+  t.deepEqual(setsOf(asked), [['idle']]);
+  const [first] = asked.recommendations;
+  if (!first) throw new Error('nothing was recommended');
+  const reason = { code: 'owned', message: 'cgroup /batch1 is owned by systemd' } as const;
+  core.takeAction(actionFor(first, 'rejected', now(), { reason }));
+  const next = run(11);
+  t.deepEqual(setsOf(next), [['cpus']]);
+  const idle = next.recommendations[0]?.evidence.alternatives.find(({ kind }) => kind === 'idle');
+  t.is(idle?.why, 'the sculptor cannot: cgroup /batch1 is owned by systemd');
+  run(290);
+  t.deepEqual(setsOf(run(15)), [['idle']]);
+});
+
 const needsYes = { code: 'approval-needed', message: 'waits 600 s for a yes' } as const;
 
 test('what waits for a yes is not recommended again until it is answered or has expired, nor is another move of what it moves', t => {

@@ -75,6 +75,26 @@ test('tasks whose own masks are narrower than their cpuset are widened by name',
   ]);
 });
 
+test('SCHED_IDLE is nothing for who has no cpu.idle, nor where all have it already', t => {
+  const pool = batches(2).map(each => ({ ...each, parent: '/pool' }));
+  const whyNot = (...idle: (boolean | null)[]) => {
+    const { run, core } = startStream([waiting, ...pool], [critical, batchRule]);
+    const policy = core.host.policy;
+    core.host.policy = { ...policy, limits: { ...policy.limits, maxTouchedRatio: 1 } };
+    pool.forEach((each, i) => {
+      const placed = placement(each, [0, 1]);
+      const cgroup = { ...placed.cgroup, idle: idle[i] ?? null };
+      core.host.placements.set(each.id, { ...placed, cgroup });
+    });
+    const { recommendations } = run(2);
+    const why = core.verdicts().find(each => each.instance === '/critical')?.why ?? '';
+    return recommendations.length > 0 ? null : /idle: ([^;]*)/.exec(why)?.[1];
+  };
+  t.is(whyNot(false, true), null);
+  t.is(whyNot(false, null), '/batch2 has no cpu.idle');
+  t.is(whyNot(true, true), 'they are SCHED_IDLE already');
+});
+
 test('late samples are counted, and nothing is judged by them', t => {
   const { intake, run, core } = startStream([waiting, ...batches(8)], [critical, batchRule]);
   run(2);

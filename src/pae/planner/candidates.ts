@@ -163,6 +163,10 @@ function strongestStranger(placement: Placement, { contenders }: Contention): Co
 function idle({ host, contention, demandCores, usedCores }: Situation): Candidate {
   const refusal = notAllowed(host, contention, 'idle');
   if (refusal) return refusal;
+  const without = contention.contenders.find(({ placement }) => placement.cgroup.idle === null);
+  if (without) return impossible('idle', `${without.placement.instance.id} has no cpu.idle`);
+  if (contention.contenders.every(({ placement }) => placement.cgroup.idle))
+    return impossible('idle', 'they are SCHED_IDLE already');
   const touched = contention.contenders.length / Math.max(1, contention.instances);
   return {
     kind: 'idle',

@@ -1,5 +1,6 @@
 import { type Action, parkedSeconds } from '../../contract/action.ts';
 import type { Mode } from '../../contract/policy.ts';
+import type { Candidate, MoveKind } from './candidates.ts';
 
 /** What the planner remembers of a beneficiary between two judgements. Times in seconds since the epoch. */
 export type BeneficiaryMemory = {
@@ -9,6 +10,8 @@ export type BeneficiaryMemory = {
   pausedByMode: boolean;
   /** Nothing is recommended for it before, unless the mode asks for no yes any more: a person was asked. */
   awaitsYesUntil: number;
+  /** Kinds that cannot be carried out for it, as far as is known: until when they are not tried again, and what was said. */
+  readonly refused: Map<MoveKind, { readonly until: number; readonly why: string }>;
   /** How often a move was kept from it for being too small: each takes the next size. */
   escalation: number;
   /** Since when a running action has not been needed. */
@@ -32,6 +35,9 @@ const soonOver: ReadonlySet<string | undefined> = new Set([
   'stale-telemetry',
   'no-heartbeat',
 ]);
+/** Refusals that are for what the move is, and stay: another kind may do. Until it is tried again, in seconds. */
+const lasting: ReadonlySet<string | undefined> = new Set(['owned', 'no-actuator']);
+const refusedSeconds = 300;
 const mostEscalations = 6;
 
 export function createMemory(): BeneficiaryMemory {
@@ -39,18 +45,21 @@ export function createMemory(): BeneficiaryMemory {
     pausedUntil: 0,
     pausedByMode: false,
     awaitsYesUntil: 0,
+    refused: new Map(),
     escalation: 0,
     calmSince: null,
     renewedAt: 0,
   };
 }
 
-/** Learns from what became of an action: when to speak again, and of which size. */
-export function remember(memory: BeneficiaryMemory, action: Action): void {
+/** Learns from what became of an action, of this kind where that is known: when to speak again, and of which kind and size. */
+export function remember(memory: BeneficiaryMemory, action: Action, kind?: MoveKind): void {
   const { state, reason, at } = action;
   const neutral = reason?.code === 'neutral';
   memory.awaitsYesUntil = reason?.code === 'approval-needed' ? at + parkedSeconds : 0;
   memory.pausedByMode = state === 'rejected' && reason?.code === 'mode';
+  if (kind !== undefined && state === 'rejected' && reason !== null && lasting.has(reason.code))
+    memory.refused.set(kind, { until: at + refusedSeconds, why: reason.message });
   switch (state) {
     case 'kept':
       memory.escalation = 0;
@@ -81,6 +90,20 @@ export function endPauses(memory: BeneficiaryMemory, mode: Mode): boolean {
   if (mode !== 'enforce' || memory.awaitsYesUntil === 0) return false;
   memory.awaitsYesUntil = 0;
   return true;
+}
+
+/** The candidates, of which those cannot be made that were refused for good. */
+export function withoutRefused(
+  candidates: readonly Candidate[],
+  { refused }: BeneficiaryMemory,
+  now: number,
+): Candidate[] {
+  return candidates.map(candidate => {
+    const refusal = refused.get(candidate.kind);
+    return candidate.moves === null || refusal === undefined || now >= refusal.until
+      ? candidate
+      : { ...candidate, moves: null, why: `the sculptor cannot: ${refusal.why}` };
+  });
 }
 
 function pauseAfter(refusal: string | undefined): number {
