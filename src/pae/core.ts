@@ -31,7 +31,7 @@ import { type Grounds, propose, proposeRenewal } from './planner/propose.ts';
 import { shareOf } from './planner/sizing.ts';
 import { stillNeeded } from './planner/still-needed.ts';
 import { createSeriesStore, isSilent, type Observation, type SeriesStore } from './series.ts';
-import { describeMoves, type Judgement, judgeCalm, type Verdict } from './verdict.ts';
+import { describeMoves, isThrottled, type Judgement, judgeCalm, type Verdict } from './verdict.ts';
 
 /** What a class is inferred from: 2.4 s at the read interval. */
 const inferWindows = 12;
@@ -132,7 +132,7 @@ export function createCore(options: CoreOptions): Core {
       return ['acting', `action ${running.id} holds ${describeMoves(running.moves)}`];
     }
     const windows = series.recent(instance.id, contentionWindows);
-    if (!isContended(windows, host.policy.contention, now))
+    if (isThrottled(grounds.observation) || !isContended(windows, host.policy.contention, now))
       return judgeCalm(grounds.observation, grounds.demand.q90, grounds.supplyCores);
     if (instance.id === '/')
       return ['blocked', 'the root cgroup holds the host itself: nothing is moved for it'];

@@ -30,13 +30,21 @@ const throttledCoresFelt = 0.05;
 /** Demand so little above the supply is within what a forecast can tell. */
 const tightRatio = 1.05;
 
-/** Of an instance that does not wait: why nothing is recommended. `q90` is the forecast demand in cores. */
+/**
+ * Whether a quota keeps an instance from running more than its neighbours do. A move that has it wait less has it throttled sooner, and it gets
+ * no more for that.
+ */
+export function isThrottled({ waitCores, throttledCores }: Observation): boolean {
+  return throttledCores >= throttledCoresFelt && throttledCores > waitCores;
+}
+
+/** Of an instance that does not wait, or not for its neighbours: why nothing is recommended. `q90` is the forecast demand in cores. */
 export function judgeCalm(observation: Observation, q90: number, supplyCores: number): Judgement {
   const { waitCores, throttledCores, usedCores } = observation;
-  if (throttledCores >= throttledCoresFelt && throttledCores > waitCores) {
+  if (isThrottled(observation)) {
     return [
       'throttled',
-      `its own quota keeps it from running (${throttledCores.toFixed(2)} cores): no placement helps against that`,
+      `a quota, its own or one above it, keeps it from running (${throttledCores.toFixed(2)} cores): no placement helps against that`,
     ];
   }
   if (usedCores + waitCores < asleepCores) return ['calm', 'it is asleep'];

@@ -95,6 +95,16 @@ test('an instance that its own quota throttles never gets a move', t => {
   t.is(core.verdicts()[0]?.state, 'throttled');
 });
 
+test('nor does one that waits as well, but is throttled more: with less wait it would be throttled sooner', t => {
+  const load = { used: 0.2, wait: 0.35, throttled: 0.45 };
+  const throttled: StreamInstance = { id: '/critical', load, quotaCores: 0.2 };
+  const { run, core } = startStream([throttled, ...batches(8)], [critical, batchRule]);
+  t.deepEqual(run(30).recommendations, []);
+  t.is(core.verdicts()[0]?.state, 'throttled');
+  throttled.load = { ...load, throttled: 0.1 };
+  t.is(run(1).recommendations.length, 1);
+});
+
 test('batch gets no weight, however long it waits', t => {
   const { run } = startStream(batches(8), [batchRule]);
   t.deepEqual(run(10).recommendations, []);
