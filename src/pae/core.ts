@@ -112,7 +112,9 @@ export function createCore(options: CoreOptions): Core {
     const contention = contentionOf(host, placement, latest);
     const demand = demandOf(placement, observation);
     const tasks = Math.max(1, Math.ceil(demand.q95));
-    const share = shareOf(weightOf(placement), contention.contendersWeight * tasks);
+    // The tasks of a cgroup share its weight; without one they compete one by one.
+    const sharing = placement.cgroup.weight === null ? 1 : tasks;
+    const share = shareOf(weightOf(placement), contention.contendersWeight * sharing);
     const quota = placement.cgroup.quotaCores ?? Number.POSITIVE_INFINITY;
     // The scheduler wastes nothing: beyond its share an instance gets what the others leave idle.
     const idle = contention.cpus.reduce((sum, cpu) => sum + (host.idle.get(cpu) ?? 0), 0);

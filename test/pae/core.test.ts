@@ -157,9 +157,9 @@ test('pinning is taken as intended where the policy does not allow widening', t 
 });
 
 test('a protected contender is not moved', t => {
-  const elsewhere: StreamInstance[] = batches(3).map(batch => ({ ...batch, parent: '/pool' }));
+  const elsewhere = batches(3).map(batch => ({ ...batch, path: `/pool${batch.id}` }));
   const { run } = startStream(
-    [contendedCritical, ...elsewhere],
+    [{ ...contendedCritical, path: '/tenants/critical' }, ...elsewhere],
     [critical, { match: '/batch*', class: 'batch', protected: true }],
   );
   t.deepEqual(run(5).recommendations, []);
@@ -260,8 +260,16 @@ test('what was refused by mode is recommended again as soon as the mode allows i
 });
 
 test('a kind of move that the sculptor cannot carry out is followed by another, and is tried again after a while', t => {
-  const pool = batches(2).map(each => ({ ...each, parent: '/pool', cpusetPath: each.id }));
-  const waits: StreamInstance = { id: '/critical', load: { used: 0.2, wait: 0.6 } };
+  const pool = batches(2).map(each => ({
+    ...each,
+    path: `/pool${each.id}`,
+    cpusetPath: `/pool${each.id}`,
+  }));
+  const waits: StreamInstance = {
+    id: '/critical',
+    path: '/tenants/critical',
+    load: { used: 0.2, wait: 0.6 },
+  };
   const { run, core, now } = startStream([waits, ...pool], [critical, batchRule], 4);
   core.takePolicy(
     { ...core.host.policy, limits: { ...core.host.policy.limits, maxTouchedRatio: 1 } },
@@ -286,11 +294,11 @@ test('a kind of move that the sculptor cannot carry out is followed by another, 
 const needsYes = { code: 'approval-needed', message: 'waits 600 s for a yes' } as const;
 
 test('what waits for a yes is not recommended again until it is answered or has expired, nor is another move of what it moves', t => {
-  const pinned: StreamInstance = { ...contendedCritical, cpus: [0] };
-  const other: StreamInstance = { ...contendedCritical, id: '/other', cpus: [1] };
+  const pinned: StreamInstance = { ...contendedCritical, path: '/tenants/critical', cpus: [0] };
+  const other: StreamInstance = { ...pinned, id: '/other', path: '/tenants/other', cpus: [1] };
   const rules = [critical, batchRule, { ...critical, match: '/other' }];
   // Both may gain only by SCHED_IDLE on the batch, which lies at another level of the tree than either.
-  const pool = batches(2).map(each => ({ ...each, parent: '/pool' }));
+  const pool = batches(2).map(each => ({ ...each, path: `/pool${each.id}` }));
   const { run, core, now } = startStream([pinned, other, ...pool], rules);
   const [first, ...more] = run(1).recommendations;
   if (!first) throw new Error('nothing was recommended');

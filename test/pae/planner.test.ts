@@ -42,10 +42,40 @@ test('an undeclared instance with a task that never sleeps is not', t => {
 });
 
 test('a daemon that hardly runs at another level of the tree does not stand against a weight', t => {
-  const daemon: StreamInstance = { id: '/system/d', parent: '/system', load: { used: 0.03 } };
-  const { run } = startStream([waiting, daemon, ...batches(8)], [critical, batchRule]);
+  const daemon: StreamInstance = { id: '/system/d', load: { used: 0.03 } };
+  const tenants = [waiting, ...batches(8)].map(each => ({ ...each, path: `/tenants${each.id}` }));
+  const { run } = startStream([...tenants, daemon], [critical, batchRule]);
   const [first] = run(2).recommendations;
   t.true('weight' in (first?.moves[0]?.set ?? {}));
+});
+
+test('what is below a sibling competes as part of it, with its one weight', t => {
+  const inside = batches(8).map(each => ({ ...each, path: `/pool${each.id}` }));
+  const pool = { id: '/pool', weight: 300, load: { used: 0 } };
+  const sizeOf = (...others: StreamInstance[]) => {
+    const { run } = startStream([waiting, ...others], [critical, batchRule]);
+    const set = run(2).recommendations[0]?.moves[0]?.set;
+    return set && 'weight' in set ? set.weight : null;
+  };
+  t.is(sizeOf(...inside), weightFor(wantedShare(0.3), 50), 'of which nothing else is known');
+  t.is(sizeOf(...inside, pool), weightFor(wantedShare(0.3), 150));
+});
+
+test('tasks of cgroups without a weight compete one by one, with any number of CPUs', t => {
+  const service = (name: string, load: StreamInstance['load']): StreamInstance => ({
+    ...{ id: `/system.slice/${name}`, load, weight: null, tasks: 4 },
+  });
+  const rule = { match: '/system.slice/ours', class: 'latency-critical' as const };
+  const all = [service('ours', { used: 0.2, wait: 0.4 }), service('b', { used: 1.8, wait: 2.2 })];
+  const { run, core } = startStream(all, [rule]);
+  t.deepEqual(run(2).recommendations, []);
+  const verdict = core.verdicts().find(({ instance }) => instance === '/system.slice/ours');
+  // Four tasks on two CPUs are two beside ours on each.
+  t.is(verdict?.supplyCores.toFixed(3), (1 / 3).toFixed(3));
+  t.regex(
+    verdict?.why ?? '',
+    /weight: its cgroup has no weight: the cpu controller is not enabled/,
+  );
 });
 
 test('of two pinned instances that both may be widened one is, and the other waits for what it brings', t => {
@@ -76,9 +106,12 @@ test('tasks whose own masks are narrower than their cpuset are widened by name',
 });
 
 test('SCHED_IDLE is nothing for who has no cpu.idle, nor where all have it already', t => {
-  const pool = batches(2).map(each => ({ ...each, parent: '/pool' }));
+  const pool = batches(2).map(each => ({ ...each, path: `/pool${each.id}` }));
   const whyNot = (...idle: (boolean | null)[]) => {
-    const { run, core } = startStream([waiting, ...pool], [critical, batchRule]);
+    const { run, core } = startStream(
+      [{ ...waiting, path: '/tenants/a' }, ...pool],
+      [critical, batchRule],
+    );
     const policy = core.host.policy;
     core.host.policy = { ...policy, limits: { ...policy.limits, maxTouchedRatio: 1 } };
     pool.forEach((each, i) => {
@@ -135,14 +168,14 @@ test('a kept weight is needed while the CPUs are full, and not when one has room
     waitCores: 0.01,
     throttledCores: 0,
   };
-  const beside = (activities: number[]) => ({
+  const beside = (activities: number[], tasks = 1) => ({
     instances: 9,
     cpus: [0, 1],
     contendersWeight: 0,
     contendersCores: 0,
     contenders: activities.map(activity => ({
       placement: placed,
-      observation,
+      observation: { ...observation, usedCores: 0.4 * tasks, waitCores: 0.6 * tasks },
       cpus: [0, 1],
       activity,
       batch: true,
@@ -151,6 +184,7 @@ test('a kept weight is needed while the CPUs are full, and not when one has room
   });
   t.true(stillNeeded(action, placed, beside([1, 1, 1, 1]), observation));
   t.false(stillNeeded(action, placed, beside([1]), observation));
+  t.true(stillNeeded(action, placed, beside([1], 4), observation), 'one of four tasks is as full');
   t.false(stillNeeded(action, placed, beside([1, 1]), { ...observation, usedCores: 0 }));
 });
 

@@ -15,11 +15,13 @@ export type Load = { used: number; wait?: number; throttled?: number };
 export type StreamInstance = {
   id: string;
   load: Load;
-  weight?: number;
+  /** null: the cpu controller is not enabled for it. */
+  weight?: number | null;
   cpus?: number[];
   cpusetPath?: string | null;
   tasks?: number;
-  parent?: string;
+  /** Of its cgroup, where that is not its id. */
+  path?: string;
   quotaCores?: number;
 };
 
@@ -43,15 +45,16 @@ export function topology(cpus: number): Topology {
 
 export function placement(instance: StreamInstance, allCpus: number[]): Placement {
   const cpus = instance.cpus ?? allCpus;
+  const path = instance.path ?? instance.id;
   return {
     hostId: 'host',
     instance: { id: instance.id, kind: 'cgroup', name: instance.id },
     owner: 'none',
     alive: true,
     cgroup: {
-      path: instance.id,
-      parent: instance.parent ?? '/',
-      weight: instance.weight ?? 100,
+      path,
+      parent: path === '/' ? null : path.slice(0, path.lastIndexOf('/')) || '/',
+      weight: instance.weight === undefined ? 100 : instance.weight,
       idle: false,
       quotaCores: instance.quotaCores ?? null,
     },

@@ -109,10 +109,15 @@ function weight({
   escalation,
 }: Situation): Candidate {
   const present = placement.cgroup.weight;
-  if (placement.cgroup.parent === null || present === null)
-    return impossible('weight', 'its cgroup has no weight');
+  if (placement.cgroup.parent === null || present === null) {
+    const unit = placement.owner === 'systemd' ? ' (CPUWeight=100 in its unit does that)' : '';
+    return impossible(
+      'weight',
+      `its cgroup has no weight: the cpu controller is not enabled for it${unit}`,
+    );
+  }
   if (placement.cgroup.idle === true) return impossible('weight', 'its cgroup is SCHED_IDLE');
-  const stranger = strongestStranger(placement, contention);
+  const stranger = strongestStranger(contention);
   if (stranger) {
     return impossible(
       'weight',
@@ -150,12 +155,12 @@ function weight({
 const strangersRatio = 0.2;
 
 /** Who competes most at another level of the tree; null when all of those together hardly matter. */
-function strongestStranger(placement: Placement, { contenders }: Contention): Contender | null {
-  const isStranger = (contender: Contender) =>
-    !contender.sibling && contender.placement.instance.id !== placement.cgroup.parent;
-  const strangers = contenders.filter(isStranger).sort((a, b) => b.activity - a.activity);
+function strongestStranger({ contenders }: Contention): Contender | null {
+  const strangers = contenders
+    .filter(({ sibling }) => !sibling)
+    .sort((a, b) => b.activity - a.activity);
   const activity = (of: readonly Contender[]) => of.reduce((sum, each) => sum + each.activity, 0);
-  const siblings = activity(contenders.filter(contender => !isStranger(contender)));
+  const siblings = activity(contenders.filter(({ sibling }) => sibling));
   return activity(strangers) > strangersRatio * siblings ? (strangers[0] ?? null) : null;
 }
 

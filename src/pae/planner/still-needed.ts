@@ -23,7 +23,10 @@ export function stillNeeded(
     move => 'cpus' in move.set && move.instance.id === placement.instance.id,
   );
   const others = contenders.reduce((sum, { activity }) => sum + activity, 0);
-  const wanted = usedCores + waitCores + others;
+  const wanted = contenders.reduce(
+    (sum, { observation }) => sum + observation.usedCores + observation.waitCores,
+    usedCores + waitCores,
+  );
   if (widened) return wanted > fullRatio * cpusOf(action.allocations[0]?.before ?? '');
   if (wanted < fullRatio * cpus.length) return false;
   const contendersWeight = (defaultWeight * others) / Math.max(1, cpus.length);
