@@ -192,7 +192,6 @@ function leastKept(
   newcomers: ReadonlyMap<string, number>,
 ): number {
   const most = kept.size + newcomers.size;
-  if (most <= mostCandidates) return 0;
   if (scratch.length < most) scratch = new Float64Array(2 * most);
   const recent = scratch.subarray(0, most);
   let at = 0;

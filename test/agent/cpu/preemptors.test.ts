@@ -82,6 +82,81 @@ test('who is named keeps its place until another has kept it waiting twice as lo
   t.deepEqual(named(), [...first.slice(0, 4), '/6']);
 });
 
+const namedOf = (preemptors: ReturnType<typeof createPreemptors>) =>
+  preemptors
+    .of(victim, 1e9)
+    .map(({ preemptor }) => preemptor)
+    .filter(preemptor => preemptor.startsWith('/'));
+
+test('what was long ago counts half as much with each reading: who waits on takes the place at last', t => {
+  const preemptors = createPreemptors(() => 0);
+  const first = { 1: 1000, 2: 1000, 3: 1000, 4: 1000, 5: 1000 };
+  preemptors.take(pairs(first), lives);
+  const at = Array.from({ length: 4 }, () => {
+    preemptors.take(pairs({ 6: 100 }), lives);
+    return namedOf(preemptors).includes('/6');
+  });
+  // 187.5 of late against 62.5 of each of the first.
+  t.deepEqual(at, [false, false, false, true]);
+});
+
+test('of many at once twenty may come to be named', t => {
+  for (const [id, isNamed] of [
+    [6, true],
+    [5, false],
+  ] as const) {
+    const preemptors = createPreemptors(() => 0);
+    const many = Array.from({ length: 25 }, (_, i) => [i + 1, 1001 + i]);
+    preemptors.take(pairs(Object.fromEntries(many)), lives);
+    t.deepEqual(namedOf(preemptors), ['/25', '/24', '/23', '/22', '/21']);
+    // More than 1021 takes a place: with half of what it had of late it is, alone it is not.
+    preemptors.take(pairs({ [id]: 1000 }), lives);
+    t.is(namedOf(preemptors).includes(`/${id}`), isNamed, `${id}`);
+  }
+});
+
+test('who was named once is kept among fifty, and begins anew when it was not', t => {
+  let now = 0;
+  const preemptors = createPreemptors(() => now);
+  const wait = (id: number, readings = 12) => {
+    for (let i = 0; i < readings; i += 1) {
+      now += 1;
+      preemptors.take(pairs({ [id]: 1000 }), lives);
+    }
+    return preemptors.of(victim, 1e9).find(({ preemptor }) => preemptor === `/${id}`);
+  };
+  for (let id = 1; id <= 40; id += 1) wait(id);
+  t.like(wait(1), { ns: 24_000, start: null });
+  for (let id = 2; id <= 80; id += 1) wait(id);
+  const { ns, start } = wait(1) ?? {};
+  t.deepEqual([ns, start], [12_000, now - 12]);
+});
+
+test('the wait of a VM is that of all its cgroups', t => {
+  const preemptors = createPreemptors(() => 0);
+  const both: PairWaits = {
+    forEach: take => {
+      take(0, 1, 10);
+      take(90, 1, 20);
+    },
+  };
+  for (let i = 0; i < 3; i += 1) preemptors.take(both, new Map([...lives, [90, victim]]));
+  t.deepEqual(
+    preemptors.of(victim, 90).map(({ ns }) => ns),
+    [90, 0, 0],
+  );
+});
+
+test('what nobody ran in does not fall where the pairs are ahead of the totals', t => {
+  const preemptors = createPreemptors(() => 0);
+  const none = (waitNs: number) => preemptors.of(victim, waitNs).at(-1)?.ns;
+  preemptors.take(pairs({ 1: 10 }), lives);
+  t.is(none(15), 5);
+  preemptors.take(pairs({ 1: 20 }), lives);
+  t.is(none(20), 5);
+  t.is(none(40), 10);
+});
+
 test('no series falls, whoever is named, and together they are the whole wait', t => {
   const step = fc.array(fc.record({ id: fc.integer({ min: 1, max: 89 }), ns: fc.nat(1000) }));
   fc.assert(
