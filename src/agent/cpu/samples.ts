@@ -104,7 +104,7 @@ export function preemptorSamples(waits: readonly PreemptorWait[], since: number)
 }
 
 /** What names one task's series. */
-type TaskNames = Pick<HotTask, 'name' | 'tgid' | 'vcpu'> & {
+type TaskNames = Pick<HotTask, 'name' | 'vcpu'> & {
   readonly task: string;
   readonly attributes: PointAttributes;
 };
@@ -118,7 +118,7 @@ function taskNames(task: HotTask): TaskNames {
     [attr.taskStartTicks]: startTicks,
     ...(vcpu === null ? {} : { [attr.vcpuIndex]: vcpu }),
   });
-  return { name, tgid, vcpu, task: `${tid}@${startTicks}`, attributes };
+  return { name, vcpu, task: `${tid}@${startTicks}`, attributes };
 }
 
 /** Samples of hot tasks: `begin` a reading, then take each task of it. What names those that stay hot is made once. */
@@ -131,7 +131,7 @@ export function createTaskSamples(): {
   const namesOf = (task: HotTask): TaskNames => {
     const key = `${task.tid}@${task.startTicks}`;
     const known = before.get(key);
-    const same = known?.name === task.name && known.tgid === task.tgid && known.vcpu === task.vcpu;
+    const same = known?.name === task.name && known.vcpu === task.vcpu;
     const names = same ? known : taskNames(task);
     now.set(key, names);
     return names;
