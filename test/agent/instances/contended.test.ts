@@ -13,16 +13,15 @@ test('of 25 contended instances the 20 worst are fast, and 5 are counted', t => 
   t.is(fast[0]?.instance.id, '/29');
 });
 
-test('who waits hardly at all, or hardly for what it gets, is not contended', t => {
-  const living = [
-    [0.05, 0.04],
-    [0.4, 0.05],
-    [2, 0.1],
-  ].map(([usedCores, waitCores]) => ({ window: { usedCores, waitCores, throttledCores: 0 } }));
-  const { fast, uncounted } = contended(living as unknown as LivingInstance[], 20);
-  t.deepEqual(
-    fast.map(({ window }) => window.usedCores),
-    [0.4],
-  );
-  t.is(uncounted, 0);
+test('contention is so many cores of wait, and such a part of run and wait', t => {
+  const isContended = (usedCores: number, waitCores: number) => {
+    const living = { window: { usedCores, waitCores, throttledCores: 0 } };
+    const { fast, uncounted } = contended([living as unknown as LivingInstance], 20);
+    t.is(uncounted, 0);
+    return fast.length === 1;
+  };
+  t.true(isContended(0, 0.05));
+  t.false(isContended(0, 0.04));
+  t.true(isContended(0.9, 0.11));
+  t.false(isContended(1, 0.105));
 });

@@ -24,6 +24,8 @@ function totals(runNs: number, waitNs = 0): SchedTotals {
   return { ...emptyTotals(), runNs, waitNs };
 }
 
+const throttled = (throttledNs: number): SchedTotals => ({ ...emptyTotals(), throttledNs });
+
 const nothing = { gone: new Map(), ended: [] };
 
 /** Reads until what is gone is past its grace. */
@@ -63,6 +65,55 @@ test('what is charged to a cgroup after its removal still counts, then its key i
   t.is(living?.totals.runNs, 9);
   t.is(book.size(), 0);
   t.deepEqual(book.retire(), nothing);
+});
+
+test('what is gone has three readings more, in which what is charged to it counts', t => {
+  const { layout, make, remove } = hierarchy(t);
+  const id = make('/a');
+  const book = createInstanceBook(layout);
+  const [living] = book.take(new Map([[id, totals(5)]]), 100, 1);
+  remove('/a');
+  book.sweep(true);
+  for (let read = 1; read <= 3; read += 1) {
+    book.take(new Map([[id, totals(5 + read)]]), 100 + read, 1);
+    t.deepEqual(book.retire(), nothing);
+  }
+  book.take(new Map([[id, totals(8)]]), 104, 1);
+  t.deepEqual(book.retire().ended, [living]);
+});
+
+test('where nothing is seen to go one sweep in ten looks', t => {
+  const { layout, make, remove } = hierarchy(t);
+  const [id, other] = [make('/a'), make('/b')];
+  const book = createInstanceBook(layout);
+  const last = new Map([id, other].map(each => [each, totals(5)]));
+  const [living] = book.take(last, 100, 1);
+  book.sweep(false);
+  remove('/a');
+  for (let sweep = 2; sweep <= 10; sweep += 1) book.sweep(false);
+  t.deepEqual(outlast(book, last), nothing);
+  book.sweep(false);
+  t.deepEqual(outlast(book, last), { gone: new Map([[id, living]]), ended: [living] });
+});
+
+test('throttled time adds up, and its rate is of the last reading', t => {
+  const { layout, make } = hierarchy(t);
+  const id = make('/a');
+  const book = createInstanceBook(layout);
+  const [living] = book.take(new Map([[id, throttled(1e8)]]), 100, 1);
+  book.take(new Map([[id, throttled(3e8)]]), 101, 1);
+  t.deepEqual([living?.totals.throttledNs, living?.window.throttledCores], [3e8, 0.2]);
+  book.take(new Map([[id, throttled(3e8)]]), 102, 1);
+  t.deepEqual([living?.totals.throttledNs, living?.window.throttledCores], [3e8, 0]);
+});
+
+test('a key that the kernel made anew goes on from what it was, also where it ran more since', t => {
+  const { layout, make } = hierarchy(t);
+  const id = make('/a');
+  const book = createInstanceBook(layout);
+  const [living] = book.take(new Map([[id, totals(5, 100)]]), 100, 1);
+  book.take(new Map([[id, totals(6, 10)]]), 101, 1);
+  t.like(living?.totals, { runNs: 11, waitNs: 110 });
 });
 
 test('a cgroup made anew under its name is another life, and the first one ends when its last totals are there', t => {
@@ -206,6 +257,32 @@ test('a VM without a UUID takes the place of the cgroup whose id it has', t => {
   t.deepEqual([later.of(id), later.of(child)], [machine, machine]);
   t.is(later.size(), 1);
   t.deepEqual(later.retire().ended, [], 'what it was has ended once');
+  const below = make('/a/later');
+  const [own] = later.take(new Map([[below, totals(3)]]), 103, 1);
+  t.deepEqual([own?.path, own?.totals.runNs, machine?.totals.runNs], ['/a/later', 3, 4]);
+});
+
+test('what was a VM ends, and each of its cgroups begins at zero as an instance of its own', t => {
+  const { layout, make } = hierarchy(t);
+  const ids = [make('/vm/emulator'), make('/vm/vcpu0')];
+  const all = (ns: number) => new Map(ids.map(id => [id, totals(ns)]));
+  const book = createInstanceBook(layout);
+  const [living] = book.take(all(5), 100, 1);
+  if (!living) throw new Error('not born');
+  book.becomeVm(living, { instance: vm, path: '/vm' }, 101);
+  const machine = book.named('the-uuid');
+  if (!machine) throw new Error('no VM');
+  t.deepEqual(book.endVm(machine, 102), [machine]);
+  book.take(all(7), 102, 1);
+  t.deepEqual(
+    [...book.living()].map(({ path, start, totals }) => [path, start, totals.runNs]),
+    [
+      ['/vm/emulator', 102, 2],
+      ['/vm/vcpu0', 102, 2],
+    ],
+  );
+  t.is(machine.totals.runNs, 10);
+  t.is(book.named('the-uuid'), undefined);
 });
 
 test('totals never fall, whatever the kernel answers', t => {

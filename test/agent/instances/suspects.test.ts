@@ -2,53 +2,57 @@ import test from 'ava';
 import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
 import { createSuspectFinder } from '../../../src/agent/instances/suspects.ts';
 
-const life = (name: string, usedCores = 0): LivingInstance =>
-  ({ instance: { name }, window: { usedCores, waitCores: 0 } }) as unknown as LivingInstance;
-
-const names = (lives: readonly LivingInstance[]) => lives.map(({ instance }) => instance.name);
+const life = (id: string, usedCores = 0, waitCores = 0) =>
+  ({
+    instance: { id },
+    window: { usedCores, waitCores, throttledCores: 0 },
+  }) as unknown as LivingInstance;
 
 function stage(living: readonly LivingInstance[]) {
-  const heard = { changed: [] as LivingInstance[], moved: false, complete: true };
+  const heard = { changed: new Set<LivingInstance>(), moved: false, complete: true };
   const sweeps: boolean[] = [];
   const finder = createSuspectFinder({
     book: { living: () => living.values(), sweep: mayBeGone => void sweeps.push(mayBeGone) },
-    changes: {
-      take: () => {
-        const { changed, moved } = heard;
-        Object.assign(heard, { changed: [], moved: false });
-        return { changed: new Set(changed), moved };
-      },
-      complete: () => heard.complete,
-    },
+    changes: { take: () => heard, complete: () => heard.complete },
   });
-  return { finder, heard, sweeps };
+  const ids = (all: readonly LivingInstance[]) => all.map(({ instance }) => instance.id);
+  return {
+    heard,
+    sweeps,
+    look: (contended: readonly LivingInstance[] = [], cpusChanged = false) => {
+      const { given, byTurns } = finder.look(contended, cpusChanged);
+      return { given: ids(given), byTurns: ids(byTurns) };
+    },
+  };
 }
 
-test('who was written to is given something else; all may be after CPUs went, in two looks', t => {
-  const [a, b] = [life('a'), life('b')];
-  const { finder, heard, sweeps } = stage([a, b]);
-  const given = (cpusChanged = false) => names(finder.look([], cpusChanged).given);
-  heard.changed = [b];
-  t.deepEqual([given(), given()], [['b'], []]);
-  t.deepEqual([given(true), given(), given()], [['a', 'b'], ['a', 'b'], []]);
-  heard.moved = true;
-  given();
-  t.deepEqual(sweeps, [false, false, false, false, false, true]);
+test('of those that ran or waited four are looked at each time, by turns, and so many of the contended', t => {
+  const active = Array.from({ length: 6 }, (_, i) =>
+    i % 2 === 0 ? life(`/${i}`, 0.005) : life(`/${i}`, 0.001, 0.004),
+  );
+  const contended = Array.from({ length: 6 }, (_, i) => life(`/c${i}`));
+  const { look } = stage([...active, life('/rests', 0.004)]);
+  t.deepEqual(look(contended).byTurns, ['/c0', '/c1', '/c2', '/c3', '/0', '/1', '/2', '/3']);
+  t.deepEqual(look(contended).byTurns, ['/c4', '/c5', '/c0', '/c1', '/4', '/5', '/0', '/1']);
+  t.deepEqual(look().byTurns, ['/2', '/3', '/4', '/5']);
 });
 
-test('where not all is seen the contended may be given something else, and any may be gone', t => {
-  const [a, b] = [life('a'), life('b')];
-  const { finder, heard, sweeps } = stage([a, b]);
+test('after CPUs went on- or offline all are looked at twice', t => {
+  const { look } = stage([life('/a'), life('/b')]);
+  t.deepEqual(look().given, []);
+  t.deepEqual(look([], true).given, ['/a', '/b']);
+  t.deepEqual(look().given, ['/a', '/b']);
+  t.deepEqual(look().given, []);
+});
+
+test('who was written to is looked at; where not all is heard the contended are, and who is gone is looked for', t => {
+  const [a, b] = [life('/a'), life('/b')];
+  const { look, heard, sweeps } = stage([a, b]);
+  heard.changed.add(a);
+  t.deepEqual(look([b]).given, ['/a']);
   heard.complete = false;
-  t.deepEqual(names(finder.look([b], false).given), ['b']);
-  t.deepEqual(sweeps, [true]);
-});
-
-test('four of the contended and four of those that run have their turn at a time', t => {
-  const running = Array.from({ length: 6 }, (_, i) => life(`r${i}`, 0.005));
-  const hot = Array.from({ length: 5 }, (_, i) => life(`h${i}`, 0.004));
-  const { finder } = stage([...running, ...hot]);
-  const turn = () => names(finder.look(hot, false).byTurns).join(' ');
-  t.is(turn(), 'h0 h1 h2 h3 r0 r1 r2 r3');
-  t.is(turn(), 'h4 h0 h1 h2 r4 r5 r0 r1');
+  t.deepEqual(look([b]).given, ['/a', '/b']);
+  [heard.complete, heard.moved] = [true, true];
+  look();
+  t.deepEqual(sweeps, [false, true, true]);
 });
