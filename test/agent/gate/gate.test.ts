@@ -193,6 +193,47 @@ test('a guest hears that its request was refused, and nothing of who refused it'
   t.regex(gate.status().guests[0]?.lastFailure ?? '', /secret\.internal/);
 });
 
+test('what the endpoint rejects of a request is neither delivered nor acknowledged, and the next one is no failure', async t => {
+  const { gate, path, sink } = await start(t);
+  const client = speak(t, `unix://${path}`);
+  const two = serialize(resourceMetrics({}, [counter('m', 1), counter('n', 2)]));
+  sink.sink.answer = { kind: 'partial', rejected: 1, message: 'secret.internal' };
+  t.deepEqual(await client.send(two), {
+    kind: 'partial',
+    rejected: 1,
+    message: '1 records that the endpoint of the host rejected',
+  });
+  t.deepEqual(gate.status().dropped, { record_endpoint_rejected: 1 });
+  t.is(gate.status().records, 1);
+  sink.sink.answer = { kind: 'invalid', message: 'no' };
+  await client.send(two);
+  t.not(gate.status().guests[0]?.lastFailure, null);
+  sink.sink.answer = { kind: 'ok' };
+  t.deepEqual(await client.send(two), { kind: 'ok' });
+  t.like(gate.status().guests[0], { lastFailure: null, records: 3 });
+});
+
+test('what a guest says of its vCPUs is known of that guest alone', async t => {
+  const other = join(socketFolder(t), 'other.sock');
+  const first = join(socketFolder(t), 'first.sock');
+  const { gate } = await start(t, {
+    unix: [
+      { path: first, instance: uuid },
+      { path: other, instance: another },
+    ],
+  });
+  t.is(gate.view(uuid), null);
+  for (const [path, cpu] of [
+    [first, 0],
+    [other, 5],
+  ] as const) {
+    const waited = counter('sculptor.cpu.runqueue.wait', 1, { 'cpu.logical_number': cpu });
+    await speak(t, `unix://${path}`).send(serialize(resourceMetrics({}, [waited])));
+  }
+  t.deepEqual([...(gate.view(uuid)?.keys() ?? [])], [0]);
+  t.deepEqual([...(gate.view(another)?.keys() ?? [])], [5]);
+});
+
 test('what is not OTLP is refused with the offset', async t => {
   const { gate, path } = await start(t);
   const result = await speak(t, `unix://${path}`).send(Buffer.from([10, 200, 1]));
@@ -241,6 +282,24 @@ test('series that a guest makes up are left out beyond so many in ten minutes, a
   t.deepEqual(await client.send(made(0)), { kind: 'ok' });
   clock.step(600);
   t.deepEqual(await client.send(made(100)), { kind: 'ok' });
+});
+
+test('series that are left out cost a guest what they would have cost', async t => {
+  const clock = steppedClock();
+  const { path } = await start(t, { maxSeries: 100, recordsPerSecond: 150 }, { clock });
+  const client = speak(t, `unix://${path}`);
+  const send = (from: number) =>
+    client.send(
+      serialize(
+        resourceMetrics(
+          {},
+          Array.from({ length: 100 }, (_, i) => counter('m', 1, { id: `${from + i}` })),
+        ),
+      ),
+    );
+  t.is((await send(0)).kind, 'ok');
+  t.is((await send(100)).kind, 'partial');
+  t.is((await send(0)).kind, 'retry');
 });
 
 /** One point with so many attributes of nothing, two bytes each. */
@@ -383,6 +442,29 @@ test('for a new guest the one that is gone is forgotten, and never one that is t
   const next = createConnection(paths[2] ?? '').resume();
   t.teardown(() => next.destroy());
   await until(() => gate.status().guests.some(({ instance }) => instance.id === '/machine/2'));
+  t.deepEqual(
+    gate.status().guests.map(({ instance }) => instance.id),
+    ['/machine/0', '/machine/2'],
+  );
+});
+
+test('of those that are gone the one that came last is the last to be forgotten', async t => {
+  const paths = ['a', 'b', 'c'].map(name => join(socketFolder(t), `${name}.sock`));
+  const { gate } = await start(t, {
+    maxGuests: 2,
+    unix: paths.map((path, i) => ({ path, instance: `/machine/${i}` })),
+  });
+  const viaOf = (path = '') =>
+    gate.status().guests.find(({ via, connections }) => via.endsWith(path) && connections > 0);
+  for (const nth of [0, 1, 0]) {
+    const socket = createConnection(paths[nth] ?? '').resume();
+    await until(() => viaOf(paths[nth]) !== undefined);
+    socket.destroy();
+    await until(() => viaOf(paths[nth]) === undefined);
+  }
+  const next = createConnection(paths[2] ?? '').resume();
+  t.teardown(() => next.destroy());
+  await until(() => viaOf(paths[2]) !== undefined);
   t.deepEqual(
     gate.status().guests.map(({ instance }) => instance.id),
     ['/machine/0', '/machine/2'],
