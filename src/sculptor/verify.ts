@@ -148,7 +148,7 @@ function lossOf(
 ): Loss[] {
   const { windowSeconds, limitRatio, instance } = neighbour;
   if (windowSeconds > 0 && look.now - look.from < windowSeconds) return [];
-  const from = windowSeconds > 0 ? Math.max(look.from, look.now - windowSeconds) : look.from;
+  const from = windowSeconds > 0 ? look.now - windowSeconds : look.from;
   const samples = series.samples(instance, from, look.now, sampleSeconds);
   const before = waitRatios(baseline);
   const after = waitRatios(samples).map(ratio => ratio - shift);
