@@ -31,7 +31,7 @@ void usage_error(const char *message) {
       "       sculpt-workload convoy [--threads 4]\n"
       "       sculpt-workload vfork\n"
       "       sculpt-workload hop [--period-us 1000]\n"
-      "       sculpt-workload walk [--mb 64] [--node N] [--huge | --file FILE]\n"
+      "       sculpt-workload walk [--mb 64] [--node N] [--huge | --locked | --file FILE]\n"
       "       sculpt-workload map [--count 1000] [--threads 1]\n"
       "       sculpt-workload merge --file DEVICE [--count 1000]\n"
       "       sculpt-workload wire --from NETNS --to NETNS [--delay-us 1000] [--drop-every N]\n"
@@ -49,9 +49,10 @@ void usage_error(const char *message) {
       "line \"rest\"\n"
       "churn: so many threads, of which so many end, and others begin, each second\n"
       "hop: a thread that never sleeps is moved from one CPU to the next each period\n"
-      "walk: touches each page of so much memory (of memory node N; of huge pages; or of FILE, "
-      "which is dropped\n"
-      "      from the page cache before), answers one JSON line with its faults, and stays\n"
+      "walk: touches each page of so much memory (of memory node N; of huge pages; locked; or "
+      "of FILE, which is\n"
+      "      dropped from the page cache before), answers one JSON line with its faults, and "
+      "stays\n"
       "map: has so many mappings, and threads that map and unmap all the time; says when it has "
       "them\n"
       "merge: writes so many times 12 KB to DEVICE, past the page cache, in three operations that "
@@ -104,12 +105,13 @@ int main(int argc, char **argv) {
                                           {"delay-us", required_argument, NULL, 'd'},
                                           {"drop-every", required_argument, NULL, 'e'},
                                           {"huge", no_argument, NULL, 'h'},
+                                          {"locked", no_argument, NULL, 'l'},
                                           {NULL, 0, NULL, 0}};
   long period_us = 1000, burn_us = 300, threads = 1, count = 1000, mb = 64, node = -1;
   long wakers = 0, rank = 1, groups = 1, rate = 1000;
   long delay_us = 1000, drop_every = 0;
   const char *raw_path = NULL, *file = NULL, *from = NULL, *to = NULL;
-  bool huge = false;
+  bool huge = false, locked = false;
   int option;
   while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
     switch (option) {
@@ -164,6 +166,9 @@ int main(int argc, char **argv) {
       case 'h':
         huge = true;
         break;
+      case 'l':
+        locked = true;
+        break;
       default:
         usage_error("unknown option");
     }
@@ -187,7 +192,7 @@ int main(int argc, char **argv) {
   if (strcmp(mode, "convoy") == 0) return run_convoy((int)threads);
   if (strcmp(mode, "vfork") == 0) return run_vfork();
   if (strcmp(mode, "hop") == 0) return run_hop((uint64_t)period_us * 1000);
-  if (strcmp(mode, "walk") == 0) return run_walk((size_t)mb << 20, (int)node, huge, file);
+  if (strcmp(mode, "walk") == 0) return run_walk((size_t)mb << 20, (int)node, huge, locked, file);
   if (strcmp(mode, "map") == 0) return run_map((int)count, (int)threads);
   if (strcmp(mode, "merge") == 0) {
     if (file == NULL) usage_error("merge: wanted --file");

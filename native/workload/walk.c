@@ -45,10 +45,12 @@ static char *map_cold(const char *path, size_t bytes) {
   return memory;
 }
 
-int run_walk(size_t bytes, int node, bool huge, const char *path) {
+int run_walk(size_t bytes, int node, bool huge, bool locked, const char *path) {
   if (node >= 0 && bind_to(node) != 0) return fail("--node");
   volatile char *memory = path ? map_cold(path, bytes) : map_anonymous(bytes, huge);
   if (memory == MAP_FAILED) return fail(path ? path : "mmap");
+  // From the first touch on, and not at once: each page is to be a fault of its own.
+  if (locked && mlock2((const void *)memory, bytes, MLOCK_ONFAULT) != 0) return fail("--locked");
   size_t page = (size_t)sysconf(_SC_PAGESIZE);
   uint64_t began = now_ns();
   for (size_t at = 0; at < bytes; at += page) {

@@ -37,7 +37,7 @@ int run_churn(int count, int rate);
 int run_convoy(int threads);
 int run_vfork(void);
 int run_hop(uint64_t period_ns);
-int run_walk(size_t bytes, int node, bool huge, const char *path);
+int run_walk(size_t bytes, int node, bool huge, bool locked, const char *path);
 int run_map(int count, int threads);
 int run_merge(const char *path, int count);
 int run_wire(const char *from, const char *to, uint64_t delay_ns, unsigned long drop_every);

@@ -154,8 +154,7 @@ function memoryOf(t: ExecutionContext) {
     source.read([living]);
     clock.step(10);
     return (metric: string, attribute?: string | number) =>
-      source
-        .samples(living)
+      [...source.samples(living), ...source.host().filter(isHostsAlone)]
         .filter(one => one.metric === metric)
         .filter(
           one => attribute === undefined || Object.values(one.attributes ?? {}).includes(attribute),
@@ -165,7 +164,18 @@ function memoryOf(t: ExecutionContext) {
   return { box, look };
 }
 
+/** What no instance has a series of. */
+const isHostsAlone = ({ metric }: { metric: string }): boolean => metric.startsWith('system.');
+
+/** Faults since boot, by the kernel's own table. */
+function hostFaults(): Record<'minor' | 'major', number> {
+  const table = readFileSync('/proc/vmstat', 'utf8');
+  const of = (key: string) => Number(new RegExp(`^${key} (\\d+)$`, 'm').exec(table)?.[1]);
+  return { minor: of('pgfault') - of('pgmajfault'), major: of('pgmajfault') };
+}
+
 kernelTest('the memory of an instance is told as its walker has it', async t => {
+  const hostBefore = hostFaults();
   const { box, look } = memoryOf(t);
   const walked = await box.walk(['--mb', '128']);
   const value = look();
@@ -174,6 +184,39 @@ kernelTest('the memory of an instance is told as its walker has it', async t => 
   within(t, value('sculptor.memory.pages', 'anon'), 128 << 20, 0.03, 'anonymous pages');
   within(t, value('container.memory.paging.faults', 'minor'), walked.minorFaults, 0.02, 'faults');
   t.true(value('sculptor.memory.dirty') < mb, 'nothing waits to be written');
+  t.true(value('sculptor.memory.pages', 'unevictable') < mb, 'nothing is locked');
+
+  const locked = await box.walk(['--mb', '32', '--locked']);
+  const cold = await box.walk(['--mb', '16', '--file', makeFile(t, 16)]);
+  const more = look();
+  within(t, more('sculptor.memory.pages', 'unevictable'), 32 << 20, 0.03, 'locked pages');
+  within(t, more('sculptor.memory.pages', 'anon'), 128 << 20, 0.03, 'which are no others');
+  within(t, more('sculptor.memory.pages', 'file'), 16 << 20, 0.03, 'pages of the file');
+  within(t, more('container.memory.usage'), 176 << 20, 0.03, 'usage of all three');
+  within(t, more('container.memory.paging.faults', 'major'), cold.majorFaults, 0.02, 'major');
+  const minor = walked.minorFaults + locked.minorFaults + cold.minorFaults;
+  within(t, more('container.memory.paging.faults', 'minor'), minor, 0.02, 'minor of all three');
+  // Of the host there are others' as well.
+  const hostAfter = hostFaults();
+  for (const [kind, least] of Object.entries({ minor, major: cold.majorFaults })) {
+    const told = more('system.paging.faults', kind);
+    const most = hostAfter[kind as 'minor'] - hostBefore[kind as 'minor'];
+    t.true(told >= 0.98 * least && told <= most, `${kind}: ${least} ${told} ${most}`);
+  }
+});
+
+kernelTest('pages of a file that were reclaimed and are read again are refaults', async t => {
+  const { box, look } = memoryOf(t);
+  const file = makeFile(t, 32);
+  writeFileSync(`${box.memory}/memory.limit_in_bytes`, String(16 * mb));
+  await box.walk(['--mb', '32', '--file', file]);
+  t.is(look()('sculptor.memory.refaults', 'file'), 0, 'nothing was read twice');
+  // What the first still maps stays when the second has the kernel drop the file, and forget what it reclaimed of it: this half is
+  // reclaimed for the other, and read again.
+  await box.walk(['--mb', '32', '--file', file]);
+  const again = look();
+  within(t, again('sculptor.memory.refaults', 'file'), 4096, 0.1, 'refaults');
+  t.is(again('sculptor.memory.refaults', 'anon'), 0);
 });
 
 kernelTest(
@@ -219,6 +262,12 @@ kernelTest('a running agent exports them, as series of the instance', async t =>
     return typeof value === 'object' && value.count >= walked.pages ? value : null;
   });
   within(t, histogram.count, walked.minorFaults, 0.02, 'faults in the histogram');
+  const cold = await box.walk(['--mb', '16', '--file', makeFile(t, 16)]);
+  const major = await eventually('the histogram of major faults', 10, () => {
+    const value = last('sculptor.memory.fault.latency', 'major')?.value;
+    return typeof value === 'object' && value.count >= 0.98 * cold.majorFaults ? value : null;
+  });
+  within(t, major.count, cold.majorFaults, 0.02, 'major faults in the histogram');
   const counted = await eventually('the faults by memory.stat', 10, () =>
     last('container.memory.paging.faults', 'minor'),
   );
