@@ -42,6 +42,8 @@ test('everything changes while a workload runs: no count falls, no start moves, 
     loadNative().setAffinity(Int32Array.from(pids), Int32Array.of(0));
     await eventually('details', 5, () => told.pointsOf('sculptor.cpu.wakeups', id)[1]);
     const attached = bpfLinks();
+    const uncounted = () =>
+      told.pointsOf('sculptor.agent.instances.uncounted', 'test-host').at(-1)?.value;
     for (const change of changes) {
       told.agent.change({ ...told.agent.settings(), ...change });
       if (change.profile === 'full')
@@ -57,8 +59,13 @@ test('everything changes while a workload runs: no count falls, no start moves, 
         const latency = told.pointsOf('sculptor.runqueue.latency', id).at(-1);
         return latency && latency.time > since && shapeOf(latency.value) === shape ? latency : null;
       });
+      if (change.fastInstances === 0)
+        await eventually('that it is contended, and has no faster series', 10, () =>
+          Number(uncounted()) >= 1 ? true : null,
+        );
     }
     t.is(bpfLinks(), attached);
+    t.is(uncounted(), 0);
 
     // The kernel's own account, before and after one more reading.
     const before = schedstat(pids);
