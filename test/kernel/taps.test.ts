@@ -1,7 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import ava, { type ExecutionContext } from 'ava';
-import { type GuestOptions, withGuest } from '../lab/guest/guest.ts';
+import { askQmp } from '../../src/linux/qmp.ts';
+import { type Guest, type GuestOptions, withGuest } from '../lab/guest/guest.ts';
 import { needsLab } from '../lab/needs-lab.ts';
 import { makeCgroupBox } from '../support/cgroup-box.ts';
 import { makeMacvtap } from '../support/macvtap.ts';
@@ -32,7 +33,11 @@ function makeTap() {
     ip('link', 'del', name);
     throw error;
   }
-  return { name, end: () => ip('link', 'del', name) };
+  return {
+    name,
+    set: (...how: string[]) => ip('link', 'set', name, ...how),
+    end: () => ip('link', 'del', name),
+  };
 }
 
 /** Datagrams to the neighbour, a few at a time: an emulated guest is slow. */
@@ -45,10 +50,14 @@ async function sendDatagrams(address: string, count: number, bytes: number): Pro
   socket.close();
 }
 
-/** Asks a guest on an interface for 200 echoes, and holds what is told of it against them. */
+/** The last value of a series of a guest's interface. */
+type Last = (metric: string, direction: string) => number | null;
+
+/** Asks a guest on an interface for 200 echoes, and holds what is told of it against them; `then`: what else is asked of it. */
 async function tellsEcho(
   t: ExecutionContext,
   network: { name: string; address: string; backend: string } & Pick<GuestOptions, 'descriptors'>,
+  then?: (guest: Guest, last: Last) => Promise<void>,
 ): Promise<void> {
   const { name, address, backend, descriptors = {} } = network;
   const box = makeCgroupBox('/sys/fs/cgroup/cpu');
@@ -63,10 +72,10 @@ async function tellsEcho(
     descriptors,
     qemu: ['-netdev', backend, '-device', `virtio-net-pci,netdev=n0,mac=${mac},romfile=`],
   };
-  await withGuest(guest, async ({ uuid }) => {
-    const last = (metric: string, direction: string): number | null => {
+  await withGuest(guest, async started => {
+    const last: Last = (metric, direction) => {
       const point = told
-        .pointsOf(metric, uuid)
+        .pointsOf(metric, started.uuid)
         .filter(({ attributes }) => attributes['network.io.direction'] === direction)
         .findLast(({ attributes }) => attributes['network.interface.name'] === name);
       return point === undefined ? null : Number(point.value);
@@ -85,7 +94,9 @@ async function tellsEcho(
     t.is(last('container.network.io', 'receive'), 200 * 1042);
     t.is(last('container.network.io', 'transmit'), 200 * 1042);
     t.is(last('sculptor.network.interface.packets', 'receive'), 200);
-    t.is(last('sculptor.network.interface.dropped', 'receive'), 0);
+    for (const direction of ['receive', 'transmit'])
+      t.is(last('sculptor.network.interface.dropped', direction), 0);
+    await then?.(started, last);
   });
   t.is(told.agent.status().sources['taps'], 'running');
 }
@@ -95,7 +106,28 @@ test('what a guest receives and sends through its tap is told frame by frame, as
   const tap = makeTap();
   t.teardown(tap.end);
   const backend = `tap,id=n0,ifname=${tap.name},script=no,downscript=no`;
-  await tellsEcho(t, { name: tap.name, address: '10.98.0.2', backend });
+  const address = '10.98.0.2';
+  await tellsEcho(t, { name: tap.name, address, backend }, async ({ qmpSocket }, last) => {
+    const ask = (command: string) =>
+      askQmp(qmpSocket, command, { timeoutSeconds: 5, maxBytes: 1 << 20 });
+    // A guest that is stopped takes none, and there is room for ten: QEMU may have taken one more.
+    await ask('stop');
+    tap.set('txqueuelen', '10');
+    await sendDatagrams(address, 100, 1000);
+    const dropped = await eventually('what found no room', 20, () => {
+      const count = last('sculptor.network.interface.dropped', 'receive');
+      return count !== null && count >= 89 ? count : null;
+    });
+    t.true(dropped <= 90, `${dropped} of 100`);
+    // It echoes the others on an interface that is down.
+    tap.set('down');
+    await ask('cont');
+    await eventually('their echo', 20, () =>
+      last('sculptor.network.interface.dropped', 'transmit') === 100 - dropped ? true : null,
+    );
+    t.is(last('sculptor.network.interface.packets', 'receive'), 300 - dropped);
+    t.is(last('sculptor.network.interface.packets', 'transmit'), 200);
+  });
 });
 
 const hasMacvtap = needs('macvtap') === ava.serial;

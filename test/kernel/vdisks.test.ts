@@ -18,7 +18,7 @@ const test = onThisMachine === ava.serial ? needsLab() : onThisMachine;
 const shared = shareTold();
 ava.after.always(shared.stop);
 
-const [blocks, kb] = [300, 16];
+const [blocks, kb, discards] = [300, 16, 7];
 
 /**
  * A kernel was met that runs no BPF program while a thread of process 1 is current. Of an operation that ends, or is issued, in an interrupt
@@ -42,12 +42,18 @@ test('what a guest writes to its drive is told by QEMU to the byte, and by the d
   const told = await shared.told();
   const unseenBefore = toldUnseen(told);
   const drive = `file=${image},format=raw,if=none,id=data,cache=none`;
-  const qemu = ['-drive', drive, '-device', 'virtio-blk-pci,drive=data'];
-  const modules = ['virtio_pci', 'virtio_blk'];
-  const workload = `writing,${blocks},${kb}`;
+  // QEMU counts the discards of SCSI, and none of virtio-blk.
+  const thin = `file=${makeImage(t)},format=raw,if=none,id=thin,discard=unmap`;
+  const qemu = [
+    ...['-drive', drive, '-device', 'virtio-blk-pci,drive=data'],
+    ...['-drive', thin, '-device', 'virtio-scsi-pci', '-device', 'scsi-hd,drive=thin'],
+  ];
+  const modules = ['virtio_pci', 'virtio_blk', 'virtio_scsi', 'sd_mod'];
+  const workload = `writing,${blocks},${kb}+discarding,${discards},64`;
   const cgroups = [box.folder];
   await withGuest({ name: 'writer', workload, modules, qemu, cgroups }, async guest => {
     await guest.console.waitFor(/^WROTE/, 60);
+    await guest.console.waitFor(/^DISCARDED/, 60);
     const lastOf = (instance: string, metric: string, ...wanted: string[]) =>
       told
         .pointsOf(metric, instance)
@@ -58,13 +64,17 @@ test('what a guest writes to its drive is told by QEMU to the byte, and by the d
     const last = (metric: string, ...wanted: string[]) => lastOf(guest.uuid, metric, ...wanted);
     const bytes = blocks * kb * 1024;
     // It flushes last.
-    await eventually('all of its writes, and the flush', 20, () =>
+    await eventually('all of its writes, the flush and the discards', 20, () =>
       last('sculptor.vdisk.io', 'data', 'write') === bytes &&
-      Number(last('sculptor.vdisk.operations', 'data', 'flush')) >= 1
+      Number(last('sculptor.vdisk.operations', 'data', 'flush')) >= 1 &&
+      last('sculptor.vdisk.operations', 'thin', 'discard') === discards
         ? true
         : null,
     );
     t.is(last('sculptor.vdisk.operations', 'data', 'write'), blocks);
+    t.is(last('sculptor.vdisk.operations', 'data', 'flush'), 1);
+    t.is(last('sculptor.vdisk.operations', 'thin', 'discard'), discards);
+    t.is(last('sculptor.vdisk.io', 'thin', 'discard'), undefined);
     const seconds = Number(last('sculptor.vdisk.time', 'data', 'write'));
     t.true(seconds > 0 && seconds < 60, `${seconds} s for ${blocks} writes`);
     t.is(told.agent.status().sources['vdisks'], 'running');

@@ -38,7 +38,7 @@ export const vdiskMetrics = of('vdisks', {
   'sculptor.vdisk.operations': counter(
     '{operation}',
     'instance',
-    "Operations of a VM's guest on its drives that QEMU has done, by direction (read, write, flush, discard). libvirt does not tell discards.",
+    "Operations of a VM's guest on its drives that QEMU has done, by direction (read, write, flush, discard). Of discards QEMU counts those of SCSI and IDE drives, not of virtio-blk, and libvirt tells none.",
     [attr.device, attr.diskDirection],
   ),
   'sculptor.vdisk.time': counter(

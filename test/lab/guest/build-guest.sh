@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 kernel=$1
-modules='virtio_pci virtio_net virtio_blk virtio_console vmw_vsock_virtio_transport'
+modules='virtio_pci virtio_net virtio_blk virtio_scsi sd_mod virtio_console vmw_vsock_virtio_transport'
 version=$(ls "$kernel/usr/lib/modules")
 hash=$({ cat init workload.c build-guest.sh; echo "$version"; } | sha256sum | cut -c1-16)
 folder=$kernel/guest-$hash

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <netpacket/packet.h>
@@ -137,6 +138,21 @@ static void moving(int ready, bool writes, long blocks, size_t kilobytes) {
   pause();
 }
 
+/* discarding,COUNT,KB: so many blocks of a SCSI disk, one after another; says when it has. */
+static void discarding(int ready, long blocks, size_t kilobytes) {
+  uint64_t range[2] = {0, kilobytes << 10};
+  int disk;
+  begun(ready);
+  /* The kernel looks for it in its own time. */
+  while ((disk = open("/dev/sda", O_WRONLY)) < 0) sleep_until(seconds() + 0.01);
+  for (long i = 0; i < blocks; i++) {
+    range[0] = (uint64_t)i * range[1];
+    if (ioctl(disk, BLKDISCARD, range) != 0) _exit(1);
+  }
+  printf("DISCARDED %ld blocks\n", blocks);
+  pause();
+}
+
 static bool run(char *one, int ready) {
   const char *kind = strtok(one, ",");
   const char *first = strtok(NULL, ","), *second = strtok(NULL, ",");
@@ -147,6 +163,7 @@ static bool run(char *one, int ready) {
   if (!strcmp(kind, "steal") && first) steal(ready, atol(first));
   if (!strcmp(kind, "writing") && first && second) moving(ready, true, atol(first), atol(second));
   if (!strcmp(kind, "reading") && first && second) moving(ready, false, atol(first), atol(second));
+  if (!strcmp(kind, "discarding") && first && second) discarding(ready, atol(first), atol(second));
   if (!strcmp(kind, "dirtying") && first && second) dirtying(ready, atol(first), atol(second));
   return false;
 }
