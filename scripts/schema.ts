@@ -155,6 +155,8 @@ function metricsPage(): string {
     '## Sources',
     '',
     'A source that the kernel refuses is told by `sculptor.agent.source.available`, by `sculpt status` and by `sculpt doctor`; the others run.',
+    'With `agent.driver: bpftrace` the source sched is bpf/runqlat.bt (tracepoints sched_switch, sched_wakeup and sched_wakeup_new, and a timer): of its metrics it tells `container.cpu.time`,',
+    '`sculptor.runqueue.wait`, which then contains throttled time, and `sculptor.runqueue.latency`, and at another cost (docs/decisions/0010-bpftrace.md).',
     '',
     '| source | hook | cost |',
     '| --- | --- | --- |',

@@ -146,7 +146,7 @@ export const outliersMetrics = of('outliers', {
   'sculptor.agent.outliers': counter(
     '{outlier}',
     'self',
-    'Waits for a CPU past agent.outliers.aboveSeconds by what became of them: told as events, limited (past what an instance may tell), or lost (full, memory, and excess: more than 256 in half a second).',
+    'Waits for a CPU past agent.outliers.aboveSeconds by what became of them: told as events, limited (past what an instance may tell), or lost (full, memory, and excess: more than 256 in half a second, or while stacks of those before still got their names).',
     [attr.reason],
   ),
 });

@@ -55,12 +55,12 @@ export const memoryMetrics = of('memory', {
   'sculptor.memory.numa.hint_faults': counter(
     '{fault}',
     'instance',
-    'Faults by which NUMA balancing learns where memory is used: where the kernel counts them by cgroup, and of the host.',
+    'Faults by which NUMA balancing learns where memory is used, where there are two nodes or more: of instances where the kernel counts them by cgroup, and of the host.',
   ),
   'sculptor.memory.numa.migrations': counter(
     '{page}',
     'instance',
-    'Pages that NUMA balancing moved: where the kernel counts them by cgroup, and of the host.',
+    'Pages that NUMA balancing moved, where there are two nodes or more: of instances where the kernel counts them by cgroup, and of the host.',
   ),
   'sculptor.pressure.time': counter(
     's',

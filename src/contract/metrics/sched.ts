@@ -21,7 +21,7 @@ export const schedMetrics = of('sched', {
   'sculptor.runqueue.wait.by_preemptor': counter(
     's',
     'instance',
-    'sculptor.runqueue.wait by the instance that ran on the CPU meanwhile: the 5 largest of late by id, each of which keeps its place until another is twice as large (the instance itself is one where its own tasks wait for each other), `other`, and `none` (the CPU was idle and woke). A neighbour counts while it is among the 5. Never to be added to sculptor.runqueue.wait.',
+    'sculptor.runqueue.wait by the instance that ran on the CPU meanwhile: the 5 largest of late by id, each of which keeps its place until another is twice as large (the instance itself is one where its own tasks wait for each other), `other`, and `none` (the CPU was idle and had to wake, or who ran is not known). A neighbour counts while it is among the 5. Never to be added to sculptor.runqueue.wait.',
     [attr.preemptor],
   ),
   'sculptor.cpu.time': counter(

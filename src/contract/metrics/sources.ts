@@ -5,11 +5,11 @@ export const sources = {
     cost: 'net ns a call: switch 476-595, wake-up 84-94, migration 360-552; some 0.2-0.4 ms a read beside 10,000 threads of which 2,000 wake; 3-6 ms where it is over all of them',
   },
   faults: {
-    hook: 'tracepoints exceptions:page_fault_user and _kernel; software events minor-faults and major-faults',
+    hook: 'tp_btf: page_fault_user, page_fault_kernel; software events minor-faults and major-faults',
     cost: 'net ns a fault: 54 at its beginning, 98 at its end; with the event 0.3-0.55 µs',
   },
   memory: {
-    hook: 'files of the memory controller, of PSI, and /proc/vmstat',
+    hook: 'files of the memory and hugetlb controllers, of PSI, and /proc/vmstat',
     cost: '8-10 ms every 10 s for 200 instances (cgroup v1)',
   },
   block: {
@@ -25,7 +25,7 @@ export const sources = {
     cost: 'net ns: 80 a call on a socket of UDP, 1-3 on any other; with each some 50 of an empty program; 32 B a CPU and instance',
   },
   taps: {
-    hook: '/sys/class/net/TAP/statistics; which taps and macvtaps a VM has: the descriptors of its QEMU every minute',
+    hook: '/sys/class/net/TAP/statistics, or /proc/QEMU/net/dev of those in its network namespace; which taps and macvtaps a VM has: the descriptors of its QEMU every minute',
     cost: '0.1 ms a tap every 10 s; 0.7 ms a QEMU every minute',
   },
   vdisks: {
