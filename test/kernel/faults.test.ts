@@ -154,7 +154,10 @@ function memoryOf(t: ExecutionContext) {
     source.read([living]);
     clock.step(10);
     return (metric: string, attribute?: string | number) =>
-      [...source.samples(living), ...source.host().filter(isHostsAlone)]
+      [
+        ...source.samples(living),
+        ...source.host().filter(({ metric }) => metric === 'system.paging.faults'),
+      ]
         .filter(one => one.metric === metric)
         .filter(
           one => attribute === undefined || Object.values(one.attributes ?? {}).includes(attribute),
@@ -163,9 +166,6 @@ function memoryOf(t: ExecutionContext) {
   };
   return { box, look };
 }
-
-/** What no instance has a series of. */
-const isHostsAlone = ({ metric }: { metric: string }): boolean => metric.startsWith('system.');
 
 /** Faults since boot, by the kernel's own table. */
 function hostFaults(): Record<'minor' | 'major', number> {
