@@ -161,17 +161,21 @@ test('the series of instances and of their hot tasks say what workloads of known
     }
     const reasons = onHost('sculptor.agent.events.lost').map(p => p.attributes['sculptor.reason']);
     t.deepEqual([...new Set(reasons)].sort(), Object.keys(told.agent.status().lost).sort());
-    t.true(onHost('sculptor.agent.events.recovered').length > 0);
+    t.true(onHost('sculptor.agent.events.recovered').length > 0, 'recovered');
     const waited = onHost('sculptor.cpu.runqueue.wait').slice(-cpus.size);
-    t.true(waited.reduce((sum, point) => sum + Number(point.value), 0) > 1);
+    const waitedSeconds = waited.reduce((sum, point) => sum + Number(point.value), 0);
+    t.true(waitedSeconds > 1, `${waitedSeconds} s of wait on ${cpus.size} CPUs`);
     for (const metric of ['sculptor.agent.events', 'sculptor.agent.collect.time'])
       t.true(Number(onHost(metric).at(-1)?.value) > Number(onHost(metric)[0]?.value), metric);
     const entries = onHost('sculptor.agent.map.entries').findLast(
       ({ attributes }) => attributes['sculptor.agent.map'] === 'instances',
     );
-    t.true(Number(entries?.value) >= 4);
-    const exportsLost = onHost('sculptor.agent.exports.lost');
-    t.true(exportsLost.length > 0 && exportsLost.every(({ value }) => value === 0));
+    t.true(Number(entries?.value) >= 4, `${entries?.value} instances in the map`);
+    // On a busy machine one may be under way yet when the next is due.
+    const exportsLost = onHost('sculptor.agent.exports.lost')
+      .filter(({ attributes }) => attributes['sculptor.reason'] !== 'busy')
+      .map(({ value }) => value);
+    t.deepEqual([...new Set(exportsLost)], [0]);
     t.is(onHost('sculptor.agent.instances.uncounted').at(-1)?.value, 0);
   } finally {
     await scene.end();
