@@ -288,7 +288,7 @@ test('once a minute the tasks that ran are looked at again, and no others', asyn
 
 test('of a task that ran as who it was, the reading of the kernel tells enough, unless it has a mask of its own', async t => {
   const masked = new Set([7]);
-  const agent = stageRounds(t, { maskedThreads: () => masked });
+  const agent = stageRounds(t, { maskedThreads: () => new Set(masked) });
   const tids = [5, 6, 7, 8];
   const filesOf = (name: string) =>
     Object.assign({}, ...tids.map(tid => taskFiles(tid, { name, allowed: '0' })));

@@ -55,7 +55,7 @@ test('the series of instances and of their hot tasks say what workloads of known
       native.setAffinity(Int32Array.of(moved), Int32Array.of(i % 2));
       await new Promise(resolve => setTimeout(resolve, 50));
     }
-    await eventually('ten seconds of throttling', 40, () =>
+    await eventually('five seconds of throttling', 40, () =>
       last('sculptor.task.throttled.time', 'quota') > 5 ? true : null,
     );
     const cpusBefore = readCpuTimes(hostRoots);

@@ -18,7 +18,7 @@ needsLab()(
       await lab.run(`systemctl link ${units}/sculpt-up.service`);
       await lab.run('systemctl start sculpt-up.service', { timeoutSeconds: 90 });
       await lab.until(`${sculpt} status`, 180);
-      // systemd itself turns autogroups off, and the lab has the CPU controller on for this slice.
+      // The lab has the CPU controller on for this slice.
       const said = /runs at nice -10 within \/system\.slice, whose weight \(\d+\) is what counts/;
       t.regex(await lab.run('journalctl -u sculpt-up'), said);
       t.is((await priorityOf(lab, 'sculpt-up')).nice, -10);
@@ -71,7 +71,7 @@ if (binary === null) console.error(`# skipped: ${why}`);
       const runs = [];
       for (const part of parts) runs.push(await priorityOf(lab, part));
       t.deepEqual(runs, [
-        // As root the part itself would raise its session, which counts for nothing while autogroups are off.
+        // As root the part itself would raise its session, but Debian's 6.1 has autogroups off: it counts for nothing there.
         { user: 'sculptor-agent', nice: -10, session: -10 },
         { user: 'sculptor-engine', nice: -10, session: -10 },
         { user: 'root', nice: -10, session: 0 },
