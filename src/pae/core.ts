@@ -15,9 +15,10 @@ import {
   takeAction,
 } from './host-model.ts';
 import { candidatesOf, type MoveKind } from './planner/candidates.ts';
+import { weightOf } from './planner/cgroup-tree.ts';
 import { choose } from './planner/choose.ts';
 import { createClaims } from './planner/claims.ts';
-import { contentionOf, weightOf } from './planner/contenders.ts';
+import { type Look, lookAt } from './planner/contenders.ts';
 import { createLearning } from './planner/learning.ts';
 import {
   type BeneficiaryMemory,
@@ -108,8 +109,8 @@ export function createCore(options: CoreOptions): Core {
     return { ...forecast, q90: Math.max(forecast.q90, now), q95: Math.max(forecast.q95, now) };
   };
 
-  const groundsOf = (placement: Placement, observation: Observation): Grounds => {
-    const contention = contentionOf(host, placement, latest);
+  const groundsOf = (placement: Placement, observation: Observation, look: Look): Grounds => {
+    const contention = look(placement);
     const demand = demandOf(placement, observation);
     const tasks = Math.max(1, Math.ceil(demand.q95));
     // The tasks of a cgroup share its weight; without one they compete one by one.
@@ -259,6 +260,7 @@ export function createCore(options: CoreOptions): Core {
       }
       // Who competes with whom is told by the CPUs: without them nobody would seem to, and what runs would be given back.
       if (host.topology === null) return output;
+      const look = lookAt(host, latest);
       for (const id of instanceIds ?? host.placements.keys()) {
         const placement = host.placements.get(id);
         const observation = latest.get(id);
@@ -267,7 +269,7 @@ export function createCore(options: CoreOptions): Core {
           continue;
         }
         infer(host, placement, series.recent(id, inferWindows));
-        const grounds = groundsOf(placement, observation);
+        const grounds = groundsOf(placement, observation, look);
         const [state, why] = judgeOne(grounds, now, output);
         const { usedCores, waitCores, throttledCores } = observation;
         verdicts.set(id, {

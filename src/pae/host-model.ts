@@ -26,7 +26,7 @@ export type HostModel = {
   readonly running: Map<string, Action>;
   /** Instances whose class is not declared and that behave like latency-critical ones. */
   readonly inferred: Set<string>;
-  /** What was worked out of placements and of the policy, until they are replaced: judging is quadratic in instances. */
+  /** What was worked out of placements and of the policy, until they are replaced. */
   readonly worked: Worked;
   /** Idle share 0..1 of each CPU over the last interval, by CPU id. */
   readonly idle: Map<number, number>;
@@ -37,9 +37,12 @@ export type HostModel = {
 const mostRules = 20_000;
 
 type Worked = {
-  readonly cpus: WeakMap<Placement, { readonly of: Topology | null; readonly cpus: number[] }>;
+  readonly cpus: WeakMap<Placement, AllowedCpus & { readonly of: Topology | null }>;
   rules: { readonly of: Policy; readonly byInstance: Map<string, InstancePolicy | null> } | null;
 };
+
+/** `key`: the same for all that have the same ones. */
+export type AllowedCpus = { readonly list: readonly number[]; readonly key: string };
 
 export function createHostModel(): HostModel {
   return {
@@ -127,16 +130,17 @@ export function takeCpuTimes(host: HostModel, { points }: ResourcePoints): void 
 }
 
 /** CPUs an instance may use now: its cpuset, and within it what its tasks' masks leave. */
-export function allowedCpus(host: HostModel, placement: Placement): readonly number[] {
+export function allowedCpus(host: HostModel, placement: Placement): AllowedCpus {
   const known = host.worked.cpus.get(placement);
-  if (known && known.of === host.topology) return known.cpus;
+  if (known && known.of === host.topology) return known;
   const online = new Set(host.topology?.cpus.filter(cpu => cpu.online).map(cpu => cpu.id));
   const effective =
     placement.cpuset.effective.length > 0 ? placement.cpuset.effective : [...online];
   const masks = new Set(placement.tasks.flatMap(task => task.affinity));
-  const cpus = effective.filter(cpu => online.has(cpu) && (masks.size === 0 || masks.has(cpu)));
-  host.worked.cpus.set(placement, { of: host.topology, cpus });
-  return cpus;
+  const list = effective.filter(cpu => online.has(cpu) && (masks.size === 0 || masks.has(cpu)));
+  const worked = { of: host.topology, list, key: list.join() };
+  host.worked.cpus.set(placement, worked);
+  return worked;
 }
 
 /** The policy's rule for an instance, as `instancePolicyOf` finds it; each is looked for once per policy. */

@@ -61,6 +61,35 @@ test('what is below a sibling competes as part of it, with its one weight', t =>
   t.is(sizeOf(...inside, pool), weightFor(wantedShare(0.3), 150));
 });
 
+test('what is below one that is told to have no weight competes task by task, as that one does', t => {
+  const inside = batches(8).map(each => ({ ...each, path: `/pool${each.id}` }));
+  const pool = (weight: number | null) => ({ id: '/pool', weight, load: { used: 0 } });
+  const supplyBeside = (weight: number | null) => {
+    const { run, core } = startStream([waiting, ...inside, pool(weight)], [critical, batchRule]);
+    run(1);
+    return core
+      .verdicts()
+      .find(({ instance }) => instance === '/critical')
+      ?.supplyCores.toFixed(3);
+  };
+  t.is(supplyBeside(100), (100 / (100 + 50)).toFixed(3));
+  t.is(supplyBeside(null), (100 / (100 + 400)).toFixed(3));
+});
+
+test('what the host itself uses is no loss of those that are confined: it stays where it is', t => {
+  const beside: StreamInstance[] = [
+    { id: '/batch1', load: { used: 0.4, wait: 0.6 } },
+    { id: '/batch2', load: { used: 0.4, wait: 0.6 } },
+    { id: '/', load: { used: 0.9, wait: 0.6 }, weight: null },
+    { id: '/asleep', load: { used: 0 } },
+  ];
+  const { run } = startStream([waiting, ...beside], [critical, batchRule]);
+  const alternatives = run(2).recommendations[0]?.evidence.alternatives;
+  const confined = alternatives?.find(({ kind }) => kind === 'affinity');
+  t.is(confined?.size, 'cpus 1');
+  t.is(confined?.lossRatio, 0);
+});
+
 test('tasks of cgroups without a weight compete one by one, with any number of CPUs', t => {
   const service = (name: string, load: StreamInstance['load']): StreamInstance => ({
     ...{ id: `/system.slice/${name}`, load, weight: null, tasks: 4 },

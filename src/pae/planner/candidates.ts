@@ -1,7 +1,6 @@
 import type { Placement } from '../../contract/host.ts';
-import { instancePolicyOf } from '../../contract/policy.ts';
 import { type Alternative, type Move, mostMoves } from '../../contract/recommendation.ts';
-import { classOf, type HostModel } from '../host-model.ts';
+import { classOf, type HostModel, ruleOf } from '../host-model.ts';
 import type { Contender, Contention } from './contenders.ts';
 import { largestWeight, shareOf, waitLeft, wantedShare, weightFor } from './sizing.ts';
 
@@ -74,7 +73,7 @@ function widen({ host, placement, contention }: Situation): Candidate {
     return impossible('widen', 'no CPU outside of its present ones stands idle');
   const cpus = [...contention.cpus, ...free].sort((a, b) => a - b);
   const size = `cpus ${cpus.join(',')}`;
-  if (instancePolicyOf(host.policy, placement.instance.id)?.allowWidening !== true) {
+  if (ruleOf(host, placement.instance.id)?.allowWidening !== true) {
     return {
       ...impossible(
         'widen',
@@ -156,12 +155,17 @@ const strangersRatio = 0.2;
 
 /** Who competes most at another level of the tree; null when all of those together hardly matter. */
 function strongestStranger({ contenders }: Contention): Contender | null {
-  const strangers = contenders
-    .filter(({ sibling }) => !sibling)
-    .sort((a, b) => b.activity - a.activity);
-  const activity = (of: readonly Contender[]) => of.reduce((sum, each) => sum + each.activity, 0);
-  const siblings = activity(contenders.filter(({ sibling }) => sibling));
-  return activity(strangers) > strangersRatio * siblings ? (strangers[0] ?? null) : null;
+  let [siblings, strangers] = [0, 0];
+  let strongest: Contender | null = null;
+  for (const contender of contenders) {
+    if (contender.sibling) {
+      siblings += contender.activity;
+      continue;
+    }
+    strangers += contender.activity;
+    if (contender.activity > (strongest?.activity ?? 0)) strongest = contender;
+  }
+  return strangers > strangersRatio * siblings ? strongest : null;
 }
 
 /** SCHED_IDLE for every contender, where all of them are declared batch. */
@@ -211,9 +215,8 @@ function confine({ host, contention, demandCores }: Situation): Candidate {
     ({ placement }) => placement.tasks.length === placement.taskCount,
   );
   if (!own && !listed) return impossible('affinity', 'not every task of the contenders is known');
-  const after =
-    contention.contenders.length === 0 ? 0 : Math.min(rest.length, contention.contendersCores);
-  const lossRatio = 1 - after / Math.max(1e-9, contention.contendersCores);
+  const cores = contention.contenders.reduce((sum, each) => sum + each.observation.usedCores, 0);
+  const lossRatio = 1 - Math.min(rest.length, cores) / Math.max(1e-9, cores);
   return {
     kind: own ? 'cpuset' : 'affinity',
     size: `cpus ${rest.join(',')}`,
@@ -284,7 +287,7 @@ function lossesTo(
     instance: contender.placement.instance.id,
     lossRatio: isBacklogged(contender) ? lossRatio : overhead,
     limitRatio:
-      instancePolicyOf(host.policy, contender.placement.instance.id)?.maxDegradationRatio ??
+      ruleOf(host, contender.placement.instance.id)?.maxDegradationRatio ??
       (contender.batch ? batchLimit : host.policy.maxDegradationRatio),
   }));
 }
