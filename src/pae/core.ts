@@ -218,8 +218,9 @@ export function createCore(options: CoreOptions): Core {
     demandWindow: (instanceId, now, count) => {
       const tasks = host.placements.get(instanceId)?.taskCount ?? 1;
       const steps = series.steps(instanceId, now, config.stepSeconds, count);
-      if (steps.length >= leastSteps) forecasts.set(instanceId, recentDemand(steps, tasks));
-      return steps.map(step => demandCores(step, tasks));
+      const demands = steps.map(step => demandCores(step, tasks));
+      if (demands.length >= leastSteps) forecasts.set(instanceId, recentDemand(demands));
+      return demands;
     },
     takeObservation: (instanceId, observation) => {
       latest.set(instanceId, observation);

@@ -18,9 +18,9 @@ export function demandCores({ usedCores, waitCores }: Observation, tasks: number
   return Math.min(usedCores + waitCores, usedCores / (1 - waitPerTask));
 }
 
-/** Without a model: the quantiles of what was seen last. */
-export function recentDemand(steps: readonly Observation[], tasks: number): Demand {
-  const sorted = steps.map(step => demandCores(step, tasks)).sort((a, b) => a - b);
+/** Without a model: the quantiles of what was demanded last, in cores. */
+export function recentDemand(demands: readonly number[]): Demand {
+  const sorted = [...demands].sort((a, b) => a - b);
   const at = (q: number) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? 0;
   return { q50: at(0.5), q90: at(0.9), q95: at(0.95), source: 'recent' };
 }

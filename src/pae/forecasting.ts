@@ -75,9 +75,9 @@ export function createForecasting(forecaster: Forecaster, say: Say): Forecasting
     output: Float32Array,
   ): void => {
     const state = stateOf(instanceId);
-    const at = (h: number) => columns.map(column => output[h * quantiles.length + column] ?? 0);
+    const at = (h: number, column: number) => output[h * quantiles.length + column] ?? 0;
     const simple = challenge(window);
-    state.record.add({ model: at(checkedHorizon - 1), ...simple });
+    state.record.add({ model: columns.map(column => at(checkedHorizon - 1, column)), ...simple });
     const by = state.record.best();
     if (by !== state.by)
       say('info', `engine: ${instanceId} is forecast by ${by} from now on, not by ${state.by}`);
@@ -85,9 +85,12 @@ export function createForecasting(forecaster: Forecaster, say: Say): Forecasting
     if (by !== 'model') counters.fallbacks += 1;
     else counters.forecasts += 1;
     // The largest over the horizon: a move has to be enough for all of it.
-    const worst = (i: number) =>
-      Math.max(...Array.from({ length: horizonSteps }, (_, h) => at(h)[i] ?? 0));
-    const [q50, q90, q95] = by === 'model' ? [worst(0), worst(1), worst(2)] : simple[by];
+    const worst = (column: number) => {
+      let most = at(0, column);
+      for (let h = 1; h < horizonSteps; h += 1) most = Math.max(most, at(h, column));
+      return most;
+    };
+    const [q50 = 0, q90 = 0, q95 = 0] = by === 'model' ? columns.map(worst) : simple[by];
     core.setForecast(instanceId, { q50, q90, q95, source: by } satisfies Demand);
   };
 

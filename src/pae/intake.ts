@@ -1,11 +1,12 @@
 import { describeError, ProtocolError } from '../contract/errors.ts';
 import { type EventName, isEventName, parseEvent } from '../contract/events.ts';
-import { attr, scopes } from '../contract/metrics.ts';
+import { attr, headlineMetrics, scopes } from '../contract/metrics.ts';
 import type { LogEvent, ResourcePoints } from '../contract/telemetry.ts';
 import type { Core } from './core.ts';
 import { takeCpuTimes, takePlacement } from './host-model.ts';
 
 export type IntakeCounters = {
+  /** Of the metrics that are taken. */
   points: number;
   events: number;
   own: number;
@@ -26,6 +27,9 @@ export type Intake = {
   readonly events: (events: readonly LogEvent[]) => string[];
   readonly counters: () => Readonly<IntakeCounters>;
 };
+
+/** The metrics that the engine takes: of an export of details they are a tenth. */
+export const takenMetrics: ReadonlySet<string> = new Set([...headlineMetrics, 'system.cpu.time']);
 
 /** From what the wire brought to what the planner knows. Its own words are never taken for input. */
 export function createIntake(core: Core): Intake {

@@ -150,11 +150,11 @@ export function createSeriesStore(maxInstances: number): SeriesStore {
       const samples = byInstance.get(instanceId)?.samples ?? [];
       const last = lastStep(samples, until, stepSeconds);
       const steps: Observation[] = [];
-      for (let i = 0; i < count; i += 1) {
-        const end = interpolate(samples, last - i * stepSeconds);
-        const begin = interpolate(samples, last - (i + 1) * stepSeconds);
-        if (!end || !begin) break;
-        steps.push(rate(begin, end));
+      let end = interpolate(samples, last);
+      for (let i = 1; i <= count && end; i += 1) {
+        const begin = interpolate(samples, last - i * stepSeconds);
+        if (begin) steps.push(rate(begin, end));
+        end = begin;
       }
       return steps.reverse();
     },

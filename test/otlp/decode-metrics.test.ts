@@ -170,6 +170,32 @@ test('what the SDK encodes is decoded to the same points', t => {
   );
 });
 
+test('of some metrics only, those are read as they are among all, and of the others nothing is counted', t => {
+  const taken = new Set(['a', 'b']);
+  const named = fc
+    .tuple(metric, fc.constantFrom('a', 'b', 'c', 'd'))
+    .map(([data, name]) => ({ ...data, descriptor: { ...data.descriptor, name } }));
+  fc.assert(
+    fc.property(fc.array(named, { maxLength: 5 }), metrics => {
+      const request = serialize(resourceMetrics({ id: 'x' }, metrics as MetricData[]));
+      const all = decodeMetrics(request).map(({ resource, points }) => ({
+        resource,
+        points: points.filter(({ metric: name }) => taken.has(name)),
+      }));
+      t.deepEqual(
+        decodeMetrics(request, {}, taken),
+        all.filter(({ points }) => points.length > 0),
+      );
+    }),
+    { numRuns: 300 },
+  );
+  const nothing = serialize(resourceMetrics({ id: 'x' }, [counter('c', Number.NaN)]));
+  const [skipped, skippedOfAll]: Skipped[] = [{}, {}];
+  decodeMetrics(nothing, skipped, taken);
+  decodeMetrics(nothing, skippedOfAll);
+  t.deepEqual([skipped, skippedOfAll], [{}, { 'not-finite': 1 }]);
+});
+
 test('serialized requests, concatenated, are all resources', t => {
   const requests = ['a', 'b', 'c'].map(id =>
     serialize(resourceMetrics({ 'sculptor.instance.id': id }, [counter('container.cpu.time', 1)])),

@@ -201,13 +201,12 @@ test('a kept weight is needed while the CPUs are full, and not when one has room
     instances: 9,
     cpus: [0, 1],
     contendersWeight: 0,
-    contendersCores: 0,
     contenders: activities.map(activity => ({
       placement: placed,
       observation: { ...observation, usedCores: 0.4 * tasks, waitCores: 0.6 * tasks },
-      cpus: [0, 1],
       activity,
-      batch: true,
+      rule: null,
+      isHost: false,
       sibling: true,
     })),
   });

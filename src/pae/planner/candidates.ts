@@ -43,10 +43,8 @@ const idleOverhead = 0.03;
 export function candidatesOf(situation: Situation): Candidate[] {
   const { host, placement } = situation;
   if (classOf(host, placement.instance.id).is === 'latency-critical') {
-    // The host's own processes, ours among them, compete as well, and are never moved: what moves is judged without them.
-    const movable = situation.contention.contenders.filter(
-      ({ placement: { instance } }) => instance.id !== '/',
-    );
+    // What moves is judged without those that are never moved.
+    const movable = situation.contention.contenders.filter(({ isHost }) => !isHost);
     const others = { ...situation, contention: { ...situation.contention, contenders: movable } };
     return [widen(situation), weight(situation), idle(others), confine(others)];
   }
@@ -249,7 +247,7 @@ function notAllowed(host: HostModel, contention: Contention, kind: MoveKind): Ca
       'nobody else competes: its own tasks contend in one cgroup. Confining some of them would help the others and raise what the instance waits in all, by which a move is judged; a cgroup of their own is the cure',
     );
   }
-  const other = contention.contenders.find(contender => !contender.batch);
+  const other = contention.contenders.find(({ rule }) => rule?.class !== 'batch');
   if (other) return impossible(kind, `${other.placement.instance.id} is not declared batch`);
   // The sculptor refuses what touches more: recommending it would only waste the time until the next attempt.
   const [touched, all] = [contention.contenders.length, contention.instances];
@@ -281,13 +279,13 @@ function lossesTo(
     .filter(isBacklogged)
     .reduce((sum, { observation }) => sum + observation.usedCores, 0);
   const lossRatio = Math.min(1, Math.max(0, takenCores) / Math.max(1e-9, lostFrom) + overhead);
-  // The root cgroup is the host itself, us among it: no instance, and no neighbour to the sculptor's verification either.
-  const neighbours = contenders.filter(({ placement }) => placement.cgroup.parent !== null);
+  // The host is no instance, and no neighbour to the sculptor's verification either.
+  const neighbours = contenders.filter(({ isHost }) => !isHost);
   return neighbours.map(contender => ({
     instance: contender.placement.instance.id,
     lossRatio: isBacklogged(contender) ? lossRatio : overhead,
     limitRatio:
-      ruleOf(host, contender.placement.instance.id)?.maxDegradationRatio ??
-      (contender.batch ? batchLimit : host.policy.maxDegradationRatio),
+      contender.rule?.maxDegradationRatio ??
+      (contender.rule?.class === 'batch' ? batchLimit : host.policy.maxDegradationRatio),
   }));
 }

@@ -1,5 +1,6 @@
 import type { Placement } from '../../contract/host.ts';
-import { allowedCpus, classOf, type HostModel } from '../host-model.ts';
+import type { InstancePolicy } from '../../contract/policy.ts';
+import { allowedCpus, type HostModel, ruleOf } from '../host-model.ts';
 import type { Observation } from '../series.ts';
 import { type Cgroup, createCgroupTree, defaultWeight } from './cgroup-tree.ts';
 
@@ -9,7 +10,10 @@ export type Contender = {
   readonly observation: Observation;
   /** How many entities want a CPU for it: 0..1 of a cgroup, its runnable tasks where they compete one by one. */
   readonly activity: number;
-  readonly batch: boolean;
+  /** The policy's, for it. */
+  readonly rule: InstancePolicy | null;
+  /** The host's own processes, ours among them: they compete, and are never moved. */
+  readonly isHost: boolean;
   /** Whether the beneficiary's weight counts beside it: they part right below the same cgroup. */
   readonly sibling: boolean;
 };
@@ -28,7 +32,7 @@ export type Contention = {
 export type Look = (placement: Placement) => Contention;
 
 /** An instance that is awake: what it wants, in cores, and its place in the order of placements. */
-type Bidder = Pick<Contender, 'placement' | 'observation' | 'batch'> & {
+type Bidder = Omit<Contender, 'activity' | 'sibling'> & {
   readonly cgroup: Cgroup;
   readonly wanted: number;
   readonly nth: number;
@@ -61,9 +65,10 @@ export function lookAt(host: HostModel, latest: ReadonlyMap<string, Observation>
     const { list: cpus, key } = allowedCpus(host, placement);
     const group = groups.get(key) ?? { cpus, bidders: [] };
     groups.set(key, group);
-    const batch = classOf(host, placement.instance.id).is === 'batch';
+    const rule = ruleOf(host, placement.instance.id);
     const cgroup = tree(placement.cgroup.path);
-    group.bidders.push({ placement, observation, batch, cgroup, wanted, nth: instances });
+    const isHost = cgroup.parent === null;
+    group.bidders.push({ placement, observation, rule, isHost, cgroup, wanted, nth: instances });
   }
   const byCpu = new Map<number, Group[]>();
   for (const group of groups.values())
@@ -151,7 +156,7 @@ function contendersOf(bidders: Bidder[], beneficiary: Placement, cgroup: Cgroup)
   for (let each: Cgroup | null = cgroup; each !== null; each = each.parent) line.unshift(each);
   const contenders: Contender[] = [];
   bidders.sort((a, b) => a.nth - b.nth);
-  for (const { placement, observation, batch, wanted, cgroup: its } of bidders) {
+  for (const { placement, observation, rule, isHost, wanted, cgroup: its } of bidders) {
     if (placement.instance.id === beneficiary.instance.id) continue;
     let branch: Cgroup | null = null;
     let level = its;
@@ -160,7 +165,7 @@ function contendersOf(bidders: Bidder[], beneficiary: Placement, cgroup: Cgroup)
     const alone = branch === null || branch.weight === null;
     const activity = alone ? wanted : Math.min(1, wanted);
     const sibling = level === cgroup.parent;
-    contenders.push({ placement, observation, activity, batch, sibling });
+    contenders.push({ placement, observation, activity, rule, isHost, sibling });
   }
   return contenders;
 }
