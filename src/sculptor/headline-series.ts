@@ -124,8 +124,9 @@ function samplesOf(
   if (!cpu || !wait) return [];
   const samples: Sample[] = [];
   let start: { time: number; run: number; wait: number } | null = null;
-  for (const [i, time] of wait.times.entries()) {
-    if (time < from || time > to) continue;
+  for (let i = firstFrom(wait.times, from); i < wait.times.length; i += 1) {
+    const time = wait.times[i] ?? 0;
+    if (time > to) break;
     const run = valueAt(cpu, time);
     const waited = wait.values[i];
     if (run === null || waited === undefined) continue;
@@ -140,22 +141,28 @@ function samplesOf(
 }
 
 /** The series of one instance come with the same times; where they do not, the value is interpolated between neighbours. */
-function valueAt(series: Series, time: number): number | null {
-  let low = 0;
-  let high = series.times.length - 1;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if ((series.times[middle] ?? 0) < time) low = middle + 1;
-    else high = middle;
-  }
-  const right = series.times[low];
-  const rightValue = series.values[low];
-  if (right === undefined || rightValue === undefined || right < time) return null;
+function valueAt({ times, values }: Series, time: number): number | null {
+  const at = firstFrom(times, time);
+  const right = times[at];
+  const rightValue = values[at];
+  if (right === undefined || rightValue === undefined) return null;
   if (right === time) return rightValue;
-  const left = series.times[low - 1];
-  const leftValue = series.values[low - 1];
+  const left = times[at - 1];
+  const leftValue = values[at - 1];
   if (left === undefined || leftValue === undefined) return null;
   return leftValue + ((rightValue - leftValue) * (time - left)) / (right - left);
+}
+
+/** Index of the first time that is not before this one; how many there are when all are. */
+function firstFrom(times: readonly number[], time: number): number {
+  let low = 0;
+  let high = times.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((times[middle] ?? 0) < time) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /** wait / (run + wait) of each sample in which there was demand. */

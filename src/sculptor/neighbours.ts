@@ -33,19 +33,30 @@ export function findNeighbours(
 ): { neighbours: Neighbour[]; controls: string[] } {
   const beneficiary = recommendation.beneficiary.id;
   const moved = new Set(recommendation.moves.map(move => move.instance.id));
-  const cpusOf = cpusByInstance(kernel);
-  const touched = touchedCpus(kernel, recommendation, entries, cpusOf);
+  const masksOf = masksByInstance(kernel);
+  const touched = touchedCpus(kernel, recommendation, entries, masksOf);
   const neighbours: Neighbour[] = [];
   const controls: string[] = [];
   for (const instance of new Set([...moved, ...known])) {
     if (instance === beneficiary || instance === '/') continue;
-    const cpus = cpusOf(instance);
-    // As a control, what one that was not found lost by the action would count as what the whole host went through.
-    const near = moved.has(instance) || cpus.length === 0 || cpus.some(cpu => touched.has(cpu));
-    if (near) neighbours.push({ instance, ...limitOf(policy, recommendation, instance) });
+    if (moved.has(instance) || isNear(masksOf(instance), touched))
+      neighbours.push({ instance, ...limitOf(policy, recommendation, instance) });
     else controls.push(instance);
   }
   return { neighbours, controls };
+}
+
+/**
+ * Whether one of these masks has a CPU that is touched: of most instances the first has, and no other is read. As a control, what one
+ * of which no thread was found lost by the action would count as what the whole host went through.
+ */
+function isNear(masks: Iterable<readonly number[]>, touched: ReadonlySet<number>): boolean {
+  let isFound = false;
+  for (const cpus of masks) {
+    if (cpus.some(cpu => touched.has(cpu))) return true;
+    isFound ||= cpus.length > 0;
+  }
+  return !isFound;
 }
 
 /** Source and target CPUs: those named by the moves, and those that what is moved may run on now. */
@@ -53,14 +64,14 @@ function touchedCpus(
   kernel: Kernel,
   recommendation: Recommendation,
   entries: readonly UndoEntry[],
-  cpusOf: (instance: string) => readonly number[],
+  masksOf: (instance: string) => Iterable<readonly number[]>,
 ): Set<number> {
   const lists = new Set(
     entries.flatMap(entry =>
       entry.kind === 'affinity' || entry.kind === 'cpuset' ? [entry.before, entry.wanted] : [],
     ),
   );
-  const moved = recommendation.moves.map(move => cpusOf(move.instance.id));
+  const moved = recommendation.moves.map(move => [...masksOf(move.instance.id)].flat());
   const unknown = recommendation.moves.some(
     (move, i) => move.tasks.length === 0 && moved[i]?.length === 0,
   );
@@ -71,19 +82,19 @@ function touchedCpus(
 }
 
 /**
- * Where an instance may run, by the masks of its threads: those in its cgroup, or of every QEMU that says it is the VM of that
- * UUID. Empty when none is found.
+ * Where an instance may run, by the masks of its threads, each read when it is asked for: those in its cgroup, or of every QEMU that
+ * says it is the VM of that UUID. Empty when none is found.
  */
-function cpusByInstance(kernel: Kernel): (instance: string) => readonly number[] {
+function masksByInstance(kernel: Kernel): (instance: string) => Iterable<readonly number[]> {
   let machines: ReadonlyMap<string | null, readonly Machine[]> | null = null;
   const threadsOf = (instance: string): number[] => {
     if (instance.startsWith('/')) return listCgroupTasks(kernel.layout, instance);
     machines ??= Map.groupBy(listMachines(kernel.roots), ({ uuid }) => uuid);
     return (machines.get(instance) ?? []).flatMap(({ tgid }) => listThreads(kernel.roots, tgid));
   };
-  return instance => [
-    ...new Set(threadsOf(instance).flatMap(tid => affinityOf(kernel, tid) ?? [])),
-  ];
+  return function* (instance) {
+    for (const tid of threadsOf(instance)) yield affinityOf(kernel, tid) ?? [];
+  };
 }
 
 type Machine = { readonly tgid: number; readonly uuid: string | null };

@@ -40,12 +40,16 @@ export function studentDifference(
 }
 
 function meanAndSquares(values: readonly number[]): { mean: number; squares: number } {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  return { mean, squares: values.reduce((sum, value) => sum + (value - mean) ** 2, 0) };
+  const middle = mean(values);
+  return { mean: middle, squares: values.reduce((sum, value) => sum + (value - middle) ** 2, 0) };
+}
+
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
+  const sorted = Float64Array.from(values).sort();
   const middle = sorted.length >> 1;
   const high = sorted[middle] ?? 0;
   return sorted.length % 2 === 1 ? high : ((sorted[middle - 1] ?? 0) + high) / 2;

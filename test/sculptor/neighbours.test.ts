@@ -47,6 +47,29 @@ test('who is moved, who shares a CPU with it, and who may be anywhere are watche
   );
 });
 
+test('of an instance that is found near by its first thread no other is asked: of many that would take long', t => {
+  const host = fakeHost(t);
+  const tids = [1, 2, 3, 4];
+  host.makeCgroup('a', [10]);
+  host.makeCgroup('many', tids);
+  for (const tid of [10, ...tids])
+    host.threads.set(tid, { cpus: [tid === 1 ? 1 : 0, 1], startTicks: tid, own: true });
+  const asked: number[] = [];
+  const { getAffinity } = host.kernel.native;
+  host.kernel.native.getAffinity = tid => {
+    asked.push(tid);
+    return getAffinity(tid);
+  };
+  const recommendation = recommend(host.clock.unixSeconds(), '/a', [move('/a', { weight: 5 })]);
+  const known = ['/a', '/many'];
+  const found = findNeighbours(host.kernel, policySchema.parse({}), recommendation, [], known);
+  t.deepEqual(
+    found.neighbours.map(({ instance }) => instance),
+    ['/many'],
+  );
+  t.deepEqual(asked, [10, 1]);
+});
+
 test('where it is not known which CPUs are touched all are', t => {
   const found = stage(t);
   const all = ['/b', '/c', '/d', '/e', uuid];
