@@ -2,6 +2,7 @@ import { describeError } from '../contract/errors.ts';
 import { decodeExportResponse } from './export-response.ts';
 import { createGrpcClient, type GrpcAnswer } from './grpc-client.ts';
 import { grpcStatus, statusName } from './grpc-status.ts';
+import { createPatience } from './patience.ts';
 import { decodeRetryStatus } from './retry-info.ts';
 import { exportMethod, type Signal } from './services.ts';
 
@@ -22,7 +23,7 @@ export type ExportClientOptions = {
   /** `unix:///path` and `http://host:port` in clear text, `https://host:port` with TLS. */
   readonly endpoint: string;
   readonly signal: Signal;
-  /** After this the call is given up, and may be sent again. */
+  /** After this a call is given up, and may be sent again; of one that was given up so, the next has longer. What is under way at `close` has so long yet. */
   readonly timeoutSeconds?: number;
 };
 
@@ -40,10 +41,13 @@ export function createExportClient(options: ExportClientOptions): ExportClient {
   const { endpoint, signal, timeoutSeconds = 10 } = options;
   const { path } = exportMethod(signal);
   const client = createGrpcClient({ endpoint, timeoutSeconds });
+  const patience = createPatience(timeoutSeconds);
   return {
     close: client.close,
     send: async request => {
-      const answer = await client.call(path, request);
+      const began = performance.now();
+      const answer = await client.call(path, request, patience.seconds());
+      patience.learn(answer.status, (performance.now() - began) / 1000);
       return answer.status === grpcStatus.OK ? success(answer.message) : failure(answer);
     },
   };

@@ -14,15 +14,16 @@ export type GrpcAnswer = {
 
 /** Calls methods that take one message and answer one. A call never throws: how it failed is its answer. */
 export type GrpcClient = {
-  readonly call: (path: string, message: Uint8Array) => Promise<GrpcAnswer>;
-  /** What is under way may end; a later call opens a connection again. */
+  /** `answerSeconds`: so long may the answer take where there is a connection; as `timeoutSeconds` unless it is longer. */
+  readonly call: (path: string, message: Uint8Array, answerSeconds?: number) => Promise<GrpcAnswer>;
+  /** What is under way may end within `timeoutSeconds`; a later call opens a connection again. */
   readonly close: () => void;
 };
 
 export type GrpcClientOptions = {
   /** `unix:///path` and `http://host:port` in clear text, `https://host:port` with TLS. */
   readonly endpoint: string;
-  /** After this a call is given up (DEADLINE_EXCEEDED), connecting included. */
+  /** After this a call is given up: UNAVAILABLE where there is no connection yet, DEADLINE_EXCEEDED where no answer came. */
   readonly timeoutSeconds: number;
 };
 
@@ -47,9 +48,10 @@ export function createGrpcClient({ endpoint, timeoutSeconds }: GrpcClientOptions
   };
 
   return {
-    call: async (path, message) => {
+    call: async (path, message, answerSeconds = timeoutSeconds) => {
       try {
         const used = connected();
+        const wait = { timeoutSeconds, answerSeconds: Math.max(answerSeconds, timeoutSeconds) };
         const stream = used.request(
           {
             ':method': 'POST',
@@ -57,12 +59,11 @@ export function createGrpcClient({ endpoint, timeoutSeconds }: GrpcClientOptions
             te: 'trailers',
             'user-agent': 'sculptor',
             'content-type': 'application/grpc',
-            'grpc-timeout': `${Math.ceil(timeoutSeconds * 1000)}m`,
+            'grpc-timeout': `${Math.ceil(wait.answerSeconds * 1000)}m`,
           },
           { endStream: false },
         );
-        // Who is silent for so long may be gone for good, and its connection with it.
-        const answer = answerOf(stream, timeoutSeconds, () => used.destroy());
+        const answer = answerOf(stream, used, wait);
         // Both leave together, and nothing is copied into a frame: a message is a megabyte, now and then.
         stream.cork();
         stream.write(prefixOf(message));
@@ -74,8 +75,12 @@ export function createGrpcClient({ endpoint, timeoutSeconds }: GrpcClientOptions
       }
     },
     close: () => {
-      session?.close();
+      const closing = session;
       session = null;
+      if (!closing || closing.destroyed) return;
+      closing.close();
+      const end = setTimeout(() => closing.destroy(), timeoutSeconds * 1000);
+      closing.once('close', () => clearTimeout(end));
     },
   };
 }
@@ -96,8 +101,8 @@ type Headers = Readonly<Record<string, string | readonly string[] | number | und
 
 function answerOf(
   stream: ClientHttp2Stream,
-  timeoutSeconds: number,
-  giveUp: () => void,
+  session: ClientHttp2Session,
+  { timeoutSeconds, answerSeconds }: { timeoutSeconds: number; answerSeconds: number },
 ): Promise<GrpcAnswer> {
   return new Promise(resolve => {
     const parts: Buffer[] = [];
@@ -108,9 +113,17 @@ function answerOf(
     const fail = (status: number, reason: string): void => {
       failure ??= { status, reason };
     };
-    const timer = setTimeout(() => {
-      fail(grpcStatus.DEADLINE_EXCEEDED, `no answer within ${timeoutSeconds} s`);
-      giveUp();
+    const giveUp = (status: number, reason: string): void => {
+      fail(status, reason);
+      // Who is silent for so long may be gone for good, and its connection with it.
+      session.destroy();
+    };
+    const giveUpUnanswered = (): void =>
+      giveUp(grpcStatus.DEADLINE_EXCEEDED, `no answer within ${rounded(answerSeconds)} s`);
+    let timer = setTimeout(() => {
+      if (session.connecting)
+        giveUp(grpcStatus.UNAVAILABLE, `no connection within ${timeoutSeconds} s`);
+      else timer = setTimeout(giveUpUnanswered, (answerSeconds - timeoutSeconds) * 1000);
     }, timeoutSeconds * 1000);
     // An answer without a message has its status there.
     stream.on('response', headers => {
@@ -177,6 +190,10 @@ function messageOf(body: Buffer): GrpcAnswer | null {
 
 function binaryOf(value: Headers[string]): Buffer | null {
   return typeof value === 'string' ? Buffer.from(value, 'base64') : null;
+}
+
+function rounded(seconds: number): number {
+  return Math.round(seconds * 10) / 10;
 }
 
 /** Percent-encoded UTF-8; what is not is shown as it is. */

@@ -20,12 +20,14 @@ export type MetricsExporter = {
    * been taken, one after the other, and copied when it returns; what making it throws, it throws. Its promise never rejects.
    */
   readonly export: (written: Iterable<Uint8Array>) => Promise<ExportResult>;
+  /** What is under way ends within `timeoutSeconds` from now, one way or the other. */
   readonly stop: () => Promise<void>;
 };
 
 export type MetricsExporterOptions = {
   /** `unix:///path` or `http(s)://host:port`. */
   readonly endpoint: string;
+  /** Of an export; longer after one that was not answered in its time. */
   readonly timeoutSeconds?: number;
   /** Requests are cut between resources below this. */
   readonly maxRequestBytes?: number;

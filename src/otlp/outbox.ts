@@ -61,8 +61,9 @@ export function createOutbox(exporter: MetricsExporter, temporal: Temporal): Out
     lost: () => ({ ...lost }),
     lastFailure: () => lastFailure,
     stop: async () => {
-      await underWay;
+      // It gives what is under way a bounded time.
       await exporter.stop();
+      await underWay;
     },
   };
 }

@@ -7,7 +7,7 @@ import {
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from 'node:http2';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
@@ -228,6 +228,29 @@ test('a call that nobody answers ends at its time, and the next has a connection
   t.is(sessions.length, 2);
 });
 
+test('an answer may take longer than a connection, where it is given the time', async t => {
+  const { client } = await start(
+    t,
+    (stream, headers, body) => setTimeout(() => fine(stream, headers, body), 500),
+    { timeoutSeconds: 0.1 },
+  );
+  t.is((await client.call('/a', Buffer.from('abc'), 60)).status, 0);
+});
+
+test('a connection that is not made in its time is UNAVAILABLE, however long an answer may take', async t => {
+  // It takes connections, and never says the first word of TLS.
+  const silent = createTcpServer();
+  silent.listen(0, 'localhost');
+  await once(silent, 'listening');
+  t.teardown(() => silent.close());
+  const { port } = silent.address() as AddressInfo;
+  const client = createGrpcClient({ endpoint: `https://localhost:${port}`, timeoutSeconds: 0.3 });
+  t.teardown(client.close);
+  const answer = await client.call('/a', Buffer.alloc(0), 60);
+  t.is(answer.status, grpcStatus.UNAVAILABLE);
+  t.is(answer.reason, 'no connection within 0.3 s');
+});
+
 test('nobody there is UNAVAILABLE, and who comes later is found by the next call', async t => {
   const path = join(socketFolder(t), 'late.sock');
   const client = createGrpcClient({ endpoint: `unix://${path}`, timeoutSeconds: 5 });
@@ -288,6 +311,17 @@ test('what is under way ends after close', async t => {
   await arrived.promise;
   client.close();
   t.is((await answer).status, 0);
+});
+
+test('what is under way at close has the time of a connection yet, however long its answer may take', async t => {
+  const arrived = Promise.withResolvers<void>();
+  const { client } = await start(t, () => arrived.resolve(), { timeoutSeconds: 0.3 });
+  const answer = client.call('/a', Buffer.from('abc'), 60);
+  await arrived.promise;
+  const closed = performance.now();
+  client.close();
+  t.not((await answer).status, grpcStatus.OK);
+  t.true(performance.now() - closed < 10_000);
 });
 
 test('TLS: a certificate that is trusted is taken, another one is not', async t => {

@@ -50,16 +50,19 @@ test('where there is nothing to send, nothing is sent', t => {
   t.is(pending.length, 0);
 });
 
-test('to stop waits for the export that is under way, and then stops the exporter', async t => {
+test('to stop tells the exporter, which gives what is under way its time, and waits for that', async t => {
   const { pending, exporter, isStopped } = heldExporter();
   const outbox = createOutbox(exporter, temporalityFrom(undefined));
   outbox.send(() => nothing);
-  const stopped = outbox.stop();
+  let ended = false;
+  const stopped = outbox.stop().then(() => {
+    ended = true;
+  });
   await turn();
-  t.false(isStopped());
+  t.true(isStopped());
+  t.false(ended);
   pending[0]?.({ ok: true });
   await stopped;
-  t.true(isStopped());
   t.is(outbox.delivered(), 1);
 });
 
