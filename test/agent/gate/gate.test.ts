@@ -421,6 +421,21 @@ test('one guest has so many connections, and another as many of its own', async 
   t.deepEqual(await speak(t, `unix://${first}`).send(forged), { kind: 'ok' });
 });
 
+test('a guest that connects again and again is served so many times a second, and what is more is counted', async t => {
+  const clock = steppedClock();
+  const { gate, path } = await start(t, {}, { clock });
+  const dial = async () => {
+    const socket = createConnection(path);
+    socket.end();
+    await once(socket.resume(), 'close');
+  };
+  for (let i = 0; i < 30; i++) await dial();
+  t.deepEqual(dropped(gate), { connection_nuisance: 9 });
+  clock.step(1);
+  t.deepEqual(await speak(t, `unix://${path}`).send(forged), { kind: 'ok' });
+  t.deepEqual(dropped(gate), { connection_nuisance: 9 });
+});
+
 test('for a new guest the one that is gone is forgotten, and never one that is there', async t => {
   const paths = ['a', 'b', 'c'].map(name => join(socketFolder(t), `${name}.sock`));
   const { gate } = await start(t, {
