@@ -38,9 +38,11 @@ export function isForbiddenEvent(name: string): boolean {
 
 /**
  * The attributes of a guest's resource: the host's and the instance's as the transport tells them, and its claims under
- * names of their own. `service.instance.id` is unique per host, guest and what the guest tells apart.
+ * names of their own. `service.instance.id` is unique per host, guest and what the guest tells apart: a cgroup may have `:` in
+ * its name, and what follows is the guest's own word.
  */
 export function guestAttributes(host: Identity, instance: Instance) {
+  const id = instance.id.replaceAll(':', '%3A');
   return (claimed: ReadonlyMap<string, string>): Record<string, string> => {
     const inner = claimed.get(attr.serviceInstanceId) ?? claimed.get(attr.instanceId) ?? '';
     const attributes: Record<string, string> = {
@@ -49,7 +51,7 @@ export function guestAttributes(host: Identity, instance: Instance) {
       [attr.instanceId]: instance.id,
       [attr.instanceKind]: instance.kind,
       [attr.instanceName]: instance.name,
-      [attr.serviceInstanceId]: `guest:${host.hostId}:${instance.id}:${inner.slice(0, maxClaim)}`,
+      [attr.serviceInstanceId]: `guest:${host.hostId}:${id}:${inner.slice(0, maxClaim)}`,
       [attr.origin]: guestOrigin,
     };
     for (const [key, name] of Object.entries(kept)) {

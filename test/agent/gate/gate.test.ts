@@ -98,6 +98,22 @@ test('a guest that claims to be another arrives under its own identity', async t
   });
 });
 
+test('what a guest calls its own makes no other guest of it, whose cgroup has a colon in its name', async t => {
+  const paths = ['short', 'long'].map(name => join(socketFolder(t), `${name}.sock`));
+  const instances = ['/a.slice', '/a.slice:cri:1'];
+  const { sink } = await start(t, {
+    unix: paths.map((path, i) => ({ path, instance: instances[i] })),
+  });
+  for (const [i, own] of ['cri:1:x', 'x'].entries()) {
+    const request = resourceMetrics({ 'service.instance.id': own }, [counter('m', 1)]);
+    await speak(t, `unix://${paths[i]}`).send(serialize(request));
+  }
+  t.deepEqual(
+    sink.resources.map(({ resource }) => resource['service.instance.id']),
+    ['guest:the-host:/a.slice:cri:1:x', 'guest:the-host:/a.slice%3Acri%3A1:x'],
+  );
+});
+
 test('who speaks cannot be said in another spelling either, of which a backend may make the same label', async t => {
   const { path, sink } = await start(t);
   const claims = {
