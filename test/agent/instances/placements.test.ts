@@ -18,3 +18,21 @@ for (const placementIntervalSeconds of [1, 5, 60])
     // The first may come with a batch that was about to begin.
     for (const gap of gaps.slice(1)) t.true(gap >= placementIntervalSeconds / 2, `${gap}`);
   });
+
+test('memory in huge pages of a size that the host is given while the agent runs is told as well', async t => {
+  const pages = 'sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages';
+  const agent = stageRounds(t, {
+    config: { placementIntervalSeconds: 1 },
+    files: { 'cgroup/cgroup.controllers': 'cpu cpuset memory hugetlb', [pages]: '0' },
+  });
+  agent.add('/a', undefined, {
+    'cgroup/a/memory.numa_stat': 'anon N0=4096',
+    'cgroup/a/hugetlb.2MB.numa_stat': 'total=2097152 N0=2097152',
+  });
+  const told = () => agent.placements('/a').at(-1)?.bytesByNode;
+  await agent.read(10);
+  t.deepEqual(told(), { 0: 4096 });
+  agent.tree.write({ [pages]: '1' });
+  await agent.read(10);
+  t.deepEqual(told(), { 0: 4096 + 2_097_152 });
+});

@@ -20,6 +20,7 @@ import { detailAttribute, type OutgoingEvent } from '../../../src/contract/event
 import { type Placement, placementSchema, topologySchema } from '../../../src/contract/host.ts';
 import type { ResourcePoints } from '../../../src/contract/telemetry.ts';
 import { readCgroupLayout } from '../../../src/linux/cgroups.ts';
+import { findMemoryHierarchy } from '../../../src/linux/memory.ts';
 import { loadNative, type Native } from '../../../src/linux/native.ts';
 import { decodeMetrics } from '../../../src/otlp/decode-metrics.ts';
 import { createOutbox } from '../../../src/otlp/outbox.ts';
@@ -123,6 +124,7 @@ export function stageRounds(
       layout: readCgroupLayout(tree),
       hostId: 'h',
       systemd: false,
+      memory: findMemoryHierarchy(tree),
       maskedThreads: options.maskedThreads ?? (() => null),
     },
     probe: {
