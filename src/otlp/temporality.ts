@@ -133,10 +133,12 @@ export function difference(value: Value, before: Value): Value {
     };
   }
   // Cumulative buckets only grow outwards: the earlier offset is the same or higher.
-  const shift = before.kind === 'exponential' ? before.offset - value.offset : 0;
+  const [shift, zeroCount] =
+    before.kind === 'exponential' ? [before.offset - value.offset, before.zeroCount] : [0, 0];
   return {
     ...value,
     ...common,
+    zeroCount: value.zeroCount - zeroCount,
     counts: value.counts.map((count, i) => count - (before.counts[i - shift] ?? 0)),
   };
 }

@@ -49,25 +49,25 @@ test('delta begins anew with a new life of a series', t => {
   );
 });
 
-test('delta of a histogram whose lowest bucket moved down', t => {
+test('delta of a histogram, of its zeros too, whose lowest bucket moved down', t => {
   const temporal = temporalityFrom('delta');
-  const histogram = (offset: number, counts: number[], sum: number) => ({
+  const histogram = (offset: number, counts: number[], sum: number, zeroCount: number) => ({
     kind: 'exponential' as const,
-    count: counts.reduce((a, b) => a + b, 0),
+    count: counts.reduce((a, b) => a + b, zeroCount),
     sum,
     scale: 2,
-    zeroCount: 0,
+    zeroCount,
     offset,
     counts,
   });
-  temporal.shape(() => 'k', { start: 1, value: histogram(-10, [2, 3], 1.5) }, 10);
+  temporal.shape(() => 'k', { start: 1, value: histogram(-10, [2, 3], 1.5, 4) }, 10);
   temporal.deliver(temporal.take());
   const { value } = temporal.shape(
     () => 'k',
-    { start: 1, value: histogram(-11, [1, 2, 5], 2) },
+    { start: 1, value: histogram(-11, [1, 2, 5], 2, 6) },
     20,
   );
-  t.like(value, { count: 3, sum: 0.5, counts: [1, 0, 2], offset: -11 });
+  t.like(value, { count: 5, sum: 0.5, zeroCount: 2, counts: [1, 0, 2], offset: -11 });
 });
 
 test('delta: a series made anew at the very time of the last export is told whole, and one that began then is not', t => {
