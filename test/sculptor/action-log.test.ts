@@ -1,6 +1,6 @@
 import test from 'ava';
 import type { Action } from '../../src/contract/action.ts';
-import { createActionLog } from '../../src/sculptor/action-log.ts';
+import { createActionLog, unknownId } from '../../src/sculptor/action-log.ts';
 import { steppedClock } from '../support/stepped-clock.ts';
 
 test('of an action that is over a hundred allocations are kept, and all are told', t => {
@@ -26,4 +26,46 @@ test('an action of a former life that comes to its end is listed once', t => {
     log.list().map(action => action.state),
     ['restored'],
   );
+});
+
+test('of the actions that are over the last 500 are kept, be they of a former life, and the newest is listed first', t => {
+  const clock = steppedClock();
+  const options = { hostId: 'host-1', clock, emit: () => undefined };
+  const held = createActionLog(options).begin(null, 'enforce');
+  const past = Array.from({ length: 600 }, (_, i): Action => {
+    return { ...held, id: `past ${i}`, state: 'restored', at: clock.unixSeconds() - i };
+  });
+  const log = createActionLog({ ...options, past });
+  const ids = () => log.list().map(({ id }) => id);
+  t.deepEqual(
+    ids(),
+    past.slice(0, 500).map(({ id }) => id),
+  );
+  clock.step(1);
+  const running = log.begin(null, 'enforce');
+  t.deepEqual(ids().slice(0, 2), [running.id, 'past 0']);
+  clock.step(1);
+  log.to(running, 'rejected', null);
+  t.deepEqual([ids().length, ids()[0], ids().at(-1)], [500, running.id, 'past 498']);
+});
+
+test('an action says when it changed, from what, why, and whose recommendation it is, also where that could not be read', t => {
+  const clock = steppedClock();
+  const told: Action[] = [];
+  const log = createActionLog({
+    ...{ hostId: 'host-1', clock, newId: () => 'an-id' },
+    emit: action => void told.push(action),
+  });
+  const begun = log.begin(null, 'approve', 'recommendation-1');
+  t.like(begun, {
+    ...{ id: 'an-id', recommendationId: 'recommendation-1', hostId: 'host-1', mode: 'approve' },
+    ...{ state: 'received', previousState: null, at: clock.unixSeconds(), moves: [] },
+  });
+  t.is(log.begin(null, 'approve').recommendationId, unknownId);
+  clock.step(5);
+  const reason = { code: 'limit', message: 'too many' } as const;
+  const rejected = log.to(begun, 'rejected', reason as never, { mechanism: 'direct' });
+  t.like(rejected, { state: 'rejected', previousState: 'received', mechanism: 'direct', reason });
+  t.is(rejected.at, begun.at + 5);
+  t.is(told.at(-1), rejected);
 });

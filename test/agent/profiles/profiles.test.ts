@@ -3,10 +3,12 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import { createProfiles } from '../../../src/agent/profiles/profiles.ts';
+import { attr } from '../../../src/contract/metrics.ts';
 import type { ExponentialHistogram } from '../../../src/contract/telemetry.ts';
 import type { Sample } from '../../../src/otlp/sample.ts';
 
 const living = { instance: { id: '/a', kind: 'cgroup', name: 'a' }, start: 0 } as never;
+const bornLater = { instance: { id: '/b', kind: 'cgroup', name: 'b' }, start: 18 } as never;
 
 function latencyOf(count: number): ExponentialHistogram {
   const common = { kind: 'exponential', scale: 2, zeroCount: 0, offset: -40 } as const;
@@ -38,6 +40,122 @@ test('of a long window few readings are kept, and it is at most a little longer 
   collect();
   const held = refs.filter(ref => ref.deref() !== undefined).length;
   t.true(held <= 8, `${held} readings`);
+});
+
+function taker(profileWindowSeconds: number) {
+  const profiles = createProfiles('h', { profileWindowSeconds, readIntervalSeconds: 0.2 });
+  return {
+    profiles,
+    take: (time: number, ...told: [never, readonly Sample[]][]) => {
+      const reading = profiles.begin(time);
+      for (const [one, samples] of told) reading.add(one, samples);
+      reading.end();
+    },
+  };
+}
+const cpuTime = (start: number, value: number): Sample => ({
+  metric: 'container.cpu.time',
+  start,
+  value,
+});
+
+test('a counter that began within the window has grown by all of it; of one that is older, and not known from before, it is not known', t => {
+  const { profiles, take } = taker(10);
+  const counters = (...told: [name: string, start: number, value: number][]): Sample[] =>
+    told.map(([name, start, value]) => ({ ...cpuTime(start, value), attributes: { name } }));
+  take(10, [living, counters(['known', 0, 5], ['begun anew', 0, 8])]);
+  take(20, [
+    living,
+    counters(['known', 0, 9], ['begun anew', 15, 6], ['new', 10, 3], ['older', 9, 4]),
+  ]);
+  const profile = profiles.of('/a');
+  t.like(profile, { hostId: 'h', time: 20, windowSeconds: 10 });
+  t.deepEqual(
+    profile?.series.map(series => series.type === 'counter' && [series.delta, series.perSecond]),
+    [
+      [4, 0.4],
+      [6, 0.6],
+      [3, 0.3],
+      [null, null],
+    ],
+  );
+});
+
+test('the window of who is younger than it began with its life, and later with what was read of it first', t => {
+  const { profiles, take } = taker(30);
+  const seen = (id: string) => {
+    const profile = profiles.of(id);
+    const series = profile?.series[0];
+    return [profile?.windowSeconds, series?.type === 'counter' && series.delta];
+  };
+  take(10, [living, [cpuTime(0, 1)]]);
+  t.deepEqual(seen('/a'), [10, 1]);
+  take(20, [living, [cpuTime(0, 4)]], [bornLater, [cpuTime(18, 1)]]);
+  t.deepEqual(
+    [seen('/a'), seen('/b')],
+    [
+      [10, 3],
+      [2, 1],
+    ],
+  );
+  take(30, [living, [cpuTime(0, 5)]], [bornLater, [cpuTime(18, 7)]]);
+  t.deepEqual(
+    [seen('/a'), seen('/b')],
+    [
+      [20, 4],
+      [10, 6],
+    ],
+  );
+  t.deepEqual(
+    profiles.all().map(({ instance }) => instance.id),
+    ['/a', '/b'],
+  );
+  take(40, [living, [cpuTime(0, 5)]]);
+  t.is(profiles.of('/b'), null, 'it is not there any more');
+});
+
+test('of a histogram the window has its own count, sum and quantiles, and a sum that nobody knows is none', t => {
+  const { profiles, take } = taker(10);
+  const latency = (counts: number[], sum: number): Sample => {
+    const count = counts.reduce((all, one) => all + one, 0);
+    return {
+      metric: 'sculptor.runqueue.latency',
+      start: 0,
+      value: { kind: 'exponential', scale: 0, zeroCount: 0, offset: 0, counts, count, sum },
+    };
+  };
+  take(10, [living, [latency([50, 0, 0], 2)]]);
+  take(20, [living, [latency([110, 35, 5], 7)]]);
+  t.like(profiles.of('/a')?.series[0], {
+    type: 'histogram',
+    total: { count: 150, sum: 7 },
+    delta: { count: 100, sum: 5, p50: 2, p90: 4, p99: 8 },
+  });
+  take(30, [living, [latency([110, 35, 6], Number.NaN)]]);
+  t.like(profiles.of('/a')?.series[0], {
+    total: { count: 151, sum: null },
+    delta: { count: 1, sum: null, p50: 8, p90: 8, p99: 8 },
+  });
+});
+
+test('a task that is given another name goes on, and one that has its tid is another', t => {
+  const { profiles, take } = taker(10);
+  const task = (startTicks: number, name: string, start: number, value: number): Sample => ({
+    metric: 'sculptor.task.cpu.time',
+    task: `7@${startTicks}`,
+    attributes: { 'thread.id': 7, 'thread.name': name, [attr.taskStartTicks]: startTicks },
+    start,
+    value,
+  });
+  const delta = () => {
+    const series = profiles.of('/a')?.series[0];
+    return series?.type === 'counter' ? series.delta : null;
+  };
+  take(10, [living, [task(1, 'before', 5, 2)]]);
+  take(20, [living, [task(1, 'after', 5, 6)]]);
+  t.is(delta(), 4);
+  take(30, [living, [task(9, 'after', 5, 8)]]);
+  t.is(delta(), null);
 });
 
 test('a series is found again in an earlier reading wherever it stood there, and one that is new has no change', t => {
