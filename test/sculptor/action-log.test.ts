@@ -64,7 +64,7 @@ test('an action says when it changed, from what, why, and whose recommendation i
   t.is(log.begin(null, 'approve').recommendationId, unknownId);
   clock.step(5);
   const reason = { code: 'limit', message: 'too many' } as const;
-  const rejected = log.to(begun, 'rejected', reason as never, { mechanism: 'direct' });
+  const rejected = log.to(begun, 'rejected', reason, { mechanism: 'direct' });
   t.like(rejected, { state: 'rejected', previousState: 'received', mechanism: 'direct', reason });
   t.is(rejected.at, begun.at + 5);
   t.is(told.at(-1), rejected);

@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { coresOf, createHeadlineSeries } from '../../src/sculptor/headline-series.ts';
+import { coresOf, createHeadlineSeries, waitRatios } from '../../src/sculptor/headline-series.ts';
 
 function filled(times: readonly number[], run = 0.5, wait = 0.25) {
   const series = createHeadlineSeries();
@@ -45,16 +45,62 @@ test('late points are counted and dropped, and a counter that starts anew starts
   t.is(series.newest('/a'), null);
 });
 
-test('nothing is kept for longer than 120 s and a bit, nor for more instances than allowed', t => {
+test('nothing is kept for longer than 120 s and a third, nor more than a thousand points', t => {
+  const at = (gap: number) => Array.from({ length: 400 / gap }, (_, i) => 1 + i * gap);
+  const seen = (gap: number) => {
+    const times = at(gap);
+    const samples = filled(times).samples('/a', 0, 1e9, 0);
+    return { seconds: (times.at(-1) ?? 0) - (samples[0]?.from ?? 0), points: samples.length + 1 };
+  };
+  const seldom = seen(0.5);
+  t.true(seldom.seconds >= 119 && seldom.seconds <= 162, `${seldom.seconds} s`);
+  const often = seen(0.05);
+  t.true(often.points <= 1000 && often.points >= 750, `${often.points} points`);
+});
+
+test('for more instances than there may be the first is forgotten, and those that have ended when it is asked', t => {
   const series = createHeadlineSeries(10);
-  for (let time = 1; time < 2000; time += 0.2)
-    series.add('/a', 'sculptor.runqueue.wait', time, time);
-  t.true(series.samples('/a', 0, 1e9, 0).length === 0);
-  for (let i = 0; i < 50; i += 1) series.add(`/i${i}`, 'container.cpu.time', 2000, 1);
-  t.true(series.instances(0).length <= 10);
-  t.is(series.counters.instancesDropped, 41);
-  series.forget(3000);
-  t.deepEqual(series.instances(0), []);
+  for (let i = 0; i < 12; i += 1) series.add(`/i${i}`, 'container.cpu.time', 2000 + i, 1);
+  const ids = (from: number) => Array.from({ length: 12 - from }, (_, i) => `/i${from + i}`);
+  t.is(series.counters.instancesDropped, 2);
+  t.deepEqual(series.instances(0), ids(2));
+  t.deepEqual(series.instances(2010), ids(10));
+  series.forget(2009);
+  t.deepEqual(series.instances(0), ids(9));
+});
+
+test('run between two points is as far along as the time is, and beyond them it is not known', t => {
+  const series = createHeadlineSeries();
+  for (const [time, run] of [
+    [10, 1],
+    [20, 3],
+    [24, 7],
+  ] as const)
+    series.add('/a', 'container.cpu.time', time, run);
+  for (const time of [9, 15, 20, 23, 25])
+    series.add('/a', 'sculptor.runqueue.wait', time, time / 10);
+  t.deepEqual(
+    series.samples('/a', 0, 100, 0).map(({ from, to, run }) => [from, to, run]),
+    [
+      [15, 20, 1],
+      [20, 23, 3],
+    ],
+  );
+  const within = (from: number, to: number) => series.samples('/a', from, to, 0).length;
+  t.deepEqual([within(15, 20), within(15.1, 23), within(15, 19.9)], [1, 1, 0]);
+  t.deepEqual(series.samples('/b', 0, 100, 0), []);
+  t.deepEqual(series.newest('/a'), { time: 25, intervalSeconds: 2 });
+});
+
+test('the share of waiting is told of samples with demand alone, and cores of all of them', t => {
+  const samples = [
+    { from: 0, to: 10, run: 3, wait: 1 },
+    { from: 10, to: 20, run: 0.005, wait: 0.005 },
+    { from: 20, to: 30, run: 0, wait: 0.02 },
+  ];
+  t.deepEqual(waitRatios(samples), [0.25, 1]);
+  t.deepEqual(coresOf(samples), { run: 3.005 / 30, wait: 1.025 / 30 });
+  t.deepEqual(coresOf([]), { run: 0, wait: 0 });
 });
 
 test('after the clock was set back by less than is kept, what was counted before is not taken for what is counted now', t => {

@@ -15,6 +15,7 @@ const profile = (name: string): Profile => ({
   series: [],
 });
 const quietly = () => undefined;
+const readOnly = constants.O_RDONLY | constants.O_NONBLOCK;
 const total = (lost: Readonly<Record<string, number>>) =>
   Object.values(lost).reduce((a, b) => a + b, 0);
 
@@ -95,7 +96,7 @@ test('a full disk is counted and said, and the sink goes on', async t => {
 test('a reader that is slow holds up nothing: what comes meanwhile is counted; one that goes is said', async t => {
   const path = join(socketFolder(t), 'pipe');
   execFileSync('mkfifo', [path]);
-  const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const reader = openSync(path, readOnly);
   const said: string[] = [];
   const sink = openProfileSink(path, realTime, (_, text) => void said.push(text));
   // More than a pipe holds.
@@ -119,4 +120,57 @@ test('a reader that is slow holds up nothing: what comes meanwhile is counted; o
   await until(() => sink.lost().failed === 1);
   t.regex(said.join(), /EPIPE/);
   await sink.stop();
+});
+
+test('of what readers left in the middle the whole lines are written, and what comes later is on lines of its own', async t => {
+  const path = join(socketFolder(t), 'pipe');
+  execFileSync('mkfifo', [path]);
+  const first = openSync(path, readOnly);
+  const sink = openProfileSink(path, realTime, quietly);
+  const many = Array.from({ length: 2000 }, (_, i) => profile(`instance-${i}`));
+  const buffer = Buffer.alloc(10_000);
+  let read = '';
+  const readSome = (reader: number): void => {
+    try {
+      read += buffer.toString('utf8', 0, readSync(reader, buffer));
+    } catch (error) {
+      t.is((error as { code?: string }).code, 'EAGAIN');
+    }
+  };
+  const leave = async (reader: number) => {
+    const lost = sink.lost().failed;
+    const enough = read.length + 70_000;
+    sink.write(many);
+    await until(() => {
+      readSome(reader);
+      return read.length >= enough;
+    });
+    closeSync(reader);
+    await until(() => sink.lost().failed > lost);
+  };
+  await leave(first);
+  await leave(openSync(path, readOnly));
+  const comes = openSync(path, readOnly);
+  t.teardown(() => closeSync(comes));
+  for (const name of ['late', 'later']) {
+    const before = sink.written();
+    sink.write([profile(name)]);
+    await until(() => {
+      readSome(comes);
+      return sink.written() === before + 1;
+    });
+  }
+  await sink.stop();
+  read += readFileSync(comes, 'utf8');
+  const names = read.split('\n').flatMap(line => {
+    try {
+      return JSON.parse(line).instance.name;
+    } catch {
+      return [];
+    }
+  });
+  t.deepEqual(names.slice(-2), ['late', 'later']);
+  t.notRegex(read, /\n\n/);
+  t.is(sink.written(), names.length);
+  t.is(sink.written() + sink.lost().failed, 2 * many.length + 2);
 });
