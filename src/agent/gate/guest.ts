@@ -15,6 +15,7 @@ import type { Forward } from './forward.ts';
 import { createGuestViewer, type GuestView } from './guest-view.ts';
 import { guestAttributes, isForbiddenEvent, isIdentity } from './identity.ts';
 import { createSeriesBound } from './series-bound.ts';
+import { createWire } from './wire.ts';
 
 export type GuestOptions = {
   readonly host: Identity;
@@ -44,7 +45,7 @@ export type GuestStatus = {
 export type Guest = {
   /** Serves a connection, or ends it when the guest has too many. */
   readonly accept: (connection: Socket, via: string) => void;
-  /** To be called now and then: counts what gRPC has refused by itself, and heeds it. */
+  /** To be called now and then: counts what gRPC has refused by itself, and heeds it, and how much came. */
   readonly look: () => void;
   readonly status: () => GuestStatus;
   readonly view: () => GuestView;
@@ -66,6 +67,11 @@ const bytesPerRecord = 1024;
 const requestsPerSecond = 100;
 /** And so does a connection on which nothing is said: 0.2 ms, and a quarter of it where it is refused. An agent has two. */
 const connectionsPerSecond = 20;
+/**
+ * What is not taken is sent again, so a guest may send this many times the bytes that it may say. Frames of HTTP/2 that are of no
+ * request are among them: 200 MB/s of window updates take a core.
+ */
+const sentPerSaid = 2;
 /** In the mean; ours have five. So a request that is nothing but attributes holds nobody up for long. */
 const attributesPerRecord = 8;
 
@@ -86,6 +92,11 @@ export function createGuest(options: GuestOptions): Guest {
   const cpu = createBudget(config.maxCores, options.clock);
   const dials = createBudget(connectionsPerSecond, options.clock);
   const series = createSeriesBound(config.maxSeries, options.clock);
+  const wire = createWire(
+    sentPerSaid * bytesPerRecord * config.recordsPerSecond,
+    (queueRequests + 1) * config.maxConnections * config.maxMessageBytes,
+    options.clock,
+  );
   const connections = new Set<Socket>();
   const rules: RewriteRules = {
     isIdentity,
@@ -105,8 +116,11 @@ export function createGuest(options: GuestOptions): Guest {
   const refuse = (reason: DropReason, amount = 1): void => {
     drops.add(reason, amount);
     nuisance.spend(amount);
-    if (nuisance.waitSeconds() === 0 || connections.size === 0) return;
-    drops.add('connection_nuisance', connections.size);
+    if (nuisance.waitSeconds() > 0) cutOff();
+  };
+
+  const cutOff = (): void => {
+    if (connections.size > 0) drops.add('connection_nuisance', connections.size);
     for (const connection of connections) connection.destroy();
   };
 
@@ -163,7 +177,7 @@ export function createGuest(options: GuestOptions): Guest {
   const refusalOfConnection = (): DropReason | null => {
     if (connections.size >= config.maxConnections) return 'connection_too_many';
     const wait = Math.max(nuisance.waitSeconds(), dials.waitSeconds());
-    return wait > 0 ? 'connection_nuisance' : null;
+    return wait > 0 || wire.floods() ? 'connection_nuisance' : null;
   };
 
   return {
@@ -177,10 +191,17 @@ export function createGuest(options: GuestOptions): Guest {
       dials.spend(1);
       via = from;
       connections.add(connection);
-      connection.once('close', () => connections.delete(connection));
+      connection.once('close', () => {
+        wire.hear(connection);
+        connections.delete(connection);
+      });
       receiver.accept(connection);
     },
-    look: () => void receiver.counters(),
+    look: () => {
+      receiver.counters();
+      for (const connection of connections) wire.hear(connection);
+      if (wire.floods()) cutOff();
+    },
     status: () => ({
       instance,
       via,

@@ -412,6 +412,45 @@ test('requests of which no handler hears, such as traces, are counted, and who g
   await once(session, 'close');
 });
 
+test('a guest that sends much of what is no request is cut off, over however many connections it did, until it has made up for it', async t => {
+  const clock = steppedClock();
+  // 204,800 bytes a second, and 300,000 besides.
+  const bounds = { recordsPerSecond: 100, maxConnections: 1, maxMessageBytes: 100_000 };
+  const { gate, path } = await start(t, bounds, { clock });
+  const frame = (type: number, payload: Buffer) =>
+    Buffer.concat([Buffer.from([0, 0, payload.length, type, 0, 0, 0, 0, 0]), payload]);
+  const windowUpdate = frame(8, Buffer.from([0, 0, 0, 1]));
+  const ping = Buffer.from('the last');
+  /** What is sent has been read when it is answered. */
+  const flood = async () => {
+    const socket = createConnection(path);
+    t.teardown(() => socket.destroy());
+    socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+    socket.write(Buffer.concat([frame(4, Buffer.alloc(0)), ...Array(30_000).fill(windowUpdate)]));
+    socket.write(frame(6, ping));
+    let answer = Buffer.alloc(0);
+    socket.on('data', data => {
+      answer = Buffer.concat([answer, data]);
+    });
+    await until(() => answer.includes(ping));
+    return socket;
+  };
+  const first = await flood();
+  first.end();
+  await once(first, 'close');
+  await until(() => gate.status().guests[0]?.connections === 0);
+  const second = await flood();
+  t.deepEqual(dropped(gate), {});
+  clock.step(1);
+  await until(() => second.closed);
+  const third = createConnection(path).resume();
+  t.teardown(() => third.destroy());
+  await until(() => third.closed);
+  t.deepEqual(dropped(gate), { connection_nuisance: 2 });
+  clock.step(1);
+  t.deepEqual(await speak(t, `unix://${path}`).send(forged), { kind: 'ok' });
+});
+
 test('one guest has so many connections, and another as many of its own', async t => {
   const other = join(socketFolder(t), 'other.sock');
   const first = join(socketFolder(t), 'first.sock');
