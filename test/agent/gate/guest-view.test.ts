@@ -1,3 +1,4 @@
+import { AggregationTemporality } from '@opentelemetry/sdk-metrics';
 import test from 'ava';
 import { createGuestViewer } from '../../../src/agent/gate/guest-view.ts';
 import { counter, resourceMetrics, serialize } from '../../otlp/support.ts';
@@ -62,11 +63,29 @@ test('of two agents in one guest the first is listened to, until it is silent', 
   t.is(viewer.view().get(0)?.waitSeconds, 3);
 });
 
+test('an agent is silent when a minute has passed in which it said nothing of vCPUs', t => {
+  for (const [seconds, waitSeconds] of [
+    [60, 0],
+    [61, 5],
+  ] as const) {
+    const viewer = createGuestViewer();
+    viewer.look(said('first', waited(100)), 1000);
+    viewer.look(said('first', counter('m', 1)), 1030);
+    viewer.look(said('second', waited(7)), 1000 + seconds);
+    viewer.look(said('second', waited(12)), 1001 + seconds);
+    t.is(viewer.view().get(0)?.waitSeconds, waitSeconds, `${seconds} s`);
+  }
+});
+
 test('what cannot be a vCPU, or a count, is not believed', t => {
   const viewer = createGuestViewer();
   const lies = [waited(1, 4096), waited(1, -1), waited(1, 'x'), waited(1, 0.5), waited(Number.NaN)];
-  viewer.look(request(...lies, waited(Number.POSITIVE_INFINITY), waited(-3)), 0);
+  viewer.look(request(...lies, waited(Number.POSITIVE_INFINITY), waited(-3), waited(3.2e9)), 0);
+  const delta = { ...waited(1), aggregationTemporality: AggregationTemporality.DELTA };
+  viewer.look(request(delta), 0);
   t.is(viewer.view().size, 0);
+  viewer.look(request(waited(0, 4095)), 0);
+  t.is(viewer.view().size, 1);
 });
 
 test('a request that has nothing of vCPUs is not even decoded', t => {

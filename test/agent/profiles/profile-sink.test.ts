@@ -6,6 +6,7 @@ import { openProfileSink } from '../../../src/agent/profiles/profile-sink.ts';
 import { ConfigError } from '../../../src/contract/errors.ts';
 import type { Profile } from '../../../src/contract/profile.ts';
 import { realTime, socketFolder, until } from '../../support/sockets.ts';
+import { steppedClock } from '../../support/stepped-clock.ts';
 
 const profile = (name: string): Profile => ({
   hostId: 'h',
@@ -25,6 +26,7 @@ test('a file is appended to, one line a profile', async t => {
   const sink = openProfileSink(path, realTime, quietly);
   sink.write([profile('a'), profile('b')]);
   await until(() => sink.written() === 2);
+  sink.write([]);
   sink.write([profile('c')]);
   await sink.stop();
   const lines = readFileSync(path, 'utf8').trimEnd().split('\n');
@@ -85,8 +87,10 @@ test('a full disk is counted and said, and the sink goes on', async t => {
   const sink = openProfileSink('/dev/full', realTime, (_, text) => void said.push(text));
   sink.write([profile('a'), profile('b')]);
   await until(() => sink.lost().failed === 2);
-  sink.write([profile('c')]);
-  await until(() => sink.lost().failed === 3);
+  for (const failed of [3, 4]) {
+    sink.write([profile('c')]);
+    await until(() => sink.lost().failed === failed);
+  }
   t.is(sink.written(), 0);
   t.is(said.length, 1, 'not with each reading');
   t.regex(said[0] ?? '', /profiles cannot be written to \/dev\/full \(2 lost so far\): ENOSPC/);
@@ -126,7 +130,8 @@ test('of what readers left in the middle the whole lines are written, and what c
   const path = join(socketFolder(t), 'pipe');
   execFileSync('mkfifo', [path]);
   const first = openSync(path, readOnly);
-  const sink = openProfileSink(path, realTime, quietly);
+  const said: string[] = [];
+  const sink = openProfileSink(path, realTime, (_, text) => void said.push(text));
   const many = Array.from({ length: 2000 }, (_, i) => profile(`instance-${i}`));
   const buffer = Buffer.alloc(10_000);
   let read = '';
@@ -150,18 +155,28 @@ test('of what readers left in the middle the whole lines are written, and what c
   };
   await leave(first);
   await leave(openSync(path, readOnly));
-  const comes = openSync(path, readOnly);
-  t.teardown(() => closeSync(comes));
-  for (const name of ['late', 'later']) {
+  t.is(said.length, 1);
+  const readAll = async (reader: number, name: string) => {
     const before = sink.written();
     sink.write([profile(name)]);
     await until(() => {
-      readSome(comes);
+      readSome(reader);
       return sink.written() === before + 1;
     });
-  }
+  };
+  const comes = openSync(path, readOnly);
+  await readAll(comes, 'late');
+  await readAll(comes, 'later');
+  closeSync(comes);
+  const lost = sink.lost().failed;
+  sink.write([profile('nobody is there')]);
+  await until(() => sink.lost().failed === lost + 1);
+  t.is(said.length, 2, 'it had worked again');
+  const last = openSync(path, readOnly);
+  t.teardown(() => closeSync(last));
+  await readAll(last, 'last');
   await sink.stop();
-  read += readFileSync(comes, 'utf8');
+  read += readFileSync(last, 'utf8');
   const names = read.split('\n').flatMap(line => {
     try {
       return JSON.parse(line).instance.name;
@@ -169,8 +184,36 @@ test('of what readers left in the middle the whole lines are written, and what c
       return [];
     }
   });
-  t.deepEqual(names.slice(-2), ['late', 'later']);
+  t.deepEqual(names.slice(-3), ['late', 'later', 'last']);
   t.notRegex(read, /\n\n/);
   t.is(sink.written(), names.length);
-  t.is(sink.written() + sink.lost().failed, 2 * many.length + 2);
+  t.is(sink.written() + sink.lost().failed, 2 * many.length + 4);
+});
+
+test('a reader that takes nothing is waited for, for five seconds, and for no longer than a moment at the stop', async t => {
+  const path = join(socketFolder(t), 'pipe');
+  execFileSync('mkfifo', [path]);
+  const reader = openSync(path, readOnly);
+  t.teardown(() => closeSync(reader));
+  const clock = steppedClock();
+  const sink = openProfileSink(path, clock, quietly);
+  const many = Array.from({ length: 2000 }, (_, i) => profile(`instance-${i}`));
+  const secondsUntil = async (holds: () => boolean) => {
+    const from = clock.monotonicSeconds();
+    await until(() => {
+      if (!holds()) clock.step(0.05);
+      return holds();
+    });
+    return clock.monotonicSeconds() - from;
+  };
+  sink.write(many);
+  const waited = await secondsUntil(() => sink.lost().failed > 0);
+  t.true(waited >= 5 && waited < 10, `${waited} s`);
+  sink.write(many);
+  let stopped = false;
+  void sink.stop().then(() => {
+    stopped = true;
+  });
+  const left = await secondsUntil(() => stopped);
+  t.true(left < 1, `${left} s`);
 });

@@ -114,6 +114,53 @@ test('the window of who is younger than it began with its life, and later with w
   t.is(profiles.of('/b'), null, 'it is not there any more');
 });
 
+test('a reading that comes a little early is as old as the window', t => {
+  const { profiles, take } = taker(10);
+  for (const time of [1, 11, 20.95]) take(time, [living, [cpuTime(0, time)]]);
+  t.is(profiles.of('/a')?.windowSeconds.toFixed(2), '9.95');
+});
+
+test('after the clock was set back no window is of less than nothing, and it is soon as long as it was', t => {
+  const { profiles, take } = taker(10);
+  take(1000, [living, [cpuTime(0, 500)]]);
+  take(400, [living, [cpuTime(0, 501)]]);
+  t.like(profiles.of('/a'), { windowSeconds: 0, series: [{ delta: 1, perSecond: null }] });
+  for (let time = 402; time <= 420; time += 2) take(time, [living, [cpuTime(0, time)]]);
+  const seconds = profiles.of('/a')?.windowSeconds ?? 0;
+  t.true(seconds >= 10 && seconds <= 14, `${seconds} s`);
+});
+
+test('what a reading has no more of is not told, and a gauge as it is', t => {
+  const { profiles, take } = taker(10);
+  const usage: Sample = { metric: 'container.memory.usage', start: 0, value: 7 };
+  take(10, [living, [usage, cpuTime(0, 3)]]);
+  take(20, [living, [{ ...usage, value: 4 }]]);
+  t.like(profiles.of('/a')?.series, [{ type: 'gauge', value: 4 }]);
+  t.is(profiles.of('/a')?.series.length, 1);
+});
+
+test('series of one task, and of no task, are told apart by their names and what they are parts of', t => {
+  const { profiles, take } = taker(10);
+  const samples = (values: readonly number[]): Sample[] => {
+    const [run = 0, wait = 0, taskRun = 0, io = 0, lock = 0] = values;
+    const task = { task: '7@1', attributes: { 'thread.id': 7 }, start: 0 };
+    const blocked = { ...task, metric: 'sculptor.task.offcpu.time' } as const;
+    return [
+      cpuTime(0, run),
+      { metric: 'sculptor.runqueue.wait', start: 0, value: wait },
+      { ...task, metric: 'sculptor.task.cpu.time', value: taskRun },
+      { ...blocked, more: { reason: 'io' }, value: io },
+      { ...blocked, more: { reason: 'lock' }, value: lock },
+    ];
+  };
+  take(10, [living, samples([1, 2, 3, 4, 5])]);
+  take(20, [living, samples([2, 4, 6, 8, 10]).reverse()]);
+  t.deepEqual(
+    profiles.of('/a')?.series.map(series => series.type === 'counter' && series.delta),
+    [5, 4, 3, 2, 1],
+  );
+});
+
 test('of a histogram the window has its own count, sum and quantiles, and a sum that nobody knows is none', t => {
   const { profiles, take } = taker(10);
   const latency = (counts: number[], sum: number): Sample => {
