@@ -94,7 +94,7 @@ export function createSendQueue(options: SendQueueOptions): SendQueue {
   };
 
   const pump = (): void => {
-    if (inFlight.length > 0 || paused || stopped) return;
+    if (inFlight.length > 0 || paused) return;
     dropExpired();
     if (waiting.length === 0) {
       for (const resolve of idle) resolve();

@@ -42,6 +42,14 @@ test('one export is under way at most; what is skipped is not even made, and is 
   t.deepEqual(outbox.lost(), { busy: 1, failed: 1, too_large: 0 });
   t.is(outbox.delivered(), 1);
   t.is(outbox.lastFailure(), 'UNAVAILABLE');
+  outbox.send(() => nothing);
+  pending[2]?.({ ok: true });
+  await turn();
+  t.is(outbox.lastFailure(), null);
+  outbox.send(() => nothing);
+  pending[3]?.({ ok: false, why: 'too_large', reason: '5 MB', untaken: [0] });
+  await turn();
+  t.deepEqual(outbox.lost(), { busy: 1, failed: 1, too_large: 1 });
 });
 
 test('where there is nothing to send, nothing is sent', t => {

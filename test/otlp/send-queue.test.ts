@@ -11,9 +11,24 @@ const dead: SendResult = {
 };
 const bad: SendResult = { kind: 'refused', reason: 'INVALID_ARGUMENT: byte 3' };
 
-/** A queue to a peer whose answers the test gives, one by one. */
+/** A queue to a peer whose answers the test gives, one by one; `timers`: how many are set. */
 function setUp(options: Partial<SendQueueOptions> = {}) {
-  const clock = steppedClock();
+  const stepped = steppedClock();
+  const timers = new Set<() => void>();
+  const clock = {
+    ...stepped,
+    after: (seconds: number, run: () => void) => {
+      const cancel = stepped.after(seconds, () => {
+        timers.delete(run);
+        run();
+      });
+      timers.add(run);
+      return () => {
+        timers.delete(run);
+        cancel();
+      };
+    },
+  };
   const sent: string[] = [];
   const answers: ((result: SendResult) => void)[] = [];
   let closed = false;
@@ -36,6 +51,7 @@ function setUp(options: Partial<SendQueueOptions> = {}) {
   return {
     queue,
     clock,
+    timers: () => timers.size,
     sent,
     push: (text: string) => queue.push(Buffer.from(text)),
     answer: async (result: SendResult) => {
@@ -213,17 +229,14 @@ test('records that the other end rejects are counted and not sent again', async 
   t.is(queue.lastFailure(), 'no id');
 });
 
-test('requests go together up to what a collector takes', async t => {
+test('requests go together up to what a collector takes, and what is more than that goes alone', async t => {
   const { sent, push, answer } = setUp({ maxBytes: 100_000_000 });
-  push('x');
-  const large = 'y'.repeat(2_000_000);
-  push(large);
-  push(large);
-  await answer(ok);
-  await answer(ok);
+  const sizes = [1, 2_000_000, 1_700_000, 1_700_000, 4_000_000, 1];
+  for (const size of sizes) push('y'.repeat(size));
+  for (const _ of sizes) await answer(ok);
   t.deepEqual(
     sent.map(text => text.length),
-    [1, 2_000_000, 2_000_000],
+    [1, 2_000_000, 3_400_000, 4_000_000, 1],
   );
 });
 
@@ -273,4 +286,21 @@ test('stop tries once more at once, then counts what is left as lost', async t =
   push('c');
   await answer(dead);
   t.is(queue.counters()['lost.stopped'], 3);
+});
+
+test('a queue that was stopped leaves no timer behind, which would keep its process', async t => {
+  const waits = setUp();
+  waits.push('a');
+  await waits.answer({ kind: 'retry', afterSeconds: 20, reason: 'full' });
+  const stopped = waits.queue.stop(0.01);
+  await waits.answer(dead);
+  waits.clock.step(0.01);
+  await stopped;
+  t.is(waits.timers(), 0);
+  const sends = setUp();
+  sends.push('a');
+  const flushed = sends.queue.stop(20);
+  await sends.answer(ok);
+  await flushed;
+  t.is(sends.timers(), 0);
 });

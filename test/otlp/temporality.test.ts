@@ -70,6 +70,20 @@ test('delta of a histogram, of its zeros too, whose lowest bucket moved down', t
   t.like(value, { count: 5, sum: 0.5, zeroCount: 2, counts: [1, 0, 2], offset: -11 });
 });
 
+test('delta of a histogram with bounds of its own', t => {
+  const temporal = temporalityFrom('delta');
+  const tell = (counts: number[], sum: number) => {
+    const count = counts.reduce((a, b) => a + b, 0);
+    const value = { kind: 'explicit' as const, bounds: [1, 2], count, sum, counts };
+    return temporal.shape(() => 'k', { start: 1, value }, 10).value;
+  };
+  tell([1, 2, 0], 3);
+  temporal.deliver(temporal.take());
+  t.deepEqual(tell([1, 4, 3], 14), {
+    ...{ kind: 'explicit', bounds: [1, 2], count: 5, sum: 11, counts: [0, 2, 3] },
+  });
+});
+
 test('delta: a series made anew at the very time of the last export is told whole, and one that began then is not', t => {
   const temporal = temporalityFrom('delta');
   const tell = (start: number, value: number, now: number) => {

@@ -40,9 +40,18 @@ test('late points are counted and dropped, and a counter that starts anew starts
   const series = filled([1000, 1001, 1002]);
   series.add('/a', 'sculptor.runqueue.wait', 1001, 0);
   t.is(series.counters.late, 1);
+  series.add('/a', 'sculptor.runqueue.wait', 1002, 1002);
+  t.is(series.counters.late, 2, 'told twice');
   series.add('/a', 'sculptor.runqueue.wait', 1003, 0);
   t.is(series.counters.restarted, 1);
   t.is(series.newest('/a'), null);
+  for (const [time, seconds] of [
+    [1003, 501.5],
+    [1004, 502],
+  ] as const)
+    series.add('/a', 'container.cpu.time', time, seconds);
+  series.add('/a', 'sculptor.runqueue.wait', 1004, 0.125);
+  t.deepEqual(series.samples('/a', 0, 1e9, 1), [{ from: 1003, to: 1004, run: 0.5, wait: 0.125 }]);
 });
 
 test('nothing is kept for longer than 120 s and a third, nor more than a thousand points', t => {
@@ -50,6 +59,8 @@ test('nothing is kept for longer than 120 s and a third, nor more than a thousan
   const seen = (gap: number) => {
     const times = at(gap);
     const samples = filled(times).samples('/a', 0, 1e9, 0);
+    const { run, wait } = coresOf(samples);
+    t.deepEqual([run.toFixed(6), wait.toFixed(6)], ['0.500000', '0.250000']);
     return { seconds: (times.at(-1) ?? 0) - (samples[0]?.from ?? 0), points: samples.length + 1 };
   };
   const seldom = seen(0.5);
@@ -122,5 +133,13 @@ test('after the clock was set back by more than is kept, the series begins anew'
   }
   t.is(series.counters.restarted, 2);
   t.is(series.counters.late, 0);
+  t.deepEqual(series.newest('/a'), { time: 6403, intervalSeconds: 1 });
+});
+
+test('after the clock was set back by more than is kept, one that rested since begins anew too', t => {
+  const series = createHeadlineSeries();
+  for (const time of [10_000, 10_001, 6402, 6403])
+    series.add('/a', 'sculptor.runqueue.wait', time, 5);
+  t.deepEqual(series.counters, { late: 0, restarted: 1, instancesDropped: 0 });
   t.deepEqual(series.newest('/a'), { time: 6403, intervalSeconds: 1 });
 });

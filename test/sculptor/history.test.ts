@@ -1,7 +1,7 @@
 import test from 'ava';
 import type { Action } from '../../src/contract/action.ts';
 import { policySchema } from '../../src/contract/policy.ts';
-import { createHistory } from '../../src/sculptor/history.ts';
+import { createHistory, involved } from '../../src/sculptor/history.ts';
 import { instance, move } from './support/cgroup-lab.ts';
 
 const policy = policySchema.parse({});
@@ -55,4 +55,18 @@ test('an action counts for an hour, and a row of roll-backs for a day after the 
   history.prune(48 * hour + 1);
   history.rolledBack(['/a'], 48 * hour + 1);
   t.is(history.restsUntil('/a', policy, 48 * hour + 1)?.rollbacks, 1);
+});
+
+test('what was done within the hour is known also of an instance of which nothing was rolled back', t => {
+  const history = createHistory([]);
+  const now = 1_700_000_000;
+  history.admitted(['/a'], now);
+  history.prune(now + hour - 1);
+  t.is(history.admittedLastHour('/a', now + hour - 1), 1);
+});
+
+test('an instance that is moved more than once, or for itself, counts once', t => {
+  const moves = [move('/a', { idle: true }), move('/b', { idle: true }), move('/b', {})];
+  t.deepEqual(involved({ beneficiary: instance('/a'), moves }), ['/a', '/b']);
+  t.deepEqual(involved({ beneficiary: null, moves: [] }), []);
 });

@@ -142,22 +142,25 @@ test('what a reading has no more of is not told, and a gauge as it is', t => {
 test('series of one task, and of no task, are told apart by their names and what they are parts of', t => {
   const { profiles, take } = taker(10);
   const samples = (values: readonly number[]): Sample[] => {
-    const [run = 0, wait = 0, taskRun = 0, io = 0, lock = 0] = values;
+    const [run = 0, wait = 0, taskRun = 0, taskWait = 0, io = 0, lock = 0] = values;
     const task = { task: '7@1', attributes: { 'thread.id': 7 }, start: 0 };
     const blocked = { ...task, metric: 'sculptor.task.offcpu.time' } as const;
     return [
       cpuTime(0, run),
       { metric: 'sculptor.runqueue.wait', start: 0, value: wait },
       { ...task, metric: 'sculptor.task.cpu.time', value: taskRun },
+      { ...task, metric: 'sculptor.task.runqueue.wait', value: taskWait },
       { ...blocked, more: { reason: 'io' }, value: io },
       { ...blocked, more: { reason: 'lock' }, value: lock },
     ];
   };
-  take(10, [living, samples([1, 2, 3, 4, 5])]);
-  take(20, [living, samples([2, 4, 6, 8, 10]).reverse()]);
+  take(10, [living, samples([1, 2, 3, 4, 5, 6])]);
+  const [run, wait, ...ofTask] = samples([2, 4, 6, 8, 10, 12]);
+  if (!run || !wait) throw new Error('none');
+  take(20, [living, [wait, run, ...ofTask.reverse()]]);
   t.deepEqual(
     profiles.of('/a')?.series.map(series => series.type === 'counter' && series.delta),
-    [5, 4, 3, 2, 1],
+    [2, 1, 6, 5, 4, 3],
   );
 });
 
