@@ -4,6 +4,8 @@ export type Cgroup = {
   readonly parent: Cgroup | null;
   /** 0 of the root. */
   readonly depth: number;
+  /** Its place in `all`. */
+  readonly nth: number;
   /** As it is told, in cgroup v2 units; null: it is told to have none. Of those without tasks, and so without a word of them, the default. */
   weight: number | null;
 };
@@ -13,20 +15,27 @@ export const defaultWeight = 100;
 /** SCHED_IDLE cgroups have weight 3 of 1024. @see kernel/sched/sched.h WEIGHT_IDLEPRIO */
 const idleWeight = 0.3;
 
-/** The cgroups of these placements and those above them, by path; one object for each. */
-export function createCgroupTree(placements: Iterable<Placement>): (path: string) => Cgroup {
-  const cgroups = new Map<string, Cgroup>();
+export type CgroupTree = {
+  readonly at: (path: string) => Cgroup;
+  readonly all: readonly Cgroup[];
+};
+
+/** The cgroups of these placements and those above them; one object for each. */
+export function createCgroupTree(placements: Iterable<Placement>): CgroupTree {
+  const byPath = new Map<string, Cgroup>();
+  const all: Cgroup[] = [];
   const at = (path: string): Cgroup => {
-    const known = cgroups.get(path);
+    const known = byPath.get(path);
     if (known) return known;
     const parent = path === '/' ? null : at(path.slice(0, path.lastIndexOf('/')) || '/');
     const depth = parent === null ? 0 : parent.depth + 1;
-    const cgroup = { parent, depth, weight: defaultWeight };
-    cgroups.set(path, cgroup);
+    const cgroup = { parent, depth, nth: all.length, weight: defaultWeight };
+    byPath.set(path, cgroup);
+    all.push(cgroup);
     return cgroup;
   };
   for (const { cgroup } of placements) at(cgroup.path).weight = toldWeight(cgroup);
-  return at;
+  return { at, all };
 }
 
 function toldWeight({ weight, idle }: Placement['cgroup']): number | null {

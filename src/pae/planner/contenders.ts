@@ -38,11 +38,14 @@ type Bidder = Omit<Contender, 'activity' | 'sibling'> & {
   readonly nth: number;
 };
 
-/** All that may use the same CPUs. */
-type Group = { readonly cpus: readonly number[]; readonly bidders: Bidder[] };
+/** All that may use the same CPUs. `field`: the newest one it was found to be part of. */
+type Group = { readonly cpus: readonly number[]; readonly bidders: Bidder[]; field: number };
 
 /** Who competes for some CPUs, and what they come to by cgroup. */
-type Field = { readonly bidders: Bidder[]; readonly accounts: Accounts };
+type Field = { readonly groups: readonly Group[]; readonly accounts: Accounts };
+
+/** Fields that are kept, each of 24 bytes for every cgroup. Of instances with CPUs that no other has exactly none is asked for twice. */
+const mostFields = 256;
 
 /** Below this an instance is asleep: it takes nothing worth planning for. */
 const activeCores = 0.02;
@@ -63,36 +66,49 @@ export function lookAt(host: HostModel, latest: ReadonlyMap<string, Observation>
     const wanted = observation.usedCores + observation.waitCores;
     if (wanted < activeCores) continue;
     const { list: cpus, key } = allowedCpus(host, placement);
-    const group = groups.get(key) ?? { cpus, bidders: [] };
+    const group = groups.get(key) ?? { cpus, bidders: [], field: 0 };
     groups.set(key, group);
     const rule = ruleOf(host, placement.instance.id);
-    const cgroup = tree(placement.cgroup.path);
+    const cgroup = tree.at(placement.cgroup.path);
     const isHost = cgroup.parent === null;
     group.bidders.push({ placement, observation, rule, isHost, cgroup, wanted, nth: instances });
   }
   const byCpu = new Map<number, Group[]>();
   for (const group of groups.values())
-    for (const cpu of group.cpus) byCpu.set(cpu, [...(byCpu.get(cpu) ?? []), group]);
+    for (const cpu of group.cpus) {
+      const those = byCpu.get(cpu) ?? [];
+      byCpu.set(cpu, those);
+      those.push(group);
+    }
   const fields = new Map<string, Field>();
+  let made = 0;
 
   const fieldOf = (cpus: readonly number[]): Field => {
-    const sharing = new Set(cpus.flatMap(cpu => byCpu.get(cpu) ?? []));
-    const bidders = [...sharing].flatMap(group => group.bidders);
-    return { bidders, accounts: accountsOf(bidders) };
+    made += 1;
+    const sharing: Group[] = [];
+    for (const cpu of cpus)
+      for (const group of byCpu.get(cpu) ?? []) {
+        if (group.field !== made) sharing.push(group);
+        group.field = made;
+      }
+    return { groups: sharing, accounts: accountsOf(sharing, tree.all) };
   };
 
   return placement => {
     const { list: cpus, key } = allowedCpus(host, placement);
     const field = fields.get(key) ?? fieldOf(cpus);
+    fields.delete(key);
     fields.set(key, field);
-    const cgroup = tree(placement.cgroup.path);
+    // The one that was asked for longest ago: what most share stays.
+    for (const oldest of fields.keys()) if (fields.size > mostFields) fields.delete(oldest);
+    const cgroup = tree.at(placement.cgroup.path);
     let contenders: readonly Contender[] | null = null;
     return {
       cpus,
       instances,
       contendersWeight: weightBeside(field.accounts, cgroup) / Math.max(1, cpus.length),
       get contenders() {
-        contenders ??= contendersOf(field.bidders, placement, cgroup);
+        contenders ??= contendersOf(field.groups, placement, cgroup);
         return contenders;
       },
     };
@@ -100,38 +116,38 @@ export function lookAt(host: HostModel, latest: ReadonlyMap<string, Observation>
 }
 
 /**
- * What is in a cgroup and below it. `tasks`: what its own tasks want, in cores. `inside`: the weight with which those below it compete
- * among each other. `active`: how much of the time one of them at least wants a CPU, as far as its own weight counts; `loose`: what
- * those want that compete one by one, since it has no weight.
+ * By the place of a cgroup among all. `tasks`: what its own tasks want, in cores. `inside`: the weight with which those right below it
+ * compete among each other. `asOne`: the weight with which all that is in it competes with its siblings.
  */
-type Account = { tasks: number; inside: number; active: number; loose: number };
-type Accounts = ReadonlyMap<Cgroup, Account>;
+type Accounts = { readonly [sum in 'tasks' | 'inside' | 'asOne']: Float64Array };
 
-function accountsOf(bidders: readonly Bidder[]): Accounts {
-  const accounts = new Map<Cgroup, Account>();
-  const accountOf = (cgroup: Cgroup): Account => {
-    const known = accounts.get(cgroup);
-    if (known) return known;
-    const account = { tasks: 0, inside: 0, active: 0, loose: 0 };
-    accounts.set(cgroup, account);
-    return account;
-  };
-  for (const { cgroup, wanted } of bidders) {
-    accountOf(cgroup).tasks += wanted;
-    for (let each: Cgroup | null = cgroup; each !== null; each = each.parent) {
-      const account = accountOf(each);
-      if (each.weight === null) account.loose += wanted;
-      else account.active += Math.min(1, wanted);
+function accountsOf(groups: readonly Group[], cgroups: readonly Cgroup[]): Accounts {
+  const sums = () => new Float64Array(cgroups.length);
+  const [tasks, inside, asOne] = [sums(), sums(), sums()];
+  // How much of the time one of those in it wants a CPU, as far as its own weight counts; and what those want that compete one by one.
+  const [active, loose] = [sums(), sums()];
+  for (const { bidders } of groups)
+    for (const { cgroup, wanted } of bidders) {
+      add(tasks, cgroup, wanted);
+      for (let each: Cgroup | null = cgroup; each !== null; each = each.parent) {
+        if (each.weight === null) add(loose, each, wanted);
+        else add(active, each, Math.min(1, wanted));
+      }
     }
+  for (const cgroup of cgroups) {
+    const shared = (cgroup.weight ?? 0) * Math.min(1, at(active, cgroup));
+    add(asOne, cgroup, shared + defaultWeight * at(loose, cgroup));
+    if (cgroup.parent !== null) add(inside, cgroup.parent, at(asOne, cgroup));
   }
-  for (const [cgroup, account] of accounts)
-    if (cgroup.parent !== null) accountOf(cgroup.parent).inside += weightAs(cgroup, account);
-  return accounts;
+  return { tasks, inside, asOne };
 }
 
-/** The weight with which all that is in a cgroup competes with its siblings. */
-function weightAs({ weight }: Cgroup, { active, loose }: Account): number {
-  return (weight ?? 0) * Math.min(1, active) + defaultWeight * loose;
+function at(sums: Float64Array, { nth }: Cgroup): number {
+  return sums[nth] ?? 0;
+}
+
+function add(sums: Float64Array, cgroup: Cgroup, amount: number): void {
+  sums[cgroup.nth] = at(sums, cgroup) + amount;
 }
 
 /**
@@ -139,23 +155,22 @@ function weightAs({ weight }: Cgroup, { active, loose }: Account): number {
  * of it, or of one above it, share that one's weight. Tasks of the cgroups above it, as the root is, and of those without a weight, as
  * on v2 where the cpu controller is not enabled, compete one by one.
  */
-function weightBeside(accounts: Accounts, cgroup: Cgroup): number {
-  let weight = accounts.get(cgroup)?.inside ?? 0;
-  for (let below = cgroup; below.parent !== null; below = below.parent) {
-    const above = accounts.get(below.parent);
-    if (!above) continue;
-    const itself = accounts.get(below);
-    weight += defaultWeight * above.tasks + above.inside;
-    if (itself) weight -= weightAs(below, itself);
-  }
+function weightBeside({ tasks, inside, asOne }: Accounts, cgroup: Cgroup): number {
+  let weight = at(inside, cgroup);
+  for (let below = cgroup; below.parent !== null; below = below.parent)
+    weight += defaultWeight * at(tasks, below.parent) + at(inside, below.parent) - at(asOne, below);
   return weight;
 }
 
-function contendersOf(bidders: Bidder[], beneficiary: Placement, cgroup: Cgroup): Contender[] {
+function contendersOf(
+  groups: readonly Group[],
+  beneficiary: Placement,
+  cgroup: Cgroup,
+): Contender[] {
   const line: Cgroup[] = [];
   for (let each: Cgroup | null = cgroup; each !== null; each = each.parent) line.unshift(each);
   const contenders: Contender[] = [];
-  bidders.sort((a, b) => a.nth - b.nth);
+  const bidders = groups.flatMap(group => group.bidders).sort((a, b) => a.nth - b.nth);
   for (const { placement, observation, rule, isHost, wanted, cgroup: its } of bidders) {
     if (placement.instance.id === beneficiary.instance.id) continue;
     let branch: Cgroup | null = null;
