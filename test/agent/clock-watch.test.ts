@@ -14,6 +14,7 @@ test('a clock that is set back so far that time goes back is said, once', t => {
     watch();
   };
   for (const setBy of [0, 3600, -8, 0]) pass(setBy);
+  watch();
   t.deepEqual(said, []);
   for (const setBy of [-3600, 0, 0]) pass(setBy);
   t.is(said.length, 1);

@@ -1,6 +1,4 @@
 import test from 'ava';
-import { createFarewells } from '../../src/agent/instances/farewells.ts';
-import type { LivingInstance } from '../../src/agent/instances/instances.ts';
 import { createMetricsExporter, type ExportResult } from '../../src/otlp/metrics-exporter.ts';
 import { createOutbox } from '../../src/otlp/outbox.ts';
 import { seriesKey, temporalityFrom } from '../../src/otlp/temporality.ts';
@@ -175,39 +173,4 @@ test('what delta keeps of a task goes when the task does', t => {
   temporal.forget('host/a\n');
   t.is(temporal.shape(() => task, { start: 1, value: 9 }, 4).value, 1);
   t.is(temporal.shape(() => instance, { start: 1, value: 8 }, 3).value, 8);
-});
-
-test('last totals are told until an export has carried them, ten times at most', t => {
-  const life = (id: string) => ({ instance: { id } }) as LivingInstance;
-  const living = life('/a');
-  const done: LivingInstance[] = [];
-  const farewells = createFarewells(each => done.push(each));
-  farewells.add([living]);
-  t.deepEqual(farewells.take(true), [living], 'the last export was before it ended');
-  t.deepEqual(farewells.take(false), [living]);
-  t.deepEqual(farewells.take(true), []);
-  t.deepEqual(done, [living]);
-
-  farewells.add([living]);
-  for (let i = 0; i < 10; i += 1) t.is(farewells.take(false).length, 1);
-  t.is(farewells.take(false).length, 0);
-
-  farewells.add(Array.from({ length: 1500 }, (_, i) => life(`/${i}`)));
-  t.is(farewells.take(true).length, 1000);
-  t.is(done.length, 502);
-});
-
-test('of two lives under one id the last totals are in exports of their own, one after the other', t => {
-  const [first, second, other] = ['/a', '/a', '/b'].map(
-    id => ({ instance: { id } }) as LivingInstance,
-  );
-  if (!first || !second || !other) throw new Error('none');
-  const farewells = createFarewells(() => undefined);
-  farewells.add([first, second, other]);
-  t.deepEqual(farewells.take(true), [first, other]);
-  t.deepEqual(farewells.take(false), [first, other]);
-  t.deepEqual(farewells.waiting(), [first, second, other]);
-  t.deepEqual(farewells.take(true), [second]);
-  t.deepEqual(farewells.take(true), []);
-  t.deepEqual(farewells.waiting(), []);
 });

@@ -51,7 +51,7 @@ export function createGuestViewer(): GuestViewer {
   const take = (point: MetricPoint, now: number): void => {
     const known = fields[point.metric as keyof typeof fields];
     const { value, time, start } = point;
-    if (!known || point.temporality !== 'cumulative' || !isCount(value)) return;
+    if (point.temporality !== 'cumulative' || !isCount(value)) return;
     const index = point.attributes[known.index];
     if (!isIndex(index)) return;
     const vcpu = view.get(index) ?? { start: now, at: now, waitSeconds: 0, stealSeconds: 0 };
@@ -67,7 +67,7 @@ export function createGuestViewer(): GuestViewer {
   };
 
   const listen = ({ resource, points }: ResourcePoints, now: number): void => {
-    const ofVcpus = points.filter(({ metric }) => metric in fields);
+    const ofVcpus = points.filter(({ metric }) => Object.hasOwn(fields, metric));
     if (ofVcpus.length === 0) return;
     const id = resource[attr.serviceInstanceId];
     if (id !== teller) {

@@ -14,8 +14,8 @@ export function addChange(sum: SchedTotals, last: SchedTotals, next: SchedTotals
   const anew = next.runNs < last.runNs || next.waitNs < last.waitNs;
   const from = anew ? noTotals : last;
   const change = {
-    runNs: Math.max(0, next.runNs - from.runNs),
-    waitNs: Math.max(0, next.waitNs - from.waitNs),
+    runNs: next.runNs - from.runNs,
+    waitNs: next.waitNs - from.waitNs,
     throttledNs: Math.max(0, next.throttledNs - from.throttledNs),
   };
   sum.runNs += change.runNs;

@@ -32,21 +32,32 @@ test('an agent in a guest that began anew makes no counter fall', t => {
   t.is(viewer.view().get(0)?.waitSeconds, 5);
 });
 
+const at = (seconds: number, startTime: number, endTime: number) => {
+  const metric = waited(seconds);
+  const dataPoints = metric.dataPoints.map(point => ({
+    ...{ ...point, startTime: [startTime, 0], endTime: [endTime, 0] },
+  }));
+  return request({ ...metric, dataPoints } as typeof metric);
+};
+
 test('a point that comes after a newer one is no new beginning', t => {
   const viewer = createGuestViewer();
-  const at = (seconds: number, endTime: number) => {
-    const metric = waited(seconds);
-    const dataPoints = metric.dataPoints.map(point => ({ ...point, endTime: [endTime, 0] }));
-    return request({ ...metric, dataPoints } as typeof metric);
-  };
   for (const [seconds, endTime] of [
     [100, 300],
     [103, 320],
     [101, 310],
     [104, 330],
   ] as const)
-    viewer.look(at(seconds, endTime), endTime);
+    viewer.look(at(seconds, 100, endTime), endTime);
   t.is(viewer.view().get(0)?.waitSeconds, 4);
+});
+
+test('an agent that began anew is heard also where the clock of its guest was set back', t => {
+  const viewer = createGuestViewer();
+  viewer.look(at(100, 1000, 2000), 1);
+  viewer.look(at(2, 500, 600), 2);
+  viewer.look(at(3, 500, 610), 3);
+  t.is(viewer.view().get(0)?.waitSeconds, 3);
 });
 
 test('of two agents in one guest the first is listened to, until it is silent', t => {
@@ -70,7 +81,8 @@ test('an agent is silent when a minute has passed in which it said nothing of vC
   ] as const) {
     const viewer = createGuestViewer();
     viewer.look(said('first', waited(100)), 1000);
-    viewer.look(said('first', counter('m', 1)), 1030);
+    const besides = [said('first', counter('m', 1)), said('third', waited(3))];
+    viewer.look(Buffer.concat(besides), 1030);
     viewer.look(said('second', waited(7)), 1000 + seconds);
     viewer.look(said('second', waited(12)), 1001 + seconds);
     t.is(viewer.view().get(0)?.waitSeconds, waitSeconds, `${seconds} s`);

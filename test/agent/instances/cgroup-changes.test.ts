@@ -49,6 +49,9 @@ test('v2: a write concerns all that are at or below the cgroup', t => {
   t.deepEqual(changed(), []);
   write('pool/a/cpu.max');
   t.deepEqual(changed(), ['/pool/a']);
+  write('pool/a/cpu.max');
+  t.false(changes.follow(a, '/pool/a'));
+  t.deepEqual(changed(), ['/pool/a'], 'what was written before is not forgotten');
   write('pool/cgroup.procs', 'pool/a/memory.max');
   t.deepEqual(changed(), []);
   write('pool/cpu.max');

@@ -2,7 +2,12 @@ import test from 'ava';
 import { createFarewells } from '../../../src/agent/instances/farewells.ts';
 import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
 
-const life = (id: string) => ({ instance: { id } }) as unknown as LivingInstance;
+/** No two are alike, whatever they are called. */
+let lives = 0;
+const life = (id: string): LivingInstance => {
+  lives += 1;
+  return { instance: { id }, start: lives } as unknown as LivingInstance;
+};
 
 function stage() {
   const done: LivingInstance[] = [];

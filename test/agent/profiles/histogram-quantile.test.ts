@@ -12,6 +12,7 @@ const exponential = (zeroCount: number, counts: number[]): ExponentialHistogram 
 });
 
 test('a quantile is the upper bound of the bucket that has its rank', t => {
+  t.is(quantileOf(explicit([1, 2], [0, 3, 0]), 0), 2, 'the least of what was counted');
   const histogram = explicit([1, 2, 4], [1, 2, 1, 0]);
   t.deepEqual(
     [0, 0.25, 0.26, 0.75, 0.76, 1].map(q => quantileOf(histogram, q)),
