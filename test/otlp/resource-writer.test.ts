@@ -102,6 +102,7 @@ test('what alone changes is written, be it to what it was before', t => {
   const bounds = [1];
   const sequences: Readonly<Record<string, Sample[][]>> = {
     start: [[cpu(1)], [cpu(2)], [cpu(1)]],
+    metric: [[cpu(1)], [{ ...cpu(1), metric: 'sculptor.runqueue.wait' }], [cpu(1)]],
     'one more': [[cpu(1)], [cpu(1), part('user')], [cpu(1)]],
     more: [
       [part('user'), part('kernel')],

@@ -37,6 +37,13 @@ test('of those that ran or waited four are looked at each time, by turns, and so
   t.deepEqual(look().byTurns, ['/2', '/3', '/4', '/5']);
 });
 
+test('of fewer than four each is looked at once, whoever has the turn', t => {
+  const active = [life('/0', 1), life('/1', 1), life('/2', 1)];
+  const { look } = stage(active);
+  t.deepEqual(look().byTurns, ['/0', '/1', '/2']);
+  t.deepEqual(look().byTurns, ['/1', '/2', '/0']);
+});
+
 test('after CPUs went on- or offline all are looked at twice', t => {
   const { look } = stage([life('/a'), life('/b')]);
   t.deepEqual(look().given, []);

@@ -45,6 +45,18 @@ test('a series begins with its task, or with the probe, also when it was not hot
   t.is(startOf(task(1, 5, 30_000)), 1200, 'a reused tid is another task');
 });
 
+test('it is looked when the host was booted before tasks are said to have begun', t => {
+  let booted = 0;
+  const starts = {
+    look: () => {
+      booted += 900;
+    },
+    of: (startTicks: number) => booted + startTicks / 100,
+  };
+  const hot = createHotTasks({ hotTasks: 1 }, starts);
+  t.is(hot.take([task(1, 10, 500)], noVcpus)[0]?.start, 905);
+});
+
 const vcpu = (tid: number, index: number, startTicks = 1) => ({
   cgroupId: 0,
   tid,
