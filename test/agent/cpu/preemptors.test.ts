@@ -115,6 +115,42 @@ test('of many at once twenty may come to be named', t => {
   }
 });
 
+test('of many at once those that were waited for longest come to be named, in whatever order they are read', t => {
+  const preemptors = createPreemptors(() => 0);
+  const named = (id: string) =>
+    preemptors.of(victim, 1e9).find(each => each.preemptor === id)?.ns ?? null;
+  const many = Object.fromEntries(Array.from({ length: 25 }, (_, i) => [i + 1, 125 - i]));
+  preemptors.take(pairs(many), lives);
+  preemptors.take(pairs({ 20: 120, 21: 120 }), lives);
+  t.deepEqual([named('/20'), named('/21')], [120, null], 'the twentieth, and who came after it');
+});
+
+test('who is too small beside twenty others is not when these have rested', t => {
+  const preemptors = createPreemptors(() => 0);
+  const named = (id: string) =>
+    preemptors.of(victim, 1e9).find(each => each.preemptor === id)?.ns ?? null;
+  const many = Object.fromEntries(Array.from({ length: 20 }, (_, i) => [i + 1, 100]));
+  preemptors.take(pairs({ ...many, 30: 60 }), lives);
+  preemptors.take(pairs({ 30: 60 }), lives);
+  t.is(named('/30'), null);
+  preemptors.take(pairs({ 30: 25 }), lives);
+  t.is(named('/30'), 25);
+});
+
+test('whoever ran in a cgroup that is of no life is among the others', t => {
+  const preemptors = createPreemptors(() => 0);
+  preemptors.take(pairs({ 1: 10, 95: 30 }), lives);
+  preemptors.take(pairs({ 95: 30 }), lives);
+  t.deepEqual(
+    preemptors.of(victim, 100).map(({ preemptor, ns }) => [preemptor, ns]),
+    [
+      ['/1', 10],
+      ['other', 60],
+      ['none', 30],
+    ],
+  );
+});
+
 test('who was named once is kept among fifty, and begins anew when it was not', t => {
   let now = 0;
   const preemptors = createPreemptors(() => now);
