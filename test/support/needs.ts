@@ -32,6 +32,7 @@ const requirements = {
     const other = { uid: 64_900, gid: 64_900 };
     return spawnSync(process.execPath, ['-e', program], other).status === 0;
   },
+  ipv6: () => existsSync('/proc/net/if_inet6'),
   twoCpus: () => existsSync('/sys/devices/system/cpu/cpu1'),
 } as const;
 

@@ -61,7 +61,7 @@ export async function startGate(options: GateOptions): Promise<Gate> {
     const known = guests.get(instance.id);
     // The one that came last is the last to be forgotten.
     guests.delete(instance.id);
-    if (!known && guests.size >= config.maxGuests && !forgetOne(guests)) return null;
+    if (guests.size >= config.maxGuests && !forgetOne(guests)) return null;
     const guest =
       known ??
       createGuest({

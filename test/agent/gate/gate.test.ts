@@ -1,11 +1,12 @@
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { connect } from 'node:http2';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type Gate, type GateOptions, startGate } from '../../../src/agent/gate/gate.ts';
 import { gateConfigSchema } from '../../../src/contract/gate-config.ts';
+import type { Clock } from '../../../src/contract/ports.ts';
 import type { Native } from '../../../src/linux/native.ts';
 import { hostRoots } from '../../../src/linux/roots.ts';
 import { eventEncoder } from '../../../src/otlp/events-exporter.ts';
@@ -13,6 +14,7 @@ import { createExportClient } from '../../../src/otlp/export-client.ts';
 import { bytesField } from '../../../src/otlp/protobuf-writer.ts';
 import type { Signal } from '../../../src/otlp/services.ts';
 import { counter, resourceMetrics, serialize } from '../../otlp/support.ts';
+import { needs } from '../../support/needs.ts';
 import { ownUid, realTime, socketFolder, until } from '../../support/sockets.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
 import { startSink } from './support.ts';
@@ -207,6 +209,7 @@ test('a guest hears that its request was refused, and nothing of who refused it'
     reason: 'INVALID_ARGUMENT: the endpoint of the host refused it',
   });
   t.regex(gate.status().guests[0]?.lastFailure ?? '', /secret\.internal/);
+  t.deepEqual(dropped(gate), { request_endpoint_refused: 1 });
 });
 
 test('what the endpoint rejects of a request is neither delivered nor acknowledged, and the next one is no failure', async t => {
@@ -227,6 +230,50 @@ test('what the endpoint rejects of a request is neither delivered nor acknowledg
   sink.sink.answer = { kind: 'ok' };
   t.deepEqual(await client.send(two), { kind: 'ok' });
   t.like(gate.status().guests[0], { lastFailure: null, records: 3 });
+  sink.sink.answer = { kind: 'partial', rejected: 7, message: 'more than there were' };
+  await client.send(two);
+  t.is(gate.status().records, 3);
+});
+
+test('a log that tells of what is measured is a log', async t => {
+  const { path, sink } = await start(t);
+  const encode = eventEncoder('app', { 'host.id': 'x' });
+  const log = encode({ eventName: 'my.event', body: 'sculptor.vcpu.steal', attributes: {} }, 1);
+  t.deepEqual(await speak(t, `unix://${path}`, 'logs').send(log), { kind: 'ok' });
+  t.is(sink.records.length, 1);
+});
+
+test('only those users are let in who are allowed to, and others are counted', async t => {
+  for (const [allowUsers, dropped] of [
+    [['root'], { connection_refused_user: 1 }],
+    [[12_345], {}],
+  ] as const) {
+    const path = join(socketFolder(t), 'guest.sock');
+    const { gate } = await start(
+      t,
+      { unix: [{ path, instance: uuid, allowUsers }] },
+      { native: { peerCredentials: () => ({ uid: 12_345 }) } as unknown as Native },
+    );
+    const { kind } = await speak(t, `unix://${path}`).send(forged);
+    t.is(kind, allowUsers[0] === 'root' ? 'retry' : 'ok');
+    t.deepEqual(Object.keys(gate.status().dropped), Object.keys(dropped));
+  }
+});
+
+needs('ipv6')('a guest of IPv4 is known on a socket of IPv6', async t => {
+  const port = 15_000 + (process.pid % 5_000);
+  const tcp = { host: '::', port, guests: [{ address: '127.0.0.1', instance: '/machine/a' }] };
+  const { sink } = await start(t, { unix: [], tcp });
+  t.deepEqual(await speak(t, `http://127.0.0.1:${port}`).send(forged), { kind: 'ok' });
+  t.is(sink.resources[0]?.resource['sculptor.instance.id'], '/machine/a');
+});
+
+test('where one of its sockets cannot be, the gate leaves none behind', async t => {
+  const path = join(socketFolder(t), 'left.sock');
+  const taken = await start(t);
+  const unix = [path, join(taken.path, 'below')].map(each => ({ path: each, instance: uuid }));
+  await t.throwsAsync(start(t, { unix }), { code: 'CONFIG_SOCKET' });
+  t.false(existsSync(path));
 });
 
 test('what a guest says of its vCPUs is known of that guest alone', async t => {
@@ -556,11 +603,25 @@ test('it tells its counts as metrics of the agent, reasons that never happened a
   );
 });
 
-test('it stops with connections open, and its sockets are gone', async t => {
-  const { gate, path } = await start(t);
+test('it stops with connections open, and its sockets and timers are gone', async t => {
+  let timers = 0;
+  const clock: Clock = {
+    ...realTime,
+    every: (seconds, run) => {
+      timers += 1;
+      const cancel = realTime.every(seconds, run);
+      return () => {
+        timers -= 1;
+        cancel();
+      };
+    },
+  };
+  const { gate, path } = await start(t, {}, { clock });
+  t.is(timers, 1);
   const idle = createConnection(path).resume();
   await until(() => gate.status().guests.length === 1);
   await gate.stop();
+  t.is(timers, 0);
   if (!idle.destroyed) await once(idle, 'close');
   await t.throwsAsync(once(createConnection(path), 'connect'), { code: 'ENOENT' });
 });
