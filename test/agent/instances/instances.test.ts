@@ -67,6 +67,19 @@ test('what is charged to a cgroup after its removal still counts, then its key i
   t.deepEqual(book.retire(), nothing);
 });
 
+test('a cgroup that was made anew under its name is another, also while nothing runs in it', t => {
+  const { layout, make, remove } = hierarchy(t);
+  const id = make('/a');
+  const book = createInstanceBook(layout);
+  const [living] = book.take(new Map([[id, totals(5)]]), 100, 1);
+  remove('/a');
+  // Else the new one may be given the number of the one before.
+  make('/keeps-the-inode');
+  t.not(make('/a'), id);
+  book.sweep(true);
+  t.deepEqual(outlast(book, new Map([[id, totals(5)]])).ended, [living]);
+});
+
 test('what is gone has three readings more, in which what is charged to it counts', t => {
   const { layout, make, remove } = hierarchy(t);
   const id = make('/a');
@@ -174,6 +187,17 @@ test('what was gone before it could be named is counted once, and its key is giv
   t.deepEqual([...book.retire().gone], [[999_999_999, null]]);
   t.is(book.unnamed(), 1);
   t.is(book.size(), 0);
+});
+
+test('what goes on running without a name is looked for again every five minutes', t => {
+  const book = createInstanceBook(hierarchy(t).layout);
+  const looked: number[] = [];
+  for (let read = 1; read <= 3100; read += 1) {
+    book.take(new Map([[999_999_999, totals(read)]]), read / 5, 0.2);
+    if (book.retire().gone.size > 0) looked.push(read);
+  }
+  t.deepEqual(looked, [1500, 3000]);
+  t.is(book.unnamed(), 3);
 });
 
 test('who makes cgroups by the thousand has the hierarchy walked no more often, and nothing of those that wait is lost', t => {
