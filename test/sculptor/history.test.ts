@@ -66,7 +66,11 @@ test('what was done within the hour is known also of an instance of which nothin
 });
 
 test('an instance that is moved more than once, or for itself, counts once', t => {
-  const moves = [move('/a', { idle: true }), move('/b', { idle: true }), move('/b', {})];
+  const moves = [
+    move('/a', { idle: true }),
+    move('/b', { idle: true }),
+    move('/b', { weight: 50 }),
+  ];
   t.deepEqual(involved({ beneficiary: instance('/a'), moves }), ['/a', '/b']);
   t.deepEqual(involved({ beneficiary: null, moves: [] }), []);
 });

@@ -237,8 +237,13 @@ test('what the endpoint rejects of a request is neither delivered nor acknowledg
 
 test('a log that tells of what is measured is a log', async t => {
   const { path, sink } = await start(t);
-  const encode = eventEncoder('app', { 'host.id': 'x' });
-  const log = encode({ eventName: 'my.event', body: 'sculptor.vcpu.steal', attributes: {} }, 1);
+  const told = {
+    eventName: 'sculptor.action',
+    body: 'sculptor.vcpu.steal',
+    attributes: {},
+  } as const;
+  const log = Buffer.from(eventEncoder('app', { 'host.id': 'x' })(told, 1));
+  log.write('S0ulptor.action', log.indexOf(told.eventName));
   t.deepEqual(await speak(t, `unix://${path}`, 'logs').send(log), { kind: 'ok' });
   t.is(sink.records.length, 1);
 });
