@@ -26,9 +26,17 @@ int run_convoy(int threads) {
   return 0;
 }
 
-// The parent waits in state D, without I/O, until the child has ended; the child sleeps.
-int run_vfork(void) {
-  if (vfork() != 0) return 0;
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  for (;;) pause();
+// The parent waits in state D, without I/O, until the child has ended; the child sleeps for the
+// period, and then another does; of no period for ever.
+int run_vfork(uint64_t period_ns) {
+  signal(SIGCHLD, SIG_IGN);
+  for (;;) {
+    pid_t child = vfork();
+    if (child < 0) return 1;
+    if (child > 0) continue;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (period_ns == 0) pause();
+    usleep(period_ns / 1000);
+    _exit(0);
+  }
 }

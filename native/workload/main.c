@@ -29,7 +29,7 @@ void usage_error(const char *message) {
       "[--burn-us 300]\n"
       "       sculpt-workload churn [--count 1000] [--rate 1000]\n"
       "       sculpt-workload convoy [--threads 4]\n"
-      "       sculpt-workload vfork\n"
+      "       sculpt-workload vfork [--period-us N]\n"
       "       sculpt-workload hop [--period-us 1000]\n"
       "       sculpt-workload walk [--mb 64] [--node N] [--huge | --locked | --file FILE]\n"
       "       sculpt-workload map [--count 1000] [--threads 1]\n"
@@ -48,6 +48,7 @@ void usage_error(const char *message) {
       "until a "
       "line \"rest\"\n"
       "churn: so many threads, of which so many end, and others begin, each second\n"
+      "vfork: waits for a child that sleeps, and so anew each period, or for ever\n"
       "hop: a thread that never sleeps is moved from one CPU to the next each period\n"
       "walk: touches each page of so much memory (of memory node N; of huge pages; locked; or "
       "of FILE, which is\n"
@@ -107,7 +108,7 @@ int main(int argc, char **argv) {
                                           {"huge", no_argument, NULL, 'h'},
                                           {"locked", no_argument, NULL, 'l'},
                                           {NULL, 0, NULL, 0}};
-  long period_us = 1000, burn_us = 300, threads = 1, count = 1000, mb = 64, node = -1;
+  long period_us = 0, burn_us = 300, threads = 1, count = 1000, mb = 64, node = -1;
   long wakers = 0, rank = 1, groups = 1, rate = 1000;
   long delay_us = 1000, drop_every = 0;
   const char *raw_path = NULL, *file = NULL, *from = NULL, *to = NULL;
@@ -176,9 +177,10 @@ int main(int argc, char **argv) {
   if (optind != argc - 1) usage_error("wanted one mode");
   die_with_parent();
   const char *mode = argv[optind];
+  uint64_t period_ns = (uint64_t)period_us * 1000, usual_ns = period_us == 0 ? 1000000 : period_ns;
   if (threads == 0 && strcmp(mode, "map") != 0) usage_error("--threads: wanted 1..1024, got 0");
   if (strcmp(mode, "latency") == 0)
-    return run_latency((uint64_t)period_us * 1000, (uint64_t)burn_us * 1000, raw_path);
+    return run_latency(usual_ns, (uint64_t)burn_us * 1000, raw_path);
   if (strcmp(mode, "spin") == 0) return run_spin((int)threads);
   if (strcmp(mode, "threads") == 0) return run_threads((int)count);
   if (strcmp(mode, "crowd") == 0)
@@ -190,8 +192,8 @@ int main(int argc, char **argv) {
                                      .burn_ns = (uint64_t)burn_us * 1000});
   if (strcmp(mode, "churn") == 0) return run_churn((int)count, (int)rate);
   if (strcmp(mode, "convoy") == 0) return run_convoy((int)threads);
-  if (strcmp(mode, "vfork") == 0) return run_vfork();
-  if (strcmp(mode, "hop") == 0) return run_hop((uint64_t)period_us * 1000);
+  if (strcmp(mode, "vfork") == 0) return run_vfork(period_ns);
+  if (strcmp(mode, "hop") == 0) return run_hop(usual_ns);
   if (strcmp(mode, "walk") == 0) return run_walk((size_t)mb << 20, (int)node, huge, locked, file);
   if (strcmp(mode, "map") == 0) return run_map((int)count, (int)threads);
   if (strcmp(mode, "merge") == 0) {

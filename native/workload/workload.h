@@ -35,7 +35,7 @@ int run_threads(int count);
 int run_crowd(const struct crowd *crowd);
 int run_churn(int count, int rate);
 int run_convoy(int threads);
-int run_vfork(void);
+int run_vfork(uint64_t period_ns);
 int run_hop(uint64_t period_ns);
 int run_walk(size_t bytes, int node, bool huge, bool locked, const char *path);
 int run_map(int count, int threads);

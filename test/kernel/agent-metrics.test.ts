@@ -42,7 +42,7 @@ test('the series of instances and of their hot tasks say what workloads of known
     writeFileSync(`/sys/fs/cgroup/cpu${id('quota')}/cpu.cfs_quota_us`, '20000');
     scene.spawn('convoy', 'convoy', '--threads', '4');
     scene.spawn('sleeper', 'latency', '--period-us', '10000', '--burn-us', '100');
-    scene.spawn('forked', 'vfork');
+    const forked = scene.spawn('forked', 'vfork', '--period-us', '100000').pid;
     const moved = scene.spawn('moved', 'spin').pid ?? 0;
     await eventually('the first details of all', 15, () =>
       ['quota', 'convoy', 'sleeper', 'moved'].every(
@@ -73,10 +73,12 @@ test('the series of instances and of their hot tasks say what workloads of known
       throttled: last('sculptor.cpu.throttled.time', 'quota'),
       ofTask: last('sculptor.task.throttled.time', 'quota'),
       offCpu: last('sculptor.offcpu.time', 'quota', 'sculptor.reason', 'throttled'),
+      taskOffCpu: last('sculptor.task.offcpu.time', 'quota', 'sculptor.reason', 'throttled'),
     };
     t.log(JSON.stringify(quota));
     // What is told of the instance and of its task is read some ms apart.
-    for (const same of [quota.ofTask, quota.offCpu]) near(t, same, quota.throttled, 0.15, 'same');
+    for (const same of [quota.ofTask, quota.offCpu, quota.taskOffCpu])
+      near(t, same, quota.throttled, 0.15, 'same');
     const ofQuota = ['container.cpu.time', 'sculptor.cpu.throttled.time', 'sculptor.runqueue.wait'];
     const [run = 0, throttled = 0, wait = 0] = ofQuota.map(metric => rate(metric, 'quota'));
     near(t, run, 0.2, 0.03, 'a fifth of a CPU');
@@ -96,8 +98,14 @@ test('the series of instances and of their hot tasks say what workloads of known
     // The parent of a vfork(2) waits within the kernel for its child, which sleeps.
     for (const reason of ['uninterruptible', 'sleep', 'io', 'lock']) {
       const expected = reason === 'uninterruptible' || reason === 'sleep' ? 1 : 0;
-      const told = rate('sculptor.offcpu.time', 'forked', 'sculptor.reason', reason);
-      near(t, told, expected, 0.02, `vfork: ${reason}`);
+      const both = rate('sculptor.offcpu.time', 'forked', 'sculptor.reason', reason);
+      near(t, both, expected, 0.02, `vfork: ${reason}`);
+      const ofParent = told
+        .pointsOf('sculptor.task.offcpu.time', id('forked'))
+        .filter(({ attributes }) => attributes['thread.id'] === forked)
+        .filter(({ attributes }) => attributes['sculptor.reason'] === reason);
+      const waits = reason === 'uninterruptible' ? 1 : 0;
+      near(t, coresOf(ofParent, 1), waits, 0.02, `vfork, its parent: ${reason}`);
     }
 
     const type = 'process.context_switch.type';

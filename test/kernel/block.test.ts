@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { basename } from 'node:path';
-import type { ExecutionContext } from 'ava';
+import ava, { type ExecutionContext } from 'ava';
 import {
   type BlockProbe,
   blockWords,
@@ -15,7 +15,8 @@ import { type CgroupBox, makeCgroupBox } from '../support/cgroup-box.ts';
 import { deviceOf, type LoopDisk, makeLoopDisk } from '../support/loop-disk.ts';
 import { needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
-import { startTold } from '../support/told-agent.ts';
+import { near } from '../support/sched-scene.ts';
+import { coresOf, shareTold } from '../support/told-agent.ts';
 
 /** Of the root of every hierarchy. */
 const rootId = 1;
@@ -23,6 +24,10 @@ const rootId = 1;
 const workload = new URL('../../build/sculpt-workload', import.meta.url).pathname;
 
 const diskTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'loopDevice');
+const throttledTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'loopDevice', 'cgroupV1Blkio');
+
+const shared = shareTold();
+ava.after.always(shared.stop);
 
 function start(t: ExecutionContext, scheduler: 'none' | 'mq-deadline') {
   const disk = makeLoopDisk(32, scheduler);
@@ -170,8 +175,7 @@ diskTest('what is forgotten is answered a last time, and its key is free', async
 
 diskTest('a running agent exports them by the name of the device', async t => {
   t.timeout(60_000);
-  const agent = await startTold();
-  t.teardown(agent.stop);
+  const agent = await shared.told();
   const disk = makeLoopDisk(32, 'mq-deadline');
   t.teardown(disk.end);
   const box = makeCgroupBox('/sys/fs/cgroup/cpu');
@@ -220,3 +224,45 @@ diskTest('a running agent exports them by the name of the device', async t => {
   t.true(waited > 0.5 * seconds && waited < 2 * seconds + 0.05);
   t.is(agent.agent.status().sources['block'], 'running');
 });
+
+throttledTest(
+  'what reads at a limit waits for its disk all the while, as an instance and as a hot task',
+  async t => {
+    t.timeout(60_000);
+    const agent = await shared.told();
+    const disk = makeLoopDisk(32, 'none');
+    t.teardown(disk.end);
+    const limited = makeCgroupBox('/sys/fs/cgroup/blkio');
+    t.teardown(limited.end);
+    const box = makeCgroupBox('/sys/fs/cgroup/cpu');
+    t.teardown(box.end);
+    const limit = 100;
+    const numbers = `${deviceOf(disk) >> 20}:${deviceOf(disk) & 0xfffff}`;
+    limited.write('blkio.throttle.read_iops_device', `${numbers} ${limit}`);
+    const reader = box.spawn(...dd(`if=${disk.path}`, 'of=/dev/null', 'bs=4k', 'iflag=direct'));
+    limited.write('cgroup.procs', String(reader.pid));
+    const path = `/${basename(box.folder)}`;
+    const pointsOf = (metric: string, reason?: string) =>
+      agent
+        .pointsOf(metric, path)
+        .filter(({ attributes }) => !reason || attributes['sculptor.reason'] === reason);
+    await eventually('some seconds of its hot task', 20, () =>
+      pointsOf('sculptor.task.offcpu.time', 'io').length >= 6 ? true : null,
+    );
+    for (const [offCpu, run, wait] of [
+      ['sculptor.offcpu.time', 'container.cpu.time', 'sculptor.runqueue.wait'],
+      ['sculptor.task.offcpu.time', 'sculptor.task.cpu.time', 'sculptor.task.runqueue.wait'],
+    ] as const) {
+      const reasons = ['io', 'sleep', 'lock', 'uninterruptible', 'throttled'];
+      const [io = 0, ...others] = reasons.map(reason => coresOf(pointsOf(offCpu, reason), 1));
+      const [ran, waited] = [coresOf(pointsOf(run), 1), coresOf(pointsOf(wait), 1)];
+      t.log(`${offCpu}: ${io} beside ${ran} run and ${waited} waited`);
+      // Between two reads it runs, or waits for a CPU, for less than a tenth of the 10 ms that each takes.
+      t.true(io > 0.9, `${offCpu}: ${io}`);
+      near(t, io + ran + waited, 1, 0.03, `${offCpu}: of one task`);
+      t.deepEqual(others, [0, 0, 0, 0], offCpu);
+    }
+    const perSecond = coresOf(pointsOf('sculptor.disk.operations'), 1);
+    t.true(perSecond > 0.8 * limit && perSecond < 1.05 * limit, `${perSecond} reads a second`);
+  },
+);

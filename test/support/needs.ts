@@ -12,6 +12,7 @@ const requirements = {
     existsSync('/sys/fs/cgroup/cpu/cpu.shares') || existsSync('/sys/fs/cgroup/cpu/tasks'),
   cgroupV1Memory: () => existsSync('/sys/fs/cgroup/memory/memory.stat'),
   cgroupV1Cpuset: () => existsSync('/sys/fs/cgroup/cpuset/cpuset.cpus'),
+  cgroupV1Blkio: () => existsSync('/sys/fs/cgroup/blkio/blkio.throttle.read_iops_device'),
   vsock: () => existsSync('/dev/vsock'),
   // Without it nothing on a machine can reach its own vsock ports.
   vsockLoopback: () => existsSync('/sys/module/vsock_loopback'),
