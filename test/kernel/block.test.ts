@@ -225,6 +225,43 @@ diskTest('a running agent exports them by the name of the device', async t => {
   t.is(agent.agent.status().sources['block'], 'running');
 });
 
+diskTest(
+  'the four devices that an instance uses most have its series, and all others one',
+  async t => {
+    t.timeout(60_000);
+    const agent = await shared.told();
+    const disks = Array.from({ length: 6 }, () => makeLoopDisk(4, 'none'));
+    for (const { end } of disks) t.teardown(end);
+    const box = makeCgroupBox('/sys/fs/cgroup/cpu');
+    t.teardown(box.end);
+    const reads = (count: number, { path }: LoopDisk) =>
+      `dd if=${path} of=/dev/null bs=4k count=${count} iflag=direct status=none`;
+    const [most, least] = [disks.slice(0, 4), disks.slice(4)];
+    const load = [...most.map(disk => reads(200, disk)), ...least.map(disk => reads(4, disk))];
+    box.spawn('sh', '-c', [...load, 'exec sleep 20'].join(' && '));
+    const toldOf = (metric: string) =>
+      new Map(
+        agent
+          .pointsOf(metric, `/${basename(box.folder)}`)
+          .filter(({ attributes }) => attributes['sculptor.disk.phase'] !== 'queue')
+          .map(({ attributes, value }) => [attributes['system.device'], value]),
+      );
+    const operations = await eventually('all of it', 20, () => {
+      const counts = toldOf('sculptor.disk.operations');
+      // As above: now and then the end of one is not shown.
+      return Number(counts.get('other')) >= 7 && counts.size === 5 ? counts : null;
+    });
+    t.deepEqual([...operations.keys()].sort(), [...most.map(({ name }) => name), 'other'].sort());
+    for (const [device, told] of operations) {
+      const [count, wanted] = [Number(told), device === 'other' ? 8 : 200];
+      t.true(count <= wanted && count >= wanted - 3, `${device}: ${count} of ${wanted}`);
+      t.is(toldOf('container.disk.io').get(device), count * 4096, `${device}: bytes`);
+      const latency = toldOf('sculptor.disk.latency').get(device);
+      t.is(typeof latency === 'object' && latency.count, count, `${device}: latency`);
+    }
+  },
+);
+
 throttledTest(
   'what reads at a limit waits for its disk all the while, as an instance and as a hot task',
   async t => {
