@@ -1,11 +1,18 @@
+import { execFileSync } from 'node:child_process';
+import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import ava from 'ava';
+import { openProfileSink } from '../../src/agent/profiles/profile-sink.ts';
+import { profileSchema } from '../../src/contract/profile.ts';
 import { loadNative } from '../../src/linux/native.ts';
 import { readTaskStat } from '../../src/linux/procfs.ts';
 import { hostRoots } from '../../src/linux/roots.ts';
 import { needs } from '../support/needs.ts';
 import { endChild, eventually, stageScene } from '../support/scene.ts';
-import { coresOf, shareTold } from '../support/told-agent.ts';
+import { realTime } from '../support/sockets.ts';
+import { coresOf, shareTold, startTold } from '../support/told-agent.ts';
 
 const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'twoCpus');
 const shared = shareTold();
@@ -177,4 +184,78 @@ test('two spinners on one CPU use it by halves and wait by halves; one that ends
   } finally {
     await scene.end();
   }
+});
+
+test('of exports and profiles each that does not arrive is counted, by why, and told', async t => {
+  t.timeout(60_000);
+  const folder = mkdtempSync(join(tmpdir(), 'sculptor-profiles-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  execFileSync('mkfifo', [`${folder}/pipe`]);
+  const reader = openSync(`${folder}/pipe`, constants.O_RDONLY | constants.O_NONBLOCK);
+  const sink = openProfileSink(`${folder}/pipe`, realTime, () => undefined);
+  let [made, batch, refused, refuses] = [0, 0, 0, 0];
+  const told = await startTold({}, hostRoots, {
+    takes: () => {
+      if (refuses === 0) return true;
+      [refused, refuses] = [refused + 1, refuses - 1];
+      return false;
+    },
+    profileSink: {
+      ...sink,
+      write: profiles => {
+        batch = profiles.length;
+        made += batch;
+        sink.write(profiles);
+      },
+    },
+  });
+  const scene = stageScene('sculptor-profiles');
+  const last = (metric: string, reason: string) =>
+    Number(
+      told
+        .pointsOf(metric, 'test-host')
+        .findLast(({ attributes }) => attributes['sculptor.reason'] === reason)?.value,
+    );
+  let arrived = '';
+  const readAll = (): void => {
+    const buffer = Buffer.alloc(1 << 16);
+    try {
+      for (let count = -1; count !== 0; arrived += buffer.toString('latin1', 0, count))
+        count = readSync(reader, buffer);
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'EAGAIN') throw error;
+    }
+  };
+  try {
+    for (let i = 0; i < 12; i += 1) scene.spawn(`${i}`, 'threads', '--count', '1');
+    await eventually('profiles that came while nobody read', 20, () =>
+      last('sculptor.agent.profiles.lost', 'busy') > 0 ? true : null,
+    );
+    refuses = 3;
+    const all = () => sink.written() + sink.lost().busy + sink.lost().failed;
+    await eventually('all is written, or lost', 20, () => {
+      readAll();
+      return refuses === 0 && all() === made && sink.written() > 0 ? true : null;
+    });
+    readAll();
+    closeSync(reader);
+    await eventually('profiles that nobody will read', 20, () =>
+      last('sculptor.agent.profiles.lost', 'failed') > 0 ? true : null,
+    );
+    t.is(refused, 3);
+    t.is(last('sculptor.agent.exports.lost', 'failed'), refused);
+    t.is(last('sculptor.agent.exports.lost', 'too_large'), 0);
+  } finally {
+    await scene.end();
+    await told.stop();
+    await sink.stop();
+  }
+  const lines = arrived.trimEnd().split('\n');
+  for (const line of lines) t.is(profileSchema.parse(JSON.parse(line)).hostId, 'test-host');
+  const { busy, failed } = sink.lost();
+  t.log(`${made} profiles: ${lines.length} arrived, ${busy} came meanwhile, ${failed} too late`);
+  t.is(lines.length + busy + failed, made);
+  t.is(last('sculptor.agent.profiles.lost', 'busy'), busy);
+  // The last reading's own would be told with the next.
+  t.is(last('sculptor.agent.profiles.lost', 'failed'), failed - batch);
 });

@@ -11,10 +11,14 @@ export type Receiver = {
   readonly stop: () => Promise<void>;
 };
 
-/** `listen`: path of its unix socket. `allowUids`: who may tell it, beside the own user. */
+/**
+ * `listen`: path of its unix socket. `allowUids`: who may tell it, beside the own user. `takes`: whether it takes the metrics of a
+ * request, or can take none just now.
+ */
 export async function startReceiver(
   listen: string,
   allowUids: readonly number[] = [],
+  takes: () => boolean = () => true,
 ): Promise<Receiver> {
   const resources: ResourcePoints[] = [];
   const events: LogEvent[] = [];
@@ -26,6 +30,7 @@ export async function startReceiver(
     peerUid: ownUid,
     handlers: {
       metrics: async request => {
+        if (!takes()) return { kind: 'unavailable', retryAfterSeconds: 1 };
         resources.push(...decodeMetrics(request));
         return { kind: 'ok' };
       },

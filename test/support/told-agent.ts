@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Agent, startAgent } from '../../src/agent/agent.ts';
+import type { ProfileSink } from '../../src/agent/profiles/profile-sink.ts';
 import { type AgentConfig, agentConfigSchema } from '../../src/contract/config.ts';
 import { parseEvent } from '../../src/contract/events.ts';
 import type { Placement } from '../../src/contract/host.ts';
@@ -38,13 +39,17 @@ export function shareTold(): { told: () => Promise<Told>; stop: () => Promise<vo
   };
 }
 
-/** A real agent that tells a receiver of the test's own; details every second, and else as configured. */
+/**
+ * A real agent that tells a receiver of the test's own; details every second, and else as configured. `takes`: whether the receiver
+ * takes metrics just now.
+ */
 export async function startTold(
   config: Partial<AgentConfig> = {},
   roots: Roots = hostRoots,
+  { takes, ...others }: { takes?: () => boolean; profileSink?: ProfileSink } = {},
 ): Promise<Told> {
   const run = mkdtempSync(join(tmpdir(), 'sculptor-agent-'));
-  const receiver = await startReceiver(`${run}/otlp.sock`);
+  const receiver = await startReceiver(`${run}/otlp.sock`, [], takes);
   const { resources, events } = receiver;
   const agent = await startAgent({
     config: agentConfigSchema.parse({
@@ -57,6 +62,7 @@ export async function startTold(
     hostId: 'test-host',
     clock: realTime,
     say: () => undefined,
+    ...others,
   });
   const allPointsOf = (instance: string) =>
     resources.flatMap(({ resource, points }) =>
