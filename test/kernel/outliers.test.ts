@@ -12,6 +12,7 @@ import {
   spin,
   startPinned,
   throttledSeconds,
+  workload,
 } from '../support/sched-scene.ts';
 import { startTold } from '../support/told-agent.ts';
 
@@ -23,10 +24,10 @@ test('long waits are told one by one with who woke and who had the CPU, so many 
   const told = await startTold();
   const scene = stageScene('sculptor-outliers');
   const [crowd, woken, quota] = [scene.id('crowd'), scene.id('woken'), scene.id('quota')];
-  const ask = (aboveSeconds: number | null) =>
+  const ask = (aboveSeconds: number | null, perInstancePerSecond = 5) =>
     told.agent.change({
       ...told.agent.settings(),
-      outliers: { aboveSeconds, perInstancePerSecond: 5 },
+      outliers: { aboveSeconds, perInstancePerSecond },
     });
   const countOf = (reason: string) =>
     Number(
@@ -90,11 +91,20 @@ test('long waits are told one by one with who woke and who had the CPU, so many 
     for (const [second, of] of bySecond)
       t.true(of.length <= 10, `${of.length} in second ${second}`);
 
+    t.is(countOf('excess'), 0);
+    // Of 512 a second there are more, where each of eight spinners waits once in some ms.
+    ask(0.0001, 1000);
+    await eventually('more than are told', 10, () => (countOf('excess') > 0 ? true : null));
     ask(null);
     await eventually('the count that was limited, and the end', 10, () => {
       const all = countOf('told');
       return countOf('limited') > 0 && all === told.outliers().length ? true : null;
     });
+    const notTold = ['excess', 'full', 'memory'].map(countOf);
+    t.is(
+      told.agent.status().lost['outliers_not_told'],
+      notTold.reduce((sum, count) => sum + count, 0),
+    );
   } finally {
     await scene.end();
     await told.stop();
@@ -162,12 +172,38 @@ test('a task that is held back and waits too is told with its wait, and the othe
   t.true(released.some(({ preemptor }) => preemptor?.cgroupId === neighbour.id));
 });
 
-function startProbe(t: ExecutionContext, aboveSeconds: number) {
+test('of more than there is room for until they are taken all are told or counted', async t => {
+  t.timeout(60_000);
+  const [box, neighbour] = [makeBox('most'), makeBox('most')];
+  await startPinned(neighbour, 1, ...spin);
+  const often = [workload, 'latency', '--period-us', '100', '--burn-us', '10'];
+  for (let i = 0; i < 4; i += 1) await startPinned(box, 1, ...often);
+  // Nearly each wait is one, be it of a switch's own length.
+  const probe = startProbe(t, 1e-6, 1_000_000);
+  const room = 4096;
+  await eventually('more than there is room for', 20, () =>
+    probe.counts().found > room + 500 ? true : null,
+  );
+  await endAll();
+  const before = probe.counts();
+  t.deepEqual([before.limited, before.memory], [0, 0]);
+  t.true(before.full >= 500);
+  const [taken, after] = [probe.take().length, probe.counts()];
+  t.log(JSON.stringify({ before, taken, after }));
+  t.is(before.found - before.full, room);
+  t.true(taken >= room && taken <= room + after.found - before.found, `${taken} taken`);
+  await eventually('that there is room again', 20, () =>
+    probe.counts().found > after.found + 10 ? true : null,
+  );
+  t.is(probe.counts().full, after.full);
+});
+
+function startProbe(t: ExecutionContext, aboveSeconds: number, perInstancePerSecond = 100) {
   const probe = startOutlierProbe({
     native: loadNative(),
     cgroupV1: true,
     aboveSeconds,
-    perInstancePerSecond: 100,
+    perInstancePerSecond,
   });
   t.teardown(probe.stop);
   return probe;
