@@ -34,15 +34,17 @@ export const mostProcesses = 128;
 /**
  * The VM that a cgroup belongs to: the one whose QEMU is in it. Null for the root, which holds whatever was placed nowhere, and
  * where several QEMUs share a cgroup, or one without a UUID has others below its own: `qemus` of them. A QEMU that becomes a daemon is two for a moment.
+ * `seen`: processes of it that are looked at whatever their place among all.
  */
 export function findVm(
   roots: Roots,
   layout: CgroupLayout,
   path: string,
   most = processesLookedAt,
+  seen: readonly number[] = [],
 ): { readonly vm: FoundVm | null; readonly qemus: number } {
   const found = new Map<string | number, FoundVm & { tgid: number }>();
-  for (const id of listCgroupProcesses(layout, path).slice(0, most)) {
+  for (const id of new Set([...seen, ...listCgroupProcesses(layout, path).slice(0, most)])) {
     const qemu = parseQemu(readCommandLine(roots, id));
     // In a threaded cgroup they are threads.
     const tgid = qemu && readTaskStatus(roots, id)?.tgid;
@@ -50,7 +52,8 @@ export function findVm(
       found.set(qemu.uuid ?? tgid, { ...vmOf(roots, layout, tgid, qemu, path), tgid });
   }
   // Two that are seen among few are reason to count them all.
-  if (found.size > 1 && most < mostProcesses) return findVm(roots, layout, path, mostProcesses);
+  if (found.size > 1 && most < mostProcesses)
+    return findVm(roots, layout, path, mostProcesses, seen);
   const [only] = found.values();
   if (only === undefined || found.size > 1 || only.path === '/')
     return { vm: null, qemus: found.size };

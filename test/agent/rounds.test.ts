@@ -1,27 +1,11 @@
 import { renameSync } from 'node:fs';
 import test from 'ava';
-import type { TaskTotals } from '../../src/agent/probes/sched-layout.ts';
 import type { SourceKind } from '../../src/agent/sources/source.ts';
 import { createTally } from '../../src/agent/sources/tally.ts';
 import { profileSchema } from '../../src/contract/profile.ts';
 import { taskFiles } from '../linux/tree.ts';
+import { idleTask } from './support/changed-task.ts';
 import { stageRounds } from './support/rounds-stage.ts';
-
-const idleTask: TaskTotals = {
-  cgroupId: 0,
-  tid: 0,
-  tgid: 0,
-  startTicks: 1000,
-  name: 'work',
-  runNs: 0,
-  waitNs: 0,
-  throttledNs: 0,
-  blockedNs: [],
-  voluntarySwitches: 0,
-  involuntarySwitches: 0,
-  migrations: 0,
-  nodeMigrations: 0,
-};
 
 test('headline series every second, those of the contended with every reading, the rest every ten', async t => {
   const agent = stageRounds(t);

@@ -24,7 +24,10 @@ export type VmFinder = {
   /** Whether a VM has had no QEMU for a while, though others run in its cgroup. */
   readonly hasLeft: (living: LivingInstance) => boolean;
   /** Whether it is worth another look, by the names of some of its threads. */
-  readonly isCandidate: (living: LivingInstance, tasks: readonly { name: string }[]) => boolean;
+  readonly isCandidate: (
+    living: LivingInstance,
+    tasks: readonly { name: string; tgid: number }[],
+  ) => boolean;
   /** QEMUs that are no VM, by reason. */
   readonly unknown: (living: Iterable<LivingInstance>) => Record<NoVmReason, number>;
 };
@@ -50,6 +53,16 @@ export function createVmFinder(options: {
   const unknown = new WeakMap<LivingInstance, Unknown>();
   /** Since when a VM was seen without its QEMU. */
   const left = new WeakMap<LivingInstance, number>();
+  /** Processes with threads of a QEMU's names. The root has hundreds of the kernel's own before them. */
+  const seen = new WeakMap<LivingInstance, ReadonlySet<number>>();
+
+  const seenIn = (living: LivingInstance): number[] => {
+    const all = seen.get(living);
+    if (!all) return [];
+    const here = listCgroupProcesses(layout, living.path).filter(id => all.has(id));
+    seen.set(living, new Set(here));
+    return here;
+  };
 
   const note = (living: LivingInstance, reason: NoVmReason, count: number, why: string): void => {
     const now = clock.monotonicSeconds();
@@ -86,7 +99,7 @@ export function createVmFinder(options: {
       const isLongAgo = now - (lookedAt.get(living) ?? now) >= settledSeconds;
       const most = isLongAgo ? mostProcesses : processesLookedAt;
       if (isLongAgo || !lookedAt.has(living)) lookedAt.set(living, now);
-      const { vm, qemus } = findVm(roots, layout, living.path, most);
+      const { vm, qemus } = findVm(roots, layout, living.path, most, seenIn(living));
       const other = vm && elsewhere(living, vm);
       if (other?.isTaken) {
         const why = `a QEMU here says that it is ${vm?.instance.id}, as one in ${other.known.path} did before: it is told as what its cgroup is until that one has ended, for no two VMs can be one`;
@@ -114,8 +127,11 @@ export function createVmFinder(options: {
       return now - since >= settledSeconds;
     },
     isCandidate: (living, tasks) => {
+      const ofQemu = tasks.filter(({ name }) => /^(qemu|kvm$|CPU \d+\/)/.test(name));
+      const isOfQemu = ofQemu.length > 0;
+      if (isOfQemu)
+        seen.set(living, new Set([...(seen.get(living) ?? []), ...ofQemu.map(({ tgid }) => tgid)]));
       if (unknown.has(living)) return true;
-      const isOfQemu = tasks.some(({ name }) => /^(qemu|kvm$|CPU \d+\/)/.test(name));
       if (living.instance.kind !== 'vm') return isOfQemu;
       // One that is switched off stays one; where others run on in its cgroup they are no VM.
       if (!isOfQemu && tasks.length > 0) return true;

@@ -1,5 +1,6 @@
 import test from 'ava';
 import { taskFiles } from '../../linux/tree.ts';
+import { idleTask } from '../support/changed-task.ts';
 import { stageRounds } from '../support/rounds-stage.ts';
 
 const uuid = '1b671a64-40d5-491e-99b0-da01ff1f3341';
@@ -115,6 +116,30 @@ test('a QEMU in the root is no VM, which is counted and said', async t => {
   await agent.read(1200);
   t.deepEqual(unknown(agent), { shared_cgroup: 0, root_cgroup: 1, taken_uuid: 0 });
   t.is(agent.said.length, 1);
+});
+
+test('also behind more threads of the kernel than are looked at', async t => {
+  const agent = stageRounds(t);
+  const kernels = Array.from({ length: 300 }, (_, i) => 100 + i);
+  const all = [...kernels, 1000].join('\n');
+  const kthread = { name: 'kworker/0:0', cmdline: [], cgroup: '0::/' };
+  const files = {
+    ...qemusIn('/', [1000]),
+    ...Object.assign({}, ...kernels.map(tid => taskFiles(tid, kthread))),
+    'cgroup/cgroup.procs': all,
+    'cgroup/cgroup.threads': all,
+  };
+  const cgroupId = agent.add('/', undefined, files);
+  agent.setTasks([{ ...idleTask, cgroupId, tid: 1000, tgid: 1000, name: 'kvm', runNs: 1e9 }]);
+  await agent.read(600);
+  // It is told still when it rests.
+  agent.setTasks([]);
+  await agent.read(600);
+  t.deepEqual(unknown(agent), { shared_cgroup: 0, root_cgroup: 1, taken_uuid: 0 });
+  t.is(agent.said.length, 1);
+  agent.tree.write({ 'cgroup/cgroup.procs': kernels.join('\n') });
+  await agent.read(600);
+  t.deepEqual(unknown(agent), { shared_cgroup: 0, root_cgroup: 0, taken_uuid: 0 });
 });
 
 /** The files of a cgroup that this task alone is in now, which is no QEMU. */
