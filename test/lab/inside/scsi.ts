@@ -46,12 +46,21 @@ export type Stalled = {
   readonly bytes: number;
 };
 
+/** Of how many reads it was told in one phase, how long they took in all, and how many of them took 1/64 to 1/32 s. */
+export type Latency = {
+  readonly count: number;
+  readonly seconds: number;
+  readonly around: number;
+};
+
 export type ScsiLab = {
   readonly irregular: Readonly<Record<(typeof schedulers)[number], Record<Scene, Irregular>>>;
   /** Failed by a device of device-mapper, which makes no request. */
   readonly mapped: { readonly failed: number; readonly toldFailed: number };
   /** 100 reads of 20 ms each; the same beside a spinner of the same cgroup; 3 MB at 1 MB/s. */
   readonly pressure: Readonly<Record<'alone' | 'beside' | 'throttled', Stalled>>;
+  /** Of the first of these. */
+  readonly latency: Readonly<Record<'queue' | 'device', Latency>>;
   /** What came meanwhile of a cgroup that sleeps, and of the host. */
   readonly neighbour: Omit<Stalled, 'seconds'>;
   readonly host: { readonly some: number; readonly seconds: number };
@@ -203,13 +212,15 @@ async function failMapped(): Promise<ScsiLab['mapped']> {
   return { failed: counts().failed - before, toldFailed };
 }
 
-async function stall(): Promise<Pick<ScsiLab, 'pressure' | 'neighbour' | 'host'>> {
+async function stall(): Promise<Pick<ScsiLab, 'pressure' | 'latency' | 'neighbour' | 'host'>> {
   await becomes(neighbour.spawn('sleep', '1000'), 'sleep');
   const began = performance.now();
   const [neighbourBefore, hostBefore] = [stalled(neighbour), hostStalled()];
   disk.set({ ndelay: 20_000_000 });
   const slow = () => read('bs=4k', 'count=100');
+  const latencyBefore = latencies();
   const alone = await stallDuring(slow);
+  const latencyAfter = latencies();
   const spinner = box.spawn(...onOneCpu, ...spin);
   await becomes(spinner, workload);
   const beside = await stallDuring(slow);
@@ -223,9 +234,38 @@ async function stall(): Promise<Pick<ScsiLab, 'pressure' | 'neighbour' | 'host'>
   const host = hostStalled() - hostBefore;
   return {
     pressure: { alone, beside, throttled },
+    latency: {
+      queue: lessLatency(latencyAfter.queue, latencyBefore.queue),
+      device: lessLatency(latencyAfter.device, latencyBefore.device),
+    },
     neighbour: less(stalled(neighbour), neighbourBefore),
     host: { some: host, seconds: (performance.now() - began) / 1000 },
   };
+}
+
+function latencies(): ScsiLab['latency'] {
+  block.read([reader]);
+  const samples = block.samples(reader).filter(({ metric }) => metric === 'sculptor.disk.latency');
+  const of = (phase: string): Latency => {
+    const wanted = [disk.name, 'read', phase];
+    const found = samples.find(({ attributes }) =>
+      wanted.every(value => Object.values(attributes ?? {}).includes(value)),
+    )?.value;
+    if (typeof found !== 'object' || found.kind !== 'exponential')
+      throw new Error(`no latency of reads: ${phase}`);
+    // Four buckets an octave, of which the one of 2^-6 to 2^-5 s begins with bucket -24.
+    const around = found.counts.filter((_, i) => (found.offset + i) >> 2 === -6);
+    return {
+      count: found.count,
+      seconds: found.sum,
+      around: around.reduce((n, one) => n + one, 0),
+    };
+  };
+  return { queue: of('queue'), device: of('device') };
+}
+
+function lessLatency(a: Latency, b: Latency): Latency {
+  return { count: a.count - b.count, seconds: a.seconds - b.seconds, around: a.around - b.around };
 }
 
 async function stallDuring(work: () => Promise<unknown>): Promise<Stalled> {

@@ -68,6 +68,14 @@ for (const kernel of labKernels) {
       }
       t.deepEqual(lab.mapped, { failed: 0, toldFailed: 3 });
 
+      // 20 ms each, but for how late an emulated machine's clock is.
+      const { queue, device } = lab.latency;
+      t.deepEqual([queue.count, device.count], [100, 100]);
+      t.true(device.around >= 90, `${device.around} of 100 reads took 1/64 to 1/32 s`);
+      const took = lab.pressure.alone.seconds;
+      t.true(device.seconds >= 2 && device.seconds <= took, `${device.seconds} of ${took} s`);
+      t.true(queue.seconds < 0.05 * device.seconds, `queued for ${queue.seconds} s`);
+
       const { alone, beside, throttled } = lab.pressure;
       for (const [what, { some, seconds, bytes }] of Object.entries(lab.pressure)) {
         t.true(some <= seconds + 0.1, `${what}: ${some} of ${seconds} s`);
