@@ -1,9 +1,9 @@
 /**
- * A walker on a chosen node, a file that does not fit, two spinners on one CPU, and a CPU that goes and comes, on the kernel
- * it is started on; prints one JSON object (`MemoryLab`). It asserts nothing: the test outside does.
+ * A walker on a chosen node, files that do not fit, memory that is swapped, two spinners on one CPU, and a CPU that goes and
+ * comes, on the kernel it is started on; prints one JSON object (`MemoryLab`). It asserts nothing: the test outside does.
  */
 import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { memorySource } from '../../../src/agent/memory/memory-source.ts';
 import { startFaultsProbe } from '../../../src/agent/probes/faults.ts';
@@ -30,9 +30,25 @@ export type MemoryLab = {
   readonly huge: ToldSeries;
   /** 64 MB of files, read by a cgroup that may have 32. */
   readonly squeezed: ToldSeries;
-  /** The same file read over and over by that cgroup, for so many seconds. */
+  /** The same file read over and over by one task of that cgroup, for so many seconds; and of the host, what came meanwhile. */
   readonly reread: ToldSeries;
   readonly rereadSeconds: number;
+  readonly rereadHost: ToldSeries;
+  /** What came while it was read so beside a spinner on the same CPU, for so many seconds. */
+  readonly beside: ToldSeries;
+  readonly besideSeconds: number;
+  /** 48 MB that a cgroup of 32 wrote to over and over, with a swap; and pages that were swapped in by the host's own count. */
+  readonly swapped: ToldSeries;
+  readonly swappedIn: number;
+  /** A file of so many pages, more than the machine has, read once; and of the host, what came meanwhile. */
+  readonly walkedFile: {
+    readonly pages: number;
+    readonly memoryPages: number;
+    readonly instance: ToldSeries;
+    readonly host: ToldSeries;
+    /** The same by /proc/vmstat. */
+    readonly byKernel: ToldSeries;
+  };
   /** 48 MB of node 0, touched without end by a task that was moved to node 1; and of the host, what came meanwhile. */
   readonly balanced: { readonly instance: ToldSeries; readonly host: ToldSeries };
   /** What came while two spinners shared a CPU for so many seconds. */
@@ -44,7 +60,14 @@ export type MemoryLab = {
 };
 
 const root = '/sys/fs/cgroup';
+/** The kernel has PSI by CPU, and averages. */
+const onOneCpu = ['taskset', '-c', '2'];
+/** How often 48 MB are written to, of which at least 16 are in the swap at any time. */
+const swapRounds = 8;
+const spinner = ['/checkout/build/sculpt-workload', 'spin'];
 writeFileSync(`${root}/cgroup.subtree_control`, '+cpu +memory +io +hugetlb');
+execFileSync('modprobe', ['zram', 'num_devices=2']);
+execFileSync('modprobe', ['ext4']);
 const layout = readCgroupLayout(hostRoots);
 const clock = steppedClock();
 const common = { native: loadNative(), cgroupV1: layout.version === 1, maxInstances: 1024 };
@@ -72,7 +95,9 @@ try {
   await nearby.walk(['--mb', '64', '--node', '1'], 3);
   const local = read(nearby);
   const huge = await useHugePages();
-  const { squeezed, reread, rereadSeconds } = await squeeze();
+  const squeezing = await squeeze();
+  const swapping = await swap();
+  const walkedFile = await walkFile();
   const balanced = await balance();
   const { spun, spunSeconds } = await spin();
   const hotPlug = await plug();
@@ -83,9 +108,9 @@ try {
     node1,
     local,
     huge,
-    squeezed,
-    reread,
-    rereadSeconds,
+    ...squeezing,
+    ...swapping,
+    walkedFile,
     balanced,
     spun,
     spunSeconds,
@@ -118,7 +143,12 @@ async function useHugePages(): Promise<ToldSeries> {
   return read(large);
 }
 
-async function squeeze(): Promise<Pick<MemoryLab, 'squeezed' | 'reread' | 'rereadSeconds'>> {
+type Squeezed = Pick<
+  MemoryLab,
+  'squeezed' | 'reread' | 'rereadSeconds' | 'rereadHost' | 'beside' | 'besideSeconds'
+>;
+
+async function squeeze(): Promise<Squeezed> {
   const small = box();
   writeFileSync(`${small.memory}/memory.max`, String(32 << 20));
   writeFileSync(`${small.memory}/memory.swap.max`, '0');
@@ -127,24 +157,104 @@ async function squeeze(): Promise<Pick<MemoryLab, 'squeezed' | 'reread' | 'rerea
   const file = execFileSync('find', find, { encoding: 'utf8' }).trim();
   await small.walk(['--mb', '64', '--file', file]);
   const squeezed = read(small);
-  const began = performance.now();
-  small.run('sh', '-c', `while :; do cat ${file} >/dev/null; done`);
+  const [began, hostBefore] = [performance.now(), hostNow()];
+  const readOn = `while True:\n f = open('${file}', 'rb', 0)\n while f.read(1 << 20): pass`;
+  small.run(...onOneCpu, 'python3', '-c', readOn);
   const reread = await upTo(40, () => {
     const now = read(small);
     return (now['sculptor.memory.refaults file'] ?? 0) > 5000 ? now : null;
   });
   const rereadSeconds = (performance.now() - began) / 1000;
-  return { squeezed, reread: reread ?? read(small), rereadSeconds };
+  const rereadHost = less(hostNow(), hostBefore);
+  small.run(...onOneCpu, ...spinner);
+  await sleep(3000);
+  const [besideBegan, before] = [performance.now(), read(small)];
+  await sleep(6000);
+  const beside = less(read(small), before);
+  const besideSeconds = (performance.now() - besideBegan) / 1000;
+  await small.end();
+  return {
+    squeezed,
+    reread: reread ?? read(small),
+    rereadSeconds,
+    rereadHost,
+    beside,
+    besideSeconds,
+  };
+}
+
+async function swap(): Promise<Pick<MemoryLab, 'swapped' | 'swappedIn'>> {
+  writeFileSync('/sys/block/zram0/disksize', '256M');
+  execFileSync('mkswap', ['/dev/zram0'], { stdio: 'ignore' });
+  execFileSync('swapon', ['/dev/zram0']);
+  const small = box();
+  writeFileSync(`${small.memory}/memory.max`, String(32 << 20));
+  const done = '/tmp/sculptor-swapped';
+  const write = [
+    'import time',
+    'b = bytearray(48 << 20)',
+    `for n in range(${swapRounds}):`,
+    '  for at in range(0, len(b), 4096): b[at] = n + 1',
+    `open('${done}', 'w')`,
+    'time.sleep(1000)',
+  ];
+  // Newer kernels write no page of zeros to a swap, nor count it: none is.
+  const before = vmstat('pswpin');
+  small.run('python3', '-c', write.join('\n'));
+  await upTo(60, () => (existsSync(done) ? true : null));
+  const [swapped, swappedIn] = [read(small), vmstat('pswpin') - before];
+  await small.end();
+  execFileSync('swapoff', ['/dev/zram0']);
+  return { swapped, swappedIn };
+}
+
+/** Of a file system that has none of its pages: what is read of it is made, not moved. */
+async function walkFile(): Promise<MemoryLab['walkedFile']> {
+  const [folder, done] = ['/tmp/sculptor-sparse', '/tmp/sculptor-walked'];
+  writeFileSync('/sys/block/zram1/disksize', '64M');
+  execFileSync('mkfs.ext4', ['-q', '/dev/zram1']);
+  mkdirSync(folder);
+  execFileSync('mount', ['-t', 'ext4', '/dev/zram1', folder]);
+  const memory = /^MemTotal:\s+(\d+) kB/m.exec(readFileSync('/proc/meminfo', 'utf8'));
+  const memoryPages = Number(memory?.[1]) / 4;
+  const pages = Math.round(memoryPages * 1.25);
+  writeFileSync(`${folder}/file`, '');
+  truncateSync(`${folder}/file`, pages * 4096);
+  const large = box();
+  const byKernelNow = (): ToldSeries => ({
+    'sculptor.memory.reclaim.scanned background': vmstat('pgscan_kswapd'),
+    'sculptor.memory.reclaim.reclaimed background': vmstat('pgsteal_kswapd'),
+  });
+  const [hostBefore, byKernelBefore] = [hostNow(), byKernelNow()];
+  large.run('sh', '-c', `cat ${folder}/file >/dev/null && touch ${done} && exec sleep 1000`);
+  await upTo(120, () => (existsSync(done) ? true : null));
+  const [host, byKernel] = [less(hostNow(), hostBefore), less(byKernelNow(), byKernelBefore)];
+  const instance = read(large);
+  await large.end();
+  execFileSync('umount', [folder]);
+  return { pages, memoryPages, instance, host, byKernel };
+}
+
+function vmstat(name: string): number {
+  const found = new RegExp(`^${name} (\\d+)$`, 'm').exec(readFileSync('/proc/vmstat', 'utf8'));
+  return Number(found?.[1]);
+}
+
+function hostNow(): ToldSeries {
+  source.read([]);
+  return toldSeries(source.host());
+}
+
+function less(after: ToldSeries, before: ToldSeries): ToldSeries {
+  return Object.fromEntries(
+    Object.entries(after).map(([name, value]) => [name, value - (before[name] ?? 0)]),
+  );
 }
 
 /** The kernel moves memory to who touches it: it scans a process by its run time, a second and more apart. */
 async function balance(): Promise<MemoryLab['balanced']> {
   const moved = box();
   const touch = 'const b=Buffer.alloc(48<<20);for(;;)for(let i=0;i<b.length;i+=4096)b[i]++';
-  const hostNow = (): ToldSeries => {
-    source.read([]);
-    return toldSeries(source.host());
-  };
   moved.run('taskset', '-c', '0', process.execPath, '-e', touch);
   await upTo(20, () => ((read(moved)['container.memory.usage'] ?? 0) > 40e6 ? true : null));
   const before = hostNow();
@@ -155,11 +265,7 @@ async function balance(): Promise<MemoryLab['balanced']> {
   await upTo(60, () =>
     (hostNow()[migrations] ?? 0) - (before[migrations] ?? 0) > 2000 ? true : null,
   );
-  const after = hostNow();
-  const host = Object.fromEntries(
-    Object.entries(after).map(([name, value]) => [name, value - (before[name] ?? 0)]),
-  );
-  return { instance: read(moved), host };
+  return { host: less(hostNow(), before), instance: read(moved) };
 }
 
 async function upTo<T>(seconds: number, look: () => T | null): Promise<T | null> {
@@ -173,16 +279,13 @@ async function upTo<T>(seconds: number, look: () => T | null): Promise<T | null>
 
 async function spin(): Promise<{ spun: ToldSeries; spunSeconds: number }> {
   const crowded = box();
-  crowded.run('taskset', '-c', '2', '/checkout/build/sculpt-workload', 'spin', '--threads', '2');
+  crowded.run(...onOneCpu, ...spinner, '--threads', '2');
   // A machine that is emulated takes a while to start them.
   await sleep(3000);
   const before = read(crowded);
   const began = performance.now();
   await sleep(4000);
-  const after = read(crowded);
-  const spun = Object.fromEntries(
-    Object.entries(after).map(([name, value]) => [name, value - (before[name] ?? 0)]),
-  );
+  const spun = less(read(crowded), before);
   return { spun, spunSeconds: (performance.now() - began) / 1000 };
 }
 
