@@ -9,7 +9,7 @@ import { checkout } from '../support/qemu.ts';
 export type GuestOptions = {
   /** A name that `build-lab.sh --kernels` lists; 6.1 unless told. */
   readonly kernel?: string;
-  /** As `workload.c` describes: `idle` (unless told), `busy`, `ticking,MS`, `dirtying,MB,PAGES`, `steal,MS`, `echo`, `writing,COUNT,KB`, `reading,COUNT,KB`, `discarding,COUNT,KB`, joined by `+`. */
+  /** As `workload.c` describes: `idle` (unless told), `busy`, `ticking,MS`, `dirtying,MB,PAGES`, `steal,MS`, `echo`, `writing,COUNT,KB`, `reading,COUNT,KB`, `discarding,COUNT,KB`, `cpuid,COUNT`, joined by `+`. */
   readonly workload?: string;
   readonly name?: string;
   /** A random one unless told; empty: QEMU is given none. */

@@ -2,7 +2,7 @@
 # Becomes the QEMU of a small guest, its console on standard output:
 #   run-guest.sh FOLDER ACCELERATOR NAME UUID QMP_SOCKET WORKLOAD [QEMU_ARGUMENT…]     UUID may be empty
 # FOLDER is what build-guest.sh printed, WORKLOAD what workload.c describes: idle, busy, ticking,MS, dirtying,MB,PAGES, steal,MS, echo,
-# writing,COUNT,KB, reading,COUNT,KB, joined by `+`. It has no IPv6, whose frames nobody asked for. In the environment: CPUS (2), MEMORY in MB (192), MODULES that the guest loads (by commas), QEMU (another binary).
+# writing,COUNT,KB, reading,COUNT,KB, discarding,COUNT,KB, cpuid,COUNT, joined by `+`. It has no IPv6, whose frames nobody asked for. In the environment: CPUS (2), MEMORY in MB (192), MODULES that the guest loads (by commas), QEMU (another binary).
 set -eu
 folder=$1 accelerator=$2 name=$3 uuid=$4 qmp=$5 workload=$6
 shift 6

@@ -1,6 +1,7 @@
 /* What a guest of the lab does: `guest-workload KIND[,ARGUMENT…][+KIND…]`. Prints READY when all of it has begun. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <cpuid.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <net/ethernet.h>
@@ -153,6 +154,16 @@ static void discarding(int ready, long blocks, size_t kilobytes) {
   pause();
 }
 
+/* cpuid,COUNT: leaves to the hypervisor so often for the same thing, one after another; says how long that took. */
+static void asking(int ready, long count) {
+  unsigned a, b, c, d;
+  begun(ready);
+  double began = seconds();
+  for (long i = 0; i < count; i++) __cpuid(0, a, b, c, d);
+  printf("CPUID %ld times in %.3f s\n", count, seconds() - began);
+  pause();
+}
+
 static bool run(char *one, int ready) {
   const char *kind = strtok(one, ",");
   const char *first = strtok(NULL, ","), *second = strtok(NULL, ",");
@@ -161,6 +172,7 @@ static bool run(char *one, int ready) {
   if (!strcmp(kind, "echo")) echo(ready);
   if (!strcmp(kind, "ticking") && first) ticking(ready, atol(first));
   if (!strcmp(kind, "steal") && first) steal(ready, atol(first));
+  if (!strcmp(kind, "cpuid") && first) asking(ready, atol(first));
   if (!strcmp(kind, "writing") && first && second) moving(ready, true, atol(first), atol(second));
   if (!strcmp(kind, "reading") && first && second) moving(ready, false, atol(first), atol(second));
   if (!strcmp(kind, "discarding") && first && second) discarding(ready, atol(first), atol(second));

@@ -8,6 +8,8 @@ const bare = 'b0000000-0000-4000-8000-000000000001';
 const managed = 'b0000000-0000-4000-8000-000000000002';
 /** What the guest of libvirt's writes to its drive. */
 const [blocks, kb] = [100, 16];
+/** How often the other executes the same instruction, for which it leaves to KVM. */
+const cpuids = 20_000;
 const scripts = '/checkout/test/lab/guest';
 
 async function told(lab: Lab): Promise<ToldVms> {
@@ -73,7 +75,7 @@ for (const kernel of labKernels) {
 
         await lab.start(
           `mkdir /sys/fs/cgroup/bare && echo $$ >/sys/fs/cgroup/bare/cgroup.procs &&
-           exec sh ${scripts}/run-guest.sh ${folder} kvm bare ${bare} /tmp/bare.qmp ticking,200 -name debug-threads=off`,
+           exec sh ${scripts}/run-guest.sh ${folder} kvm bare ${bare} /tmp/bare.qmp ticking,200+cpuid,${cpuids} -name debug-threads=off`,
           '/tmp/bare.log',
         );
         await lab.run(
@@ -130,6 +132,7 @@ for (const kernel of labKernels) {
           'time vda flush': count('flush_total_times') / 1e9,
         });
 
+        await lab.until('grep -q ^CPUID /tmp/bare.log', 120);
         // Stopped, it exits no more: the agent's totals are those that KVM itself keeps.
         await lab.run(
           `python3 -c 'import socket,sys,time
@@ -144,6 +147,26 @@ for c in ("qmp_capabilities", "stop"): s.send(("{\\"execute\\": \\"%s\\"}\\n" % 
         t.log(`exits: ${sum(stopped, 'sculptor.vcpu.exits')} told, ${exits} by KVM's own count`);
         t.true(Math.abs(sum(stopped, 'sculptor.vcpu.exits') / exits - 1) < 0.02);
         t.true(Math.abs(sum(stopped, 'sculptor.vcpu.exits', 'hlt') / halts - 1) < 0.02);
+
+        // Beside those of its kernel's own, which the other guest's executes as well.
+        const took = Number(
+          await lab.run(`sed -n 's/^CPUID [0-9]* times in \\(.*\\) s.*/\\1/p' /tmp/bare.log`),
+        );
+        const [asked, ofOther] = [stopped, both.vms[managed]].map(vm =>
+          sum(vm, 'sculptor.vcpu.exits', 'cpuid'),
+        );
+        const handled = sum(stopped, 'sculptor.vcpu.exit.time', 'cpuid');
+        t.log(`${asked} exits for cpuid, ${ofOther} of the other; ${handled} s of ${took} s`);
+        // Seen to be the very number.
+        t.true(Math.abs((asked ?? 0) - (ofOther ?? 0) - cpuids) < 0.02 * cpuids);
+        // What it took is within the loop's own time; those of its kernel's start are some more.
+        t.true(handled > 0 && handled < 1.1 * took, `${handled} of ${took} s`);
+        // Neither halts nor waits are in it: all else the thread does on a CPU.
+        const [away, ran] = ['sculptor.vcpu.exit.time', 'sculptor.task.cpu.time'].map(metric =>
+          sum(stopped, metric),
+        );
+        t.log(`away from the guest for ${away} s of ${ran} s on a CPU`);
+        t.true((away ?? 0) < (ran ?? 0));
 
         // One in twenty finds an interrupt waiting and does not halt after all; nearly all others end with an entry.
         const [ends, wakeups] = [
