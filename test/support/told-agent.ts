@@ -7,7 +7,7 @@ import { type AgentConfig, agentConfigSchema } from '../../src/contract/config.t
 import { parseEvent } from '../../src/contract/events.ts';
 import type { Placement } from '../../src/contract/host.ts';
 import type { Outlier } from '../../src/contract/outlier.ts';
-import type { MetricPoint } from '../../src/contract/telemetry.ts';
+import type { LogEvent, MetricPoint } from '../../src/contract/telemetry.ts';
 import { loadNative } from '../../src/linux/native.ts';
 import { hostRoots, type Roots } from '../../src/linux/roots.ts';
 import { startReceiver } from './receiver.ts';
@@ -68,6 +68,13 @@ export async function startTold(
     resources.flatMap(({ resource, points }) =>
       resource['sculptor.instance.id'] === instance ? points : [],
     );
+  // Each is parsed once, however often somebody looks.
+  const parsed = new WeakMap<LogEvent, Placement>();
+  const placementOf = (event: LogEvent): Placement => {
+    const placement = parsed.get(event) ?? parseEvent('sculptor.placement', event);
+    parsed.set(event, placement);
+    return placement;
+  };
   return {
     agent,
     pointsOf: (metric, instance) => allPointsOf(instance).filter(point => point.metric === metric),
@@ -75,7 +82,7 @@ export async function startTold(
     placementsOf: instance =>
       events.flatMap(event => {
         if (event.eventName !== 'sculptor.placement') return [];
-        const placement = parseEvent('sculptor.placement', event);
+        const placement = placementOf(event);
         return placement.instance.id === instance ? [placement] : [];
       }),
     outliers: () =>

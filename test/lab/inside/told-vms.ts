@@ -4,7 +4,6 @@
  */
 import { renameSync, writeFileSync } from 'node:fs';
 import type { Placement } from '../../../src/contract/host.ts';
-import { type MetricName, metrics } from '../../../src/contract/metrics.ts';
 import type { MetricPoint } from '../../../src/contract/telemetry.ts';
 import { startTold } from '../../support/told-agent.ts';
 
@@ -24,51 +23,58 @@ export type ToldVm = {
 };
 
 const [file = '/tmp/told.json', ...uuids] = process.argv.slice(2);
-const names = (Object.keys(metrics) as MetricName[]).filter(name =>
-  /^sculptor\.(vcpu|task)\./.test(name),
-);
 const told = await startTold({ placementIntervalSeconds: 5, detailIntervalSeconds: 2 });
 
-function vcpusOf(uuid: string): ToldVm['vcpus'] {
-  const last = new Map<string, MetricPoint>();
-  for (const name of names)
-    for (const point of told.pointsOf(name, uuid))
-      last.set(`${name} ${JSON.stringify(point.attributes)}`, point);
-  return [...last.values()].flatMap(({ metric, attributes, value }) => {
+/** By instance: the last point of each series, and of how many points. An emulated machine is slow: each is gone over once. */
+const known = new Map(
+  uuids.map(uuid => [uuid, { count: 0, last: new Map<string, MetricPoint>() }]),
+);
+
+function lastOf(uuid: string): MetricPoint[] {
+  const of = known.get(uuid) ?? { count: 0, last: new Map() };
+  const all = told.allPointsOf(uuid);
+  for (const point of all.slice(of.count))
+    of.last.set(`${point.metric} ${JSON.stringify(point.attributes)}`, point);
+  of.count = all.length;
+  return [...of.last.values()];
+}
+
+function vcpusOf(points: readonly MetricPoint[]): ToldVm['vcpus'] {
+  return points.flatMap(({ metric, attributes, value }) => {
     const [vcpu, reason] = [
       attributes['sculptor.vcpu.index'],
       attributes['sculptor.vcpu.exit_reason'],
     ];
-    if (typeof vcpu !== 'number') return [];
+    if (!/^sculptor\.(vcpu|task)\./.test(metric) || typeof vcpu !== 'number') return [];
     return [
       { metric, vcpu, ...(typeof reason === 'string' ? { reason } : {}), value: Number(value) },
     ];
   });
 }
 
-function drivesOf(uuid: string): ToldVm['drives'] {
-  const points = (['io', 'operations', 'time'] as const).flatMap(what =>
-    told
-      .pointsOf(`sculptor.vdisk.${what}`, uuid)
-      .map(({ attributes, value }) => [
-        `${what} ${attributes['system.device']} ${attributes['disk.io.direction']}`,
-        Number(value),
-      ]),
+function drivesOf(points: readonly MetricPoint[]): ToldVm['drives'] {
+  return Object.fromEntries(
+    points.flatMap(({ metric, attributes, value }) => {
+      const what = /^sculptor\.vdisk\.(io|operations|time)$/.exec(metric)?.[1];
+      if (what === undefined) return [];
+      const of = `${what} ${attributes['system.device']} ${attributes['disk.io.direction']}`;
+      return [[of, Number(value)]];
+    }),
   );
-  return Object.fromEntries(points);
 }
 
 setInterval(() => {
   const { sources, lost } = told.agent.status();
   const vms = Object.fromEntries(
-    uuids.map(uuid => [
-      uuid,
-      {
+    uuids.map(uuid => {
+      const points = lastOf(uuid);
+      const vm: ToldVm = {
         placement: told.placementsOf(uuid).at(-1),
-        vcpus: vcpusOf(uuid),
-        drives: drivesOf(uuid),
-      } satisfies ToldVm,
-    ]),
+        vcpus: vcpusOf(points),
+        drives: drivesOf(points),
+      };
+      return [uuid, vm];
+    }),
   );
   writeFileSync(`${file}.new`, JSON.stringify({ sources, lost, vms } satisfies ToldVms));
   renameSync(`${file}.new`, file);
