@@ -5,6 +5,7 @@ import { benchAgentFootprint } from './agent-footprint.ts';
 import type { Bench, BenchResult } from './bench.ts';
 import { benchBenefit } from './benefit.ts';
 import { benchBpfOverhead } from './bpf-overhead.ts';
+import { benchEngineScale } from './engine-scale.ts';
 import { benchKvmHooks } from './kvm-hooks.ts';
 import { benchTimeToAct } from './time-to-act.ts';
 
@@ -12,6 +13,7 @@ const benches: Readonly<Record<string, Bench>> = {
   'agent-footprint': benchAgentFootprint,
   benefit: benchBenefit,
   'bpf-overhead': benchBpfOverhead,
+  'engine-scale': benchEngineScale,
   'kvm-hooks': benchKvmHooks,
   'time-to-act': benchTimeToAct,
 };
