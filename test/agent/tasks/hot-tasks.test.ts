@@ -1,23 +1,9 @@
 import test from 'ava';
 import { createHotTasks } from '../../../src/agent/tasks/hot-tasks.ts';
-import { changedTask } from '../support/changed-task.ts';
+import { changedTask, idleTask } from '../support/changed-task.ts';
 
 function task(tid: number, runNs: number, startTicks = 1, name = 't', grownNs = runNs) {
-  const totals = {
-    cgroupId: tid % 2,
-    tid,
-    tgid: tid,
-    startTicks,
-    name,
-    runNs,
-    waitNs: 0,
-    throttledNs: 0,
-    blockedNs: [],
-    voluntarySwitches: 0,
-    involuntarySwitches: 0,
-    migrations: 0,
-    nodeMigrations: 0,
-  };
+  const totals = { ...idleTask, cgroupId: tid % 2, tid, tgid: tid, startTicks, name, runNs };
   return changedTask(totals, 0, grownNs);
 }
 const noVcpus: [] = [];
