@@ -15,6 +15,7 @@ export type DropReason =
   | 'request_too_many_attributes'
   | 'request_over_rate'
   | 'request_queue_full'
+  | 'request_over_share'
   | 'request_endpoint_unavailable'
   | 'request_endpoint_refused'
   | 'request_failed'

@@ -1,29 +1,47 @@
 import { createExportClient, type SendResult } from '../../otlp/export-client.ts';
 import type { Signal } from '../../otlp/services.ts';
+import { createShares } from './shares.ts';
+
+/** `over-share`: it was not sent, since its guest has as much on the way as it may have beside the others. */
+export type Forwarded = SendResult | { readonly kind: 'over-share'; readonly reason: string };
+
+export type Send = (signal: Signal, request: Buffer) => Promise<Forwarded>;
 
 /** Passes requests of guests on, each by itself: nothing is kept but what waits for its answer. */
 export type Forward = {
-  readonly send: (signal: Signal, request: Buffer) => Promise<SendResult>;
+  /** A way for one more guest. */
+  readonly open: () => Send;
   readonly close: () => void;
 };
 
-/** All guests together may have this much on the way. */
-const maxBytes = 67_108_864;
+export type ForwardOptions = {
+  readonly endpoint: string;
+  readonly maxGuests: number;
+  readonly maxMessageBytes: number;
+};
 
-export function createForward(endpoint: string): Forward {
+/** All guests together may have this much on the way. */
+const mostBytes = 67_108_864;
+/** And so many of the largest messages: of nothing else on the way one may be a quarter, and it grows by what says who speaks. */
+const mostMessages = 8;
+
+export function createForward({ endpoint, maxGuests, maxMessageBytes }: ForwardOptions): Forward {
   const clientOf = (signal: Signal) => createExportClient({ endpoint, signal, timeoutSeconds: 5 });
   const clients = { metrics: clientOf('metrics'), logs: clientOf('logs') };
-  let bytes = 0;
+  const openShare = createShares(Math.max(mostBytes, mostMessages * maxMessageBytes), maxGuests);
   return {
-    send: async (signal, request) => {
-      if (bytes + request.byteLength > maxBytes)
-        return { kind: 'retry', afterSeconds: null, reason: 'too much of guests is on the way' };
-      bytes += request.byteLength;
-      try {
-        return await clients[signal].send(request);
-      } finally {
-        bytes -= request.byteLength;
-      }
+    open: () => {
+      const share = openShare();
+      return async (signal, request) => {
+        const { byteLength } = request;
+        if (!share.take(byteLength))
+          return { kind: 'over-share', reason: 'too much of guests is on the way' };
+        try {
+          return await clients[signal].send(request);
+        } finally {
+          share.giveBack(byteLength);
+        }
+      };
     },
     close: () => {
       clients.metrics.close();

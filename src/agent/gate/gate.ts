@@ -52,7 +52,7 @@ const lookSeconds = 1;
 export async function startGate(options: GateOptions): Promise<Gate> {
   const { config, clock, say } = options;
   const drops = createDrops();
-  const forward = createForward(options.endpoint);
+  const forward = createForward({ ...config, endpoint: options.endpoint });
   const guests = new Map<string, Guest>();
   const sayNowAndThen = createSayLimit(clock, say);
   let records = 0;
@@ -68,7 +68,7 @@ export async function startGate(options: GateOptions): Promise<Gate> {
         host: options.host,
         instance,
         config,
-        forward: forward.send,
+        forward: forward.open(),
         drops,
         delivered: taken => {
           records += taken;

@@ -4,14 +4,13 @@ import { ProtocolError } from '../../contract/errors.ts';
 import type { GateConfig } from '../../contract/gate-config.ts';
 import type { Instance } from '../../contract/instance.ts';
 import type { Clock } from '../../contract/ports.ts';
-import type { SendResult } from '../../otlp/export-client.ts';
 import { type RewriteRules, type Rewritten, rewriteRequest } from '../../otlp/rewrite-request.ts';
 import { createReceiver, type Outcome, type ServerCount } from '../../otlp/server.ts';
 import type { Signal } from '../../otlp/services.ts';
 import type { Identity } from '../resources.ts';
 import { type Budget, createBudget } from './budget.ts';
 import { createDrops, type DropReason, type Drops } from './drops.ts';
-import type { Forward } from './forward.ts';
+import type { Forwarded, Send } from './forward.ts';
 import { createGuestViewer, type GuestView } from './guest-view.ts';
 import { guestAttributes, isForbiddenEvent, isIdentity } from './identity.ts';
 import { createSeriesBound } from './series-bound.ts';
@@ -21,7 +20,7 @@ export type GuestOptions = {
   readonly host: Identity;
   readonly instance: Instance;
   readonly config: GateConfig;
-  readonly forward: Forward['send'];
+  readonly forward: Send;
   /** The gate's; a guest's own are beside them. */
   readonly drops: Drops;
   /** Called with the records that were delivered. */
@@ -54,7 +53,7 @@ export type Guest = {
 
 /** Requests that may wait for the endpoint. */
 const queueRequests = 2;
-/** A guest comes back after this when the endpoint does not say when. */
+/** A guest comes back after this when nobody says when. */
 const retrySeconds = 1;
 /**
  * Requests that are refused cost the agent time too: a guest that goes on at more than this is cut off, and not let in
@@ -249,7 +248,11 @@ function reasonOf(error: ProtocolError): DropReason {
 }
 
 /** What the endpoint did not take is not acknowledged either; null when it was taken. */
-function refusalOf(result: SendResult, drops: Drops): Outcome | null {
+function refusalOf(result: Forwarded, drops: Drops): Outcome | null {
+  if (result.kind === 'over-share') {
+    drops.add('request_over_share');
+    return { kind: 'unavailable', retryAfterSeconds: retrySeconds };
+  }
   if (result.kind === 'retry') {
     drops.add('request_endpoint_unavailable');
     return { kind: 'unavailable', retryAfterSeconds: result.afterSeconds ?? retrySeconds };

@@ -5,23 +5,29 @@ import { createForward } from '../../../src/agent/gate/forward.ts';
 import { createReceiver } from '../../../src/otlp/server.ts';
 import { socketFolder, until } from '../../support/sockets.ts';
 
-/** A sixteenth of what all guests together may have on the way. */
-const request = Buffer.alloc(4_194_304);
+const bounds = { maxGuests: 256, maxMessageBytes: 4_194_304 };
 
 test('what has had its answer makes room for others, be that answer that nobody is there', async t => {
-  const forward = createForward(`unix://${join(socketFolder(t), 'nobody.sock')}`);
+  const endpoint = `unix://${join(socketFolder(t), 'nobody.sock')}`;
+  const forward = createForward({ ...bounds, endpoint });
   t.teardown(forward.close);
+  const send = forward.open();
   const sendAtOnce = async (count: number) => {
-    const results = await Promise.all(
-      Array.from({ length: count }, () => forward.send('metrics', request)),
-    );
-    t.true(results.every(({ kind }) => kind === 'retry'));
-    return results.filter(
-      result => 'reason' in result && /too much of guests is on the way/.test(result.reason),
-    ).length;
+    const request = Buffer.alloc(bounds.maxMessageBytes);
+    const sent = Array.from({ length: count }, () => send('metrics', request));
+    return (await Promise.all(sent)).map(({ kind }) => kind);
   };
-  t.is(await sendAtOnce(17), 1);
-  t.is(await sendAtOnce(16), 0);
+  const retries = Array(4).fill('retry');
+  t.deepEqual(await sendAtOnce(5), [...retries, 'over-share']);
+  t.deepEqual(await sendAtOnce(4), retries);
+});
+
+test('the largest message finds room where nothing else is on the way, also grown', async t => {
+  const endpoint = `unix://${join(socketFolder(t), 'nobody.sock')}`;
+  const maxMessageBytes = 67_108_864;
+  const forward = createForward({ ...bounds, maxMessageBytes, endpoint });
+  t.teardown(forward.close);
+  t.is((await forward.open()('metrics', Buffer.alloc(1.1 * maxMessageBytes))).kind, 'retry');
 });
 
 test('to close it leaves no connection open', async t => {
@@ -40,9 +46,10 @@ test('to close it leaves no connection open', async t => {
     receiver.stop();
     server.close();
   });
-  const forward = createForward(`unix://${path}`);
+  const forward = createForward({ ...bounds, endpoint: `unix://${path}` });
+  const send = forward.open();
   for (const signal of ['metrics', 'logs'] as const)
-    t.deepEqual(await forward.send(signal, Buffer.alloc(0)), { kind: 'ok' });
+    t.deepEqual(await send(signal, Buffer.alloc(0)), { kind: 'ok' });
   t.is(sockets.length, 2);
   forward.close();
   await until(() => sockets.every(({ closed }) => closed));

@@ -9,9 +9,11 @@ import { gateConfigSchema } from '../../../src/contract/gate-config.ts';
 import type { Clock } from '../../../src/contract/ports.ts';
 import type { Native } from '../../../src/linux/native.ts';
 import { hostRoots } from '../../../src/linux/roots.ts';
+import { decodeMetrics } from '../../../src/otlp/decode-metrics.ts';
 import { eventEncoder } from '../../../src/otlp/events-exporter.ts';
 import { createExportClient } from '../../../src/otlp/export-client.ts';
 import { bytesField } from '../../../src/otlp/protobuf-writer.ts';
+import { startOtlpServer } from '../../../src/otlp/server.ts';
 import type { Signal } from '../../../src/otlp/services.ts';
 import { counter, resourceMetrics, serialize } from '../../otlp/support.ts';
 import { needs } from '../../support/needs.ts';
@@ -591,6 +593,49 @@ test('of those that are gone the one that came last is the last to be forgotten'
     gate.status().guests.map(({ instance }) => instance.id),
     ['/machine/0', '/machine/2'],
   );
+});
+
+test('guests that fill what may be on the way to a slow endpoint leave room for one that says little', async t => {
+  const folder = socketFolder(t);
+  const names = ['modest', ...Array.from({ length: 8 }, (_, i) => `greedy${i}`)];
+  const paths = names.map(name => join(folder, `${name}.sock`));
+  const arrived: string[] = [];
+  const answers: (() => void)[] = [];
+  const endpoint = await startOtlpServer({
+    listen: join(folder, 'slow.sock'),
+    ...{ allowUids: [], peerUid: ownUid, maxMessageBytes: 33_554_432, queueRequests: 64 },
+    handlers: {
+      metrics: async request => {
+        for (const { resource } of decodeMetrics(request))
+          arrived.push(`${resource['sculptor.instance.name']}`);
+        await new Promise<void>(answer => answers.push(answer));
+        return { kind: 'ok' };
+      },
+    },
+  });
+  t.teardown(() => endpoint.stop());
+  const { gate } = await start(
+    t,
+    { unix: paths.map((path, i) => ({ path, instance: `/${names[i]}` })) },
+    { endpoint: `unix://${join(folder, 'slow.sock')}` },
+  );
+  const clients = paths.map(path => speak(t, `unix://${path}`));
+  /** Two at once: more of a guest do not wait. */
+  const sayTwice = (nth: number, bytes: number) => {
+    const said = serialize(resourceMetrics({}, [counter('m', 1, { text: 'x'.repeat(bytes) })]));
+    return [0, 1].map(() => clients[nth]?.send(said));
+  };
+  let refused = 0;
+  const greedy = names.slice(1).flatMap((_, i) => sayTwice(i + 1, 4_193_000));
+  for (const result of greedy)
+    void result?.then(({ kind } = { kind: 'ok' }) => kind === 'retry' && refused++);
+  await until(() => arrived.length + refused === greedy.length);
+  const modest = sayTwice(0, 20_000);
+  await until(() => arrived.filter(name => name === 'modest').length === 2);
+  for (const answer of answers) answer();
+  t.deepEqual(await Promise.all(modest), [{ kind: 'ok' }, { kind: 'ok' }]);
+  t.true(refused > 0);
+  t.deepEqual(dropped(gate), { request_over_share: refused });
 });
 
 test('it tells its counts as metrics of the agent, reasons that never happened as 0', async t => {
