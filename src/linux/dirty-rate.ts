@@ -2,17 +2,16 @@ import * as z from 'zod';
 import { KernelInterfaceError } from '../contract/errors.ts';
 
 /** What a QEMU knows of how fast its guest writes to its memory: of the last measurement that anybody asked for. */
-export type DirtyRate =
+export type DirtyRate = {
+  /** Tells one measurement from another: when it was begun, by QEMU's own clock. */
+  readonly startSeconds: number;
+} & (
   | { readonly status: 'unstarted' | 'measuring' }
-  | {
-      readonly status: 'measured';
-      /** Tells one measurement from another: when it was begun, by QEMU's own clock. */
-      readonly startSeconds: number;
-      readonly bytesPerSecond: number;
-    };
+  | { readonly status: 'measured'; readonly bytesPerSecond: number }
+);
 
 const answerSchema = z.discriminatedUnion('status', [
-  z.object({ status: z.enum(['unstarted', 'measuring']) }),
+  z.object({ status: z.enum(['unstarted', 'measuring']), 'start-time': z.int() }),
   z.object({
     status: z.literal('measured'),
     'start-time': z.int().min(0),
@@ -36,10 +35,7 @@ export function parseDirtyRate(answer: unknown): DirtyRate {
       `query-dirty-rate answered something else: ${z.prettifyError(parsed.error)}`,
     );
   const { data } = parsed;
-  if (data.status !== 'measured') return data;
-  return {
-    status: data.status,
-    startSeconds: data['start-time'],
-    bytesPerSecond: data['dirty-rate'] * mib,
-  };
+  const startSeconds = data['start-time'];
+  if (data.status !== 'measured') return { status: data.status, startSeconds };
+  return { status: data.status, startSeconds, bytesPerSecond: data['dirty-rate'] * mib };
 }

@@ -12,10 +12,13 @@ test('a rate is in MiB/s, and of the measurement that began at its start time', 
 });
 
 test('without a result there is no rate', t => {
-  t.deepEqual(parseDirtyRate({ status: 'measuring', ...about }), { status: 'measuring' });
+  const startSeconds = about['start-time'];
+  t.deepEqual(parseDirtyRate({ status: 'measuring', ...about }), {
+    ...{ status: 'measuring', startSeconds },
+  });
   // As QEMU 5.2 says it.
   t.deepEqual(parseDirtyRate({ status: 'unstarted', 'dirty-rate': -1, ...about }), {
-    status: 'unstarted',
+    ...{ status: 'unstarted', startSeconds },
   });
 });
 

@@ -59,12 +59,19 @@ export function startDirtySource(context: SourceContext, ask: typeof askQmp): So
     known.seen = found.startSeconds;
   };
 
-  const measure = async ({ known, ask }: AskedMachine<Known>): Promise<void> => {
+  const measure = async ({ known, ask }: AskedMachine<Known>): Promise<typeof busy | null> => {
+    const look = async () => parseDirtyRate(await ask('query-dirty-rate'));
     await ask('calc-dirty-rate', { 'calc-time': measuringSeconds });
+    const { startSeconds } = await look();
     for (let looks = 0; looks < mostLooks; looks += 1) {
       await pause(looks === 0 ? firstLookSeconds : nextLookSeconds);
-      const found = parseDirtyRate(await ask('query-dirty-rate'));
-      if (found.status === 'measured') return take(known, found);
+      const found = await look();
+      if (found.status === 'measured') {
+        take(known, found);
+        return null;
+      }
+      // Ours is over, and somebody else has begun his since then.
+      if (found.startSeconds !== startSeconds) return busy;
     }
     throw new KernelInterfaceError(
       'QMP_UNAVAILABLE',
@@ -89,8 +96,8 @@ export function startDirtySource(context: SourceContext, ask: typeof askQmp): So
         known.seen = start;
         // Nobody's measurement is disturbed, nor is its result replaced before who asked for it had time to read it.
         if (found.status === 'measuring') return busy;
-        if (found.status === 'measured' && isNew) take(known, found);
-        else await measure(machine);
+        if (found.status !== 'measured' || !isNew) return await measure(machine);
+        take(known, found);
         return null;
       } catch (error) {
         // What it has when it is asked again may be old by then.

@@ -122,7 +122,8 @@ test('a VM is measured once in an interval, and told in bytes per second', async
   qemu.writes(40);
   t.deepEqual(told(), []);
   await pass(5);
-  const commands = ['query-dirty-rate', 'calc-dirty-rate {"calc-time":1}', 'query-dirty-rate'];
+  const look = 'query-dirty-rate';
+  const commands = [look, 'calc-dirty-rate {"calc-time":1}', look, look];
   t.deepEqual(asked, commands);
   t.deepEqual(source.samples(first), [
     { metric: 'sculptor.memory.dirty_rate', start: began - 100, value: 40 * mib },
@@ -214,6 +215,24 @@ test('where somebody begins between the look and the command QEMU refuses ours, 
   t.deepEqual(unknown(), []);
 });
 
+test('where somebody begins between the end of ours and our look, his is left alone and told as his', async t => {
+  const { source, qemu, told, calculated, unknown, pass } = start(t);
+  // Ours begins with the turn after one second.
+  await pass(2);
+  qemu.writes(7);
+  qemu.measure(40);
+  await pass(38);
+  t.deepEqual(unknown(), [['qmp_busy', 1]]);
+  await pass(10);
+  t.deepEqual(told(), [7]);
+  t.deepEqual(unknown(), []);
+  t.is(source.lost()['unanswered'], 0);
+  await pass(50);
+  t.is(calculated(), 1, 'he has an interval to read it');
+  await pass(15);
+  t.is(calculated(), 2);
+});
+
 test('a QEMU that does not know the command is asked ever more seldom, counted, and said once', async t => {
   const { source, qemu, asked, said, told, unknown, pass } = start(t);
   const why = 'The command query-dirty-rate has not been found';
@@ -298,10 +317,10 @@ test('a VM without a QMP socket is told as unknown, and not asked', async t => {
 test('once it is stopped it asks nothing more', async t => {
   const { source, asked, pass } = start(t);
   await pass(1.5);
-  t.is(asked.length, 2);
+  t.is(asked.length, 3);
   source.stop();
   await pass(120);
-  t.is(asked.length, 2);
+  t.is(asked.length, 3);
 });
 
 test('memory that would grow by being sampled is not, and the reason is told', async t => {
