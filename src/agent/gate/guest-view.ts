@@ -71,7 +71,8 @@ export function createGuestViewer(): GuestViewer {
     if (ofVcpus.length === 0) return;
     const id = resource[attr.serviceInstanceId];
     if (id !== teller) {
-      if (now - heardAt <= silentSeconds) return;
+      // Where the clock was set back, that is no word of the first either.
+      if (Math.abs(now - heardAt) <= silentSeconds) return;
       teller = id;
       last.clear();
     }

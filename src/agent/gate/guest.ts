@@ -119,8 +119,12 @@ export function createGuest(options: GuestOptions): Guest {
   };
 
   const cutOff = (): void => {
-    if (connections.size > 0) drops.add('connection_nuisance', connections.size);
-    for (const connection of connections) connection.destroy();
+    for (const connection of connections) {
+      // It is among them until it has closed.
+      if (connection.destroyed) continue;
+      drops.add('connection_nuisance');
+      connection.destroy();
+    }
   };
 
   const read = (signal: Signal, request: Buffer): Rewritten => {

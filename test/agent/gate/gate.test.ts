@@ -442,9 +442,8 @@ test('a guest that heeds nothing is cut off, and let in again when it has made u
   t.deepEqual(result, { kind: 'ok' });
 });
 
-test('requests of which no handler hears, such as traces, are counted, and who goes on with them is cut off', async t => {
-  const clock = steppedClock();
-  const { gate, path } = await start(t, {}, { clock });
+/** Sends a request of another service, as often as it is called. */
+function askForTraces(t: ExecutionContext, path: string) {
   const session = connect('http://localhost', { createConnection: () => createConnection(path) });
   t.teardown(() => session.destroy());
   const ask = async () => {
@@ -457,6 +456,32 @@ test('requests of which no handler hears, such as traces, are counted, and who g
     stream.end();
     await once(stream, 'close');
   };
+  return { session, ask };
+}
+
+/** Sends so many frames of 13 bytes that are of no request; what is sent has been read when it is answered. */
+async function flood(t: ExecutionContext, path: string, frames: number) {
+  const frame = (type: number, payload: Buffer) =>
+    Buffer.concat([Buffer.from([0, 0, payload.length, type, 0, 0, 0, 0, 0]), payload]);
+  const windowUpdate = frame(8, Buffer.from([0, 0, 0, 1]));
+  const ping = Buffer.from('the last');
+  const socket = createConnection(path);
+  t.teardown(() => socket.destroy());
+  socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+  socket.write(Buffer.concat([frame(4, Buffer.alloc(0)), ...Array(frames).fill(windowUpdate)]));
+  socket.write(frame(6, ping));
+  let answer = Buffer.alloc(0);
+  socket.on('data', data => {
+    answer = Buffer.concat([answer, data]);
+  });
+  await until(() => answer.includes(ping));
+  return socket;
+}
+
+test('requests of which no handler hears, such as traces, are counted, and who goes on with them is cut off', async t => {
+  const clock = steppedClock();
+  const { gate, path } = await start(t, {}, { clock });
+  const { session, ask } = askForTraces(t, path);
   await ask();
   clock.step(1);
   t.deepEqual(dropped(gate), { request_unserved: 1 });
@@ -471,29 +496,11 @@ test('a guest that sends much of what is no request is cut off, over however man
   // 204,800 bytes a second, and 300,000 besides.
   const bounds = { recordsPerSecond: 100, maxConnections: 1, maxMessageBytes: 100_000 };
   const { gate, path } = await start(t, bounds, { clock });
-  const frame = (type: number, payload: Buffer) =>
-    Buffer.concat([Buffer.from([0, 0, payload.length, type, 0, 0, 0, 0, 0]), payload]);
-  const windowUpdate = frame(8, Buffer.from([0, 0, 0, 1]));
-  const ping = Buffer.from('the last');
-  /** What is sent has been read when it is answered. */
-  const flood = async () => {
-    const socket = createConnection(path);
-    t.teardown(() => socket.destroy());
-    socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
-    socket.write(Buffer.concat([frame(4, Buffer.alloc(0)), ...Array(30_000).fill(windowUpdate)]));
-    socket.write(frame(6, ping));
-    let answer = Buffer.alloc(0);
-    socket.on('data', data => {
-      answer = Buffer.concat([answer, data]);
-    });
-    await until(() => answer.includes(ping));
-    return socket;
-  };
-  const first = await flood();
+  const first = await flood(t, path, 30_000);
   first.end();
   await once(first, 'close');
   await until(() => gate.status().guests[0]?.connections === 0);
-  const second = await flood();
+  const second = await flood(t, path, 30_000);
   t.deepEqual(dropped(gate), {});
   clock.step(1);
   await until(() => second.closed);
@@ -503,6 +510,19 @@ test('a guest that sends much of what is no request is cut off, over however man
   t.deepEqual(dropped(gate), { connection_nuisance: 2 });
   clock.step(1);
   t.deepEqual(await speak(t, `unix://${path}`).send(forged), { kind: 'ok' });
+});
+
+test('a connection that is cut off for two reasons at once counts once', async t => {
+  const clock = steppedClock();
+  // 204,800 bytes a second, and 600,000 besides.
+  const bounds = { recordsPerSecond: 100, maxConnections: 2, maxMessageBytes: 100_000 };
+  const { gate, path } = await start(t, bounds, { clock });
+  const { session, ask } = askForTraces(t, path);
+  for (let i = 0; i < 101; i++) await ask();
+  await flood(t, path, 80_000);
+  clock.step(1);
+  t.deepEqual(dropped(gate), { request_unserved: 101, connection_nuisance: 2 });
+  await once(session, 'close');
 });
 
 test('one guest has so many connections, and another as many of its own', async t => {

@@ -89,6 +89,14 @@ test('an agent is silent when a minute has passed in which it said nothing of vC
   }
 });
 
+test('an agent that takes the place of another is heard also where the clock of the host was set back', t => {
+  const viewer = createGuestViewer();
+  viewer.look(said('first', waited(100)), 10_000);
+  viewer.look(said('second', waited(7)), 5000);
+  viewer.look(said('second', waited(12)), 5010);
+  t.is(viewer.view().get(0)?.waitSeconds, 5);
+});
+
 test('what cannot be a vCPU, or a count, is not believed', t => {
   const viewer = createGuestViewer();
   const lies = [waited(1, 4096), waited(1, -1), waited(1, 'x'), waited(1, 0.5), waited(Number.NaN)];
