@@ -1,4 +1,4 @@
-import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
+import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2';
 import { createConnection } from 'node:net';
 import { describeError } from '../contract/errors.ts';
 import { grpcStatus, statusOfHttp, statusOfReset } from './grpc-status.ts';
@@ -35,16 +35,17 @@ const prefixBytes = 5;
 
 /** Unary gRPC over Node's own HTTP/2: docs/decisions/0013 says why. */
 export function createGrpcClient({ endpoint, timeoutSeconds }: GrpcClientOptions): GrpcClient {
-  let session: ClientHttp2Session | null = null;
+  let connection: Connection | null = null;
 
   /** The one that is open, or a new one: after whatever ended the last, the next call tries again. */
-  const connected = (): ClientHttp2Session => {
-    if (session && !session.closed && !session.destroyed) return session;
-    const opened = openSession(endpoint);
+  const connected = (): Connection => {
+    if (connection && !connection.session.closed && !connection.session.destroyed)
+      return connection;
+    const session = openSession(endpoint);
     // Each stream tells its own caller; unheard here it would end the process.
-    opened.on('error', () => undefined);
-    session = opened;
-    return opened;
+    session.on('error', () => undefined);
+    connection = { session, answers: 0 };
+    return connection;
   };
 
   return {
@@ -52,7 +53,7 @@ export function createGrpcClient({ endpoint, timeoutSeconds }: GrpcClientOptions
       try {
         const used = connected();
         const wait = { timeoutSeconds, answerSeconds: Math.max(answerSeconds, timeoutSeconds) };
-        const stream = used.request(
+        const stream = used.session.request(
           {
             ':method': 'POST',
             ':path': path,
@@ -75,8 +76,8 @@ export function createGrpcClient({ endpoint, timeoutSeconds }: GrpcClientOptions
       }
     },
     close: () => {
-      const closing = session;
-      session = null;
+      const closing = connection?.session;
+      connection = null;
       if (!closing || closing.destroyed) return;
       closing.close();
       const end = setTimeout(() => closing.destroy(), timeoutSeconds * 1000);
@@ -84,6 +85,9 @@ export function createGrpcClient({ endpoint, timeoutSeconds }: GrpcClientOptions
     },
   };
 }
+
+/** `answers`: how many came over it, whole. */
+type Connection = { readonly session: ClientHttp2Session; answers: number };
 
 function openSession(endpoint: string): ClientHttp2Session {
   if (!endpoint.startsWith('unix:')) return connect(endpoint);
@@ -101,7 +105,7 @@ type Headers = Readonly<Record<string, string | readonly string[] | number | und
 
 function answerOf(
   stream: ClientHttp2Stream,
-  session: ClientHttp2Session,
+  connection: Connection,
   { timeoutSeconds, answerSeconds }: { timeoutSeconds: number; answerSeconds: number },
 ): Promise<GrpcAnswer> {
   return new Promise(resolve => {
@@ -113,10 +117,16 @@ function answerOf(
     const fail = (status: number, reason: string): void => {
       failure ??= { status, reason };
     };
+    const { session, answers } = connection;
     const giveUp = (status: number, reason: string): void => {
       fail(status, reason);
-      // Who is silent for so long may be gone for good, and its connection with it.
-      session.destroy();
+      // Who is silent for so long may be gone for good, and its connection with it; not who has answered another call meanwhile.
+      if (connection.answers > answers) cutOff();
+      else session.destroy();
+    };
+    const cutOff = (): void => {
+      stream.close(constants.NGHTTP2_CANCEL);
+      stream.destroy();
     };
     const giveUpUnanswered = (): void =>
       giveUp(grpcStatus.DEADLINE_EXCEEDED, `no answer within ${rounded(answerSeconds)} s`);
@@ -138,7 +148,7 @@ function answerOf(
       if (bytes <= maxAnswerBytes) parts.push(part);
       else {
         fail(grpcStatus.RESOURCE_EXHAUSTED, `the answer is over ${maxAnswerBytes} bytes`);
-        stream.close();
+        cutOff();
       }
     });
     stream.on('error', (error: NodeJS.ErrnoException) => {
@@ -149,6 +159,7 @@ function answerOf(
     });
     stream.once('close', () => {
       clearTimeout(timer);
+      if (told) connection.answers += 1;
       resolve(failure ? failed(failure) : ended(stream, http, told, Buffer.concat(parts)));
     });
   });

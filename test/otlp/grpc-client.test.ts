@@ -228,6 +228,26 @@ test('a call that nobody answers ends at its time, and the next has a connection
   t.is(sessions.length, 2);
 });
 
+test('a call that nobody answers costs no other where others are answered', async t => {
+  const slow = Promise.withResolvers<() => void>();
+  const { client, sessions } = await start(
+    t,
+    (stream, headers, body) => {
+      const answer = () => fine(stream, headers, body);
+      if (headers[':path'] === '/quick') answer();
+      else if (headers[':path'] === '/slow') slow.resolve(answer);
+    },
+    { timeoutSeconds: 0.5 },
+  );
+  const message = Buffer.from('abc');
+  const [silent, late] = [client.call('/silent', message), client.call('/slow', message, 60)];
+  t.is((await client.call('/quick', message)).status, 0);
+  t.is((await silent).status, grpcStatus.DEADLINE_EXCEEDED);
+  (await slow.promise)();
+  t.is((await late).status, 0);
+  t.is(sessions.length, 1);
+});
+
 test('an answer may take longer than a connection, where it is given the time', async t => {
   const { client } = await start(
     t,
