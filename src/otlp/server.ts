@@ -14,6 +14,7 @@ import type { Running } from '../contract/ports.ts';
 import { type Counts, createCounts } from './counts.ts';
 import { encodeExportResponse } from './export-response.ts';
 import { endedCalls } from './grpc-calls.ts';
+import { inflateBy } from './inflate.ts';
 import { encodeRetryStatus, statusDetailsKey } from './retry-info.ts';
 import { exportMethod, type Signal } from './services.ts';
 import { listenUnix, type PeerRefusal, type PeerUid } from './unix-socket.ts';
@@ -24,6 +25,8 @@ export type Outcome =
   | { readonly kind: 'partial'; readonly rejected: number; readonly message: string }
   | { readonly kind: 'invalid'; readonly message: string }
   | { readonly kind: 'unavailable'; readonly retryAfterSeconds: number };
+
+export type Unavailable = Extract<Outcome, { readonly kind: 'unavailable' }>;
 
 /** May throw: ProtocolError is answered INVALID_ARGUMENT, anything else INTERNAL. */
 export type ExportHandler = (request: Buffer) => Promise<Outcome>;
@@ -42,6 +45,8 @@ export type ReceiverOptions = {
   /** Requests that may wait for their handler; more are answered UNAVAILABLE with RetryInfo. */
   readonly queueRequests: number;
   readonly handlers: { readonly [signal in Signal]?: ExportHandler };
+  /** Runs what inflates a message, which the handler gets as it is then, or says when to come again. Absent: each is inflated, aside. */
+  readonly inflate?: (run: () => Buffer) => Buffer | Unavailable;
 };
 
 export type OtlpServerOptions = ReceiverOptions & {
@@ -111,7 +116,7 @@ export function createReceiver(
     'grpc.max_concurrent_streams': options.queueRequests + 1,
     'grpc.keepalive_time_ms': pingSeconds * 1000,
     'grpc.keepalive_timeout_ms': pongSeconds * 1000,
-    interceptors: [countTooLarge(counts, heard)],
+    interceptors: [beforeHandlers(options, counts, heard)],
   });
   const queue = { requests: 0, bytes: 0 };
   for (const signal of ['metrics', 'logs'] as const) {
@@ -142,7 +147,7 @@ export function createReceiver(
 }
 
 type Queue = { requests: number; bytes: number };
-/** Calls of which a handler heard, or that were counted as too large. */
+/** Calls of which a handler heard, or that were refused and counted before. */
 type Heard = { calls: number };
 type Respond = sendUnaryData<Buffer>;
 
@@ -222,25 +227,48 @@ function detailsOf({ message }: { readonly message: string }): string {
 }
 
 function respondUnavailable(respond: Respond, details: string, retryAfterSeconds: number): void {
+  respond(unavailable(details, retryAfterSeconds));
+}
+
+function unavailable(details: string, retryAfterSeconds: number) {
   const metadata = new Metadata();
   metadata.set(statusDetailsKey, encodeRetryStatus(status.UNAVAILABLE, details, retryAfterSeconds));
-  respond({ code: status.UNAVAILABLE, details, metadata });
+  return { code: status.UNAVAILABLE, details, metadata };
 }
 
 /**
  * grpc-js refuses a message that is too large (also after decompression) before any handler or interceptor sees it:
  * only its own sendStatus tells. RESOURCE_EXHAUSTED is never ours.
  */
-function countTooLarge(counts: Counts<ServerCount>, heard: Heard): ServerInterceptor {
+function beforeHandlers(
+  { inflate, maxMessageBytes }: ReceiverOptions,
+  counts: Counts<ServerCount>,
+  heard: Heard,
+): ServerInterceptor {
   return (_method, call) => {
     const send = call.sendStatus.bind(call);
+    let isCounted = false;
+    const count = (why: ServerCount): void => {
+      // Each message of the call may be too large.
+      if (isCounted) return;
+      isCounted = true;
+      heard.calls++;
+      counts.add(why);
+    };
     call.sendStatus = answered => {
-      if (answered.code === status.RESOURCE_EXHAUSTED) {
-        heard.calls++;
-        counts.add('refused.too-large');
-      }
+      if (answered.code === status.RESOURCE_EXHAUSTED) count('refused.too-large');
       send(answered);
     };
+    let refusal: ReturnType<typeof unavailable> | null = null;
+    if (inflate)
+      inflateBy(call, maxMessageBytes, run => {
+        if (refusal) return refusal;
+        const inflated = inflate(run);
+        if (Buffer.isBuffer(inflated)) return inflated;
+        count('refused.unavailable');
+        refusal = unavailable('not now', inflated.retryAfterSeconds);
+        return refusal;
+      });
     return new ServerInterceptingCall(call);
   };
 }

@@ -3,6 +3,7 @@ import { existsSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { type ClientHttp2Session, connect } from 'node:http2';
 import { createConnection, createServer } from 'node:net';
 import { join } from 'node:path';
+import { deflateSync, gzipSync } from 'node:zlib';
 import { Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import test, { type ExecutionContext } from 'ava';
 import { ConfigError, ProtocolError } from '../../src/contract/errors.ts';
@@ -226,15 +227,82 @@ test('what no handler hears of is counted too, each once', async t => {
   const session = connect('http://localhost', { createConnection: () => createConnection(listen) });
   t.teardown(() => session.destroy());
   const { path } = exportMethod('metrics');
-  const framed = (compressed: number) => Buffer.from([compressed, 0, 0, 0, 1, 120]);
-  await callRaw(session, '/opentelemetry.proto.collector.trace.v1.TraceService/Export', framed(0));
-  await callRaw(session, path, framed(0), { 'content-type': 'text/plain' });
-  await callRaw(session, path, framed(1), { 'grpc-encoding': 'gzip' });
-  await callRaw(session, path, framed(1), { 'grpc-encoding': 'another' });
+  const one = Buffer.from('x');
+  await callRaw(
+    session,
+    '/opentelemetry.proto.collector.trace.v1.TraceService/Export',
+    framed(0, one),
+  );
+  await callRaw(session, path, framed(0, one), { 'content-type': 'text/plain' });
+  await callRaw(session, path, framed(1, one), { 'grpc-encoding': 'gzip' });
+  await callRaw(session, path, framed(1, one), { 'grpc-encoding': 'another' });
   await callRaw(session, path, Buffer.from([0, 0]));
   t.deepEqual(await client.send(Buffer.from('x')), ok);
   await until(() => server.counters()['refused.unserved'] === 5);
   t.deepEqual(server.counters(), { 'requests.metrics': 1, 'refused.unserved': 5 });
+});
+
+/** A message as gRPC frames it. */
+function framed(compressed: 0 | 1, message: Buffer): Buffer {
+  const prefix = Buffer.from([compressed, 0, 0, 0, 0]);
+  prefix.writeUInt32BE(message.byteLength, 1);
+  return Buffer.concat([prefix, message]);
+}
+
+test('who inflates may refuse to, before he has, and each call that is refused so counts once', async t => {
+  const got: Buffer[] = [];
+  let [isRefused, refused] = [false, 0];
+  const { server, client, listen } = await start(t, {
+    handlers: {
+      metrics: async request => {
+        got.push(request);
+        return ok;
+      },
+    },
+    inflate: run => {
+      if (!isRefused) return run();
+      refused += 1;
+      return { kind: 'unavailable', retryAfterSeconds: 3 };
+    },
+  });
+  const session = connect('http://localhost', { createConnection: () => createConnection(listen) });
+  t.teardown(() => session.destroy());
+  const { path } = exportMethod('metrics');
+  const text = Buffer.from('abc');
+  const send = (encoding: string, ...messages: Buffer[]) =>
+    callRaw(session, path, Buffer.concat(messages.map(message => framed(1, message))), {
+      'grpc-encoding': encoding,
+    });
+  await send('gzip', gzipSync(text));
+  await send('deflate', deflateSync(text));
+  await send('gzip', gzipSync(Buffer.alloc(1_000_001)), gzipSync(Buffer.alloc(1_000_001)));
+  await send('gzip', text);
+  await send('another', text);
+  isRefused = true;
+  await send('gzip', text, text);
+  t.deepEqual(await client.send(text), ok, 'nothing is to be inflated of it');
+  t.deepEqual(got, [text, text, text]);
+  t.is(refused, 1);
+  await until(() => server.counters()['refused.unserved'] === 2);
+  t.deepEqual(server.counters(), {
+    'requests.metrics': 3,
+    'refused.too-large': 1,
+    'refused.unserved': 2,
+    'refused.unavailable': 1,
+  });
+});
+
+test('a call with several messages that are too large counts once', async t => {
+  const { server, client, listen } = await start(t);
+  const session = connect('http://localhost', { createConnection: () => createConnection(listen) });
+  t.teardown(() => session.destroy());
+  const bomb = framed(1, gzipSync(Buffer.alloc(1_000_001)));
+  const { path } = exportMethod('metrics');
+  await callRaw(session, path, Buffer.concat([bomb, bomb]), { 'grpc-encoding': 'gzip' });
+  await callRaw(session, '/another.service/Export', framed(0, Buffer.alloc(0)));
+  t.deepEqual(await client.send(Buffer.from('x')), ok);
+  await until(() => server.counters()['refused.unserved'] === 1);
+  t.is(server.counters()['refused.too-large'], 1);
 });
 
 needs('addon')('the kernel itself tells the user of a peer', async t => {

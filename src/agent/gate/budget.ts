@@ -28,3 +28,14 @@ export function createBudget(perSecond: number, clock: Clock): Budget {
     },
   };
 }
+
+/** Takes what it costs this thread off a budget of seconds, also where it throws. */
+export function timed<T>(budget: Budget, run: () => T): T {
+  const before = process.threadCpuUsage();
+  try {
+    return run();
+  } finally {
+    const { user, system } = process.threadCpuUsage(before);
+    budget.spend((user + system) / 1e6);
+  }
+}

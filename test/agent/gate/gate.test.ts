@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { connect } from 'node:http2';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import { type Gate, type GateOptions, startGate } from '../../../src/agent/gate/gate.ts';
 import { gateConfigSchema } from '../../../src/contract/gate-config.ts';
@@ -12,9 +13,11 @@ import { hostRoots } from '../../../src/linux/roots.ts';
 import { decodeMetrics } from '../../../src/otlp/decode-metrics.ts';
 import { eventEncoder } from '../../../src/otlp/events-exporter.ts';
 import { createExportClient } from '../../../src/otlp/export-client.ts';
+import { grpcStatus } from '../../../src/otlp/grpc-status.ts';
 import { bytesField } from '../../../src/otlp/protobuf-writer.ts';
+import { decodeRetryStatus } from '../../../src/otlp/retry-info.ts';
 import { startOtlpServer } from '../../../src/otlp/server.ts';
-import type { Signal } from '../../../src/otlp/services.ts';
+import { exportMethod, type Signal } from '../../../src/otlp/services.ts';
 import { counter, resourceMetrics, serialize } from '../../otlp/support.ts';
 import { needs } from '../../support/needs.ts';
 import { ownUid, realTime, socketFolder, until } from '../../support/sockets.ts';
@@ -391,6 +394,48 @@ test('what is nothing but attributes is refused where it is too much, and what i
   t.is(result.kind, 'retry', 'it had read them up to the limit');
   clock.step(result.kind === 'retry' ? (result.afterSeconds ?? 0) + 0.001 : 0);
   t.deepEqual(await client.send(attributesOfNothing(100)), { kind: 'ok' });
+});
+
+test('what it takes to inflate what a guest sends is waited for, also where nobody will serve it', async t => {
+  const clock = steppedClock();
+  const bounds = { maxCores: 0.01, maxMessageBytes: 16_000_000, recordsPerSecond: 100_000 };
+  const { gate, path } = await start(t, bounds, { clock });
+  const session = connect('http://localhost', { createConnection: () => createConnection(path) });
+  t.teardown(() => session.destroy());
+  // Some 10 ms: threads are accounted for by ticks of the kernel.
+  const large = bytesField(15, Buffer.alloc(12_000_000));
+  /** No gzip at its end. */
+  const bomb = gzipSync(large).subarray(0, -8);
+  const fine = gzipSync(Buffer.concat([forged, large]));
+  const send = async (body: Buffer) => {
+    const prefix = Buffer.from([1, 0, 0, 0, 0]);
+    prefix.writeUInt32BE(body.byteLength, 1);
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': exportMethod('metrics').path,
+      'content-type': 'application/grpc',
+      'grpc-encoding': 'gzip',
+    });
+    stream.end(Buffer.concat([prefix, body]));
+    let said: { 'grpc-status'?: unknown; 'grpc-status-details-bin'?: unknown } = {};
+    const take = (headers: typeof said) => {
+      said = { ...said, ...headers };
+    };
+    stream.on('response', take).on('trailers', take).resume();
+    await once(stream, 'close');
+    const details = `${said['grpc-status-details-bin'] ?? ''}`;
+    const wait = decodeRetryStatus(Buffer.from(details, 'base64'));
+    return { status: Number(said['grpc-status']), wait: wait ?? 0 };
+  };
+  let sent = 0;
+  while (sent < 10 && (await send(bomb)).status === grpcStatus.INTERNAL) sent += 1;
+  t.true(sent < 10);
+  const { status, wait } = await send(Buffer.from('this is no gzip'));
+  t.is(status, grpcStatus.UNAVAILABLE, 'it is not even tried');
+  t.deepEqual(dropped(gate), { request_over_rate: 2 });
+  clock.step(wait + 1e-6);
+  t.is((await send(fine)).status, grpcStatus.OK, 'whatever it took');
+  t.is((await send(fine)).status, grpcStatus.UNAVAILABLE);
 });
 
 test('a guest that says too much is told how long to wait, and is heard again after it', async t => {
