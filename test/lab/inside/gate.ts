@@ -7,10 +7,9 @@ import { mkdtempSync } from 'node:fs';
 import * as z from 'zod';
 import { requestApi } from '../../../src/api/client.ts';
 import { eventually } from '../../support/scene.ts';
-import { type Console, followConsole } from '../support/console.ts';
 import type { Answers } from './forge.ts';
 import { startHostAgent } from './host-agent.ts';
-import { startWholeGuest } from './whole-guest.ts';
+import { reportGuest, startWholeGuest, type WholeGuest } from './whole-guest.ts';
 
 export type GateOutcome = {
   readonly guestUptimeSeconds: number;
@@ -27,6 +26,8 @@ export type GateOutcome = {
   readonly events: { name: string; hostId: unknown }[];
   /** The gate's own account. */
   readonly gate: unknown;
+  /** Of the guest's starts before: see `WholeGuest`. */
+  readonly tripleFaults: readonly string[];
 };
 
 const uuid = '5c0bdd5e-1f6f-4f2f-9d0b-3d1f3c7b4a11';
@@ -37,10 +38,9 @@ const host = await startHostAgent(folder, {
   tcp: { host: '10.99.0.1', port: 4318, guests: [{ address: '10.99.0.2', instance: uuid }] },
 });
 const { resources, records } = host;
-let screen: Console | undefined;
-let guest: ReturnType<typeof startWholeGuest> | undefined;
+let guest: WholeGuest | undefined;
 try {
-  guest = startWholeGuest({
+  guest = await startWholeGuest({
     folder,
     uuid,
     script: 'test/lab/inside/guest.sh',
@@ -49,7 +49,7 @@ try {
       ...['-device', 'virtio-net-pci,netdev=net'],
     ],
   });
-  screen = followConsole(guest.stdout);
+  const { screen, tripleFaults } = guest;
   const ways = ['vsock://2:4317', 'http://10.99.0.1:4318'];
   const forged: Record<string, Answers> = {};
   for (const way of ways) {
@@ -85,13 +85,14 @@ try {
       records.map(({ eventName, resource }) => ({ name: eventName, hostId: resource['host.id'] })),
     ),
     gate,
+    tripleFaults,
   };
   console.log(JSON.stringify(outcome));
 } catch (error) {
-  console.error(`the guest's console:\n${screen?.tail(60).join('\n')}`);
+  if (guest) await reportGuest(guest);
   throw error;
 } finally {
-  guest?.kill('SIGKILL');
+  guest?.qemu.kill('SIGKILL');
   await host.stop();
 }
 

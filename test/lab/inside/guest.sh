@@ -5,6 +5,7 @@ cd /checkout || exit 1
 for module in vmw_vsock_virtio_transport virtio_net; do modprobe "$module" || echo "GUEST no $module"; done
 device=$(ls -d /sys/class/net/e* | head -n 1)
 ip address add 10.99.0.2/24 dev "${device##*/}" && ip link set "${device##*/}" up
+echo 'GUEST begins'
 
 # An instance of the guest's own. It hardly works: an emulated CPU that spins is one that nobody else has.
 mkdir /sys/fs/cgroup/tenant

@@ -7,5 +7,5 @@ modprobe vmw_vsock_virtio_transport || echo 'GUEST no vsock'
 printf 'agent: {endpoint: "vsock://2:4317", detailIntervalSeconds: 2, apiSocket: /run/api.sock}\n' >/run/agent.yaml
 bin/sculpt agent --config /run/agent.yaml 2>&1 | sed 's/^/GUEST agent: /' &
 for _ in 1 2; do taskset -c 0 build/sculpt-workload spin & done
-echo 'GUEST two tasks compete'
+echo 'GUEST begins'
 wait

@@ -8,9 +8,8 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MetricPoint } from '../../../src/contract/telemetry.ts';
 import { eventually } from '../../support/scene.ts';
-import { type Console, followConsole } from '../support/console.ts';
 import { startHostAgent } from './host-agent.ts';
-import { startWholeGuest } from './whole-guest.ts';
+import { reportGuest, startWholeGuest, type WholeGuest } from './whole-guest.ts';
 
 /** Growth of what was told of one vCPU within a phase, in seconds; `lasted` of them. */
 export type Growth = {
@@ -25,6 +24,8 @@ export type JoinOutcome = {
   /** By index of the vCPU. */
   readonly alone: readonly Growth[];
   readonly beside: readonly Growth[];
+  /** Of the guest's starts before: see `WholeGuest`. */
+  readonly tripleFaults: readonly string[];
 };
 
 const uuid = '5c0bdd5e-1f6f-4f2f-9d0b-3d1f3c7b4a12';
@@ -36,12 +37,10 @@ const settleSeconds = 60;
 await run('modprobe', '-a', 'kvm_amd', 'vhost_vsock');
 const folder = mkdtempSync('/tmp/join-');
 const host = await startHostAgent(folder, { vsock: { port: 4317 } });
-const guest = startWholeGuest({ folder, uuid, script: 'test/lab/inside/join-guest.sh' });
-let screen: Console | undefined;
+let guest: WholeGuest | undefined;
 try {
-  screen = followConsole(guest.stdout);
-  await screen.waitFor(/^GUEST two tasks compete/, 240);
-  for (const vcpu of vcpus) await run('taskset', '-cp', `${2 + vcpu}`, threadOf(vcpu));
+  guest = await startWholeGuest({ folder, uuid, script: 'test/lab/inside/join-guest.sh' });
+  for (const vcpu of vcpus) await run('taskset', '-cp', `${2 + vcpu}`, threadOf(guest, vcpu));
   await eventually('what the guest says of its vCPUs, told by the host', 240, () =>
     vcpus.every(vcpu => (last('sculptor.vcpu.guest.runqueue.wait', vcpu)?.value ?? 0) > 0)
       ? true
@@ -49,13 +48,13 @@ try {
   );
   const alone = await phase(() => sleep(20_000));
   const beside = await phase(() => besideHog(40_000));
-  console.log(JSON.stringify({ alone, beside } satisfies JoinOutcome));
+  const { tripleFaults } = guest;
+  console.log(JSON.stringify({ alone, beside, tripleFaults } satisfies JoinOutcome));
 } catch (error) {
-  console.error(`the guest's QEMU: ${guest.exitCode ?? guest.signalCode ?? 'runs'}`);
-  console.error(`the guest's console:\n${screen?.tail(60).join('\n')}`);
+  if (guest) await reportGuest(guest);
   throw error;
 } finally {
-  guest.kill('SIGKILL');
+  guest?.qemu.kill('SIGKILL');
   await host.stop();
 }
 
@@ -142,8 +141,8 @@ async function besideHog(ms: number): Promise<void> {
   }
 }
 
-function threadOf(vcpu: number): string {
-  const tasks = `/proc/${guest.pid}/task`;
+function threadOf({ qemu }: WholeGuest, vcpu: number): string {
+  const tasks = `/proc/${qemu.pid}/task`;
   const found = readdirSync(tasks).find(
     tid => readFileSync(`${tasks}/${tid}/comm`, 'utf8').trim() === `CPU ${vcpu}/KVM`,
   );

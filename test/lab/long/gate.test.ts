@@ -12,6 +12,8 @@ for (const kernel of labKernels)
           'cd /checkout && node --disable-warning=ExperimentalWarning test/lab/inside/gate.ts';
         const outcome = JSON.parse(await lab.run(script, { timeoutSeconds: 900 })) as GateOutcome;
         t.log(`the guest had been up for ${outcome.guestUptimeSeconds} s`);
+        const { tripleFaults } = outcome;
+        t.log(`triple faults of the guest, started again: ${tripleFaults.length}`, ...tripleFaults);
         const [host] = outcome.ofHost;
         const uuid = '5c0bdd5e-1f6f-4f2f-9d0b-3d1f3c7b4a11';
         for (const resource of outcome.ofGuest)

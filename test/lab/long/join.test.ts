@@ -10,10 +10,11 @@ for (const kernel of labKernels)
       await withLab({ kernel, deadlineSeconds: 780, memoryMiB: 4096 }, async lab => {
         const script =
           'cd /checkout && node --disable-warning=ExperimentalWarning test/lab/inside/join.ts';
-        const { alone, beside } = JSON.parse(
+        const { alone, beside, tripleFaults } = JSON.parse(
           await lab.run(script, { timeoutSeconds: 700 }),
         ) as JoinOutcome;
         t.log(JSON.stringify({ alone, beside }));
+        t.log(`triple faults of the guest, started again: ${tripleFaults.length}`, ...tripleFaults);
         const [calm, shared] = [alone[0], beside[0]];
         if (!calm || !shared) throw new Error('nothing is told of vCPU 0');
 

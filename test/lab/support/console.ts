@@ -17,6 +17,7 @@ export function followConsole(...streams: Readable[]): Console {
   for (const stream of streams) {
     let text = '';
     stream.once('close', () => {
+      if (text !== '') lines.push(text);
       open -= 1;
     });
     stream.setEncoding('utf8');
