@@ -13,7 +13,7 @@ import { latencySlots } from '../../src/agent/probes/latency.ts';
 import { loadNative } from '../../src/linux/native.ts';
 import { type CgroupBox, makeCgroupBox } from '../support/cgroup-box.ts';
 import { deviceOf, type LoopDisk, makeLoopDisk } from '../support/loop-disk.ts';
-import { needs } from '../support/needs.ts';
+import { beside, needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
 import { near } from '../support/sched-scene.ts';
 import { coresOf, shareTold } from '../support/told-agent.ts';
@@ -24,7 +24,10 @@ const rootId = 1;
 const workload = new URL('../../build/sculpt-workload', import.meta.url).pathname;
 
 const diskTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'loopDevice');
-const throttledTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'loopDevice', 'cgroupV1Blkio');
+const agentTest = beside(diskTest);
+const throttledTest = beside(
+  needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'loopDevice', 'cgroupV1Blkio'),
+);
 
 const shared = shareTold();
 ava.after.always(shared.stop);
@@ -173,7 +176,7 @@ diskTest('what is forgotten is answered a last time, and its key is free', async
   t.is(told(probe, box.id, disk, 'read').operations, 0);
 });
 
-diskTest('a running agent exports them by the name of the device', async t => {
+agentTest('a running agent exports them by the name of the device', async t => {
   t.timeout(60_000);
   const agent = await shared.told();
   const disk = makeLoopDisk(32, 'mq-deadline');
@@ -225,7 +228,7 @@ diskTest('a running agent exports them by the name of the device', async t => {
   t.is(agent.agent.status().sources['block'], 'running');
 });
 
-diskTest(
+agentTest(
   'the four devices that an instance uses most have its series, and all others one',
   async t => {
     t.timeout(60_000);
@@ -284,7 +287,7 @@ throttledTest(
         .pointsOf(metric, path)
         .filter(({ attributes }) => !reason || attributes['sculptor.reason'] === reason);
     await eventually('some seconds of its hot task', 20, () =>
-      pointsOf('sculptor.task.offcpu.time', 'io').length >= 6 ? true : null,
+      pointsOf('sculptor.task.offcpu.time', 'io').length >= 5 ? true : null,
     );
     for (const [offCpu, run, wait] of [
       ['sculptor.offcpu.time', 'container.cpu.time', 'sculptor.runqueue.wait'],

@@ -1,20 +1,21 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import type { ExecutionContext } from 'ava';
+import { execa } from 'execa';
 import type { Check } from '../../src/cli/doctor/check.ts';
 import { removeCgroup } from '../support/cgroup-box.ts';
-import { needs } from '../support/needs.ts';
+import { beside, needs } from '../support/needs.ts';
 import { endChild, eventually } from '../support/scene.ts';
 
-const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu');
+const test = beside(needs('root', 'btf', 'addon', 'cgroupV1Cpu'));
 const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
 const name = 'all of the machine';
 
 /** What doctor says of it in a process that is started so; it ends with 1 where the main job cannot run. */
-function seenBy(...start: string[]): Check | undefined {
+async function seenBy(...start: string[]): Promise<Check | undefined> {
   const [file = '', ...args] = [...start, process.execPath, main, 'doctor', '--json'];
-  const { stdout } = spawnSync(file, args, { encoding: 'utf8' });
+  const { stdout } = await execa(file, args, { reject: false });
   const { checks } = JSON.parse(stdout) as { checks: Check[] };
   return checks.find(check => check.name === name);
 }
@@ -30,10 +31,13 @@ function containerOf(t: ExecutionContext): string[] {
   return ['sh', '-c', enter, 'sh', 'sh', '-c', mount, 'sh'];
 }
 
-test('the machine itself shows all, and namespaces of its own do not', t => {
+test('the machine itself shows all, and namespaces of its own do not', async t => {
   t.timeout(120_000);
-  t.is(seenBy('env')?.state, 'works');
-  const seen = seenBy('unshare', '--cgroup', '--pid', '--fork', '--mount-proc');
+  const [machine, seen] = await Promise.all([
+    seenBy('env'),
+    seenBy('unshare', '--cgroup', '--pid', '--fork', '--mount-proc'),
+  ]);
+  t.is(machine?.state, 'works');
   t.is(seen?.state, 'missing');
   t.is(seen?.found, 'a cgroup namespace of its own, a pid namespace of its own');
   t.regex(seen?.how ?? '', /--pid=host --cgroupns=host/);
@@ -42,7 +46,7 @@ test('the machine itself shows all, and namespaces of its own do not', t => {
 test('in a container doctor says what is hidden, and the agent warns once', async t => {
   t.timeout(120_000);
   const container = containerOf(t);
-  const seen = seenBy(...container);
+  const seen = await seenBy(...container);
   t.regex(seen?.found ?? '', /^of the tree of cgroups a part is mounted, a cgroup .*, a pid/);
   t.regex(seen?.lost ?? '', /instance_unnamed/);
   t.true(existsSync('/sys/fs/cgroup/cpu/tasks'), 'the mount of the machine is as it was');

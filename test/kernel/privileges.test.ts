@@ -10,18 +10,25 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
+import ava from 'ava';
 import type { MetricPoint } from '../../src/contract/telemetry.ts';
 import { type Capability, setOf } from '../../src/linux/capabilities.ts';
-import { needs } from '../support/needs.ts';
+import { beside, needs } from '../support/needs.ts';
 import { type PrivilegeScene, stagePrivilegeScene } from '../support/privilege-scene.ts';
 import { startReceiver } from '../support/receiver.ts';
 import { endChild, eventually } from '../support/scene.ts';
 import { readUnit } from '../support/unit.ts';
 
-const test = needs(
-  ...(['root', 'btf', 'addon', 'namespaces', 'loopDevice'] as const),
-  'nodeAndCheckoutThatOthersMayRun',
+const test = beside(
+  needs(
+    ...(['root', 'btf', 'addon', 'namespaces', 'loopDevice'] as const),
+    'nodeAndCheckoutThatOthersMayRun',
+  ),
 );
+
+let staged: Promise<PrivilegeScene> | null = null;
+ava.after.always(async () => (await staged)?.end());
+
 const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
 const base: Capability[] = ['CAP_BPF', 'CAP_PERFMON'];
 /** Of the interfaces of VMs, which alone take CAP_SYS_PTRACE. */
@@ -112,26 +119,24 @@ function setsOf(capabilities: readonly Capability[]): Record<string, string> {
   return { CapInh: set, CapPrm: set, CapEff: set, CapBnd: set, CapAmb: set, NoNewPrivs: '1' };
 }
 
+/** The scene of all tests of this file, and a place of the test's own. */
 async function withScene(
   exclude: readonly string[],
   use: (scene: PrivilegeScene, place: Place) => Promise<void>,
 ): Promise<void> {
-  const scene = await stagePrivilegeScene();
+  staged ??= stagePrivilegeScene();
+  const scene = await staged;
+  const place = await makePlace(scene.uid, exclude);
   try {
-    const place = await makePlace(scene.uid, exclude);
-    try {
-      await use(scene, place);
-    } finally {
-      await place.end();
-    }
+    await use(scene, place);
   } finally {
-    await scene.end();
+    await place.end();
   }
 }
 
 /** Waits for what each kind of source has to tell. */
 async function untilTold({ pointsOf }: Place, metrics: readonly string[]): Promise<void> {
-  for (const metric of metrics) await eventually(metric, 15, () => pointsOf(metric)[0]);
+  for (const metric of metrics) await eventually(metric, 30, () => pointsOf(metric)[0]);
 }
 
 /** Of each source that reads the kernel through BPF or files of cgroups. */
@@ -154,7 +159,7 @@ function availability({ pointsOf }: Place, source: string): unknown {
 }
 
 test('sculpt agent --user becomes that user in every thread, keeps what its sources need, and tells all', async t => {
-  t.timeout(60_000);
+  t.timeout(90_000);
   await withScene([], async ({ uid }, place) => {
     const args = [main, 'agent', '--config', place.config, '--user', `${uid}`];
     const { child, said } = start(process.execPath, args);
@@ -172,7 +177,7 @@ test('sculpt agent --user becomes that user in every thread, keeps what its sour
 });
 
 test('root that becomes nobody else gives up its capabilities all the same', async t => {
-  t.timeout(60_000);
+  t.timeout(90_000);
   await withScene(taps, async (_, place) => {
     const { child } = start(process.execPath, [main, 'agent', '--config', place.config]);
     try {
@@ -188,7 +193,7 @@ test('root that becomes nobody else gives up its capabilities all the same', asy
 });
 
 test('a user of its own with the base alone starts, counts and exports; what it has beyond is given up, and taps are refused in words', async t => {
-  t.timeout(60_000);
+  t.timeout(90_000);
   await withScene([], async ({ uid }, place) => {
     const given: Capability[] = [...base, 'CAP_DAC_READ_SEARCH'];
     const { child, said } = start(
@@ -215,7 +220,7 @@ test('a user of its own with the base alone starts, counts and exports; what it 
 });
 
 test('as its systemd unit starts it the agent tells all, and of what the unit grants keeps what its sources need', async t => {
-  t.timeout(60_000);
+  t.timeout(90_000);
   const [granted = ''] = readUnit('sculpt-agent.service')('AmbientCapabilities');
   await withScene([], async ({ uid }, place) => {
     const args = ['agent', '--config', place.config];
@@ -256,7 +261,7 @@ for (const absent of base)
   });
 
 test("a VM's drives are told to who is of its monitor's group, and else the monitor is said not to answer", async t => {
-  t.timeout(60_000);
+  t.timeout(90_000);
   await withScene(taps, async ({ uid, qmpGroup }, place) => {
     const databases = `${place.run}/databases`;
     mkdirSync(databases);
@@ -269,7 +274,7 @@ test("a VM's drives are told to who is of its monitor's group, and else the moni
     const agent = [process.execPath, main, 'agent', '--config', place.config, '--user'];
     const member = start('unshare', ['--mount', 'sh', '-c', script, 'sh', ...agent, 'sculptest']);
     try {
-      const io = await eventually('its drives', 15, () => place.pointsOf('sculptor.vdisk.io')[0]);
+      const io = await eventually('its drives', 30, () => place.pointsOf('sculptor.vdisk.io')[0]);
       t.is(io.attributes['system.device'], 'drive0');
       t.like(threadsOf(member.child.pid ?? 0)[0], {
         Groups: `${uid} ${qmpGroup}`,
@@ -282,7 +287,7 @@ test("a VM's drives are told to who is of its monitor's group, and else the moni
     rmSync(`${place.run}/api.sock`);
     const stranger = start(process.execPath, [...agent.slice(1), `${uid + 5}`]);
     try {
-      await eventually('that its monitor does not answer', 15, () =>
+      await eventually('that its monitor does not answer', 30, () =>
         place
           .pointsOf('sculptor.agent.vdisks.unknown')
           .find(

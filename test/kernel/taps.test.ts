@@ -6,12 +6,12 @@ import { type Guest, type GuestOptions, withGuest } from '../lab/guest/guest.ts'
 import { needsLab } from '../lab/needs-lab.ts';
 import { makeCgroupBox } from '../support/cgroup-box.ts';
 import { makeMacvtap } from '../support/macvtap.ts';
-import { needs } from '../support/needs.ts';
+import { beside, needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
 import { shareTold } from '../support/told-agent.ts';
 
 const onThisMachine = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'namespaces');
-const test = onThisMachine === ava.serial ? needsLab() : onThisMachine;
+const test = beside(onThisMachine === ava.serial ? needsLab() : onThisMachine);
 
 const shared = shareTold();
 ava.after.always(shared.stop);
@@ -86,6 +86,12 @@ async function tellsEcho(
       transmit: Number(last('container.network.io', 'transmit')),
     };
     t.deepEqual(before, { receive: 0, transmit: 0 });
+    const { instance } = await eventually(
+      'its placement',
+      20,
+      () => told.placementsOf(started.uuid)[0],
+    );
+    t.deepEqual(instance, { id: started.uuid, kind: 'vm', name: guest.name });
     await sendDatagrams(address, 200, 1000);
     await eventually('200 frames, and their echo', 20, () =>
       last('sculptor.network.interface.packets', 'transmit') === 200 ? true : null,

@@ -8,12 +8,12 @@ import { askQmp } from '../../src/linux/qmp.ts';
 import { type Guest, withGuest } from '../lab/guest/guest.ts';
 import { needsLab } from '../lab/needs-lab.ts';
 import { makeCgroupBox } from '../support/cgroup-box.ts';
-import { needs } from '../support/needs.ts';
+import { beside, needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
 import { shareTold, type Told } from '../support/told-agent.ts';
 
 const onThisMachine = needs('root', 'btf', 'addon', 'cgroupV1Cpu');
-const test = onThisMachine === ava.serial ? needsLab() : onThisMachine;
+const test = beside(onThisMachine === ava.serial ? needsLab() : onThisMachine);
 
 const shared = shareTold();
 ava.after.always(shared.stop);

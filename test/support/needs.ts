@@ -47,6 +47,11 @@ export function needs(...wanted: Requirement[]): typeof test.serial {
   return test.skip as unknown as typeof test.serial;
 }
 
+/** For tests that run beside others of their file, where `needs` lets them: they wait more than they compute, and what they hold others do not move. */
+export function beside(serial: typeof test.serial): typeof test {
+  return serial === test.serial ? test : (test.skip as unknown as typeof test);
+}
+
 /** Classic tracepoints and bpftrace need it, a new machine has it not mounted, and the product only says so: tests mount it. */
 function mountTracefs(): boolean {
   const isMounted = () => existsSync('/sys/kernel/tracing/events');
