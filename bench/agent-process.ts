@@ -65,13 +65,20 @@ export async function startAgentProcess(
     await stop();
     throw error;
   }
+  const readSink = async (): Promise<SinkReading> => {
+    const answer = nextMessage(sink);
+    sink.send('read');
+    return (await answer) as SinkReading;
+  };
+  // One after the other, whoever asks: an answer does not say to whom it is.
+  let last: Promise<unknown> = Promise.resolve();
   return {
     pid: agent.pid ?? 0,
     ask: askParts(config),
-    received: async () => {
-      const answer = nextMessage(sink);
-      sink.send('read');
-      return (await answer) as SinkReading;
+    received: () => {
+      const reading = last.then(readSink);
+      last = reading.catch(() => undefined);
+      return reading;
     },
     stop,
   };

@@ -11,10 +11,10 @@ import {
   readPrograms,
   startAgentProcess,
 } from '../../bench/agent-process.ts';
-import { needs } from '../support/needs.ts';
+import { beside, needs } from '../support/needs.ts';
 import { endChild, eventually } from '../support/scene.ts';
 
-const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu');
+const test = beside(needs('root', 'btf', 'addon', 'cgroupV1Cpu'));
 const workload = new URL('../../build/sculpt-workload', import.meta.url).pathname;
 const bpftool = '/usr/sbin/bpftool';
 
