@@ -51,23 +51,26 @@ async function demands(told: Told, vm: string): Promise<[number, number]> {
   return await Promise.all([demandOf(0), demandOf(1)]);
 }
 
-test('the vCPUs of VMs are placed by index and have series of their own, busy or idle; where QEMU names no threads, by QMP', async t => {
+test('the vCPUs of VMs are placed by index and have series of their own, busy or idle; where QEMU names no threads, by QMP; a VM whose QEMU has a UUID for SMBIOS alone is known by that, one without any by its cgroup', async t => {
   t.timeout(150_000);
   const { told, cgroups } = await stage(t, 2);
-  const qemu = ['-name', 'guest=unnamed,debug-threads=off'];
+  const [uuid, ofItsCgroup] = [randomUUID(), `/${basename(cgroups[1] ?? '')}`];
+  const smbios = ['-smbios', `type=1,uuid=${uuid.toUpperCase()}`];
+  const unnamed = ['-name', 'guest=by-hand,debug-threads=off'];
   const guests = [
-    { name: 'busy', workload: 'busy', cgroups: cgroups.slice(0, 1) },
-    { name: 'unnamed', qemu, cgroups: cgroups.slice(1) },
+    { name: 'busy', workload: 'busy', uuid: '', qemu: smbios, cgroups: cgroups.slice(0, 1) },
+    { name: 'by-hand', uuid: '', qemu: unnamed, cgroups: cgroups.slice(1) },
   ];
-  await withGuests(guests, async ([busy, unnamed]) => {
-    if (!busy || !unnamed) throw new Error('two were asked for');
-    const { uuid, tgid } = busy;
-    t.log(`the guests had begun after ${busy.bootSeconds} and ${unnamed.bootSeconds} s`);
-    const [placement, ofUnnamed] = await Promise.all([
+  await withGuests(guests, async ([busy, byHand]) => {
+    if (!busy || !byHand) throw new Error('two were asked for');
+    const { tgid } = busy;
+    t.log(`the guests had begun after ${busy.bootSeconds} and ${byHand.bootSeconds} s`);
+    const [placement, ofByHand] = await Promise.all([
       placed(told, uuid),
-      placed(told, unnamed.uuid),
+      placed(told, ofItsCgroup),
     ]);
     t.deepEqual(placement.instance, { id: uuid, kind: 'vm', name: 'busy' });
+    t.deepEqual(ofByHand.instance, { id: ofItsCgroup, kind: 'vm', name: 'by-hand' });
     t.deepEqual(
       placement.tasks.filter(isVcpu).map(task => [task.name, task.vcpu, task.tgid]),
       [
@@ -75,31 +78,13 @@ test('the vCPUs of VMs are placed by index and have series of their own, busy or
         ['CPU 1/TCG', 1, tgid],
       ],
     );
-    t.true(ofUnnamed.tasks.every(task => !task.name.startsWith('CPU')));
-    const [ofBusy, idle] = await Promise.all([demands(told, uuid), demands(told, unnamed.uuid)]);
+    t.true(ofByHand.tasks.some(task => task.vcpu === 1 && task.tgid === byHand.tgid));
+    t.true(ofByHand.tasks.every(task => !task.name.startsWith('CPU')));
+    const [ofBusy, idle] = await Promise.all([demands(told, uuid), demands(told, ofItsCgroup)]);
     t.log(`cores of the vCPUs: ${ofBusy.join(' and ')}, of those that idle ${idle.join(' and ')}`);
     // One spins on one of them; the guest's scheduler may move it meanwhile.
     t.true(Math.abs(ofBusy[0] + ofBusy[1] - 1) < 0.25);
     t.true(Math.min(...ofBusy) < 0.6);
     for (const one of idle) t.true(one < 0.25);
-  });
-});
-
-test('a VM whose QEMU has a UUID for SMBIOS alone is known by that, one without any by its cgroup', async t => {
-  t.timeout(200_000);
-  const { told, cgroups } = await stage(t, 2);
-  const id = `/${basename(cgroups[1] ?? '')}`;
-  const uuid = randomUUID();
-  const qemu = ['-smbios', `type=1,uuid=${uuid.toUpperCase()}`];
-  const guests = [
-    { name: 'proxmox', uuid: '', qemu, cgroups: cgroups.slice(0, 1) },
-    { name: 'by-hand', uuid: '', cgroups: cgroups.slice(1) },
-  ];
-  await withGuests(guests, async ([, byHand]) => {
-    t.deepEqual((await placed(told, uuid)).instance, { id: uuid, kind: 'vm', name: 'proxmox' });
-    const { instance, tasks } = await placed(told, id);
-    t.deepEqual(instance, { id, kind: 'vm', name: 'by-hand' });
-    t.true(tasks.some(task => task.vcpu === 1 && task.tgid === byHand?.tgid));
-    t.true(told.pointsOf('sculptor.task.cpu.time', id).length > 0);
   });
 });
