@@ -20,7 +20,7 @@ const sculpt = new URL('../../bin/sculpt', import.meta.url).pathname;
 /** Until it is up, and until it acts: by itself a few seconds each, and more where others have the CPUs. */
 const startSeconds = 45;
 
-test('what kill -9 of `sculpt up` leaves behind in the middle of an action is undone, by `sculpt restore` and by the next start', async t => {
+test('what kill -9 of `sculpt up` leaves behind in the middle of an action is undone, by `sculpt restore` and by the next start; SIGTERM gives everything back before it ends', async t => {
   const scene = await stageContention(t);
   const first = await scene.up('enforce');
   await scene.acted(t);
@@ -37,17 +37,11 @@ test('what kill -9 of `sculpt up` leaves behind in the middle of an action is un
   await scene.acted(t);
   await end(second, 'SIGKILL');
   t.not(scene.watch.changed().length, 0);
-  const third = await scene.up('observe');
+  const third = await scene.up('enforce');
   t.true(await scene.watch.untilRestored(startSeconds), scene.log());
   t.deepEqual(scene.differences(), []);
-  t.is(await end(third, 'SIGTERM'), 0, scene.log());
-});
-
-test('SIGTERM gives everything back before `sculpt up` ends', async t => {
-  const scene = await stageContention(t);
-  const up = await scene.up('enforce');
   await scene.acted(t);
-  t.is(await end(up, 'SIGTERM'), 0, scene.log());
+  t.is(await end(third, 'SIGTERM'), 0, scene.log());
   t.deepEqual(scene.differences(), []);
 });
 
