@@ -5,8 +5,7 @@ const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'cgroupV1Memory');
 
 test('a thousand threads that come and go in twenty cgroups that do', async t => {
   await churn(t, {
-    ...{ cgroups: 20, threads: 1000, threadsPerSecond: 400, cgroupsPerSecond: 2 },
-    // So many seconds as one interval of details would be that is shipped.
-    ...{ settleSeconds: 5, seconds: 9, detailIntervalSeconds: 1 },
+    ...{ cgroups: 20, threads: 1000, threadsPerSecond: 600, cgroupsPerSecond: 3 },
+    ...{ settleSeconds: 3, seconds: 6, detailIntervalSeconds: 1 },
   });
 });
