@@ -2,6 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import test from 'ava';
+import type { SchedProbe } from '../../src/agent/probes/sched.ts';
 import { word } from '../../src/agent/probes/sched-layout.ts';
 import { needs } from '../support/needs.ts';
 import { eventually } from '../support/scene.ts';
@@ -28,58 +29,68 @@ const threadsOf = (children: readonly ChildProcess[], wanted: number) =>
     return threads.length === wanted ? true : null;
   });
 
-kernelTest('sleepers are charged at each read, though they never wake', async t => {
-  const box = makeBox();
-  await startPinned(box, 0, workload, 'threads', '--count', '40');
-  await pause(300);
-  const probe = startProbe();
-  const late = makeBox();
-  await startPinned(late, 0, workload, 'threads', '--count', '10');
-  await pause(300);
-  const [older, newer] = await Promise.all([watchRates(probe, box), watchRates(probe, late)]);
-  near(t, older.sleep, 40, 0.4, 'sleep of those that were there before the probe');
-  near(t, newer.sleep, 10, 0.1, 'sleep of those that came after');
-  t.is(older.wakeups + newer.wakeups + older.io + newer.lock, 0);
-});
+kernelTest(
+  'sleepers, a convoy that waits for its lock, and the parent of a vfork, which is uninterruptible, are charged at each read',
+  async t => {
+    const box = makeBox();
+    await startPinned(box, 0, workload, 'threads', '--count', '40');
+    await pause(300);
+    const probe = startProbe();
+    const [late, convoy, vfork] = [makeBox(), makeBox(), makeBox()];
+    await startPinned(late, 0, workload, 'threads', '--count', '10');
+    await startPinned(convoy, 0, workload, 'convoy', '--threads', '4');
+    await startPinned(vfork, 0, workload, 'vfork');
+    await pause(300);
+    const [older, newer, queued, forked] = await Promise.all([
+      watchRates(probe, box),
+      watchRates(probe, late),
+      watchRates(probe, convoy),
+      watchRates(probe, vfork),
+    ]);
+    // They never wake.
+    near(t, older.sleep, 40, 0.4, 'sleep of those that were there before the probe');
+    near(t, newer.sleep, 10, 0.1, 'sleep of those that came after');
+    t.is(older.wakeups + newer.wakeups + older.io + newer.lock, 0);
+    // Of the convoy the one that has the lock sleeps.
+    const { lock, sleep, run, wait, io, uninterruptible } = queued;
+    near(t, lock, 3, 0.1, 'lock');
+    near(t, sleep, 1, 0.1, 'sleep');
+    near(t, lock + sleep + run + wait + io + uninterruptible, 4, 0.04, 'four tasks in all');
+    near(t, forked.uninterruptible, 1, 0.02, 'uninterruptible');
+    near(t, forked.sleep, 1, 0.02, 'sleep of its child');
+    t.is(forked.io, 0);
+  },
+);
 
 kernelTest(
-  'sleepers that are moved are counted where they are when all tasks are looked at',
+  'sleepers that are moved are counted where they are when all tasks are looked at, and before that where they fell asleep, until they wake',
   async t => {
-    const probe = startProbe({ wholeLookSeconds: 0 });
+    const [looks, waits] = [
+      startProbe({ wholeLookSeconds: 0 }),
+      startProbe({ wholeLookSeconds: 1000 }),
+    ];
     const [from, to] = [makeBox(), makeBox()];
     const child = await startPinned(from, 0, workload, 'threads', '--count', '20');
     await startPinned(to, 0, workload, 'threads', '--count', '1');
     await pause(300);
-    readDetails(probe, from);
+    for (const probe of [looks, waits]) readDetails(probe, from);
     to.write('cgroup.procs', String(child.pid));
-    readDetails(probe, to);
-    const [left, joined] = await Promise.all([
-      watchRates(probe, from, 1),
-      watchRates(probe, to, 1),
-    ]);
+    readDetails(looks, to);
+    const bothOf = (probe: SchedProbe) =>
+      Promise.all([watchRates(probe, from, 1), watchRates(probe, to, 1)]);
+    const [[left, joined], [stayed, before]] = await Promise.all([bothOf(looks), bothOf(waits)]);
     t.is(left.sleep, 0);
     near(t, joined.sleep, 21, 0.2, 'sleep where they are now');
+    near(t, stayed.sleep, 20, 0.2, 'sleep where they fell asleep');
+    near(t, before.sleep, 1, 0.01, 'sleep of who was there');
+    // Each thread wakes to stop, and sleeps as a stopped one does.
+    child.kill('SIGSTOP');
+    await pause(100);
+    const [after, here] = await bothOf(waits);
+    t.is(after.sleep, 0);
+    near(t, here.sleep, 21, 0.2, 'sleep where they are now');
   },
 );
-
-kernelTest('before that they are counted where they fell asleep, until they wake', async t => {
-  const probe = startProbe({ wholeLookSeconds: 1000 });
-  const [from, to] = [makeBox(), makeBox()];
-  const child = await startPinned(from, 0, workload, 'threads', '--count', '20');
-  await startPinned(to, 0, workload, 'threads', '--count', '1');
-  await pause(300);
-  readDetails(probe, from);
-  to.write('cgroup.procs', String(child.pid));
-  const [left, joined] = await Promise.all([watchRates(probe, from, 1), watchRates(probe, to, 1)]);
-  near(t, left.sleep, 20, 0.2, 'sleep where they fell asleep');
-  near(t, joined.sleep, 1, 0.01, 'sleep of who was there');
-  // Each thread wakes to stop, and sleeps as a stopped one does.
-  child.kill('SIGSTOP');
-  await pause(100);
-  const [after, here] = await Promise.all([watchRates(probe, from, 1), watchRates(probe, to, 1)]);
-  t.is(after.sleep, 0);
-  near(t, here.sleep, 21, 0.2, 'sleep where they are now');
-});
 
 kernelTest('what slept and ended between two readings is charged, its last sleep too', async t => {
   const probe = sharedProbe();
@@ -146,28 +157,6 @@ kernelTest('a name is told apart by itself alone, whatever a longer one left beh
     [...hashes].filter(([, each]) => each.size !== 1),
     [],
   );
-});
-
-kernelTest('a convoy waits for its lock, and the one that has it sleeps', async t => {
-  const probe = sharedProbe();
-  const box = makeBox();
-  await startPinned(box, 0, workload, 'convoy', '--threads', '4');
-  await pause(300);
-  const { lock, sleep, run, wait, io, uninterruptible } = await watchRates(probe, box);
-  near(t, lock, 3, 0.1, 'lock');
-  near(t, sleep, 1, 0.1, 'sleep');
-  near(t, lock + sleep + run + wait + io + uninterruptible, 4, 0.04, 'four tasks in all');
-});
-
-kernelTest('the parent of a vfork is uninterruptible, and its child sleeps', async t => {
-  const probe = sharedProbe();
-  const box = makeBox();
-  await startPinned(box, 0, workload, 'vfork');
-  await pause(300);
-  const { uninterruptible, sleep, io } = await watchRates(probe, box, 1);
-  near(t, uninterruptible, 1, 0.02, 'uninterruptible');
-  near(t, sleep, 1, 0.02, 'sleep');
-  t.is(io, 0);
 });
 
 kernelTest('what reads a disk directly waits for I/O', async t => {
@@ -256,22 +245,14 @@ kernelTest(
   async t => {
     const box = makeBox();
     const child = await startPinned(box, 0, ...spin);
-    for (const nodeOfCpu of [
-      [0, 1],
-      [1, 1],
-    ]) {
-      const probe = startProbe({ nodeOfCpu });
-      const mover = makeBox();
-      mover.spawn(
-        'sh',
-        '-c',
-        `while :; do taskset -pc 1 ${child.pid}; taskset -pc 0 ${child.pid}; done >/dev/null`,
-      );
-      await pause(300);
-      const { migrations, nodeMigrations } = await watchRates(probe, box, 1);
-      t.true(migrations > 10, `${migrations} migrations a second`);
-      t.is(nodeMigrations, nodeOfCpu[0] === nodeOfCpu[1] ? 0 : migrations);
-      probe.stop();
-    }
+    const [two, one] = [startProbe({ nodeOfCpu: [0, 1] }), startProbe({ nodeOfCpu: [1, 1] })];
+    const moves = `while :; do taskset -pc 1 ${child.pid}; taskset -pc 0 ${child.pid}; done`;
+    makeBox().spawn('sh', '-c', `${moves} >/dev/null`);
+    await pause(300);
+    const [across, within] = await Promise.all([watchRates(two, box, 1), watchRates(one, box, 1)]);
+    t.true(across.migrations > 10, `${across.migrations} migrations a second`);
+    t.is(across.nodeMigrations, across.migrations);
+    t.true(within.migrations > 10, `${within.migrations} migrations a second`);
+    t.is(within.nodeMigrations, 0);
   },
 );

@@ -121,9 +121,31 @@ export async function watchThreeToOne(
   command: readonly string[] = spin,
   seconds = 4,
 ): Promise<ThreeToOne> {
+  return watchOne(probe, await stageThreeToOne(command), seconds);
+}
+
+/** As `watchThreeToOne`, what each of several probes sees of the same. */
+export async function watchThreeToOneBy(
+  probes: readonly SchedProbe[],
+  command: readonly string[],
+  seconds: number,
+): Promise<ThreeToOne[]> {
+  const staged = await stageThreeToOne(command);
+  return Promise.all(probes.map(probe => watchOne(probe, staged, seconds)));
+}
+
+async function stageThreeToOne(command: readonly string[]) {
   const [loud, quiet] = [await loaded(3), await loaded(1)];
   const waiter = await loaded(1, ...command);
   await pause(300);
+  return { loud, quiet, waiter };
+}
+
+async function watchOne(
+  probe: SchedProbe,
+  { loud, quiet, waiter }: Awaited<ReturnType<typeof stageThreeToOne>>,
+  seconds: number,
+): Promise<ThreeToOne> {
   const { waited, ran, wait } = await watchPairs(probe, seconds);
   const all = waited(waiter, loud) + waited(waiter, quiet) + waited(waiter, waiter);
   return {
