@@ -29,3 +29,14 @@ export async function timeFixedWork(seconds: number): Promise<number> {
   }
   return times.sort((a, b) => a - b)[Math.floor(times.length / 2)] ?? Number.NaN;
 }
+
+/** µs that it took while nobody else used the cores (2026-11-28). */
+const undisturbedUs = 5000;
+
+/**
+ * Cores as they would be on undisturbed CPUs, were all of it slowed down as the fixed work was: an estimate, to compare runs of
+ * different hours by. No target is held against it.
+ */
+export function undisturbed(cores: number, fixedWorkUs: number): number {
+  return (cores * undisturbedUs) / fixedWorkUs;
+}
