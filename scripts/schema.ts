@@ -60,7 +60,7 @@ function configurationPage(): string {
     'has no default below is absent then, or must be given with what it belongs to. An unknown key is an error. JSON Schema: [schemas/config.json](schemas/config.json).',
     '',
     'An agent takes up a change of the file by itself, and at SIGHUP, unless its standard error is a terminal: there SIGHUP means',
-    'that the terminal is gone, and every part that runs in it stops as it does at SIGINT. A file that is wrong, or gone, changes nothing.',
+    'that the terminal is gone, and every part that runs in it stops as it does at SIGINT. A file that is wrong, empty or gone changes nothing.',
     '`sculpt engine` and `sculpt sculptor` read theirs when they start; SIGHUP stops them as SIGINT does, with or without a terminal.',
     '',
     'What `sculpt settings` (or `PUT /settings`) changes holds until the agent is started again, or takes up a file with other settings in its',

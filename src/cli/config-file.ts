@@ -15,6 +15,17 @@ export function loadConfig(path?: string): Config {
   return text === null ? configSchema.parse({}) : parseConfig(text, path ?? defaultConfigPath);
 }
 
+/**
+ * The same of a file when it has changed. One that is empty by then says no more than one that is gone: a shell empties a file before
+ * the program runs that is to write it (`… > FILE`).
+ * @throws ConfigError as `loadConfig`
+ */
+export function reloadConfig(path: string): Config {
+  const text = readConfigText(path) ?? '';
+  if (text.trim() !== '') return parseConfig(text, path);
+  throw unreadable(path, 'got an empty file; {} in it says that defaults are wanted');
+}
+
 const words: Readonly<Record<string, string>> = {
   ENOENT: 'no such file',
   EISDIR: 'got a folder, wanted a file',

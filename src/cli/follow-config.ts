@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import type { Config } from '../contract/config.ts';
 import { describeError } from '../contract/errors.ts';
-import type { Cancel, Clock, Running, Say } from '../contract/ports.ts';
+import type { Clock, Running, Say } from '../contract/ports.ts';
 
 /** A configuration file, how it is loaded again, and what it looked like just before it was loaded first. */
 export type ConfigSource = {
@@ -13,9 +13,8 @@ export type ConfigSource = {
 /** Differs when a file was written, replaced, made or removed, or who may read it has changed. */
 export type FileLook = string;
 
+/** How often the file is looked at. It is taken when two looks found it the same: not in the middle of being written. */
 const lookSeconds = 1;
-/** So that a file is not read in the middle of being written. */
-const settleSeconds = 0.3;
 
 /**
  * Loads the configuration again when its file does not look as it did, and at SIGHUP where that does not mean that the terminal
@@ -30,11 +29,10 @@ export function followConfig(options: {
   readonly say: Say;
 }): Running {
   const { source, apply, atHangup, clock, say } = options;
-  let look = source.look;
-  let settling: Cancel = () => undefined;
+  let loaded = source.look;
+  let seen = loaded;
   const reload = (): void => {
-    settling();
-    look = lookAt(source.path);
+    loaded = lookAt(source.path);
     try {
       apply(source.load());
       say('info', `agent: ${source.path} is loaded again`);
@@ -46,11 +44,9 @@ export function followConfig(options: {
     }
   };
   const compare = (): void => {
-    const now = lookAt(source.path);
-    if (now === look) return;
-    look = now;
-    settling();
-    settling = clock.after(settleSeconds, reload);
+    const before = seen;
+    seen = lookAt(source.path);
+    if (seen !== loaded && seen === before) reload();
   };
   if (atHangup) process.on('SIGHUP', reload);
   compare();
@@ -59,7 +55,6 @@ export function followConfig(options: {
     stop: async () => {
       process.off('SIGHUP', reload);
       cancel();
-      settling();
     },
   };
 }

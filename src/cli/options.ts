@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Config } from '../contract/config.ts';
-import { defaultConfigPath, loadConfig } from './config-file.ts';
+import { defaultConfigPath, loadConfig, reloadConfig } from './config-file.ts';
 import { type ConfigSource, lookAt } from './follow-config.ts';
 import { inRunDir } from './run-dir.ts';
 
@@ -20,15 +20,18 @@ export function withCommonOptions(command: Command): Command {
 
 /** @throws ConfigError */
 export function configOf(options: CommonOptions): Config {
-  const config = loadConfig(options.config);
-  return options.runDir === undefined ? config : inRunDir(config, resolve(options.runDir));
+  return inRunDirOf(options, loadConfig(options.config));
+}
+
+function inRunDirOf({ runDir }: CommonOptions, config: Config): Config {
+  return runDir === undefined ? config : inRunDir(config, resolve(runDir));
 }
 
 /**
- * Where `configOf` reads, and how to do it again: by then a file that is not there, also the default one, is an error, since it
- * does not say that defaults are wanted. Made before `configOf`, so that no change after it goes unnoticed.
+ * Where `configOf` reads, and how to do it again: by then a file that is not there, also the default one, or is empty, is an error,
+ * since it does not say that defaults are wanted. Made before `configOf`, so that no change after it goes unnoticed.
  */
 export function configSourceOf(options: CommonOptions): ConfigSource {
   const path = options.config ?? defaultConfigPath;
-  return { path, load: () => configOf({ ...options, config: path }), look: lookAt(path) };
+  return { path, load: () => inRunDirOf(options, reloadConfig(path)), look: lookAt(path) };
 }

@@ -1,7 +1,7 @@
 import { chmodSync, mkdirSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { loadConfig } from '../../src/cli/config-file.ts';
+import { reloadConfig } from '../../src/cli/config-file.ts';
 import { followConfig, lookAt } from '../../src/cli/follow-config.ts';
 import { socketFolder } from '../support/sockets.ts';
 import { steppedClock } from '../support/stepped-clock.ts';
@@ -9,7 +9,7 @@ import { steppedClock } from '../support/stepped-clock.ts';
 function follow(t: ExecutionContext, options: { atHangup?: boolean; meanwhile?: string } = {}) {
   const path = join(socketFolder(t), 'sculpt.yaml');
   writeFileSync(path, 'agent: {hotTasks: 1}');
-  const source = { path, load: () => loadConfig(path), look: lookAt(path) };
+  const source = { path, load: () => reloadConfig(path), look: lookAt(path) };
   if (options.meanwhile !== undefined) writeFileSync(path, options.meanwhile);
   const said: string[] = [];
   const taken: number[] = [];
@@ -76,7 +76,7 @@ test('a file that could not be read is taken when its mode lets it be', async t 
 
 test('what changed between its first load and the following is not missed', t => {
   const { clock, taken } = follow(t, { meanwhile: 'agent: {hotTasks: 22}' });
-  clock.step(0.5);
+  clock.step(1);
   t.deepEqual(taken, [22]);
 });
 
@@ -94,4 +94,28 @@ test('a file that is removed keeps what held, and is taken when it is there agai
   writeFileSync(path, 'agent: {hotTasks: 22}');
   clock.step(5);
   t.deepEqual(taken, [22]);
+});
+
+test('a file that is written piece by piece is taken when it stands still', t => {
+  const { path, clock, said, taken } = follow(t);
+  writeFileSync(path, 'agent: {hotTasks: 2');
+  clock.step(1.5);
+  writeFileSync(path, '2}', { flag: 'a' });
+  clock.step(2.5);
+  t.deepEqual(taken, [22]);
+  t.is(said.length, 1, said.join());
+});
+
+test('a file that was emptied for who is to write it keeps what held', t => {
+  const { path, clock, said, taken } = follow(t);
+  writeFileSync(path, '');
+  clock.step(5);
+  t.deepEqual(taken, []);
+  t.regex(
+    said.join(),
+    /^error: .* is not taken, .*got an empty file; \{\} in it says that defaults/,
+  );
+  writeFileSync(path, '{}');
+  clock.step(5);
+  t.deepEqual(taken, [100]);
 });
