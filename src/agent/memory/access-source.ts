@@ -143,10 +143,10 @@ export function startAccessSource(
       .filter(([, { isMeasured, nextTurn }]) => !isMeasured && nextTurn <= now)
       .sort(([, a], [, b]) => a.nextTurn - b.nextTurn);
     for (const [living, account] of due.slice(0, looksInTurn)) {
-      const by = hold.get(free.length === options.kdamonds);
-      if (!by || free.length === 0) return;
-      account.nextTurn = now + interval;
       try {
+        const by = hold.get(free.length === options.kdamonds);
+        if (!by || free.length === 0) return;
+        account.nextTurn = now + interval;
         const process = findProcess(context, living);
         if (typeof process === 'number') return void takeTurn(living, account, by, process);
         miss(living, account, process, details[process]);

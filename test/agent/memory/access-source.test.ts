@@ -1,3 +1,4 @@
+import { mkdirSync, rmSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { capabilitiesOf } from '../../../src/agent/capabilities.ts';
 import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
@@ -435,6 +436,26 @@ test('where somebody takes DAMON meanwhile it is his, until he gives it back', a
   t.is(told().length, 2);
   t.deepEqual(unknown(), []);
   t.deepEqual(said, []);
+});
+
+test('where DAMON cannot be looked at for a while, as without a free descriptor, it is taken again later', async t => {
+  const { uses, told, pass, kernel, tree, unknown } = start(t, 1, 90);
+  const count = `${kernel.folder}/nr_kdamonds`;
+  uses(0, 64);
+  await pass(64);
+  kernel.writer.now(count, '1');
+  await pass(30);
+  t.deepEqual(unknown(), [['damon_busy', 1]]);
+  // The error of another kind that a test can have.
+  rmSync(count);
+  mkdirSync(count);
+  await pass(300);
+  t.deepEqual(unknown(), [['damon_refused', 1]]);
+  rmSync(count, { recursive: true });
+  tree.write({ 'sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds': '0' });
+  await pass(300);
+  t.is(told().length, 2);
+  t.deepEqual(unknown(), []);
 });
 
 test('what is measured is measured to its end, though another is told that DAMON is not ours', async t => {
