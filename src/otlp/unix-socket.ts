@@ -1,4 +1,4 @@
-import { lstatSync, type Stats, unlinkSync } from 'node:fs';
+import { lstatSync, rmSync, type Stats } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { ConfigError } from '../contract/errors.ts';
@@ -121,11 +121,19 @@ async function removeStale(path: string): Promise<void> {
       path,
     });
   }
+  const now = lookAt(path);
+  // Another that is started at the same time has found it, and listens by now.
+  if (now && isAnother(now, found)) return removeStale(path);
   try {
-    unlinkSync(path);
+    rmSync(path, { force: true });
   } catch (cause) {
     throw cannotListen(path, cause);
   }
+}
+
+/** The number of an inode is soon used again. */
+function isAnother(now: Stats, before: Stats): boolean {
+  return now.ino !== before.ino || now.ctimeMs !== before.ctimeMs;
 }
 
 /** A part of its path may be no folder, or one that this user may not look into. */

@@ -1,5 +1,6 @@
-import { existsSync, statSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { once } from 'node:events';
+import { existsSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { ConfigError } from '../../src/contract/errors.ts';
@@ -87,4 +88,32 @@ test('the socket of others than root and the own user lets everybody ask, and ad
     refused: ['peer'],
   });
   t.is((await listen('c', [0], ownUid())).mode, 0o660);
+});
+
+test('of two that find a socket file that nobody listens on, one listens', async t => {
+  const path = join(socketFolder(t), 'left.sock');
+  // libuv removes a socket by the name that it was made under.
+  const dead = createServer().listen(`${path}.tmp`);
+  await once(dead, 'listening');
+  renameSync(`${path}.tmp`, path);
+  dead.close();
+  const listen = () =>
+    listenUnix({
+      path,
+      allowUids: [],
+      peerUid: null,
+      // The one that only looks who listens is gone by then.
+      accept: socket => void socket.on('error', () => undefined).end('served'),
+      refused: why => t.fail(why),
+    });
+  const both = await Promise.allSettled([listen(), listen()]);
+  const listening = both.flatMap(one => (one.status === 'fulfilled' ? one.value : []));
+  for (const { close } of listening) t.teardown(close);
+  t.is(listening.length, 1);
+  const refusal = both.find(one => one.status === 'rejected');
+  t.regex(refusal?.reason.message, /left\.sock: a running part listens on it already/);
+  const read = new Promise<string>(resolve =>
+    connect(path).once('data', data => resolve(`${data}`)),
+  );
+  t.is(await read, 'served');
 });
