@@ -49,7 +49,9 @@ export async function startLoop(
   const child = spawn(
     process.execPath,
     [
-      ...['--disable-warning=ExperimentalWarning', main, 'up', '--until-stdin-ends'],
+      // As bin/sculpt starts it.
+      ...['--disable-sigusr1', '--disable-warning=ExperimentalWarning'],
+      ...[main, 'up', '--until-stdin-ends'],
       ...['--config', configFile, '--run-dir', folder],
     ],
     // A group of its own: Ctrl-C is for the demo, which stops it in order. Its end is also the end of this pipe.
