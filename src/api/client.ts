@@ -112,7 +112,7 @@ function unreachable({ socket, path, options }: Outgoing, cause: unknown): Confi
       : code === 'ECONNRESET' || code === 'EPIPE'
         ? 'the part closed the connection: this user is not among its sockets.allowUsers, or it is stopping'
         : code === 'ABORT_ERR'
-          ? `no answer within ${options.timeoutSeconds ?? defaultTimeoutSeconds} s: the part is stopped, or has not got a CPU`
+          ? `no answer within ${options.timeoutSeconds ?? defaultTimeoutSeconds} s: the part is starting still, is stopped, or has not got a CPU`
           : describeError(cause);
   return new ConfigError('CONFIG_REFUSED', `${socket} ${path}: ${why}`, { socket, path }, cause);
 }

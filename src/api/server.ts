@@ -38,7 +38,8 @@ export type ApiOptions = {
   readonly allowUids: readonly number[];
   readonly peerUid: ((fd: number) => number) | null;
   readonly listen: ListenOnSocket;
-  readonly routes: readonly ApiRoute[];
+  /** A promise that is not kept yet: the part is starting, and who asks is answered when it has. It is never broken. */
+  readonly routes: readonly ApiRoute[] | Promise<readonly ApiRoute[]>;
   /** Somebody was disconnected, and why. */
   readonly refused?: (why: string) => void;
   /**
@@ -97,10 +98,10 @@ export async function startApi(options: ApiOptions): Promise<Api> {
 
 type Reply = { readonly status: number; readonly body: unknown };
 
-async function answer(routes: readonly ApiRoute[], request: IncomingMessage): Promise<Reply> {
+async function answer(routes: ApiOptions['routes'], request: IncomingMessage): Promise<Reply> {
   // Not by URL(): it throws for targets that HTTP allows, such as `//`.
   const [path = '/', ...search] = (request.url ?? '/').split('?');
-  const found = routes
+  const found = (await routes)
     .map(route => ({ route, params: matchPath(route.path, path) }))
     .filter(match => match.params !== null);
   if (found.length === 0) return refusal(404, `${path}: no such path`);

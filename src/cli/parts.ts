@@ -69,16 +69,17 @@ export async function runAgent(context: FrugalContext, profileTo?: string): Prom
   const { config, native, hostId, say, source } = context;
   const profileSink =
     profileTo === undefined ? undefined : openProfileSink(profileTo, realClock, say);
-  const agent = await startConnectedAgent({
-    config: config.agent,
-    native,
-    roots: hostRoots,
-    hostId,
-    clock: realClock,
-    say,
-    ...(profileSink ? { profileSink } : {}),
-  });
-  const running = await withApi(context, config.agent.apiSocket, agent, agentRoutes(agent));
+  const start = () =>
+    startConnectedAgent({
+      config: config.agent,
+      native,
+      roots: hostRoots,
+      hostId,
+      clock: realClock,
+      say,
+      ...(profileSink ? { profileSink } : {}),
+    });
+  const agent = await withApi(context, config.agent.apiSocket, start, agentRoutes);
   const keepLarge = realClock.every(dropSeconds, () => {
     try {
       native.dropFilePages();
@@ -94,7 +95,7 @@ export async function runAgent(context: FrugalContext, profileTo?: string): Prom
     stop: async () => {
       keepLarge();
       await following?.stop();
-      await running.stop();
+      await agent.stop();
       await profileSink?.stop();
     },
   };
@@ -129,16 +130,17 @@ export async function runEngine(context: FrugalContext, privateKey: KeyObject): 
   const { startEngine } = await import('../pae/engine.ts');
   const { config, say, peerUid } = context;
   const { model } = config.engine;
-  const engine = await startEngine({
-    config: config.engine,
-    sockets: config.sockets,
-    peerUid,
-    privateKey,
-    clock: realClock,
-    say,
-    ...(model === undefined ? {} : { model }),
-  });
-  return withApi(context, config.engine.apiSocket, engine, engineRoutes(engine));
+  const start = () =>
+    startEngine({
+      config: config.engine,
+      sockets: config.sockets,
+      peerUid,
+      privateKey,
+      clock: realClock,
+      say,
+      ...(model === undefined ? {} : { model }),
+    });
+  return withApi(context, config.engine.apiSocket, start, engineRoutes);
 }
 
 /** The sculptor, trusting these keys only, and its API. */
@@ -148,62 +150,71 @@ export async function runSculptor(
 ): Promise<Running> {
   const { startSculptor } = await import('../sculptor/sculptor.ts');
   const { config, native, peerUid, hostId, say } = context;
-  const sculptor = await startSculptor({
-    config: config.sculptor,
-    sockets: config.sockets,
-    hostId,
-    native,
-    roots: hostRoots,
-    peerUid,
-    trustedKeys,
-    clock: realClock,
-    say,
-  });
-  return withApi(context, config.sculptor.apiSocket, sculptor, sculptorRoutes(sculptor));
+  const start = () =>
+    startSculptor({
+      config: config.sculptor,
+      sockets: config.sockets,
+      hostId,
+      native,
+      roots: hostRoots,
+      peerUid,
+      trustedKeys,
+      clock: realClock,
+      say,
+    });
+  return withApi(context, config.sculptor.apiSocket, start, sculptorRoutes);
 }
 
 /** The embedded pipeline and its API. */
 export async function runPipeline(context: PartContext): Promise<Running> {
   const { startPipeline } = await import('../pipeline/pipeline.ts');
   const { config, say, peerUid } = context;
-  const pipeline = await startPipeline({
-    config: config.pipeline,
-    sockets: config.sockets,
-    peerUid,
-    clock: realClock,
-    say,
-  });
-  return withApi(context, config.pipeline.apiSocket, pipeline, pipelineRoutes(pipeline));
+  const start = () =>
+    startPipeline({
+      config: config.pipeline,
+      sockets: config.sockets,
+      peerUid,
+      clock: realClock,
+      say,
+    });
+  return withApi(context, config.pipeline.apiSocket, start, pipelineRoutes);
 }
 
-/** Stops the API first: nobody asks a part that is stopping. A part whose API cannot start is stopped again. */
-async function withApi(
+/**
+ * The API is there first: a second part of the same configuration is refused before it has asked the kernel or told anybody anything.
+ * Who asks while the part is starting is answered when it runs. It stops first as well: nobody asks a part that is stopping.
+ */
+async function withApi<Part extends Running>(
   { config, peerUid, say }: FrugalContext,
   socket: string,
-  part: Running,
-  routes: readonly ApiRoute[],
-): Promise<Running> {
+  start: () => Promise<Part>,
+  routesOf: (part: Part) => readonly ApiRoute[],
+): Promise<Part> {
   const warn = createSayLimit(realClock, say);
+  const routes = Promise.withResolvers<readonly ApiRoute[]>();
+  const api = await startApi({
+    socket,
+    allowUids: uidsOf(config.sockets.allowUsers),
+    peerUid,
+    listen: listenUnix,
+    routes: routes.promise,
+    refused: why =>
+      warn(
+        `${socket}: a connection was refused: ${why === 'peer' ? 'its user is not among sockets.allowUsers' : why}`,
+      ),
+  });
   try {
-    const api = await startApi({
-      socket,
-      allowUids: uidsOf(config.sockets.allowUsers),
-      peerUid,
-      listen: listenUnix,
-      routes,
-      refused: why =>
-        warn(
-          `${socket}: a connection was refused: ${why === 'peer' ? 'its user is not among sockets.allowUsers' : why}`,
-        ),
-    });
+    const part = await start();
+    routes.resolve(routesOf(part));
     return {
+      ...part,
       stop: async () => {
         await api.stop();
         await part.stop();
       },
     };
   } catch (error) {
-    await part.stop();
+    await api.stop();
     throw error;
   }
 }

@@ -68,6 +68,20 @@ test('a route answers JSON', async t => {
   });
 });
 
+test('who asks while a part is starting is answered when it runs', async t => {
+  const starting = Promise.withResolvers<readonly ApiRoute[]>();
+  const { socket } = await start(t, { routes: starting.promise });
+  let isAnswered = false;
+  const asked = requestApi(socket, 'GET', '/status', any).finally(() => {
+    isAnswered = true;
+  });
+  // A turn of the same loop as the other one's question, and behind it.
+  await new Promise<void>(resolve => createConnection(socket).once('connect', resolve).end());
+  t.false(isAnswered);
+  starting.resolve(routes);
+  t.deepEqual(await asked, { ok: true, since: null });
+});
+
 test('segments of the path and a body reach the route', async t => {
   const { socket } = await start(t);
   t.deepEqual(await requestApi(socket, 'POST', '/actions/a%2Fb/approve', any), { id: 'a/b' });

@@ -3,9 +3,14 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import { createFrugalContext } from '../../src/cli/parts.ts';
+import { createFrugalContext, runAgent } from '../../src/cli/parts.ts';
+import { inRunDir } from '../../src/cli/run-dir.ts';
 import { configSchema } from '../../src/contract/config.ts';
+import { KernelInterfaceError } from '../../src/contract/errors.ts';
+import { absentNative } from '../../src/linux/native.ts';
+import { listenUnix } from '../../src/otlp/unix-socket.ts';
 import { needs } from '../support/needs.ts';
+import { socketFolder } from '../support/sockets.ts';
 
 const parts = new URL('../../src/cli/parts.ts', import.meta.url).pathname;
 
@@ -39,4 +44,22 @@ test('a daemon warns of a temporality in its environment that there is not', t =
     say: (level, text) => said.push(`${level}: ${text}`),
   });
   t.is(said.filter(line => /^warn: OTEL_.*"detla"/.test(line)).length, 1);
+});
+
+test('a second agent of the same configuration is refused before it has asked the kernel anything', async t => {
+  const config = inRunDir(configSchema.parse({}), socketFolder(t));
+  const first = await listenUnix({
+    path: config.agent.apiSocket,
+    allowUids: [],
+    peerUid: null,
+    accept: () => undefined,
+    refused: why => t.fail(why),
+  });
+  t.teardown(first.close);
+  const native = absentNative(new KernelInterfaceError('NATIVE_MISSING', 'it was asked'));
+  const say = (_: string, text: string) => t.fail(text);
+  await t.throwsAsync(() => runAgent({ config, native, peerUid: null, hostId: 'host', say }), {
+    code: 'CONFIG_SOCKET',
+    message: /agent-api\.sock: a running part listens on it already/,
+  });
 });
