@@ -22,6 +22,15 @@ export function hasTerminal(): boolean {
 }
 
 /**
+ * For who takes SIGHUP for a wish to load the configuration again, before it has one: without this it would end the process, and for a
+ * service manager that is an end as wanted. Nothing is missed by it: what has changed by then is seen by itself. With a terminal it is
+ * the terminal's end, and does end it.
+ */
+export function outliveHangups(): void {
+  if (!hasTerminal()) process.on('SIGHUP', () => undefined);
+}
+
+/**
  * Resolves at the first SIGINT, SIGTERM or end of the terminal; where asked for, at the end of standard input. SIGHUP without a
  * terminal is that too where nobody takes it for a wish to load the configuration again: else it would end the process at once.
  */

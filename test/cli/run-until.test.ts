@@ -94,3 +94,23 @@ test('without a terminal SIGHUP stops a part that loads nothing again by it: all
   t.deepEqual(await ended, [0, null]);
   t.is(told(), 'ready SIGHUP');
 });
+
+test('without a terminal SIGHUP ends nothing that loads again by it, before it can', async t => {
+  const program = `
+    import { outliveHangups, untilStopped } from '${module}';
+    outliveHangups();
+    process.stdin.on('data', data => process.stdout.write(data));
+    process.stdout.write('starting ');
+    await new Promise(resolve => process.stdin.once('data', resolve));
+    process.stdout.write(await untilStopped({ reloads: true }));
+    process.stdin.destroy();
+  `;
+  const { child, told, ended } = start(t, program);
+  await until(() => told() === 'starting ', 10);
+  child.kill('SIGHUP');
+  child.stdin.write('on ');
+  await until(() => told() === 'starting on ', 10);
+  child.kill('SIGTERM');
+  t.deepEqual(await ended, [0, null]);
+  t.is(told(), 'starting on SIGTERM');
+});

@@ -9,7 +9,7 @@ import { type CommonOptions, configOf, configSourceOf, withCommonOptions } from 
 import type { PartOptions } from '../parts.ts';
 import { raisePriority } from '../priority.ts';
 import { requirePrivilege } from '../privilege.ts';
-import { sayOnStderr, untilStopped } from '../run-until.ts';
+import { outliveHangups, sayOnStderr, untilStopped } from '../run-until.ts';
 
 /** Loaded when a daemon starts: the commands that only ask need neither gRPC nor ONNX. */
 type PartsModule = typeof import('../parts.ts');
@@ -71,6 +71,7 @@ export function addDaemons(program: Command): void {
     const command = program.command(daemon.name).description(daemon.description);
     daemon.withOptions?.(command);
     withCommonOptions(command).action(async (options: DaemonOptions) => {
+      if (daemon.reloads) outliveHangups();
       const source = configSourceOf(options);
       const config = configOf(options);
       // Afterwards it may not.

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { type CommonOptions, configOf, configSourceOf, withCommonOptions } from '../options.ts';
 import { raisePriority } from '../priority.ts';
 import { requirePrivilege } from '../privilege.ts';
-import { sayOnStderr, untilStopped } from '../run-until.ts';
+import { outliveHangups, sayOnStderr, untilStopped } from '../run-until.ts';
 
 /** `sculpt up`: the whole loop in one process, until it is told to stop; then everything is given back. */
 export function addUp(program: Command): void {
@@ -12,6 +12,7 @@ export function addUp(program: Command): void {
     .option('--until-stdin-ends', 'also stop when standard input ends');
   withCommonOptions(command).action(
     async (options: CommonOptions & { untilStdinEnds?: boolean }) => {
+      outliveHangups();
       const source = configSourceOf(options);
       const config = configOf(options);
       requirePrivilege('up');
