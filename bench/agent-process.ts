@@ -1,9 +1,9 @@
 import { type ChildProcess, execFileSync, fork, spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { askParts, type Parts } from '../src/cli/ask.ts';
+import { askParts, orNull, type Parts } from '../src/cli/ask.ts';
 import type { AgentSettings } from '../src/contract/agent-settings.ts';
 import { configSchema } from '../src/contract/config.ts';
 import { SculptorError } from '../src/contract/errors.ts';
@@ -36,6 +36,7 @@ export async function startAgentProcess(
     agent: { endpoint: `unix://${folder}/sink.sock`, apiSocket: `${folder}/agent-api.sock` },
   });
   const { endpoint, apiSocket } = config.agent;
+  const ask = askParts(config);
   const file = join(folder, 'config.json');
   writeFileSync(file, JSON.stringify({ agent: { ...settings, endpoint, apiSocket } }));
   const sink = fork(sinkFile, [`${folder}/sink.sock`]);
@@ -56,7 +57,7 @@ export async function startAgentProcess(
     await ended(sink, () => sink.disconnect());
   };
   try {
-    for (let attempt = 0; !existsSync(apiSocket); attempt += 1) {
+    for (let attempt = 0; (await orNull(ask.agentStatus())) === null; attempt += 1) {
       if (attempt === 600 || agent.exitCode !== null)
         throw new SculptorError('DEMO_FAILED', `the agent did not start: ${folder}/agent.log`);
       await sleep(50);
@@ -74,7 +75,7 @@ export async function startAgentProcess(
   let last: Promise<unknown> = Promise.resolve();
   return {
     pid: agent.pid ?? 0,
-    ask: askParts(config),
+    ask,
     received: () => {
       const reading = last.then(readSink);
       last = reading.catch(() => undefined);

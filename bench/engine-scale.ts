@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { askParts } from '../src/cli/ask.ts';
+import { askParts, orNull } from '../src/cli/ask.ts';
 import { type Config, configSchema } from '../src/contract/config.ts';
 import { SculptorError } from '../src/contract/errors.ts';
 import { createExportClient } from '../src/otlp/export-client.ts';
@@ -109,7 +109,8 @@ async function startEngine(config: Config, run: string) {
     child.kill('SIGTERM');
     await ended;
   };
-  for (let attempt = 0; !existsSync(engine.apiSocket); attempt += 1) {
+  const { engineStatus } = askParts(config);
+  for (let attempt = 0; (await orNull(engineStatus())) === null; attempt += 1) {
     if (attempt === 600 || child.exitCode !== null) {
       await stop();
       throw new SculptorError('DEMO_FAILED', `the engine did not start: ${run}-engine.log`);
