@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { readText } from '../../src/linux/read-file.ts';
 import { needs } from '../support/needs.ts';
 import { childrenOf, endChild, eventually, stageScene } from '../support/scene.ts';
 import { coresOf, startTold } from '../support/told-agent.ts';
@@ -39,6 +40,29 @@ test('driver: bpftrace: run time, wait and latency of a real cgroup, and nothing
     await told.stop();
   }
   t.deepEqual(childrenOf(process.pid), [], 'no bpftrace of this process is left');
+});
+
+test('an agent that waits for bpftrace to attach stops when it is told to', async t => {
+  const folder = mkdtempSync(`${tmpdir()}/sculptor-attaching-`);
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  writeFileSync(`${folder}/bpftrace`, '#!/bin/sh\nexec sleep 300\n', { mode: 0o755 });
+  const config = `${folder}/sculpt.yaml`;
+  writeFileSync(config, 'agent: { driver: bpftrace }');
+  const args = ['agent', '--config', config, '--run-dir', folder];
+  const agent = spawn(process.execPath, [main, ...args], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { ...process.env, PATH: `${folder}:${process.env['PATH']}` },
+  });
+  t.teardown(() => endChild(agent));
+  const ended = new Promise<number | null>(resolve => agent.once('close', resolve));
+  const waits = await eventually('that it waits', 30, () =>
+    childrenOf(agent.pid ?? 0).find(each => readText(`/proc/${each}/comm`) === 'sleep'),
+  );
+  const told = performance.now();
+  agent.kill('SIGTERM');
+  t.is(await ended, 0);
+  t.true(performance.now() - told < 10_000);
+  await eventually('its end', 10, () => (existsSync(`/proc/${waits}`) ? null : true));
 });
 
 test('a signal to all of a terminal, as Ctrl-C is one, stops the agent, which stops bpftrace: nothing is said to be begun again', async t => {

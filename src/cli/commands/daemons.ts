@@ -21,6 +21,8 @@ type Daemon = {
   readonly prepare?: (config: Config, options: DaemonOptions) => Promise<void> | void;
   /** It takes up its configuration again at SIGHUP. */
   readonly reloads?: true;
+  /** It may be ended while it is starting, too: of all that it holds by then the kernel lets go. */
+  readonly endsWhileStarting?: true;
   /** Options of its own. */
   readonly withOptions?: (command: Command) => Command;
   readonly start: (
@@ -38,6 +40,8 @@ const daemons: readonly Daemon[] = [
     description: 'run the agent alone: observes this host through eBPF',
     prepare: prepareAgent,
     reloads: true,
+    // It may wait for bpftrace, for a minute.
+    endsWhileStarting: true,
     withOptions: command =>
       command
         .option(
@@ -80,9 +84,12 @@ export function addDaemons(program: Command): void {
       await daemon.prepare?.(config, options);
       const stopped = untilStopped({ reloads: daemon.reloads === true });
       const parts = await import('../parts.ts');
-      const running = await daemon.start(parts, { config, say: sayOnStderr, source }, options);
+      const start = daemon.start(parts, { config, say: sayOnStderr, source }, options);
+      const running = await (daemon.endsWhileStarting
+        ? Promise.race([start, stopped.then(() => null)])
+        : start);
       sayOnStderr('info', `${daemon.name}: stopping after ${await stopped}`);
-      await running.stop();
+      await running?.stop();
     });
   }
 }
