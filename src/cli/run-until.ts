@@ -4,14 +4,19 @@ import { printable } from './printable.ts';
 /** Parts in the order in which they are stopped. */
 export type Started = { readonly name: string; readonly part: Running };
 
+/** Node holds in memory what a pipe does not take. */
+const mostUnreadBytes = 1_048_576;
+
 /**
  * One line on standard error for each thing that is said; those that follow it are set in, so that no name can begin one. Whoever
- * reads it may go away (`| head`, a logger that ends, a terminal that is closed): what is said then is lost, and nothing else.
+ * reads it may go away (`| head`, a logger that ends, a terminal that is closed), or read no further (`| less`, a logger that hangs):
+ * what is said then is lost, and nothing else.
  */
 export const sayOnStderr: Say = (level, message) => {
   const { stderr } = process;
   // Without a listener the failed write would end the process there and then, and nothing would be given back.
   if (stderr.listenerCount('error') === 0) stderr.on('error', () => undefined);
+  if (stderr.writableLength > mostUnreadBytes) return;
   const text = printable(message).replaceAll('\n', '\n  ');
   stderr.write(`${level === 'info' ? '' : `${level}: `}${text}\n`);
 };

@@ -79,6 +79,18 @@ test('who reads what is said may go away: what runs goes on, and stops when it i
   t.is(told(), 'abSIGTERM');
 });
 
+test('of what is said to somebody who reads no further, no more than a megabyte is held', async t => {
+  const program = `
+    import { sayOnStderr } from '${module}';
+    for (let i = 0; i < 4000; i += 1) sayOnStderr('info', 'x'.repeat(1000));
+    process.stdout.write(String(process.stderr.writableLength), () => process.exit());
+  `;
+  const { told, child } = start(t, program);
+  child.stderr.pause();
+  await once(child.stdout, 'end');
+  t.true(Number(told()) > 1e6 && Number(told()) < 1.1e6, told());
+});
+
 test('without a terminal SIGHUP stops a part that loads nothing again by it: all is given back', async t => {
   const program = `
     import { untilStopped } from '${module}';
