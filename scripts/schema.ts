@@ -6,7 +6,7 @@ import { configSchema } from '../src/contract/config.ts';
 import { errorCodes } from '../src/contract/errors.ts';
 import { events } from '../src/contract/events.ts';
 import { sources } from '../src/contract/metrics/sources.ts';
-import { type MetricName, metrics } from '../src/contract/metrics.ts';
+import { type MetricName, metrics, schemaUrl } from '../src/contract/metrics.ts';
 import { profileSchema } from '../src/contract/profile.ts';
 import { toldFrom } from '../src/contract/selection.ts';
 
@@ -131,6 +131,8 @@ function metricsPage(): string {
         `| \`${name}\` | ${m.unit} | ${m.type} | ${m.of} | ${m.headline ? 'yes' : ''} | ${toldFrom(name as MetricName)} | ${m.attributes.map(key => `\`${key}\``).join(', ')} | ${m.sources.join(', ')} | ${m.description} |`,
     ),
     '',
+    `Names that do not begin with sculptor are those of the [semantic conventions](${schemaUrl}), which is the schema URL of each scope, of events too. Memory is told as`,
+    'gauges, as the receivers of the collector do, where the conventions have sums that may fall.',
     'Series of tasks also carry `thread.id`, `process.pid`, `sculptor.task.start_ticks`, of hot ones `thread.name`, and of vCPU threads `sculptor.vcpu.index`.',
     'Counters and histograms are monotonic sums and cumulative unless told otherwise; gauges are what was last read.',
     'A cgroup that is made anew under its name, as of a service that is restarted, has the same series with a later start time, told once the last totals',

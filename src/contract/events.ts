@@ -89,6 +89,8 @@ export type OutgoingEvent = {
   readonly eventName: EventName;
   /** One sentence for people. */
   readonly body: string;
-  /** Flat `sculptor.*` copies to filter by, and the payload and its signature, or the detail. */
+  /** Flat copies to filter by, and the payload and its signature, or the detail. */
   readonly attributes: Readonly<Record<string, AttributeValue>>;
+  /** When it happened, in seconds since the epoch, where it is told later; absent: when it is emitted. */
+  readonly at?: number;
 };

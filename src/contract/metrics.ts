@@ -50,4 +50,8 @@ export const scopes = {
   sculptor: 'sculptor.sculptor',
 } as const;
 
+/** Of every scope: the version in package.json. */
+export const scopeVersion = '0.1.0';
+
+/** Of every scope: the semantic conventions that names and attributes of theirs are taken from. */
 export const schemaUrl = 'https://opentelemetry.io/schemas/1.38.0';

@@ -1,5 +1,4 @@
 import type { OutgoingEvent } from '../contract/events.ts';
-import { schemaUrl } from '../contract/metrics.ts';
 import type { Clock } from '../contract/ports.ts';
 import { createExportClient, type ExportClient } from './export-client.ts';
 import { createSendQueue, type QueueCounters } from './send-queue.ts';
@@ -61,18 +60,20 @@ export function createEventsExporter(options: EventsExporterOptions): EventsExpo
 /** https://opentelemetry.io/docs/specs/otel/logs/data-model/#field-severitynumber */
 const severity = { number: 9, text: 'INFO' };
 
-/** Encodes an event as an ExportLogsServiceRequest of one record. */
+/** Encodes an event that is emitted at `unixSeconds` as an ExportLogsServiceRequest of one record. */
 export function eventEncoder(scope: string, resource: Readonly<Record<string, string>>) {
-  return (event: OutgoingEvent, unixSeconds: number): Uint8Array => {
-    const seconds = Math.floor(unixSeconds);
-    const nanoseconds = Math.floor((unixSeconds - seconds) * 1e9);
-    return writeEvent({
+  return (event: OutgoingEvent, unixSeconds: number): Uint8Array =>
+    writeEvent({
       ...event,
       resource,
       scope,
-      schemaUrl,
       severity,
-      unixNanoseconds: BigInt(seconds) * 1_000_000_000n + BigInt(nanoseconds),
+      unixNanoseconds: nanosecondsOf(event.at ?? unixSeconds),
+      observedUnixNanoseconds: nanosecondsOf(unixSeconds),
     });
-  };
+}
+
+function nanosecondsOf(unixSeconds: number): bigint {
+  const seconds = Math.floor(unixSeconds);
+  return BigInt(seconds) * 1_000_000_000n + BigInt(Math.floor((unixSeconds - seconds) * 1e9));
 }

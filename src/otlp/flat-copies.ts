@@ -25,6 +25,14 @@ const copies: readonly (readonly [path: readonly string[], attribute: string])[]
   [['epoch'], 'sculptor.engine.epoch'],
   [['sequence'], 'sculptor.engine.sequence'],
   [['alive'], 'sculptor.instance.alive'],
+  [['task', 'instance'], attr.instanceId],
+  [['task', 'tgid'], attr.processId],
+  [['task', 'tid'], attr.threadId],
+  [['task', 'name'], attr.threadName],
+  [['preemptor', 'instance'], attr.preemptor],
+  [['cpu'], attr.cpu],
+  [['seconds'], 'sculptor.outlier.wait'],
+  [['began'], 'sculptor.outlier.began'],
 ];
 
 /** What `id` of a record is called as an attribute. */

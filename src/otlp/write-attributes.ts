@@ -1,6 +1,7 @@
+import { scopeVersion } from '../contract/metrics.ts';
 import type { BackwardWriter } from './backward-writer.ts';
 
-/* What telemetry carries as attributes: KeyValue and AnyValue, from their end to their beginning. */
+/* What metrics and log records have in common: the scope, and attributes (KeyValue and AnyValue), from their end to their beginning. */
 
 /** From the last to the first; an iterator would make an object for each. */
 export function backwards<T>(list: readonly T[], write: (item: T) => void): void {
@@ -27,6 +28,14 @@ export function writeAttributes(
     writer.string(1, key);
     writer.begin(field, end);
   }
+}
+
+/** The field `scope` of ScopeMetrics and ScopeLogs. */
+export function writeScope(writer: BackwardWriter, name: string): void {
+  const end = writer.mark();
+  writer.string(2, scopeVersion);
+  writer.string(1, name);
+  writer.begin(1, end);
 }
 
 /** The content of an AnyValue; null has none. `key`: whose it is, for who reads of an error. */

@@ -1,5 +1,6 @@
+import { schemaUrl } from '../contract/metrics.ts';
 import { createBackwardWriter } from './backward-writer.ts';
-import { writeAnyValue, writeAttributes } from './write-attributes.ts';
+import { writeAnyValue, writeAttributes, writeScope } from './write-attributes.ts';
 
 /*
  * As of write-metrics.ts: the bytes are those of the SDK's serializer (a test holds the two against each other), which goes
@@ -12,14 +13,15 @@ import { writeAnyValue, writeAttributes } from './write-attributes.ts';
 export type WrittenEvent = {
   readonly resource: Readonly<Record<string, unknown>>;
   readonly scope: string;
-  readonly schemaUrl: string;
   readonly eventName: string;
   readonly body: string;
   readonly severity: { readonly number: number; readonly text: string };
   /** Those that are undefined are left out, however deep. */
   readonly attributes: Readonly<Record<string, unknown>>;
-  /** Since the epoch. */
+  /** When it happened, since the epoch. */
   readonly unixNanoseconds: bigint;
+  /** When it was seen. */
+  readonly observedUnixNanoseconds: bigint;
 };
 
 const writer = createBackwardWriter();
@@ -30,11 +32,9 @@ const writer = createBackwardWriter();
  */
 export function writeEvent(event: WrittenEvent): Uint8Array {
   try {
-    writer.string(3, event.schemaUrl);
+    writer.string(3, schemaUrl);
     writeRecord(event);
-    const scopeEnd = writer.mark();
-    writer.string(1, event.scope);
-    writer.begin(1, scopeEnd);
+    writeScope(writer, event.scope);
     writer.begin(2, 0);
     const resourceEnd = writer.mark();
     writer.varint(2, 0);
@@ -55,12 +55,11 @@ function writeRecord({
   severity,
   attributes,
   unixNanoseconds,
+  observedUnixNanoseconds,
 }: WrittenEvent): void {
-  const low = Number(unixNanoseconds & 0xffff_ffffn);
-  const high = Number(unixNanoseconds >> 32n);
   const end = writer.mark();
   writer.string(12, eventName);
-  writer.halves(11, low, high);
+  writeTime(11, observedUnixNanoseconds);
   writer.varint(7, 0);
   writeAttributes(writer, 6, attributes);
   const bodyEnd = writer.mark();
@@ -68,6 +67,10 @@ function writeRecord({
   writer.begin(5, bodyEnd);
   writer.string(3, severity.text);
   writer.varint(2, severity.number);
-  writer.halves(1, low, high);
+  writeTime(1, unixNanoseconds);
   writer.begin(2, end);
+}
+
+function writeTime(field: number, unixNanoseconds: bigint): void {
+  writer.halves(field, Number(unixNanoseconds & 0xffff_ffffn), Number(unixNanoseconds >> 32n));
 }

@@ -1,3 +1,4 @@
+import { schemaUrl } from '../contract/metrics.ts';
 import type { ExplicitHistogram, ExponentialHistogram } from '../contract/telemetry.ts';
 import { createBackwardWriter } from './backward-writer.ts';
 import type { HistogramResolution } from './histogram-resolution.ts';
@@ -12,7 +13,7 @@ import {
   type Shaper,
   type Telling,
 } from './sample.ts';
-import { backwards, writeAttributes } from './write-attributes.ts';
+import { backwards, writeAttributes, writeScope } from './write-attributes.ts';
 
 /*
  * The SDK's own serializer answers the same bytes (a test holds the two against each other) of data that is made for it, an
@@ -81,11 +82,9 @@ export function writeMetrics(
     noted,
   };
   try {
+    writer.string(3, schemaUrl);
     backwards(groupsOf(samples), group => writeMetric(one, group));
-    const scopeEnd = writer.mark();
-    writer.string(2, '0.1.0');
-    writer.string(1, scope);
-    writer.begin(1, scopeEnd);
+    writeScope(writer, scope);
     writer.begin(2, 0);
     remembered(resources, resource, writeResource);
     writer.begin(1, 0);

@@ -1,8 +1,10 @@
+import { readFileSync } from 'node:fs';
 import type { HrTime } from '@opentelemetry/api';
 import { ValueType } from '@opentelemetry/api';
 import { ProtobufMetricsSerializer } from '@opentelemetry/otlp-transformer';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { AggregationTemporality, DataPointType, type MetricData } from '@opentelemetry/sdk-metrics';
+import { schemaUrl } from '../../src/contract/metrics.ts';
 import {
   attributesOf,
   createShaper,
@@ -10,6 +12,8 @@ import {
   type Sample,
   type Telling,
 } from '../../src/otlp/sample.ts';
+
+const packageJson = new URL('../../package.json', import.meta.url);
 
 /** What is told, as the SDK's own data by the SDK's own serializer: what our writers are held against. */
 export function writtenBySdk(
@@ -46,8 +50,14 @@ export function writtenBySdk(
   }
   return ProtobufMetricsSerializer.serializeRequest({
     resource: resourceFromAttributes({ ...telling.resource }),
-    scopeMetrics: [{ scope: { name: scope, version: '0.1.0' }, metrics: [...byMetric.values()] }],
+    scopeMetrics: [{ scope: sdkScope(scope), metrics: [...byMetric.values()] }],
   });
+}
+
+/** A scope as the SDK has it: of the version that is released. */
+export function sdkScope(name: string): { name: string; version: string; schemaUrl: string } {
+  const { version } = JSON.parse(readFileSync(packageJson, 'utf8')) as { version: string };
+  return { name, version, schemaUrl };
 }
 
 function dataPointType(value: Sample['value'], isGauge: boolean): DataPointType {

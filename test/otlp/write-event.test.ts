@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import type { AttributeValue } from '../../src/contract/telemetry.ts';
 import { decodeLogs } from '../../src/otlp/decode-logs.ts';
 import { writeEvent } from '../../src/otlp/write-event.ts';
+import { sdkScope } from './sdk-metrics.ts';
 
 const hex = (bytes: Uint8Array | undefined): string => Buffer.from(bytes ?? []).toString('hex');
 
@@ -27,7 +28,13 @@ const { value } = fc.letrec<{ value: AttributeValue }>(tie => ({
     fc.dictionary(name, tie('value'), { maxKeys: 4 }),
   ),
 }));
-const common = { scope: 'scope', schemaUrl: 'https://example.org/schema' };
+const common = { scope: 'scope' };
+const time = fc.tuple(
+  fc.integer({ min: 0, max: 2 ** 33 }),
+  fc.integer({ min: 0, max: 999_999_999 }),
+);
+const ns = ([seconds, nanoseconds]: readonly [number, number]): bigint =>
+  BigInt(seconds) * 1_000_000_000n + BigInt(nanoseconds);
 const severity = { number: 9, text: 'INFO' };
 
 test('whatever an event has is written in the same bytes as by the SDK', t => {
@@ -39,27 +46,27 @@ test('whatever an event has is written in the same bytes as by the SDK', t => {
         eventName: fc.constantFrom('sculptor.placement', 'größer'),
         body: text,
         attributes: fc.dictionary(name, value, { maxKeys: 5 }),
-        seconds: fc.integer({ min: 0, max: 2 ** 33 }),
-        nanoseconds: fc.integer({ min: 0, max: 999_999_999 }),
+        at: time,
+        seen: time,
       }),
-      ({ resource, eventName, body, attributes, seconds, nanoseconds }) => {
+      ({ resource, eventName, body, attributes, at, seen }) => {
         const wanted = ProtobufLogsSerializer.serializeRequest([
           {
-            hrTime: [seconds, nanoseconds],
-            hrTimeObserved: [seconds, nanoseconds],
+            hrTime: at,
+            hrTimeObserved: seen,
             severityNumber: severity.number,
             severityText: severity.text,
             body,
             eventName,
             resource: resourceFromAttributes(resource),
-            instrumentationScope: { name: common.scope, schemaUrl: common.schemaUrl },
+            instrumentationScope: sdkScope(common.scope),
             attributes: attributes as Record<string, AnyValue>,
             droppedAttributesCount: 0,
           },
         ]);
-        const unixNanoseconds = BigInt(seconds) * 1_000_000_000n + BigInt(nanoseconds);
+        const times = { unixNanoseconds: ns(at), observedUnixNanoseconds: ns(seen) };
         const event = { ...common, severity, resource, eventName, body, attributes };
-        assert.equal(hex(writeEvent({ ...event, unixNanoseconds })), hex(wanted));
+        assert.equal(hex(writeEvent({ ...event, ...times })), hex(wanted));
       },
     ),
     { numRuns: 500 },
@@ -74,6 +81,7 @@ const event = {
   eventName: 'sculptor.placement',
   body: 'b',
   unixNanoseconds: 1n,
+  observedUnixNanoseconds: 2n,
 };
 
 test('what is undefined is left out, and is null within a list', t => {

@@ -183,5 +183,5 @@ export function outlierEvent(outlier: Outlier): OutgoingEvent {
     beginnings[began],
     preemptor ? `it ran after ${who(preemptor)}` : 'the CPU was idle',
   ].join('; ');
-  return plainEvent('sculptor.outlier', outlier, body);
+  return { ...plainEvent('sculptor.outlier', outlier, body), at: outlier.at };
 }

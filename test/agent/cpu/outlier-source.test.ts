@@ -8,6 +8,8 @@ import { detailAttribute, type OutgoingEvent } from '../../../src/contract/event
 import { attr } from '../../../src/contract/metrics.ts';
 import { outlierSchema } from '../../../src/contract/outlier.ts';
 import type { BpfObject, Native } from '../../../src/linux/native.ts';
+import { decodeLogs } from '../../../src/otlp/decode-logs.ts';
+import { eventEncoder } from '../../../src/otlp/events-exporter.ts';
 import { makeTree } from '../../linux/tree.ts';
 import { wordsOf } from '../../support/map-sums.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
@@ -45,6 +47,25 @@ test('what a person reads says how a wait began, who had the CPU, and how long a
     bodyOf({ began: 'woken', throttledSeconds: 0.0801, preemptor: null }),
     'spin (7, /spin) waited 12.0 ms for CPU 1, throttled for 80.1 ms besides; woken by an interrupt; the CPU was idle',
   );
+});
+
+test('whose wait it was can be filtered by, and it is dated when the wait ended', t => {
+  const { attributes, ...event } = outlierEvent(told);
+  const { [detailAttribute]: detail, ...flat } = attributes;
+  t.deepEqual(flat, {
+    'host.id': 'host',
+    'sculptor.instance.id': '/spin',
+    'process.pid': 7,
+    'thread.id': 7,
+    'thread.name': 'spin',
+    'sculptor.preemptor': '/hog',
+    'cpu.logical_number': 1,
+    'sculptor.outlier.wait': 0.012,
+    'sculptor.outlier.began': 'preempted',
+  });
+  t.deepEqual(detail, told);
+  const [decoded] = decodeLogs(eventEncoder('scope', {})({ ...event, attributes }, 5));
+  t.is(decoded?.time, told.at);
 });
 
 /** One wait as the kernel keeps it, which ended just now. */
