@@ -2,7 +2,7 @@ import { parse } from 'yaml';
 import * as z from 'zod';
 import { ConfigError } from '../../contract/errors.ts';
 import { explainIssue } from '../../contract/explain-issue.ts';
-import { metrics } from '../../contract/metrics.ts';
+import { attr, metrics } from '../../contract/metrics.ts';
 
 const metricName = z
   .string()
@@ -13,13 +13,26 @@ const metricName = z
   )
   .refine(name => !isOurs(name), 'wanted a name that is not of this product itself');
 
+/** Of a series that has such a label twice Prometheus takes nothing, and with two `le` nothing of the whole scrape. */
+const takenLabels = new Set(
+  [
+    ...['job', 'instance', 'le'],
+    ...[attr.serviceName, attr.serviceInstanceId, attr.hostId, attr.hostName, attr.containerId],
+  ].map(inPrometheus),
+);
+const ourNames = new Set(Object.keys(metrics).map(inPrometheus));
+
 const label = z
   .string()
   .max(255)
   .regex(/^[a-z][a-z0-9_.]*$/, 'wanted lower-case letters, digits, dots and underscores')
   .refine(
-    name => !name.startsWith('sculptor.'),
+    name => !inPrometheus(name).startsWith('sculptor_'),
     'wanted a name that is not of this product itself',
+  )
+  .refine(
+    name => !takenLabels.has(inPrometheus(name)),
+    'wanted a name that neither the resource has, nor Prometheus for itself',
   );
 
 /** What one `// sculptor:` line of a script says of one of its maps. */
@@ -35,7 +48,10 @@ export const headerSchema = z.strictObject({
   labels: z
     .array(label)
     .max(8)
-    .refine(labels => new Set(labels).size === labels.length, 'wanted each label once')
+    .refine(
+      labels => new Set(labels.map(inPrometheus)).size === labels.length,
+      'wanted each label once (dots and underscores are the same to Prometheus)',
+    )
     .default([])
     .describe(
       'Names of the parts of the key, in their order; `cgroup` is an id, and names the instance.',
@@ -127,7 +143,13 @@ function checkAll(headers: readonly CustomHeader[], file: string): void {
 
 /** Names of the product's metrics, and of what it makes of them. */
 function isOurs(name: string): boolean {
-  return name.startsWith('sculptor.') || Object.hasOwn(metrics, name.replace(/\.forecast$/, ''));
+  const plain = inPrometheus(name);
+  return plain.startsWith('sculptor_') || ourNames.has(plain.replace(/_forecast$/, ''));
+}
+
+/** What Prometheus makes of a name, without the suffixes for unit and type. */
+function inPrometheus(name: string): string {
+  return name.replace(/[._]+/g, '_');
 }
 
 function invalid(file: string, line: number, what: string): ConfigError {
