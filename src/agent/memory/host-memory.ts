@@ -2,7 +2,13 @@ import { readHostCounts } from '../../linux/memory.ts';
 import { pressuresBy, readHostPressure } from '../../linux/pressure.ts';
 import type { Roots } from '../../linux/roots.ts';
 import type { Sample } from '../../otlp/sample.ts';
-import { type Counted, counterSamples, counterSeries, countersOf } from './memory-series.ts';
+import {
+  type Counted,
+  counterSamples,
+  counterSeries,
+  countersOf,
+  withoutFall,
+} from './memory-series.ts';
 
 /** Faults, reclaim, NUMA balancing and pressure of the host as a whole, counted from now on (`start`). */
 export function createHostMemory(
@@ -19,7 +25,8 @@ export function createHostMemory(
   const before = countersOf(series, now);
   return {
     read: () => {
-      now = take();
+      const { counts, pressure } = take();
+      now = { counts: withoutFall(counts, now.counts), pressure };
     },
     samples: () => counterSamples(series, now, before, start),
   };

@@ -70,6 +70,15 @@ export function countersOf(series: readonly CounterSeries[], counted: Counted): 
   return Float64Array.from(series, ({ of }) => of(counted) ?? 0);
 }
 
+/**
+ * Minor faults are what of all faults was not major. Since Linux 6.4 a fault is counted when it is done, and as a major one when its
+ * I/O begins (commit 53156443a303): with more of those under way than at the reading before, the difference may be less.
+ */
+export function withoutFall(now: MemoryCounts, before: MemoryCounts | undefined): MemoryCounts {
+  if (before === undefined || before.minorFaults <= now.minorFaults) return now;
+  return { ...now, minorFaults: before.minorFaults };
+}
+
 /** What came since `before` (`start`): counters in the order of the series. */
 export function counterSamples(
   series: readonly CounterSeries[],

@@ -24,6 +24,7 @@ import {
   counterSeries,
   countersOf,
   gaugeSamples,
+  withoutFall,
 } from './memory-series.ts';
 
 /**
@@ -82,7 +83,8 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
     if (id === null || (beginning && beginning.cgroupId !== id)) return;
     const reading = readInstance(hierarchy, layout, living, { hugePages, nodes });
     if (reading === null) return;
-    readings.set(living, reading);
+    const counts = withoutFall(reading.counts, readings.get(living)?.counts);
+    readings.set(living, { ...reading, counts });
     if (!beginning) beginnings.set(living, begin(living, id, reading));
     // Told from now on: a later life of the same cgroups (a VM that ends, or turns out to be one) begins with what they have by then.
     for (const member of living.members.keys()) old.add(member);

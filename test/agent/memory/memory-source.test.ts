@@ -349,6 +349,30 @@ test('the host is told since the source was started', t => {
   t.false('sculptor.pressure.time io some' in of);
 });
 
+test('minor faults do not fall while more major ones are under way, which are no faults yet', t => {
+  const tree = host(t, {});
+  const { clock, source } = start(t, tree);
+  mkdirSync(`${tree.cgroup}/b`);
+  const living = life(tree, '/b', 1003);
+  const minor: unknown[] = [];
+  for (const [all, major] of [
+    [500, 2],
+    [501, 8],
+    [520, 9],
+  ] as const) {
+    const counted = `pgfault ${all}\npgmajfault ${major}\n`;
+    tree.write({
+      ...{ 'cgroup/b/memory.stat': counted, 'cgroup/b/memory.current': '1' },
+      'proc/vmstat': `pgfault ${all + 700}\npgmajfault ${major + 100}`,
+    });
+    (living.totals as { runNs: number }).runNs += 1;
+    source.read([living]);
+    clock.step(10);
+    minor.push(valuesOf(source, living)[faults], told(source.host())['system.paging.faults minor']);
+  }
+  t.deepEqual(minor, [498, 498, 498, 498, 511, 511]);
+});
+
 test('without the memory controller the source says so and is not started', t => {
   const tree = makeTree(t, { 'proc/self/mountinfo': mounts.v1WithoutCpuset });
   t.throws(() => start(t, tree), { code: 'KERNEL_MISSING', message: /memory controller/ });
