@@ -115,6 +115,8 @@ function errorsPage(): string {
 
 function metricsPage(): string {
   return page('Metrics', [
+    '[queries.md](queries.md) has the questions that these answer, as PromQL.',
+    '',
     'Cumulative by default; `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` in the environment makes it delta (`delta` or `lowmemory`; whatever else is cumulative, and warned of).',
     'No other variable `OTEL_…` is read: endpoints and intervals are of the configuration.',
     'Headline series go out every second, and every 200 ms for the worst contended instances; the rest every 10 s. Totals of an instance and series of its tasks are',
