@@ -22,6 +22,13 @@ export type Ask = (query: string) => Promise<Answer[]>;
 
 /** Starts agent, collector and Prometheus, each told of the next, in a folder where their logs are. `children`: gets them. */
 export async function startTelling(run: string, children: ChildProcess[]): Promise<Ask> {
+  const ask = await startBackend(run, children);
+  children.push(startAgent(run));
+  return ask;
+}
+
+/** The same without the agent: what is told to `pipeline.sock` in the folder arrives. */
+export async function startBackend(run: string, children: ChildProcess[]): Promise<Ask> {
   const port = await freePort();
   const { child } = await startCollector({
     binary: String(collector.binary),
@@ -31,7 +38,7 @@ export async function startTelling(run: string, children: ChildProcess[]): Promi
     edit: shipped => shipped.replace('[otlp/engine, otlp/sculptor, prometheus]', '[prometheus]'),
     listens: 'pipeline.sock',
   });
-  children.push(child, startAgent(run));
+  children.push(child);
   return startPrometheus(run, port, children);
 }
 
