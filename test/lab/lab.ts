@@ -1,8 +1,9 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Console, followConsole } from './support/console.ts';
+import { describeCpus } from './support/emulated-cpus.ts';
 import { connectGuestAgent, type GuestAgent } from './support/guest-agent.ts';
 import { checkout, type MachineOptions, startQemu } from './support/qemu.ts';
 
@@ -57,7 +58,8 @@ const longestBootSeconds = 60;
 
 /**
  * Boots the lab, hands it to `use`, and ends it, whatever happens. One lab runs at a time on a machine; another waits.
- * What went wrong is thrown with the console's last lines. One that lost its timer before it came up is booted once more.
+ * What went wrong is thrown with the console's last lines; more of it is in build/lab-consoles. One that lost its timer before
+ * it came up is booted once more.
  */
 export async function withLab<T>(options: LabOptions, use: (lab: Lab) => Promise<T>): Promise<T> {
   try {
@@ -120,7 +122,10 @@ async function bootedLab<T>(options: LabOptions, use: (lab: Lab) => Promise<T>):
     const what = [error instanceof Error ? error.message : error, ...(gone ? [gone] : [])].join(
       ': ',
     );
-    throw new Error(`${what}\nthe console's last lines:\n${last.join('\n')}`, { cause: error });
+    const path = keep(kernel, [...screen.all(), await describeCpus(`${run}/qmp.sock`)]);
+    throw new Error(`${what}\nits console is in ${path}, the last lines:\n${last.join('\n')}`, {
+      cause: error,
+    });
   } finally {
     clearTimeout(deadline);
     agent?.close();
@@ -128,6 +133,15 @@ async function bootedLab<T>(options: LabOptions, use: (lab: Lab) => Promise<T>):
     await ended;
     rmSync(run, { recursive: true, force: true });
   }
+}
+
+/** Writes to a file what is known of a lab that failed, since the reason is seldom among the last lines; its path. */
+function keep(kernel: string, lines: readonly string[]): string {
+  const folder = `${checkout}/build/lab-consoles`;
+  mkdirSync(folder, { recursive: true });
+  const path = `${folder}/${new Date().toISOString().replaceAll(':', '-')}-${kernel}.log`;
+  writeFileSync(path, `${lines.join('\n')}\n`);
+  return path;
 }
 
 /** Rejects when the machine says so, and never resolves. */

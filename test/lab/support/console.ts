@@ -4,6 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 export type Console = {
   /** The last lines, oldest first. */
   readonly tail: (lines?: number) => string[];
+  /** All that are kept. */
+  readonly all: () => readonly string[];
   /** Waits for a line; the match. Rejects after `timeoutSeconds`. */
   readonly waitFor: (pattern: RegExp, timeoutSeconds: number) => Promise<RegExpExecArray>;
 };
@@ -37,6 +39,7 @@ export function followConsole(...streams: Readable[]): Console {
   };
   return {
     tail: (count = 30) => lines.slice(-count),
+    all: () => lines,
     waitFor: async (pattern, timeoutSeconds) => {
       const until = performance.now() + timeoutSeconds * 1000;
       for (let found = find(pattern); ; found = find(pattern)) {
