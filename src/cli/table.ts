@@ -4,9 +4,12 @@ export type Column<Row> = {
   readonly right?: boolean;
 };
 
-/** Rows under titles, columns two spaces apart, as wide as their widest cell. */
+/** Rows under titles, columns two spaces apart, as wide as their widest cell; a line each, whatever is in a cell. */
 export function formatTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
-  const cells = [columns.map(c => c.title), ...rows.map(row => columns.map(c => c.of(row)))];
+  const cells = [
+    columns.map(c => c.title),
+    ...rows.map(row => columns.map(c => c.of(row).replaceAll('\n', '\ufffd'))),
+  ];
   const widths = columns.map((_, i) => Math.max(...cells.map(line => (line[i] ?? '').length)));
   return cells
     .map(line =>

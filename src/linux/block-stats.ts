@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { KernelInterfaceError } from '../contract/errors.ts';
+import { notAnAnswer } from './qmp.ts';
 
 /** Of one drive in one direction, since QEMU was started. */
 export type DriveCounters = {
@@ -49,11 +49,7 @@ const statsSchema = z
  */
 export function parseBlockStats(answer: unknown): Drive[] {
   const parsed = statsSchema.safeParse(answer);
-  if (!parsed.success)
-    throw new KernelInterfaceError(
-      'QMP_UNAVAILABLE',
-      `query-blockstats answered something else: ${z.prettifyError(parsed.error)}`,
-    );
+  if (!parsed.success) throw notAnAnswer('query-blockstats', parsed.error);
   return parsed.data.flatMap(({ device, qdev, stats }): Drive[] => {
     const name = device || nameOf(qdev);
     const of = (bytes: number, operations: number, timeNs: number): DriveCounters => ({

@@ -182,7 +182,8 @@ export function walkCgroups(
     const id = cgroupIdOf(layout, path);
     if (id === null) continue;
     paths.set(id, path);
-    queue.push(...listChildren(layout, path));
+    // One by one: who may make cgroups can make more of them in one than a call may have arguments.
+    for (const child of listChildren(layout, path)) queue.push(child);
   }
   return { paths, complete: paths.size < most };
 }
@@ -193,7 +194,7 @@ export function* walkBelow(layout: CgroupLayout, path: string, most = 100_000): 
   for (let i = 0; i < queue.length && i < most; i += 1) {
     const at = queue[i] ?? path;
     yield at;
-    queue.push(...listChildren(layout, at));
+    for (const child of listChildren(layout, at)) queue.push(child);
   }
 }
 

@@ -1,10 +1,14 @@
-import { loadNative, type Native } from './native.ts';
+import { loadNativeOnce } from './native.ts';
 import { readTaskStat } from './procfs.ts';
 import { isGone, readTextUpTo } from './read-file.ts';
 import type { Roots } from './roots.ts';
 
-/** A process may have 6 MB of arguments, and a QEMU with hundreds of devices has some tens of kB. */
+/** A process may have 6 MB of arguments, and a QEMU with hundreds of devices has some tens of kB in two thousand. */
 const mostBytes = 262_144;
+const mostArguments = 4096;
+
+/** Of another program no more is looked at: anybody may start many of them with long arguments. A path has no more (PATH_MAX). */
+const mostOfName = 4096;
 
 /** It takes some 20 µs. */
 const patienceMs = 100;
@@ -16,12 +20,12 @@ const mostKept = { processes: 1024, bytes: 32_768 };
 const kept = new Map<string, { readonly startTicks: number; readonly text: string }>();
 
 /**
- * Arguments of a process; empty for kernel threads, when it has ended, and where it keeps who would read them waiting: that takes its
+ * Arguments of a QEMU; none of another program, when it has ended, and where it keeps who would read them waiting: that takes its
  * mmap lock, which it can hold for good, by a mapping of a file whose server is silent.
  */
-export function readCommandLine(roots: Roots, tgid: number): string[] {
+export function readQemuArguments(roots: Roots, tgid: number): string[] {
   const text = read(`${roots.proc}/${tgid}/cmdline`, roots, tgid);
-  return text?.split('\0').filter(part => part !== '') ?? [];
+  return text?.split('\0', mostArguments).filter(part => part !== '') ?? [];
 }
 
 /** Whether arguments are those of a QEMU that emulates a machine, by its name. */
@@ -30,11 +34,15 @@ export function isQemu(args: readonly string[]): boolean {
 }
 
 function read(path: string, roots: Roots, tgid: number): string | null {
-  const native = addon();
-  if (native === null) return readTextUpTo(path, mostBytes);
+  const native = loadNativeOnce();
+  const upTo = (bytes: number): string =>
+    (native === null
+      ? readTextUpTo(path, bytes)
+      : native.readAside(path, bytes, patienceMs).toString().trim()) ?? '';
   try {
-    const text = native.readAside(path, mostBytes, patienceMs).toString().trim();
-    if (isQemu(text.split('\0', 1))) keep(path, text, roots, tgid);
+    if (!isQemu(upTo(mostOfName).split('\0', 1))) return null;
+    const text = upTo(mostBytes);
+    keep(path, text, roots, tgid);
     return text;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
@@ -52,19 +60,4 @@ function keep(path: string, text: string, roots: Roots, tgid: number): void {
   kept.set(path, { startTicks: stat.startTicks, text });
   const [oldest] = kept.keys();
   if (kept.size > mostKept.processes && oldest !== undefined) kept.delete(oldest);
-}
-
-let known: Native | null | undefined;
-
-/** Null where it is not there: then a command line is read as any other file, and its reader waits for as long as that takes. */
-function addon(): Native | null {
-  if (known === undefined) {
-    try {
-      known = loadNative();
-    } catch {
-      // Which parts do without it, and why it is not there, is said when they start.
-      known = null;
-    }
-  }
-  return known;
 }

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { KernelInterfaceError } from '../contract/errors.ts';
+import { notAnAnswer } from './qmp.ts';
 
 /** What a QEMU knows of how fast its guest writes to its memory: of the last measurement that anybody asked for. */
 export type DirtyRate = {
@@ -29,11 +29,7 @@ const mib = 1 << 20;
  */
 export function parseDirtyRate(answer: unknown): DirtyRate {
   const parsed = answerSchema.safeParse(answer);
-  if (!parsed.success)
-    throw new KernelInterfaceError(
-      'QMP_UNAVAILABLE',
-      `query-dirty-rate answered something else: ${z.prettifyError(parsed.error)}`,
-    );
+  if (!parsed.success) throw notAnAnswer('query-dirty-rate', parsed.error);
   const { data } = parsed;
   const startSeconds = data['start-time'];
   if (data.status !== 'measured') return { status: data.status, startSeconds };

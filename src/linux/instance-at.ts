@@ -6,7 +6,8 @@ import {
   listCgroupTasks,
   listChildren,
 } from './cgroups.ts';
-import { isQemu, readCommandLine } from './command-line.ts';
+import { isQemu, readQemuArguments } from './command-line.ts';
+import { plainName } from './plain-name.ts';
 import { readTaskCgroup, readTaskStatus } from './procfs.ts';
 import { optionsOf } from './qemu-options.ts';
 import type { Roots } from './roots.ts';
@@ -28,7 +29,7 @@ export type FoundVm = { readonly instance: Instance; readonly path: string };
 /** Processes of a cgroup that are looked at: a VM's own cgroup holds QEMU and a few that serve it. */
 export const processesLookedAt = 16;
 
-/** Where a QEMU is known to be it may be among many others. To read so many command lines takes some 3 ms. */
+/** Where a QEMU is known to be it may be among many others. To read so many command lines takes some 3 ms, and 0.2 s where each is as long as it may be. */
 export const mostProcesses = 128;
 
 /**
@@ -45,7 +46,7 @@ export function findVm(
 ): { readonly vm: FoundVm | null; readonly qemus: number } {
   const found = new Map<string | number, FoundVm & { tgid: number }>();
   for (const id of new Set([...seen, ...listCgroupProcesses(layout, path).slice(0, most)])) {
-    const qemu = parseQemu(readCommandLine(roots, id));
+    const qemu = parseQemu(readQemuArguments(roots, id));
     // In a threaded cgroup they are threads.
     const tgid = qemu && readTaskStatus(roots, id)?.tgid;
     if (qemu && tgid)
@@ -89,9 +90,7 @@ export function vmOf(
   qemu: Qemu,
   path: string,
 ): FoundVm {
-  const { uuid } = qemu;
-  // Who may start a process writes its name, and people read it.
-  const name = qemu.name.replaceAll(/\p{Cc}/gu, '\ufffd');
+  const { uuid, name } = qemu;
   if (uuid !== null)
     return {
       instance: { id: uuid, kind: 'vm', name: name || uuid },
@@ -103,7 +102,11 @@ export function vmOf(
   return { instance: { ...instanceAt(home), kind: 'vm', ...(name && { name }) }, path: home };
 }
 
-/** What QEMU's arguments say of its VM; an empty name: nothing. */
+/** Who may start a process writes its arguments: what a name has at most, which is told with all of a VM, and what is looked at. */
+const mostOfName = 256;
+const mostOptions = 64;
+
+/** What QEMU's arguments say of its VM; an empty name: nothing. In a name control characters are U+FFFD: people read it. */
 export type Qemu = { readonly uuid: string | null; readonly name: string };
 
 /**
@@ -112,12 +115,14 @@ export type Qemu = { readonly uuid: string | null; readonly name: string };
  */
 export function parseQemu(args: readonly string[]): Qemu | null {
   if (!isQemu(args)) return null;
-  let [uuid, name]: [string | null, string] = [null, ''];
+  let [uuid, name, options]: [string | null, string, number] = [null, '', 0];
   for (const [i, arg] of args.entries()) {
     if (/^--?(version|h|help)$/.test(arg) || /^(help|\?)$/.test(arg)) return null;
     // QEMU takes its options with one dash or two.
     const option = /^--?(uuid|smbios|name|machine|M)$/.exec(arg)?.[1];
     if (option === undefined) continue;
+    options += 1;
+    if (options > mostOptions) break;
     const { first, named } = optionsOf(args[i + 1] ?? '');
     if (option === 'uuid') uuid = uuidOf(first) ?? uuid;
     else if (option === 'smbios') {
@@ -127,7 +132,7 @@ export function parseQemu(args: readonly string[]): Qemu | null {
     else if (option === 'name') name = named.get('guest') ?? (first.includes('=') ? name : first);
     else if (/^(none|help|\?)$/.test(named.get('type') ?? first)) return null;
   }
-  return { uuid, name };
+  return { uuid, name: plainName(name.slice(0, mostOfName)) };
 }
 
 function uuidOf(text: string | undefined): string | null {

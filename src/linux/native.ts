@@ -36,6 +36,20 @@ export function loadNative(): Native {
   }
 }
 
+let loaded: Native | null | undefined;
+
+/** The addon; null where it does not load: which parts do without it, and why it is not there, is said when they start. */
+export function loadNativeOnce(): Native | null {
+  if (loaded === undefined) {
+    try {
+      loaded = loadNative();
+    } catch {
+      loaded = null;
+    }
+  }
+  return loaded;
+}
+
 /** In the place of an addon that does not load: each call throws why. */
 export function absentNative(lack: KernelInterfaceError): Native {
   const [why] = lack.message.split('\n');

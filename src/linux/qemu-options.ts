@@ -1,8 +1,13 @@
+/** Keys of one argument that are looked at; a device has some dozens. */
+const mostKeys = 256;
+/** Of one argument that is JSON; a device has some hundred bytes. */
+const mostOfJson = 16_384;
+
 /** An argument of QEMU's: `first,key=value,…`; a comma within a value is doubled. */
 export function optionsOf(text: string): { first: string; named: Map<string, string> } {
   const [first = '', ...rest] = text
     .replaceAll(',,', '\0')
-    .split(',')
+    .split(',', mostKeys)
     .map(part => part.replaceAll('\0', ','));
   const named = new Map<string, string>();
   for (const part of [first, ...rest]) {
@@ -37,7 +42,7 @@ export function growsWhenRead(args: readonly string[]): boolean {
 /** An argument as people write it, `first,key=value,…`, or as the JSON that libvirt writes, which has no `first`. */
 export function argumentOf(text: string): ReturnType<typeof optionsOf> {
   if (!text.startsWith('{')) return optionsOf(text);
-  const found = [...text.matchAll(/"([a-z-]+)":\s*("([^"]*)"|true|false)/g)];
+  const found = [...text.slice(0, mostOfJson).matchAll(/"([a-z-]+)":\s*("([^"]*)"|true|false)/g)];
   const named = new Map(found.map(([, key = '', value, inner]) => [key, inner ?? value ?? '']));
   return { first: '', named };
 }

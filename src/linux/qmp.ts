@@ -1,9 +1,11 @@
 import { statSync } from 'node:fs';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import * as z from 'zod';
 import { describeError, type ErrorContext, KernelInterfaceError } from '../contract/errors.ts';
-import { readCommandLine } from './command-line.ts';
+import { fdOf } from '../contract/socket-descriptor.ts';
+import { readQemuArguments } from './command-line.ts';
 import { isLibvirts } from './libvirt.ts';
+import { loadNativeOnce } from './native.ts';
 import { optionsOf } from './qemu-options.ts';
 import { readText } from './read-file.ts';
 import type { Roots } from './roots.ts';
@@ -13,6 +15,8 @@ export type QmpOptions = {
   readonly timeoutSeconds: number;
   /** Of everything that is received. */
   readonly maxBytes: number;
+  /** Who has to be the one that listens: where a QEMU says that it does is only words. Absent: whoever it is. */
+  readonly listener?: number;
 };
 
 export type QmpArguments = Readonly<Record<string, string | number | boolean>>;
@@ -24,10 +28,14 @@ const messageSchema = z.union([
   z.object({ event: z.string() }),
 ]);
 
+/** What a monitor said, in a sentence for people. */
+const mostOfWords = 300;
+
 /**
  * Asks one command over the monitor's unix socket and leaves at once: a monitor serves one client at a time. Nothing is sent
  * before it has greeted as a QEMU does.
- * @throws KernelInterfaceError QMP_UNAVAILABLE: nobody listens, somebody else holds it, or it refuses the command
+ * @throws KernelInterfaceError QMP_UNAVAILABLE: nobody listens, or another process than it should be, somebody else holds it, or it refuses
+ * the command
  * @see https://www.qemu.org/docs/master/interop/qmp-spec.html
  */
 export function askQmp(
@@ -68,11 +76,18 @@ export function askQmp(
       const said = messageSchema.safeParse(parseJson(line)).data;
       if (!said) fail(`is no QMP monitor: it said ${line.slice(0, 80)}`);
       else if ('QMP' in said) send('qmp_capabilities');
-      else if ('error' in said)
-        fail(`refused ${execute}: ${said.error.desc}`, undefined, { refused: said.error.desc });
-      else if ('return' in said && said.id === execute) end(() => resolve(said.return));
+      else if ('error' in said) {
+        const refused = said.error.desc.slice(0, mostOfWords);
+        fail(`refused ${execute}: ${refused}`, undefined, { refused });
+      } else if ('return' in said && said.id === execute) end(() => resolve(said.return));
       else if ('return' in said) send(execute, args);
     };
+    socket.on('connect', () => {
+      const { listener = null } = options;
+      const other = listener === null ? null : peerOf(socket);
+      if (other !== null && other !== listener)
+        fail(`process ${other} listens there, not the QEMU that names it (${listener})`);
+    });
     socket.setEncoding('utf8');
     socket.on('data', (chunk: string) => {
       received += chunk.length;
@@ -89,9 +104,20 @@ export function askQmp(
   });
 }
 
+/** An answer that is none of the command's: by the first that is wrong with it, for all of it may be much. */
+export function notAnAnswer(execute: string, { issues }: z.ZodError): KernelInterfaceError {
+  const why = z.prettifyError({ issues: issues.slice(0, 1) }).slice(0, mostOfWords);
+  return new KernelInterfaceError('QMP_UNAVAILABLE', `${execute} answered something else: ${why}`);
+}
+
 /** Whether a monitor did answer `askQmp`, and refused the command: a QEMU that is too old for it does so each time. */
 export function isRefusal(error: unknown): boolean {
   return error instanceof KernelInterfaceError && 'refused' in error.context;
+}
+
+/** The process that listens at the other end; null where it is not to be seen from here: in another pid namespace, or without the addon. */
+function peerOf(socket: Socket): number | null {
+  return loadNativeOnce()?.peerCredentials(fdOf(socket)).pid || null;
 }
 
 function parseJson(line: string): unknown {
@@ -114,11 +140,7 @@ const cpusSchema = z
  */
 export function parseCpus(answer: unknown): Map<number, number> {
   const cpus = cpusSchema.safeParse(answer);
-  if (!cpus.success)
-    throw new KernelInterfaceError(
-      'QMP_UNAVAILABLE',
-      `query-cpus-fast answered something else: ${z.prettifyError(cpus.error)}`,
-    );
+  if (!cpus.success) throw notAnAnswer('query-cpus-fast', cpus.error);
   return new Map(cpus.data.map(cpu => [cpu['thread-id'], cpu['cpu-index']]));
 }
 
@@ -127,7 +149,7 @@ export function parseCpus(answer: unknown): Map<number, number> {
  * `-mon mode=control`; null when there is none. libvirt's own monitor, by `-mon`, is never it: it has one client, libvirt.
  */
 export function qmpSocketOf(roots: Roots, tgid: number): string | null {
-  const path = parseQmpSocket(readCommandLine(roots, tgid));
+  const path = parseQmpSocket(readQemuArguments(roots, tgid));
   if (path === null) return null;
   const isAbsolute = path.startsWith('/');
   if (isAbsolute && !mayLookInto(roots, tgid) && seesWhatInitSees(roots, tgid)) return path;
@@ -136,7 +158,7 @@ export function qmpSocketOf(roots: Roots, tgid: number): string | null {
 
 /** What a person can do about a QEMU that `qmpSocketOf` knows no socket of. */
 export function adviceForQmp(roots: Roots, tgid: number): string {
-  return isLibvirts(readCommandLine(roots, tgid))
+  return isLibvirts(readQemuArguments(roots, tgid))
     ? `the monitor of its QEMU has one client, libvirt; for another one its domain wants <qemu:commandline><qemu:arg value='-qmp'/><qemu:arg value='unix:PATH,server=on,wait=off'/></qemu:commandline>, with xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'`
     : 'its QEMU has no QMP socket (-qmp unix:PATH,server=on,wait=off is wanted)';
 }
@@ -162,12 +184,13 @@ export function parseQmpSocket(args: readonly string[]): string | null {
   const monitors: string[] = [];
   const paths: string[] = [];
   for (const [i, arg] of args.entries()) {
-    const option = optionsOf(args[i + 1] ?? '');
-    if (/^--?qmp(-pretty)?$/.test(arg)) paths.push(...unixPath(option.first));
-    else if (/^--?mon$/.test(arg) && option.named.get('mode') === 'control')
-      monitors.push(option.named.get('chardev') ?? option.first);
-    else if (/^--?chardev$/.test(arg) && option.first === 'socket')
-      chardevs.set(option.named.get('id') ?? '', option.named.get('path') ?? '');
+    const kind = /^--?(qmp|qmp-pretty|mon|chardev)$/.exec(arg)?.[1];
+    if (kind === undefined) continue;
+    const { first, named } = optionsOf(args[i + 1] ?? '');
+    if (kind === 'chardev') {
+      if (first === 'socket') chardevs.set(named.get('id') ?? '', named.get('path') ?? '');
+    } else if (kind !== 'mon') paths.push(...unixPath(first));
+    else if (named.get('mode') === 'control') monitors.push(named.get('chardev') ?? first);
   }
   const others = monitors.flatMap(id => chardevs.get(id) || []);
   paths.push(...others.filter(path => !path.includes('/libvirt/')));

@@ -1,5 +1,5 @@
 import { type CgroupLayout, listCgroupProcesses } from './cgroups.ts';
-import { readCommandLine } from './command-line.ts';
+import { readQemuArguments } from './command-line.ts';
 import { mostProcesses, parseQemu, vmOf } from './instance-at.ts';
 import { listThreads, readTaskStat, readTaskStatus } from './procfs.ts';
 import type { Roots } from './roots.ts';
@@ -28,7 +28,7 @@ export function findQemu(
 ): number | null {
   for (const member of members)
     for (const id of listCgroupProcesses(layout, member).slice(0, mostProcesses)) {
-      const qemu = parseQemu(readCommandLine(roots, id));
+      const qemu = parseQemu(readQemuArguments(roots, id));
       // In a threaded cgroup they are threads.
       const tgid = qemu && readTaskStatus(roots, id)?.tgid;
       if (qemu && tgid && vmOf(roots, layout, tgid, qemu, member).instance.id === vmId) return tgid;

@@ -2,7 +2,7 @@ import { readlinkSync, statSync } from 'node:fs';
 import type { Instance } from '../contract/instance.ts';
 import type { Clock } from '../contract/ports.ts';
 import { readCgroupLayout } from './cgroups.ts';
-import { readCommandLine } from './command-line.ts';
+import { readQemuArguments } from './command-line.ts';
 import { findVm, mostProcesses, parseQemu, type Qemu, vmOf } from './instance-at.ts';
 import { readTaskStat } from './procfs.ts';
 import { listFolder } from './read-file.ts';
@@ -52,7 +52,7 @@ function scan(roots: Roots, isDevice: (path: string) => boolean): Map<number, Ow
   const claims = new Map<string, number[]>();
   for (const tgid of listFolder(roots.proc).map(Number)) {
     if (!Number.isInteger(tgid)) continue;
-    const args = readCommandLine(roots, tgid);
+    const args = readQemuArguments(roots, tgid);
     const qemu = parseQemu(args);
     if (qemu?.uuid) {
       const tgids = claims.get(qemu.uuid) ?? [];

@@ -2,6 +2,7 @@ import { lstatSync, rmSync, type Stats } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { ConfigError } from '../contract/errors.ts';
+import { fdOf } from '../contract/socket-descriptor.ts';
 import { makeFolders } from './make-folders.ts';
 
 /** Why a connection was closed at once. */
@@ -92,16 +93,6 @@ function refusal(socket: Socket, uids: ReadonlySet<number>, peerUid: PeerUid): P
     // The peer may have gone already, and then there is nobody to serve; whatever it is, it is counted.
     return 'peer-unknown';
   }
-}
-
-/** Node has no public way to a socket's descriptor. */
-function fdOf(socket: Socket): number {
-  const handle = (socket as unknown as { _handle?: { fd?: unknown } | null })._handle;
-  if (typeof handle?.fd === 'number' && handle.fd >= 0) return handle.fd;
-  throw new ConfigError(
-    'CONFIG_SOCKET',
-    `wanted the file descriptor of a connection (net.Socket._handle.fd), got ${String(handle?.fd)}; this Node hides it or the connection is closed`,
-  );
 }
 
 async function removeStale(path: string): Promise<void> {

@@ -1,7 +1,7 @@
 import { instancePolicyOf, type Policy } from '../contract/policy.ts';
 import type { Recommendation } from '../contract/recommendation.ts';
 import { listCgroupTasks } from '../linux/cgroups.ts';
-import { readCommandLine } from '../linux/command-line.ts';
+import { readQemuArguments } from '../linux/command-line.ts';
 import { parseCpuList } from '../linux/cpu-list.ts';
 import { parseQemu } from '../linux/instance-at.ts';
 import { listThreads, readTaskStat } from '../linux/procfs.ts';
@@ -104,7 +104,7 @@ function listMachines(roots: Roots): Machine[] {
   return listFolder(roots.proc).flatMap(folder => {
     const tgid = Number(folder);
     if (!/^(qemu|kvm)/.test((tgid > 0 && readTaskStat(roots, tgid)?.name) || '')) return [];
-    const qemu = parseQemu(readCommandLine(roots, tgid));
+    const qemu = parseQemu(readQemuArguments(roots, tgid));
     return qemu ? { tgid, uuid: qemu.uuid } : [];
   });
 }

@@ -38,6 +38,11 @@ test('columns are as wide as their widest cell, numbers to the right', t => {
   t.is(table, 'name       n\na          5\nlonger  1000');
 });
 
+test('a cell that has lines in it is one line: who names a machine makes no rows', t => {
+  const columns = [{ title: 'name', of: (row: string) => row }];
+  t.is(formatTable(columns, ['web\n\nmode  enforce']), 'name\nweb\ufffd\ufffdmode  enforce');
+});
+
 test('a sentence is broken at words', t => {
   t.is(wrap('one two three', 8, '  '), '  one two\n  three');
 });

@@ -13,6 +13,7 @@ import {
   readIdle,
   readQuotaCores,
   readWeight,
+  walkBelow,
   walkCgroups,
 } from '../../src/linux/cgroups.ts';
 import { makeTree, mounts } from './tree.ts';
@@ -150,6 +151,18 @@ test('who hides cgroups of his own, by a mode or by a path too long, hides nobod
     ['/', '/a', '/a/b', '/hidden'],
   );
   t.true(paths.length > 4 && paths.length < 4 + 20);
+});
+
+test('however many cgroups somebody makes in one of his own, they are walked through as far as the bound', t => {
+  const roots = makeTree(t, { 'proc/self/mountinfo': mounts.v1, 'cgroup/cpu,cpuacct/a/': '' });
+  const layout = readCgroupLayout(roots);
+  // More than a call may have arguments.
+  for (let i = 0; i < 130_000; i += 1) mkdirSync(`${layout.cpu}/a/${i}`);
+  t.teardown(() => execFileSync('rm', ['-rf', layout.cpu]));
+  const { paths, complete } = walkCgroups(layout, 10);
+  t.is(paths.size, 10);
+  t.false(complete);
+  t.is([...walkBelow(layout, '/a', 10)].length, 10);
 });
 
 test('a cgroup that has vanished has no id, weight, quota or tasks', t => {

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { readCommandLine } from '../../src/linux/command-line.ts';
+import { readQemuArguments } from '../../src/linux/command-line.ts';
 import { makeTree, type Tree, taskFiles } from './tree.ts';
 
 const qemuArguments = ['/usr/bin/qemu-system-x86_64', '-name', 'web'];
@@ -23,7 +23,7 @@ test.serial(
     silence(t, roots, 7);
     const milliseconds = () => {
       const began = performance.now();
-      t.deepEqual(readCommandLine(roots, 7), []);
+      t.deepEqual(readQemuArguments(roots, 7), []);
       return performance.now() - began;
     };
     t.true(milliseconds() >= 100);
@@ -38,18 +38,32 @@ test.serial(
       ...taskFiles(8, { startTicks: 5 }),
       'proc/8/cmdline': `${qemuArguments.join('\0')}\0`,
     });
-    t.deepEqual(readCommandLine(roots, 8), qemuArguments);
+    t.deepEqual(readQemuArguments(roots, 8), qemuArguments);
     silence(t, roots, 8);
-    t.deepEqual(readCommandLine(roots, 8), qemuArguments);
+    t.deepEqual(readQemuArguments(roots, 8), qemuArguments);
     roots.write(taskFiles(8, { startTicks: 6 }));
-    t.deepEqual(readCommandLine(roots, 8), []);
+    t.deepEqual(readQemuArguments(roots, 8), []);
   },
 );
 
 test.serial('of a process that is silent others are read meanwhile', t => {
-  const roots = makeTree(t, { ...taskFiles(9, {}), 'proc/10/cmdline': 'sleep\x001000\0' });
+  const roots = makeTree(t, { ...taskFiles(9, {}), 'proc/10/cmdline': 'kvm\0-S\0' });
   silence(t, roots, 9);
-  t.deepEqual(readCommandLine(roots, 9), []);
-  t.deepEqual(readCommandLine(roots, 10), ['sleep', '1000']);
-  t.deepEqual(readCommandLine(roots, 11), []);
+  t.deepEqual(readQemuArguments(roots, 9), []);
+  t.deepEqual(readQemuArguments(roots, 10), ['kvm', '-S']);
+  t.deepEqual(readQemuArguments(roots, 11), []);
+});
+
+test.serial('of another program nothing is taken, and of a QEMU no more than one may have', t => {
+  const many = 'a\0'.repeat(131_000);
+  const roots = makeTree(t, {
+    ...taskFiles(12, {}),
+    ...taskFiles(13, {}),
+    'proc/12/cmdline': `sleep\0${many}`,
+    'proc/13/cmdline': `kvm\0-name\0web\0${many}`,
+  });
+  t.deepEqual(readQemuArguments(roots, 12), []);
+  const args = readQemuArguments(roots, 13);
+  t.deepEqual(args.slice(0, 4), ['kvm', '-name', 'web', 'a']);
+  t.is(args.length, 4096);
 });

@@ -24,6 +24,19 @@ test(isKind, `/docker/${id64}/init`, 'cgroup', id64);
 
 const qemu = ['/usr/bin/qemu-system-x86_64'];
 
+test('a name is as long as one may be, and has nothing that a terminal would obey: who may start a process writes it', t => {
+  const nameOf = (name: string) => parseQemu([...qemu, '-name', name])?.name;
+  t.is(nameOf('web\n\x1b]0;x\x07'), 'web\ufffd\ufffd]0;x\ufffd');
+  t.is(nameOf('x'.repeat(262_000))?.length, 256);
+  // The bound may fall within a character of two halves.
+  t.is(nameOf(`${'x'.repeat(255)}\u{1f600}`), `${'x'.repeat(255)}\ufffd`);
+});
+
+test('a QEMU that gives its options over and over is judged by as many as one has', t => {
+  const args = Array.from({ length: 2000 }, (_, i) => ['-name', `n${i}`]).flat();
+  t.is(parseQemu([...qemu, ...args])?.name, 'n63');
+});
+
 test('QEMU is known by its program, its name by either way of giving it', t => {
   t.deepEqual(parseQemu([...qemu, '-uuid', uuid, '-name', 'guest=web,debug-threads=on']), {
     uuid,

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import test from 'ava';
 import fc from 'fast-check';
-import { readCommandLine } from '../../src/linux/command-line.ts';
+import { readQemuArguments } from '../../src/linux/command-line.ts';
 import {
   listThreads,
   readBootTime,
@@ -24,7 +24,7 @@ test('a task that has ended is null everywhere, and has no threads', t => {
   t.is(readTaskStat(roots, 9), null);
   t.is(readTaskStatus(roots, 9), null);
   t.is(readTaskCgroup(roots, 9, 'cpu'), null);
-  t.deepEqual(readCommandLine(roots, 9), []);
+  t.deepEqual(readQemuArguments(roots, 9), []);
   t.deepEqual(listThreads(roots, 9), []);
 });
 
@@ -71,15 +71,18 @@ test('idle time includes waiting for I/O; the sum of all CPUs is no CPU', t => {
   t.is(readBootTime(roots), 1_700_000_000);
 });
 
-test('of a process with a megabyte of arguments so many are read as a QEMU may have', async t => {
+test('of a QEMU with a megabyte of arguments so many are read as a QEMU may have', async t => {
   const [many, each] = [15, 70_000];
   const script = 'process.stdout.write("up"); process.stdin.resume()';
   const args = ['-e', script, ...Array.from({ length: many }, () => 'x'.repeat(each))];
-  const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, args, {
+    argv0: 'kvm',
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
   t.teardown(() => child.kill('SIGKILL'));
   await once(child.stdout, 'data');
-  const read = readCommandLine(hostRoots, child.pid ?? 0);
-  t.deepEqual(read.slice(0, 3), [process.execPath, '-e', script]);
+  const read = readQemuArguments(hostRoots, child.pid ?? 0);
+  t.deepEqual(read.slice(0, 3), ['kvm', '-e', script]);
   const whole = read.filter(arg => arg.length === each).length;
   t.is(whole, 3);
   t.true(read.join('').length <= 262_144);

@@ -71,6 +71,30 @@ test(
   /refused query-cpus-fast: no such command/,
 );
 
+test('only who says that he listens is asked: another one, whose monitor it is, hears nothing', async t => {
+  const { path, heard } = await monitor(t, greeting, execute => returning(execute, '{}'));
+  await t.throwsAsync(askQmp(path, 'query-status', { ...limits, listener: process.pid + 1 }), {
+    code: 'QMP_UNAVAILABLE',
+    message: /process \d+ listens there, not the QEMU that names it/,
+  });
+  await new Promise(resolve => setTimeout(resolve, 50));
+  t.deepEqual(heard, []);
+  t.deepEqual(await askQmp(path, 'query-status', { ...limits, listener: process.pid }), {});
+});
+
+test('of what a monitor says at length the beginning is told', async t => {
+  const { path } = await monitor(
+    t,
+    greeting,
+    () => `{"error": {"class": "x", "desc": "${'x'.repeat(3000)}"}}\n`,
+  );
+  const error = await t.throwsAsync(askQmp(path, 'query-status', limits));
+  t.true((error?.message.length ?? 0) < 600);
+  const cpus = Array.from({ length: 4000 }, () => ({}));
+  const { message } = t.throws(() => parseCpus(cpus), { code: 'QMP_UNAVAILABLE' });
+  t.true(message.length < 600);
+});
+
 test('a socket that nobody listens on is said', async t => {
   await t.throwsAsync(askQmp(`${socketFolder(t)}/none`, 'query-status', limits), {
     code: 'QMP_UNAVAILABLE',

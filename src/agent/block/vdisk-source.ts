@@ -1,6 +1,6 @@
 import { attr } from '../../contract/metrics.ts';
 import { type Drive, type DriveCounters, parseBlockStats } from '../../linux/block-stats.ts';
-import { readCommandLine } from '../../linux/command-line.ts';
+import { readQemuArguments } from '../../linux/command-line.ts';
 import { parseQemu } from '../../linux/instance-at.ts';
 import { findVirsh } from '../../linux/libvirt.ts';
 import { readTaskStat, readUptime } from '../../linux/procfs.ts';
@@ -105,7 +105,7 @@ export function startVdiskSource(
         why: 'no_qmp',
         detail: `libvirt could be asked, but virsh is not here (apt-get install libvirt-clients); else: ${adviceForQmp(roots, tgid)}`,
       };
-    const { uuid = null, name = '' } = parseQemu(readCommandLine(roots, tgid)) ?? {};
+    const { uuid = null, name = '' } = parseQemu(readQemuArguments(roots, tgid)) ?? {};
     if (uuid === null) return { why: 'libvirt_unknown', detail: 'its QEMU has no UUID' };
     const ticks = startTicksOf(tgid);
     const answer = await libvirt.ask({ uuid, name });

@@ -3,6 +3,7 @@ import { attr } from '../../contract/metrics.ts';
 import type { Outlier } from '../../contract/outlier.ts';
 import { bpfCapabilities } from '../../linux/capabilities.ts';
 import { createKernelSymbols, type KernelSymbols } from '../../linux/kernel-symbols.ts';
+import { plainName } from '../../linux/plain-name.ts';
 import { plainEvent } from '../../otlp/plain-event.ts';
 import {
   type OutlierCounts,
@@ -170,7 +171,7 @@ function outlierOf(
 export function outlierEvent(outlier: Outlier): OutgoingEvent {
   const { task, began, waker, preemptor, seconds, throttledSeconds, cpu } = outlier;
   const who = (party: { name: string; tid: number; instance: string | null }): string =>
-    `${party.name} (${party.tid}, ${party.instance ?? 'an instance not known'})`;
+    `${plainName(party.name)} (${party.tid}, ${party.instance ?? 'an instance not known'})`;
   const ms = (time: number): string => `${(time * 1e3).toFixed(1)} ms`;
   const besides = throttledSeconds > 0 ? `, throttled for ${ms(throttledSeconds)} besides` : '';
   const beginnings = {

@@ -1,5 +1,5 @@
 import { describeError, KernelInterfaceError } from '../../contract/errors.ts';
-import { readCommandLine } from '../../linux/command-line.ts';
+import { readQemuArguments } from '../../linux/command-line.ts';
 import { type DirtyRate, parseDirtyRate } from '../../linux/dirty-rate.ts';
 import { growsWhenRead } from '../../linux/qemu-options.ts';
 import { askQmp, isRefusal } from '../../linux/qmp.ts';
@@ -88,7 +88,7 @@ export function startDirtySource(context: SourceContext, ask: typeof askQmp): So
     newKnown: () => ({ measured: null, seen: null }),
     question: async machine => {
       const { known } = machine;
-      if (growsWhenRead(readCommandLine(context.roots, machine.tgid))) return wouldGrow;
+      if (growsWhenRead(readQemuArguments(context.roots, machine.tgid))) return wouldGrow;
       try {
         const found = parseDirtyRate(await machine.ask('query-dirty-rate'));
         const start = found.status === 'measured' ? found.startSeconds : noResult;

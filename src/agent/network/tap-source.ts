@@ -1,5 +1,5 @@
 import { attr } from '../../contract/metrics.ts';
-import { readCommandLine } from '../../linux/command-line.ts';
+import { readQemuArguments } from '../../linux/command-line.ts';
 import { readTaskStat } from '../../linux/procfs.ts';
 import {
   hasMacvtaps,
@@ -123,7 +123,7 @@ function whyUntold(
   tgid: number,
   taps: readonly Tap[] | null,
 ): (typeof reasons)[number][] {
-  const unseen = [...unseenInterfaces(roots, readCommandLine(roots, tgid))];
+  const unseen = [...unseenInterfaces(roots, readQemuArguments(roots, tgid))];
   if (taps === null) return [...unseen, 'descriptors_refused'];
   if (taps.some(({ place }) => place === 'third')) return [...unseen, 'third_namespace'];
   if (hasMacvtaps(roots.sys) && !mayAskDevices(roots, tgid)) return [...unseen, 'devices_refused'];

@@ -1,6 +1,6 @@
 import { describeError } from '../../contract/errors.ts';
 import { attr, type MetricName } from '../../contract/metrics.ts';
-import { readCommandLine } from '../../linux/command-line.ts';
+import { readQemuArguments } from '../../linux/command-line.ts';
 import { isLibvirts } from '../../linux/libvirt.ts';
 import { adviceForQmp, type askQmp, type QmpArguments, qmpSocketOf } from '../../linux/qmp.ts';
 import { findQemu } from '../../linux/vcpus.ts';
@@ -115,9 +115,9 @@ export function createQmpTurns<Known, Why extends string>(
     if (socket !== null)
       return await question({
         ...machine,
-        ask: (execute, args) => ask(socket, execute, qmpLimits, args),
+        ask: (execute, args) => ask(socket, execute, { ...qmpLimits, listener: tgid }, args),
       });
-    if (!options.byLibvirt || !isLibvirts(readCommandLine(roots, tgid)))
+    if (!options.byLibvirt || !isLibvirts(readQemuArguments(roots, tgid)))
       return { why: 'no_qmp', detail: adviceForQmp(roots, tgid) };
     // It waits until libvirt is asked of all, and takes nobody's place meanwhile.
     underWay -= 1;

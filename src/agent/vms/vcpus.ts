@@ -97,7 +97,9 @@ export function createVcpuBook(options: {
 
   const ask = async (living: LivingInstance, entry: Entry, tgid: number, socket: string) => {
     try {
-      const cpus = parseCpus(await askQmp(socket, 'query-cpus-fast', qmpLimits));
+      const cpus = parseCpus(
+        await askQmp(socket, 'query-cpus-fast', { ...qmpLimits, listener: tgid }),
+      );
       const threads = readVcpuThreads(roots, tgid, tid => cpus.get(tid) ?? null);
       if (threads.length > 0) learn(entry, threads, true);
       else miss(living, entry, 'qmp_foreign', `${socket} tells threads that are not QEMU's`);

@@ -2,7 +2,7 @@ import { readlinkSync } from 'node:fs';
 import type { Task } from '../../contract/instance.ts';
 import type { Move } from '../../contract/recommendation.ts';
 import { listCgroupTasks } from '../../linux/cgroups.ts';
-import { readCommandLine } from '../../linux/command-line.ts';
+import { readQemuArguments } from '../../linux/command-line.ts';
 import { parseQemu } from '../../linux/instance-at.ts';
 import type { OwnMask } from '../../linux/own-masks.ts';
 import { listThreads, readTaskStat, readTaskStatus } from '../../linux/procfs.ts';
@@ -89,7 +89,7 @@ function isOfMachine(
   { instance }: Move,
 ): boolean {
   if (instance.kind !== 'vm') return false;
-  return members.has(tgid) || parseQemu(readCommandLine(roots, tgid))?.uuid === instance.id;
+  return members.has(tgid) || parseQemu(readQemuArguments(roots, tgid))?.uuid === instance.id;
 }
 
 function resolveClass(

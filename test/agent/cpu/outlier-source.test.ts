@@ -49,6 +49,10 @@ test('what a person reads says how a wait began, who had the CPU, and how long a
   );
 });
 
+test('of the names of tasks, which are whatever they write, a person reads no control characters', t => {
+  t.regex(bodyOf({ preemptor: party('\x1b]0;x\x07', 8) }), /it ran after \ufffd\]0;x\ufffd \(8, /);
+});
+
 test('whose wait it was can be filtered by, and it is dated when the wait ended', t => {
   const { attributes, ...event } = outlierEvent(told);
   const { [detailAttribute]: detail, ...flat } = attributes;

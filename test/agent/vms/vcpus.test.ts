@@ -11,17 +11,17 @@ import { steppedClock } from '../../support/stepped-clock.ts';
 
 const uuid = '1b671a64-40d5-491e-99b0-da01ff1f3341';
 
-/** A host with one VM in /vm, whose QEMU is process 50 with these threads. */
-function host(t: ExecutionContext, names: Record<number, string>, args: string[] = []) {
+/** A host with one VM in /vm, whose QEMU is process 50, or another, with these threads. */
+function host(t: ExecutionContext, names: Record<number, string>, args: string[] = [], tgid = 50) {
   const cmdline = ['qemu-system-x86_64', '-uuid', uuid, ...args];
   const threads = Object.entries(names).flatMap(([tid, name]) => [
-    [`proc/50/task/${tid}/`, ''],
-    ...Object.entries(taskFiles(Number(tid), { name, tgid: 50, cmdline })),
+    [`proc/${tgid}/task/${tid}/`, ''],
+    ...Object.entries(taskFiles(Number(tid), { name, tgid, cmdline })),
   ]);
   const roots = makeTree(t, {
     'proc/self/mountinfo': mounts.v2,
     'cgroup/cgroup.controllers': 'cpu',
-    'cgroup/vm/cgroup.procs': '50',
+    'cgroup/vm/cgroup.procs': `${tgid}`,
     ...Object.fromEntries(threads),
   });
   const said: string[] = [];
@@ -72,11 +72,11 @@ test('vCPUs are known by the names that QEMU gives their threads', t => {
 });
 
 test('a QEMU that names no threads is asked over QMP', async t => {
-  const { roots, book, living } = host(t, { 50: 'qemu', 51: 'qemu', 52: 'qemu' }, [
-    '-qmp',
-    'unix:/q.sock,server=on',
-  ]);
-  roots.write({ 'proc/50/root/': '' });
+  // Who listens is this process, and nobody else may be asked in its place.
+  const { pid } = process;
+  const args = ['-qmp', 'unix:/q.sock,server=on'];
+  const { roots, book, living } = host(t, { [pid]: 'qemu', 51: 'qemu', 52: 'qemu' }, args, pid);
+  roots.write({ [`proc/${pid}/root/`]: '' });
   const server = createServer(socket => {
     socket.write('{"QMP": {}}\n');
     socket.on('data', chunk => {
@@ -89,7 +89,7 @@ test('a QEMU that names no threads is asked over QMP', async t => {
       socket.write(`${JSON.stringify({ return: id === 'query-cpus-fast' ? cpus : {}, id })}\n`);
     });
   });
-  await new Promise<void>(resolve => server.listen(`${roots.proc}/50/root/q.sock`, resolve));
+  await new Promise<void>(resolve => server.listen(`${roots.proc}/${pid}/root/q.sock`, resolve));
   t.teardown(() => server.close());
   t.deepEqual(book.look([living], 0), []);
   await until(() => book.of(living).size > 0);
