@@ -1,9 +1,12 @@
+import { isUtf8 } from 'node:buffer';
 import { ProtocolError } from '../contract/errors.ts';
 
 /** A position in protobuf bytes; `end` bounds the message that is being read, so that a nested one cannot leave it. */
 export type Cursor = {
   readonly bytes: Buffer;
   readonly view: DataView;
+  /** Whether strings that are not UTF-8 are malformed. */
+  readonly strict: boolean;
   pos: number;
   end: number;
 };
@@ -23,11 +26,12 @@ export const maxDepth = 64;
 
 const two32 = 4_294_967_296;
 
-export function cursorOver(bytes: Uint8Array): Cursor {
+export function cursorOver(bytes: Uint8Array, strict = false): Cursor {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return {
     bytes: buffer,
     view: new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+    strict,
     pos: 0,
     end: bytes.byteLength,
   };
@@ -121,12 +125,18 @@ export function readLength(cursor: Cursor): number {
   return cursor.pos + length;
 }
 
-/** A string; bytes that are not UTF-8 become U+FFFD. */
+/** A string; bytes that are not UTF-8 become U+FFFD, or are malformed to a strict cursor. */
 export function readString(cursor: Cursor): string {
   const end = readLength(cursor);
+  if (cursor.strict) mustBeUtf8(cursor, end);
   const text = cursor.bytes.toString('utf8', cursor.pos, end);
   cursor.pos = end;
   return text;
+}
+
+/** @throws ProtocolError OTLP_MALFORMED when what is between the cursor and `end` is not UTF-8 */
+export function mustBeUtf8({ bytes, pos }: Cursor, end: number): void {
+  if (!isUtf8(bytes.subarray(pos, end))) malformed(pos, 'UTF-8', 'a string of other bytes');
 }
 
 /** A copy of a bytes field: the request it came in is not kept alive by it. */

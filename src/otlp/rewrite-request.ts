@@ -1,7 +1,14 @@
 import { ProtocolError } from '../contract/errors.ts';
 import type { AttributeValue } from '../contract/telemetry.ts';
 import { readAnyValue, tag } from './decode-common.ts';
-import { type Cursor, cursorOver, readFields, readLength, readString } from './protobuf-reader.ts';
+import {
+  type Cursor,
+  cursorOver,
+  mustBeUtf8,
+  readFields,
+  readLength,
+  readString,
+} from './protobuf-reader.ts';
 import { bytesField, stringField } from './protobuf-writer.ts';
 import { type Edited, rewriteFields } from './rewrite-fields.ts';
 import {
@@ -43,12 +50,13 @@ export type Rewritten = {
 
 /**
  * An Export request as the rules want it, at the level of its bytes: nothing is decoded that is not looked at, and
- * unknown fields survive. A resource is one field that comes first, whatever it was sent as.
+ * unknown fields survive. A resource is one field that comes first, whatever it was sent as. Strings are UTF-8, or all of it is malformed:
+ * collectors take others and pass them on, and a backend then refuses the whole batch, with what others sent in it.
  * @throws ProtocolError OTLP_MALFORMED with the byte offset; OTLP_TOO_MANY with `at` resources, records or attributes
  */
 export function rewriteRequest(signal: Signal, request: Buffer, rules: RewriteRules): Rewritten {
   const walk: Walk = { rules, records: 0, attributes: 0, forbiddenEvents: 0, overSeries: 0 };
-  const cursor = cursorOver(request);
+  const cursor = cursorOver(request, true);
   let resources = 0;
   const rewritten = rewriteFields(cursor, cursor.end, (field, _, end) => {
     if (field !== tag.bytes(1)) return undefined;
@@ -77,6 +85,8 @@ type Walk = {
 /** Where attributes stand in a message, and in which of its fields others are. */
 type Shape = {
   readonly attributes?: number;
+  /** Strings that are not looked into. */
+  readonly strings?: readonly number[];
   readonly fields?: Readonly<Record<number, Shape>>;
   readonly record?: PointShape | 'log';
   /** What it says beside them tells series apart. */
@@ -100,6 +110,7 @@ const number = pointsOf(point(7, 5));
 const metric: Shape = {
   names: true,
   attributes: tag.bytes(12),
+  strings: [1, 2, 3].map(tag.bytes),
   fields: {
     [tag.bytes(5)]: number,
     [tag.bytes(7)]: number,
@@ -108,11 +119,14 @@ const metric: Shape = {
     [tag.bytes(11)]: pointsOf(point(7, undefined, { quantiles: 6 })),
   },
 };
-const logRecord: Shape = { record: 'log', attributes: tag.bytes(6) };
+const logRecord: Shape = { record: 'log', attributes: tag.bytes(6), strings: [tag.bytes(3)] };
+const scope: Shape = { attributes: tag.bytes(3), strings: [1, 2].map(tag.bytes) };
+const entity: Shape = { strings: [1, 2, 3, 4].map(tag.bytes) };
 
 const scoped = (records: Shape): Shape => ({
   names: true,
-  fields: { [tag.bytes(1)]: { attributes: tag.bytes(3) }, [tag.bytes(2)]: records },
+  strings: [tag.bytes(3)],
+  fields: { [tag.bytes(1)]: scope, [tag.bytes(2)]: records },
 });
 const scopeShapes: Readonly<Record<Signal, Shape>> = {
   metrics: scoped(metric),
@@ -120,19 +134,21 @@ const scopeShapes: Readonly<Record<Signal, Shape>> = {
 };
 
 /** A ResourceMetrics or ResourceLogs. Parts of a resource that was sent in several fields are one resource to its reader. */
-function rewriteResourceEntry(walk: Walk, scope: Shape, cursor: Cursor, end: number): Buffer {
+function rewriteResourceEntry(walk: Walk, scopes: Shape, cursor: Cursor, end: number): Buffer {
   const claimed = new Map<string, string>();
   const resource: Buffer[] = [];
   const start = cursor.pos;
   const { seriesSecret } = walk.rules;
   const identity = identityWithin(seriesSecret, cursor, end, field => field === tag.bytes(2));
   const rest = rewriteFields(cursor, end, (field, _, fieldEnd) => {
-    if (field === tag.bytes(2)) return rewrite(walk, scope, identity, cursor, fieldEnd);
+    if (field === tag.bytes(2)) return rewrite(walk, scopes, identity, cursor, fieldEnd);
+    if (field === tag.bytes(3)) mustBeUtf8(cursor, fieldEnd);
     if (field !== tag.bytes(1)) return undefined;
     const from = cursor.pos;
-    const kept = rewriteFields(cursor, fieldEnd, (inner, __, attributeEnd) =>
-      inner === tag.bytes(1) ? attributeOf(walk, cursor, attributeEnd, claimed) : undefined,
-    );
+    const kept = rewriteFields(cursor, fieldEnd, (inner, __, innerEnd) => {
+      if (inner === tag.bytes(1)) return attributeOf(walk, cursor, innerEnd, claimed);
+      return inner === tag.bytes(3) ? rewrite(walk, entity, identity, cursor, innerEnd) : undefined;
+    });
     resource.push(kept ?? cursor.bytes.subarray(from, fieldEnd));
     return null;
   });
@@ -173,6 +189,7 @@ function rewrite(
   const identity = shape.names ? identityWithin(outer, cursor, end, isWithin) : outer;
   const rewritten = rewriteFields(cursor, end, (field, _, fieldEnd) => {
     if (field === shape.attributes) return attributeOf(walk, cursor, fieldEnd);
+    if (shape.strings?.includes(field)) mustBeUtf8(cursor, fieldEnd);
     const inner = shape.fields?.[field];
     return inner ? rewrite(walk, inner, identity, cursor, fieldEnd) : undefined;
   });

@@ -260,3 +260,66 @@ test('a request that is cut off anywhere is refused or has lost whole fields onl
       instanceOf: ProtocolError,
     });
 });
+
+const bad = Buffer.from([0x61, 0xff, 0xfe]);
+const badAttribute = (field: number) =>
+  bytesField(field, message(stringField(1, 'k'), bytesField(2, bytesField(1, bad))));
+const inMetric = (...fields: Buffer[]) =>
+  entry([], bytesField(2, bytesField(2, message(gauge(), ...fields))));
+const isMalformed = test.macro({
+  exec: (t, signal: 'metrics' | 'logs', request: Buffer) => {
+    const at = request.indexOf(bad);
+    t.throws(() => rewriteRequest(signal, request, rules), {
+      code: 'OTLP_MALFORMED',
+      message: `byte ${at}: wanted UTF-8, got a string of other bytes`,
+    });
+    const good = Buffer.from(request);
+    good.write('abc', at);
+    t.notThrows(() => rewriteRequest(signal, good, rules), 'it is for these bytes alone');
+  },
+  title: title => `a request is malformed where what is not UTF-8 is ${title}`,
+});
+test('a metric’s name', isMalformed, 'metrics', inMetric(bytesField(1, bad)));
+test('a metric’s description', isMalformed, 'metrics', inMetric(bytesField(2, bad)));
+test('a metric’s unit', isMalformed, 'metrics', inMetric(bytesField(3, bad)));
+test(
+  'the value of a point’s attribute',
+  isMalformed,
+  'metrics',
+  entry([], bytesField(2, bytesField(2, gauge(badAttribute(7))))),
+);
+test(
+  'the key of a resource’s attribute',
+  isMalformed,
+  'metrics',
+  entry([bytesField(1, bytesField(1, bad))], bytesField(2, bytesField(2, gauge()))),
+);
+test(
+  'a reference of a resource’s entity',
+  isMalformed,
+  'metrics',
+  entry([bytesField(3, bytesField(2, bad))], bytesField(2, bytesField(2, gauge()))),
+);
+test(
+  'a scope’s version',
+  isMalformed,
+  'metrics',
+  entry([], bytesField(2, message(bytesField(1, bytesField(2, bad)), bytesField(2, gauge())))),
+);
+test(
+  'a scope’s schema',
+  isMalformed,
+  'metrics',
+  entry([], bytesField(2, message(bytesField(2, gauge()), bytesField(3, bad)))),
+);
+test(
+  'a resource’s schema',
+  isMalformed,
+  'metrics',
+  entry([], bytesField(2, bytesField(2, gauge())), bytesField(3, bad)),
+);
+const record = (...fields: Buffer[]) => entry([], bytesField(2, bytesField(2, message(...fields))));
+test('a log’s body', isMalformed, 'logs', record(bytesField(5, bytesField(1, bad))));
+test('a log’s severity', isMalformed, 'logs', record(bytesField(3, bad)));
+test('an event’s name', isMalformed, 'logs', record(bytesField(12, bad)));
+test('the value of a log’s attribute', isMalformed, 'logs', record(badAttribute(6)));
