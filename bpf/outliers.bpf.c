@@ -60,6 +60,18 @@ struct {
 	__type(value, struct outlier_stats);
 } stats SEC(".maps");
 
+/*
+ * How many interrupts a CPU is in, of those that wake tasks: devices', timers', and what is done of them later. The
+ * kernel's own count (preempt_count) is not to be had where it keeps no symbols of its data. A program that is
+ * interrupted by its own hook is left out by the kernel, so a task that gets the CPU begins with none.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} interrupts SEC(".maps");
+
 __u64 next_number;
 
 #define count(field)                                                                                                   \
@@ -99,10 +111,92 @@ static __always_inline void charge_wait(struct wait *wait, struct task_struct *t
 	wait->throttled_ns += throttled;
 }
 
-static __always_inline int woken(struct task_struct *task)
+static __always_inline __u32 *interrupts_here(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&interrupts, &zero);
+}
+
+static __always_inline int enter_interrupt(void)
+{
+	__u32 *depth = interrupts_here();
+
+	if (depth)
+		*depth += 1;
+	return 0;
+}
+
+/* One that was entered before this program was attached is left too. */
+static __always_inline int leave_interrupt(void)
+{
+	__u32 *depth = interrupts_here();
+
+	if (depth && *depth)
+		*depth -= 1;
+	return 0;
+}
+
+SEC("tp_btf/irq_handler_entry")
+int BPF_PROG(outlier_device_entry)
+{
+	return enter_interrupt();
+}
+
+SEC("tp_btf/irq_handler_exit")
+int BPF_PROG(outlier_device_exit)
+{
+	return leave_interrupt();
+}
+
+SEC("tp_btf/hrtimer_expire_entry")
+int BPF_PROG(outlier_timer_entry)
+{
+	return enter_interrupt();
+}
+
+SEC("tp_btf/hrtimer_expire_exit")
+int BPF_PROG(outlier_timer_exit)
+{
+	return leave_interrupt();
+}
+
+SEC("tp_btf/softirq_entry")
+int BPF_PROG(outlier_softirq_entry)
+{
+	return enter_interrupt();
+}
+
+SEC("tp_btf/softirq_exit")
+int BPF_PROG(outlier_softirq_exit)
+{
+	return leave_interrupt();
+}
+
+/* Nobody where an interrupt wakes: whom it interrupts has nothing to do with it. */
+static __always_inline void note_waker(struct wait *wait)
+{
+	__u32 *depth = interrupts_here();
+
+	wait->waker.tid = 0;
+	if (depth && !*depth)
+		describe(&wait->waker, bpf_get_current_task_btf());
+}
+
+/* Who wakes is current here, and need not be below: another CPU may put the task into its queue, in an interrupt. */
+SEC("tp_btf/sched_waking")
+int BPF_PROG(outlier_waking, struct task_struct *task)
 {
 	struct wait *wait = bpf_task_storage_get(&waits, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	struct task_struct *waker;
+
+	if (wait && !wait->since_ns)
+		note_waker(wait);
+	return 0;
+}
+
+static __always_inline int woken(struct task_struct *task, bool is_new)
+{
+	struct wait *wait = bpf_task_storage_get(&waits, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
 	if (!wait) {
 		count(memory);
@@ -111,23 +205,23 @@ static __always_inline int woken(struct task_struct *task)
 	/* Already waiting: a wake-up of one that had not gone to sleep. */
 	if (wait->since_ns)
 		return 0;
+	/* Of a new task there is no sched_waking. */
+	if (is_new)
+		note_waker(wait);
 	begin_wait(wait, task, BEGAN_WOKEN, bpf_ktime_get_ns());
-	waker = bpf_get_current_task_btf();
-	if (waker)
-		describe(&wait->waker, waker);
 	return 0;
 }
 
 SEC("tp_btf/sched_wakeup")
 int BPF_PROG(outlier_wakeup, struct task_struct *task)
 {
-	return woken(task);
+	return woken(task, false);
 }
 
 SEC("tp_btf/sched_wakeup_new")
 int BPF_PROG(outlier_wakeup_new, struct task_struct *task)
 {
-	return woken(task);
+	return woken(task, true);
 }
 
 /* Whether the instance may tell one more in this second. */
@@ -205,8 +299,11 @@ SEC("tp_btf/sched_switch")
 int BPF_PROG(outlier_switch, bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)
 {
 	__u64 now = bpf_ktime_get_ns();
+	__u32 *depth = interrupts_here();
 	struct wait *wait;
 
+	if (depth)
+		*depth = 0;
 	leave(prev, preempt || prev_state == 0, now);
 	wait = next->pid ? bpf_task_storage_get(&waits, next, 0, 0) : NULL;
 	if (!wait || !wait->since_ns)

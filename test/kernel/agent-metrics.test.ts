@@ -173,8 +173,18 @@ test('the series of instances and of their hot tasks say what workloads of known
     const waited = onHost('sculptor.cpu.runqueue.wait').slice(-cpus.size);
     const waitedSeconds = waited.reduce((sum, point) => sum + Number(point.value), 0);
     t.true(waitedSeconds > 1, `${waitedSeconds} s of wait on ${cpus.size} CPUs`);
-    for (const metric of ['sculptor.agent.events', 'sculptor.agent.collect.time'])
-      t.true(Number(onHost(metric).at(-1)?.value) > Number(onHost(metric)[0]?.value), metric);
+    const grown = (metric: string) => {
+      const [first, newest] = [onHost(metric)[0], onHost(metric).at(-1)];
+      const seconds = (newest?.time ?? 0) - (first?.time ?? 0);
+      return { seconds, by: Number(newest?.value) - Number(first?.value) };
+    };
+    // Each of its sleeps is a switch from it, a wake-up, and a switch to it.
+    const events = grown('sculptor.agent.events');
+    t.true(events.by > 3 * 70 * events.seconds, JSON.stringify(events));
+    t.true(events.by < 1e5 * events.seconds, JSON.stringify(events));
+    const collecting = grown('sculptor.agent.collect.time');
+    const share = collecting.by / collecting.seconds;
+    t.true(share > 1e-4 && share < 0.5, JSON.stringify(collecting));
     const entries = onHost('sculptor.agent.map.entries').findLast(
       ({ attributes }) => attributes['sculptor.agent.map'] === 'instances',
     );
@@ -185,6 +195,49 @@ test('the series of instances and of their hot tasks say what workloads of known
       .map(({ value }) => value);
     t.deepEqual([...new Set(exportsLost)], [0]);
     t.is(onHost('sculptor.agent.instances.uncounted').at(-1)?.value, 0);
+  } finally {
+    await scene.end();
+    await told.stop();
+  }
+});
+
+test('of two neighbours that run 3:1 the series of whom one waits for read 3:1', async t => {
+  t.timeout(60_000);
+  const told = await startTold({ profile: 'full' });
+  const scene = stageScene('sculptor-pair');
+  const [victim, thrice, once] = ['victim', 'thrice', 'once'].map(scene.id) as [
+    string,
+    ...string[],
+  ];
+  const newest = (metric: string, preemptor?: string) =>
+    Number(
+      told
+        .pointsOf(metric, victim)
+        .findLast(({ attributes }) => !preemptor || attributes['sculptor.preemptor'] === preemptor)
+        ?.value ?? 0,
+    );
+  const ofWait = (preemptor?: string) => newest('sculptor.runqueue.wait.by_preemptor', preemptor);
+  try {
+    const pids = ['victim', 'thrice', 'once'].map(name => scene.spawn(name, 'spin').pid ?? 0);
+    await eventually('all of them', 10, () =>
+      [victim, thrice, once].every(id => told.placementsOf(id ?? '').length > 0) ? true : null,
+    );
+    scene.write('thrice', 'cpu.shares', '3072');
+    loadNative().setAffinity(Int32Array.from(pids), Int32Array.of(0));
+    const before = {
+      thrice: ofWait(thrice),
+      once: ofWait(once),
+      all: newest('sculptor.runqueue.wait'),
+    };
+    await eventually('four seconds for the heavier', 40, () =>
+      ofWait(thrice) - before.thrice > 4 ? true : null,
+    );
+    const [heavy, light] = [ofWait(thrice) - before.thrice, ofWait(once) - before.once];
+    const all = newest('sculptor.runqueue.wait') - before.all;
+    const values = `${heavy} s and ${light} s of ${all} s`;
+    t.log(values);
+    near(t, heavy / light, 3, 0.3, values);
+    t.true((heavy + light) / all > 0.8, values);
   } finally {
     await scene.end();
     await told.stop();

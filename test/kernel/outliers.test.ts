@@ -41,6 +41,9 @@ test('long waits are told one by one with who woke and who had the CPU, so many 
     scene.spawn('woken', 'latency', '--period-us', '20000', '--burn-us', '15000');
     // Those two may be so late that they never sleep; this one does each time.
     scene.spawn('woken', 'latency', '--period-us', '20000', '--burn-us', '2000');
+    // One has the lock, sleeps for a while, and gives it to the next.
+    const relay = scene.id('relay');
+    scene.spawn('relay', 'convoy', '--threads', '4');
     scene.spawn('quota', 'spin');
     // Of a tenth of the others' weight, so that it waits for its 2 ms.
     scene.write('quota', 'cpu.shares', '102');
@@ -71,6 +74,22 @@ test('long waits are told one by one with who woke and who had the CPU, so many 
           ({ task, began, throttledSeconds }) =>
             task.instance === quota && began === 'throttled' && throttledSeconds > 0.002,
         ),
+    );
+    // By whoever gives the lock away, or by the timer that it sleeps with.
+    const ofRelay = () =>
+      told.outliers().filter(({ task, began }) => task.instance === relay && began === 'woken');
+    await eventually('one that another task woke, and one that a timer did', 20, () =>
+      ofRelay().some(({ waker }) => waker) && ofRelay().some(({ waker }) => !waker) ? true : null,
+    );
+    for (const { task, waker } of ofRelay().filter(each => each.waker)) {
+      t.is(waker?.instance, relay, JSON.stringify(waker));
+      t.is(waker?.tgid, task.tgid);
+      t.not(waker?.tid, task.tid);
+    }
+    t.deepEqual(
+      ofWoken().filter(({ waker }) => waker),
+      [],
+      'whom a timer interrupts wakes nobody',
     );
     t.true(released.seconds >= 0.002);
     t.is(released.waker, null);

@@ -63,10 +63,17 @@ export const layout = {
   stats: { found: 0, limited: 8, full: 16, memory: 24, bytes: 32 },
 } as const;
 
-/** What follows a wait and what ends it before what begins one. */
+/** What follows a wait, what ends it, and what tells who begins one, before what begins it. */
 const programs = [
   'outlier_migrate_task',
   'outlier_switch',
+  'outlier_device_entry',
+  'outlier_device_exit',
+  'outlier_timer_entry',
+  'outlier_timer_exit',
+  'outlier_softirq_entry',
+  'outlier_softirq_exit',
+  'outlier_waking',
   'outlier_wakeup',
   'outlier_wakeup_new',
 ] as const;
