@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { notAnAnswer } from './qmp.ts';
+import { notAnAnswer } from './qmp-answer.ts';
 
 /** Of one drive in one direction, since QEMU was started. */
 export type DriveCounters = {

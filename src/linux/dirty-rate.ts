@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { notAnAnswer } from './qmp.ts';
+import { notAnAnswer } from './qmp-answer.ts';
 
 /** What a QEMU knows of how fast its guest writes to its memory: of the last measurement that anybody asked for. */
 export type DirtyRate = {

@@ -7,6 +7,7 @@ import { readQemuArguments } from './command-line.ts';
 import { isLibvirts } from './libvirt.ts';
 import { loadNativeOnce } from './native.ts';
 import { optionsOf } from './qemu-options.ts';
+import { mostOfWords, notAnAnswer } from './qmp-answer.ts';
 import { readText } from './read-file.ts';
 import type { Roots } from './roots.ts';
 
@@ -27,9 +28,6 @@ const messageSchema = z.union([
   z.object({ error: z.object({ desc: z.string() }) }),
   z.object({ event: z.string() }),
 ]);
-
-/** What a monitor said, in a sentence for people. */
-const mostOfWords = 300;
 
 /**
  * Asks one command over the monitor's unix socket and leaves at once: a monitor serves one client at a time. Nothing is sent
@@ -102,12 +100,6 @@ export function askQmp(
     socket.on('error', cause => fail(describeError(cause), cause));
     socket.on('close', () => fail('closed without an answer'));
   });
-}
-
-/** An answer that is none of the command's: by the first that is wrong with it, for all of it may be much. */
-export function notAnAnswer(execute: string, { issues }: z.ZodError): KernelInterfaceError {
-  const why = z.prettifyError({ issues: issues.slice(0, 1) }).slice(0, mostOfWords);
-  return new KernelInterfaceError('QMP_UNAVAILABLE', `${execute} answered something else: ${why}`);
 }
 
 /** Whether a monitor did answer `askQmp`, and refused the command: a QEMU that is too old for it does so each time. */
