@@ -57,6 +57,20 @@ export async function startWholeGuest(options: WholeGuestOptions): Promise<Whole
   }
 }
 
+/** What `use` comes to, while the guest runs: who waits for what it says would wait in vain. */
+export async function whileItRuns<T>({ qemu }: WholeGuest, use: () => Promise<T>): Promise<T> {
+  const ended = new AbortController();
+  const end = once(qemu, 'exit', { signal: ended.signal }).then(() => {
+    throw new Error("the guest's QEMU has ended");
+  });
+  try {
+    return await Promise.race([use(), end]);
+  } finally {
+    end.catch(() => undefined);
+    ended.abort();
+  }
+}
+
 /** Tells on standard error how the guest is, or how it ended. */
 export async function reportGuest({ qemu, screen }: WholeGuest): Promise<void> {
   // Its console closes a moment before it has ended.
