@@ -14,7 +14,7 @@ export function withCommonOptions(command: Command): Command {
     .option('--config <file>', `configuration (default: ${defaultConfigPath} where it is there)`)
     .option(
       '--run-dir <folder>',
-      'folder of all unix sockets, instead of those in the configuration',
+      'folder for the unix sockets that the configuration, or its defaults, have in /run/sculptor',
     );
 }
 
