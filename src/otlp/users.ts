@@ -2,10 +2,14 @@ import { readFileSync } from 'node:fs';
 import { ConfigError } from '../contract/errors.ts';
 
 /**
- * The uids of `sockets.allowUsers`: numbers as they are, names by the user database.
+ * The uids of a list of users: numbers as they are, names by the user database. `key`: where the configuration has it.
  * @throws ConfigError CONFIG_INVALID for a name that it does not have
  */
-export function uidsOf(users: readonly (string | number)[], passwd = '/etc/passwd'): number[] {
+export function uidsOf(
+  users: readonly (string | number)[],
+  key = 'sockets.allowUsers',
+  passwd = '/etc/passwd',
+): number[] {
   let known: ReadonlyMap<string, number> | null = null;
   return users.map(user => {
     if (typeof user === 'number') return user;
@@ -14,8 +18,8 @@ export function uidsOf(users: readonly (string | number)[], passwd = '/etc/passw
     if (uid !== undefined) return uid;
     throw new ConfigError(
       'CONFIG_INVALID',
-      `sockets.allowUsers: wanted a user of ${passwd} or a uid, got ${JSON.stringify(user)}`,
-      { at: 'sockets.allowUsers', got: user },
+      `${key}: wanted a user of ${passwd} or a uid, got ${JSON.stringify(user)}`,
+      { at: key, got: user },
     );
   });
 }

@@ -208,6 +208,9 @@ test('stopping without another end takes no longer than its grace', async t => {
 test('users are taken by name or by uid', t => {
   const passwd = join(socketFolder(t), 'passwd');
   writeFileSync(passwd, 'root:x:0:0::/:/bin/sh\n# a comment\notel:x:998:998::/:/bin/false\n\n');
-  t.deepEqual(uidsOf(['otel', 7, 'root'], passwd), [998, 7, 0]);
-  t.throws(() => uidsOf(['nobody'], passwd), { code: 'CONFIG_INVALID', message: /"nobody"/ });
+  t.deepEqual(uidsOf(['otel', 7, 'root'], 'a.key', passwd), [998, 7, 0]);
+  t.throws(() => uidsOf(['nobody'], 'a.key', passwd), {
+    code: 'CONFIG_INVALID',
+    message: `a.key: wanted a user of ${passwd} or a uid, got "nobody"`,
+  });
 });

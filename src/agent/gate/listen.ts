@@ -47,7 +47,7 @@ export async function listenForGuests(options: ListenOptions): Promise<GateListe
   const open: GateListener[] = [];
   try {
     if (config.vsock) open.push(listenVsock(options, config.vsock));
-    for (const one of config.unix) open.push(await listenOnUnix(options, one));
+    for (const [i, one] of config.unix.entries()) open.push(await listenOnUnix(options, one, i));
     if (config.tcp) open.push(await listenTcp(options, config.tcp));
     return open;
   } catch (error) {
@@ -91,11 +91,12 @@ const refusals = {
 async function listenOnUnix(
   { native, admit, refused }: ListenOptions,
   { path, instance, name, allowUsers }: GateConfig['unix'][number],
+  index: number,
 ): Promise<GateListener> {
   const guest = instanceOf(instance, name);
   const { close } = await listenUnix({
     path,
-    allowUids: uidsOf(allowUsers),
+    allowUids: uidsOf(allowUsers, `agent.gate.unix[${index}].allowUsers`),
     peerUid: fd => native.peerCredentials(fd).uid,
     accept: connection => admit(connection, () => guest, `unix ${path}`),
     refused: why => refused(refusals[why]),

@@ -270,6 +270,19 @@ test('only those users are let in who are allowed to, and others are counted', a
   }
 });
 
+test('a user of one of its sockets whom nobody knows is named with that socket', async t => {
+  const folder = socketFolder(t);
+  const socket = (name: string, user: string) => ({
+    path: join(folder, name),
+    instance: uuid,
+    allowUsers: [user],
+  });
+  await t.throwsAsync(start(t, { unix: [socket('a', 'root'), socket('b', 'no-such-user')] }), {
+    code: 'CONFIG_INVALID',
+    message: /^agent\.gate\.unix\[1\]\.allowUsers: wanted a user of .* got "no-such-user"$/,
+  });
+});
+
 needs('ipv6')('a guest of IPv4 is known on a socket of IPv6', async t => {
   const port = 15_000 + (process.pid % 5_000);
   const tcp = { host: '::', port, guests: [{ address: '127.0.0.1', instance: '/machine/a' }] };
