@@ -101,7 +101,8 @@ function wide(maximum: number | undefined): string {
 
 function errorsPage(): string {
   return page('Errors', [
-    'Every error names a code of this table, what was met, where, and what was wanted.',
+    'Every error that is foreseen names a code of this table, what was met, where, and what was wanted. One that is not is a defect: a command says `unexpected`, a part that was asked answers',
+    '`INTERNAL`, and `sculptor.agent.source.available` has the reason `unexpected`. Its reason `not_selected` is no error.',
     '',
     'A command exits 2 where its arguments, its configuration or a path are to be mended (usage; `CONFIG_…` but for the next two), 1 for every other error, with',
     '`CONFIG_NOT_RUNNING` and `CONFIG_REFUSED`, and where its answer is no (`doctor`: the main job cannot run; `status`: nothing runs; `restore`: something was not',

@@ -6,12 +6,13 @@ export const errorCodes = {
   CONFIG_INVALID: 'A configuration key is unknown, of the wrong type, or out of its bounds.',
   CONFIG_KEYS_MISSING: 'The signing key, or a trusted public key, is absent or malformed.',
   CONFIG_OUTPUT:
-    'A file that was asked to be written to cannot be opened, or standard output not be written to.',
+    'A file that is to be made or written to (profiles, a report, keys) cannot be, or standard output not be written to.',
   CONFIG_SOCKET: 'A socket cannot be bound, or belongs to a running part.',
   CONFIG_NOT_RUNNING: 'The part that was asked is not running (nothing listens on its socket).',
   CONFIG_REFUSED: 'The part that was asked refused the request.',
   KERNEL_PRIVILEGE: 'The process lacks the capability (or root) that the kernel asks for.',
-  KERNEL_MISSING: 'The kernel lacks a file, a program type or a map type.',
+  KERNEL_MISSING:
+    'The kernel lacks what is asked for (a file, a hook, a module, a controller, a type of program or map), or setpriv of util-linux is not there.',
   KERNEL_BUSY: 'Something of the kernel that one at a time can use is in use by somebody else.',
   KERNEL_IO: 'A kernel file could not be read or written.',
   QMP_UNAVAILABLE:
@@ -19,9 +20,8 @@ export const errorCodes = {
   NATIVE_MISSING: 'The native addon is not built, or does not load.',
   PROBE_MISSING: 'A BPF object file is not built.',
   PROBE_LOAD: 'The verifier or libbpf refused a BPF program.',
-  PROBE_LAYOUT: 'A BPF object and its decoder disagree about a structure.',
   CUSTOM_PROBE_INVALID:
-    "A custom probe's header is absent or wrong, or its file is not one that only its owner can write.",
+    "A custom probe's header is absent or wrong, or prints or fills its map in a way that cannot be told; another has a metric of that name; there are more than may be; or its file is too large, or not one that only its owner can write.",
   BPFTRACE_FAILED: 'bpftrace is not there, refused a program, or ended.',
   MODEL_MANIFEST: 'A model manifest is missing or malformed.',
   MODEL_HASH: 'The sha256 of a model differs from its manifest.',
@@ -29,14 +29,11 @@ export const errorCodes = {
   MODEL_RUN: 'Inference failed.',
   OTLP_MALFORMED: 'An OTLP message is cut off or is not protobuf.',
   OTLP_TOO_MANY: 'An OTLP request of a guest has more resources or records than are taken at once.',
-  OTLP_REFUSED: 'An OTLP peer refused an export.',
   EVENT_INVALID: 'A sculptor.* event lacks an attribute or has a wrong one.',
   EVENT_SIGNATURE: 'A signature is absent, or does not match any trusted engine.',
-  ACTUATION_STALE_TASK: 'A task has ended, or its tid belongs to another task now.',
   ACTUATION_TARGET: 'The target (CPU, cpuset, cgroup) does not exist or is not allowed.',
   ACTUATION_WRITE: 'The kernel refused a change.',
   ACTUATION_READBACK: 'The kernel accepted a change, and what it holds now is another value.',
-  ACTUATION_YIELDED: 'Something else changed the allocation meanwhile; it was left as found.',
   DEMO_FAILED: 'A scene of the demonstration, or a benchmark, did not go as it must.',
   JOURNAL: 'The journal cannot be opened or written.',
 } as const;

@@ -24,7 +24,7 @@ export function addKeys(program: Command, print: Print): void {
 
 type MadeKeys = { readonly privateKey: string; readonly publicKey: string };
 
-/** @throws ConfigError CONFIG_REFUSED when one of the files is there, CONFIG_UNREADABLE when the folder cannot be written */
+/** @throws ConfigError CONFIG_REFUSED when one of the files is there, CONFIG_OUTPUT when the folder cannot be written */
 export function initKeys(folder: string): MadeKeys {
   const made = { privateKey: join(folder, 'engine.key'), publicKey: join(folder, 'engine.pub') };
   const there = Object.values(made).find(existsSync);
@@ -44,7 +44,7 @@ export function initKeys(folder: string): MadeKeys {
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     throw new ConfigError(
-      'CONFIG_UNREADABLE',
+      'CONFIG_OUTPUT',
       `${folder}: cannot be made, or not be written to: ${code}`,
       {},
       cause,
@@ -58,8 +58,8 @@ function describe({ privateKey, publicKey }: MadeKeys): string {
     `private key  ${privateKey}  (0600: give it to the engine's user)`,
     `public key   ${publicKey}`,
     '',
-    'In the configuration:',
-    `  engine:   { privateKey: ${privateKey} }`,
+    'In the configuration (the endpoint is the one that otel-collector/sculptor.yaml has for the engine):',
+    `  engine:   { endpoint: "unix:///run/sculptor/engine-out.sock", privateKey: ${privateKey} }`,
     `  sculptor: { trustedEngines: [${publicKey}] }`,
   ].join('\n');
 }

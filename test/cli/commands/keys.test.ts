@@ -28,6 +28,6 @@ test('keys init never overwrites a pair', t => {
 
 test('keys init into a folder that cannot be made is refused, and does not try for ever', t => {
   const error = t.throws(() => initKeys('/proc/sculptor/keys'), { instanceOf: ConfigError });
-  t.is(error?.code, 'CONFIG_UNREADABLE');
+  t.is(error?.code, 'CONFIG_OUTPUT');
   t.is(error?.message, '/proc/sculptor/keys: cannot be made, or not be written to: ENOENT');
 });
