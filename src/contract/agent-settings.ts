@@ -9,7 +9,7 @@ export const agentSettings = {
     .max(10)
     .default(0.2)
     .describe(
-      'How often the instance totals are read; contended instances are exported at this rate. With `fastInstances: 0` nothing is, and they are read once a second at most; so they are with `driver: bpftrace`.',
+      'How often the instance totals are read; contended instances are exported at this rate. With `fastInstances: 0` nothing is, and they are read once in `headlineIntervalSeconds`, or once a second where that is longer (never more often than said here); with `driver: bpftrace` once a second at most.',
     ),
   headlineIntervalSeconds: z
     .number()
@@ -46,7 +46,7 @@ export const agentSettings = {
   profile: profileNameSchema
     .default('default')
     .describe(
-      'Which metrics are told: what engine and sculptor stand on, what shows the common bottlenecks, or all. A source of which nothing is told is not started.',
+      'Which metrics are told: what engine and sculptor stand on, what shows the common bottlenecks, or all. A source of which nothing is told is not started (but for kvm, while it alone tells which threads run vCPUs).',
     ),
   metrics: metricSelectionSchema.prefault({}),
   outliers: z

@@ -4,7 +4,18 @@ import { customProbesSchema } from './custom-probes-config.ts';
 import { gateConfigSchema } from './gate-config.ts';
 import { policySchema } from './policy.ts';
 
-const socketPath = z.string().min(1).max(107).describe('unix socket path (at most 107 bytes)');
+const socketPath = z.string().min(1).max(107);
+/** What the commands ask a part at. */
+const apiSocketOf = (part: string) =>
+  socketPath
+    .default(`/run/sculptor/${part}-api.sock`)
+    .describe(
+      `Unix socket (path of at most 107 bytes) at which \`sculpt status\` and other commands ask the ${part}.`,
+    );
+const listenOf = (part: string, what: string) =>
+  socketPath
+    .default(`/run/sculptor/${part}.sock`)
+    .describe(`Unix socket (path of at most 107 bytes) of the ${part} for OTLP/gRPC: ${what}.`);
 const unreachable =
   'wanted http(s)://host:port with a host that can be one, and a port up to 65535';
 const endpoint = z
@@ -49,7 +60,7 @@ export const agentConfigSchema = z.strictObject({
       'Where metrics and events go (OTLP/gRPC, with no headers of your own); https trusts the authorities of Node, and those in the PEM file that NODE_EXTRA_CA_CERTS names in the environment; in a guest vsock://2:PORT is the gate of its host.',
     ),
   gate: gateConfigSchema.prefault({}),
-  apiSocket: socketPath.default('/run/sculptor/agent-api.sock'),
+  apiSocket: apiSocketOf('agent'),
   placementIntervalSeconds: z
     .number()
     .min(1)
@@ -79,11 +90,13 @@ export const agentConfigSchema = z.strictObject({
 });
 
 export const engineConfigSchema = z.strictObject({
-  listen: socketPath.default('/run/sculptor/engine.sock'),
+  listen: listenOf('engine', 'metrics and events'),
   endpoint: endpoint
     .default('unix:///run/sculptor/pipeline.sock')
-    .describe('Where recommendations, withdrawals and heartbeats go.'),
-  apiSocket: socketPath.default('/run/sculptor/engine-api.sock'),
+    .describe(
+      'Where recommendations, withdrawals and heartbeats go. otel-collector/sculptor.yaml wants them at `unix:///run/sculptor/engine-out.sock`, and drops them on the default, which is the socket of `sculpt up`.',
+    ),
+  apiSocket: apiSocketOf('engine'),
   model: z.string().min(1).optional().describe('Folder of the model; absent: the one that ships.'),
   privateKey: z
     .string()
@@ -113,11 +126,11 @@ export const engineConfigSchema = z.strictObject({
 });
 
 export const sculptorConfigSchema = z.strictObject({
-  listen: socketPath.default('/run/sculptor/sculptor.sock'),
+  listen: listenOf('sculptor', 'recommendations, heartbeats and metrics'),
   endpoint: endpoint
     .default('unix:///run/sculptor/pipeline.sock')
     .describe('Where action and policy events go.'),
-  apiSocket: socketPath.default('/run/sculptor/sculptor-api.sock'),
+  apiSocket: apiSocketOf('sculptor'),
   journal: z
     .string()
     .min(1)
@@ -166,14 +179,20 @@ export const sculptorConfigSchema = z.strictObject({
 });
 
 export const pipelineConfigSchema = z.strictObject({
-  listen: socketPath.default('/run/sculptor/pipeline.sock'),
-  engine: endpoint.default('unix:///run/sculptor/engine.sock'),
-  sculptor: endpoint.default('unix:///run/sculptor/sculptor.sock'),
-  apiSocket: socketPath.default('/run/sculptor/pipeline-api.sock'),
+  listen: listenOf('pipeline', 'what all parts of `sculpt up` say'),
+  engine: endpoint
+    .default('unix:///run/sculptor/engine.sock')
+    .describe('Where metrics and what agent and sculptor tell go: `engine.listen`.'),
+  sculptor: endpoint
+    .default('unix:///run/sculptor/sculptor.sock')
+    .describe('Where metrics and what the engine tells go, with the stamp: `sculptor.listen`.'),
+  apiSocket: apiSocketOf('pipeline'),
   mode: z
     .enum(['off', 'observe', 'approve', 'enforce'])
     .default('observe')
-    .describe('The stamp of the embedded pipeline.'),
+    .describe(
+      'The stamp of the pipeline that `sculpt up` has, when it starts; what `sculpt mode` sets instead holds until it is started again.',
+    ),
 });
 
 /** The configuration file: one for all parts; each reads its own section. Unknown keys are refused. */

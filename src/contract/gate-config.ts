@@ -13,7 +13,6 @@ const address = z
     text => z.union([z.ipv4(), z.ipv6()]).safeParse(text).success,
     'wanted an IPv4 or IPv6 address',
   );
-const port = z.int().min(1).max(65_535);
 
 const vsockSchema = z.strictObject({
   port: z
@@ -37,11 +36,16 @@ const vsockSchema = z.strictObject({
     )
     .max(4096)
     .default([])
-    .refine(guests => isUnique(guests.map(({ cid }) => cid)), 'wanted each cid once'),
+    .refine(guests => isUnique(guests.map(({ cid }) => cid)), 'wanted each cid once')
+    .describe('Whose the context ids are; what is listed here is not looked for.'),
 });
 
 const unixSchema = z.strictObject({
-  path: z.string().min(1).max(107).describe('unix socket path (at most 107 bytes)'),
+  path: z
+    .string()
+    .min(1)
+    .max(107)
+    .describe('Unix socket of this instance (path of at most 107 bytes).'),
   instance,
   name,
   allowUsers: z
@@ -54,7 +58,7 @@ const tcpSchema = z.strictObject({
   host: address.describe(
     'Address to listen on, of the network that the guests are on; nothing is assumed.',
   ),
-  port,
+  port: z.int().min(1).max(65_535).describe('Port of TCP to listen on.'),
   guests: z
     .array(
       z.strictObject({
@@ -67,13 +71,18 @@ const tcpSchema = z.strictObject({
     )
     .min(1)
     .max(4096)
-    .refine(guests => isUnique(guests.map(({ address }) => address)), 'wanted each address once'),
+    .refine(guests => isUnique(guests.map(({ address }) => address)), 'wanted each address once')
+    .describe('Who may connect, and whose instance each is.'),
 });
 
 /** Where guests may speak to the host's agent, and how much each may say. Nothing listens unless it is said here. */
 export const gateConfigSchema = z.strictObject({
   vsock: vsockSchema.optional(),
-  unix: z.array(unixSchema).max(4096).default([]),
+  unix: z
+    .array(unixSchema)
+    .max(4096)
+    .default([])
+    .describe('Unix sockets to listen on, one for each instance.'),
   tcp: tcpSchema.optional(),
   maxGuests: z
     .int()
