@@ -21,7 +21,7 @@ step() { # step "what" command...: says it, runs it, shows its output only when 
   fi
 }
 
-# Debian/Ubuntu package → the file that shows it is there.
+# Debian 12's package → the file that shows it is there.
 wanted='clang:/usr/bin/clang llvm:/usr/bin/llvm-strip libbpf-dev:/usr/include/bpf/libbpf.h pkg-config:/usr/bin/pkg-config
 g++:/usr/bin/g++ clang-format:/usr/bin/clang-format bpftool:/usr/sbin/bpftool
 bpftrace:/usr/bin/bpftrace libbpf-tools:/usr/sbin/runqlat'
@@ -37,7 +37,7 @@ if [ -n "$missing" ]; then
     # shellcheck disable=SC2086 # a list of names
     step "system packages:$missing" apt-get install -q -y --no-install-recommends $missing
   else
-    printf 'set-up: missing system packages:%s\nset-up: as root on Debian or Ubuntu: apt-get update && apt-get install -y%s\n' \
+    printf 'set-up: missing system packages:%s\nset-up: as root on Debian 12 (others are not tried, and may have other names for them): apt-get update && apt-get install -y%s\n' \
       "$missing" "$missing" >&2
     printf 'set-up: where they cannot be had: SCULPTOR_WITHOUT_ADDON=1 npm run setup takes bpftrace alone, and says what runs without\n' >&2
     exit 1

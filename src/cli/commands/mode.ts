@@ -11,7 +11,11 @@ export function addMode(program: Command, print: Print): void {
   const command = program
     .command('mode')
     .description('show the mode, or set it: off, observe, approve, enforce')
-    .argument('[mode]', 'the new ceiling (and, under `sculpt up`, the stamp)', parseMode)
+    .argument(
+      '[mode]',
+      'the new ceiling; under `sculpt up` the stamp as well, until it is started again (pipeline.mode is for good)',
+      parseMode,
+    )
     .option('--json', 'as JSON');
   withCommonOptions(command).action(
     async (mode: Mode | undefined, options: CommonOptions & { json?: true }) => {

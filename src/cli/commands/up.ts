@@ -32,7 +32,10 @@ export function addUp(program: Command): void {
         import('../up.ts'),
       ]);
       const running = await startUp(createContext({ config, say: sayOnStderr, source }));
-      sayOnStderr('info', `up: mode ${config.pipeline.mode}; \`sculpt mode enforce\` lets it act`);
+      sayOnStderr(
+        'info',
+        `up: mode ${config.pipeline.mode}; \`sculpt mode enforce\` lets it act until it is started again`,
+      );
       sayOnStderr('info', `up: stopping after ${await stopped}: everything is given back first`);
       await running.stop();
     },
