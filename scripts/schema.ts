@@ -5,6 +5,7 @@ import * as z from 'zod';
 import { configSchema } from '../src/contract/config.ts';
 import { errorCodes } from '../src/contract/errors.ts';
 import { events } from '../src/contract/events.ts';
+import { gateDrops, losses } from '../src/contract/metrics/losses.ts';
 import { sources } from '../src/contract/metrics/sources.ts';
 import { type MetricName, metrics, schemaUrl } from '../src/contract/metrics.ts';
 import { profileSchema } from '../src/contract/profile.ts';
@@ -118,7 +119,7 @@ function metricsPage(): string {
   return page('Metrics', [
     '[queries.md](queries.md) has the questions that these answer, as PromQL.',
     '',
-    'Cumulative by default; `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` in the environment makes it delta (`delta` or `lowmemory`; whatever else is cumulative, and warned of).',
+    'Cumulative by default; `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` in the environment makes it delta (`delta` or `lowmemory`, in any case of letters; a word that there is not is ignored, and warned of).',
     'No other variable `OTEL_…` is read: endpoints and intervals are of the configuration.',
     'Headline series go out every second, and every 200 ms for the worst contended instances; the rest every 10 s. Totals of an instance and series of its tasks are',
     'never to be summed.',
@@ -138,14 +139,31 @@ function metricsPage(): string {
     'gauges, as the receivers of the collector do, where the conventions have sums that may fall.',
     'Series of tasks also carry `thread.id`, `process.pid`, `sculptor.task.start_ticks`, of hot ones `thread.name`, and of vCPU threads `sculptor.vcpu.index`.',
     'Counters and histograms are monotonic sums and cumulative unless told otherwise; gauges are what was last read.',
+    'Which instance or host a series is of, its resource says ([below](#whose-series)).',
     'A cgroup that is made anew under its name, as of a service that is restarted, has the same series with a later start time, told once the last totals',
     'of the one before were, about a second later.',
+    '',
+    '## Whose series',
+    '',
+    'Attributes of the resource of each series that the agent tells of an instance, of a task (those of its instance), of the host and of itself (those of the host). The engine and the sculptor tell `service.name` (sculptor-engine, sculptor), `service.instance.id` and `host.id` of themselves.',
+    'What guests say through the gate has `sculptor.origin` as well, and `sculptor.guest.*`: [security.md](security.md).',
+    '',
+    '| attribute | of an instance | of the host |',
+    '| --- | --- | --- |',
+    '| `service.name` | `sculptor-agent` | the same |',
+    '| `service.instance.id` | `host.id`, and `sculptor.instance.id` right behind it | `host.id` |',
+    "| `host.id` | /etc/machine-id, else the machine's UUID (DMI), else the name of the host | the same |",
+    '| `host.name` | the name of the host | the same |',
+    '| `sculptor.instance.id` | the UUID of a VM that has one, else the path of its cgroup, such as `/machine/web` | `host.id` |',
+    '| `sculptor.instance.kind` | `vm`, `container` (64 hexadecimal digits are in the name of its cgroup) or `cgroup` | `host` |',
+    '| `sculptor.instance.name` | the name of a VM (its UUID where it has no name), else the last part of the path | the name of the host |',
+    '| `container.id` | those 64 digits, where they are in its path: also of cgroups within a container | |',
     '',
     '## Profiles and resolution',
     '',
     'The column *profile* says from which `agent.profile` on a metric is told (`minimal`, `default`, `full`); `agent.metrics` includes and excludes single',
     'ones, but not what is `always` told: the engine and the sculptor stand on the headline series, and what a part says of itself tells what was lost.',
-    'A source of which nothing is told is not started, and `udp` in profile `full` only. `sculpt settings`, `PUT /settings` of the agent and its configuration file change all of this live.',
+    'A source of which nothing is told is not started, but for `kvm` while there are VMs of which it alone tells which threads run vCPUs. `udp` is started in profile `full` only. `sculpt settings`, `PUT /settings` of the agent and its configuration file change all of this live.',
     'A series that comes back goes on where the kernel counts; one whose source was stopped meanwhile begins anew, with a later start time.',
     '',
     '`agent.histograms` only chooses how the same cumulative, exact buckets are merged: a change moves no count and no start time. Prometheus sees the bounds',
@@ -160,6 +178,21 @@ function metricsPage(): string {
     'A Performance Profile (`sculpt agent --profile-to FILE`, `GET /profiles`, [schemas/profile.json](schemas/profile.json)) has the same numbers as the',
     'export of the same reading, and what came of them within the window (`agent.profileWindowSeconds`).',
     '',
+    '## What is lost',
+    '',
+    'Reasons of `sculptor.agent.events.lost`. Each source counts `SOURCE_failed_reads` too: readings of it that failed as a whole; what it told before stands.',
+    'With `agent.driver: bpftrace` there are those of bpftrace, and none of sched.',
+    '',
+    '| reason | of | what |',
+    '| --- | --- | --- |',
+    ...lossRows(),
+    '',
+    'Reasons of `sculptor.gate.dropped`; limits are keys of `agent.gate`, of each guest but for `maxGuests`. Those that never happened are not told, but for `connection_unknown` and `event_forbidden`.',
+    '',
+    '| reason | what |',
+    '| --- | --- |',
+    ...Object.entries(gateDrops).map(([reason, what]) => `| \`${reason}\` | ${what} |`),
+    '',
     '## Sources',
     '',
     'A source that the kernel refuses is told by `sculptor.agent.source.available`, by `sculpt status` and by `sculpt doctor`; the others run.',
@@ -170,6 +203,24 @@ function metricsPage(): string {
     '| --- | --- | --- |',
     ...Object.entries(sources).map(([name, { hook, cost }]) => `| ${name} | ${hook} | ${cost} |`),
   ]);
+}
+
+function lossRows(): string[] {
+  // Who says it, where its name is not before the reason.
+  const tellers: Readonly<Record<string, string>> = {
+    scheduler: 'sched',
+    bpftrace: 'bpftrace',
+    agent: 'the agent',
+  };
+  return [
+    ...Object.entries(losses).flatMap(([who, reasons]) =>
+      Object.entries(reasons).map(([reason, what]) => {
+        const teller = tellers[who];
+        return `| \`${teller === undefined ? `${who}_` : ''}${reason}\` | ${teller ?? who} | ${what} |`;
+      }),
+    ),
+    '| `custom_…` | custom | The sums of what custom probes lost: [custom-probes.md](custom-probes.md). |',
+  ];
 }
 
 function page(title: string, lines: string[]): string {

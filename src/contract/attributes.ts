@@ -41,8 +41,6 @@ export const attr = {
   source: 'sculptor.agent.source',
   probe: 'sculptor.agent.probe',
   map: 'sculptor.agent.map',
-  horizon: 'horizon',
-  quantile: 'quantile',
   payload: 'sculptor.payload',
   signature: 'sculptor.signature',
   mode: 'sculptor.mode',

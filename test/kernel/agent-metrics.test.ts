@@ -1,4 +1,12 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadNative } from '../../src/linux/native.ts';
@@ -169,6 +177,13 @@ test('the series of instances and of their hot tasks say what workloads of known
     }
     const reasons = onHost('sculptor.agent.events.lost').map(p => p.attributes['sculptor.reason']);
     t.deepEqual([...new Set(reasons)].sort(), Object.keys(told.agent.status().lost).sort());
+    const page = readFileSync(new URL('../../docs/metrics.md', import.meta.url), 'utf8');
+    const explained = (reason: string) =>
+      page.includes(`| \`${reason.replace(/^[a-z]+_failed_reads$/, 'failed_reads')}\` |`);
+    t.deepEqual(
+      Object.keys(told.agent.status().lost).filter(reason => !explained(reason)),
+      [],
+    );
     t.true(onHost('sculptor.agent.events.recovered').length > 0, 'recovered');
     const waited = onHost('sculptor.cpu.runqueue.wait').slice(-cpus.size);
     const waitedSeconds = waited.reduce((sum, point) => sum + Number(point.value), 0);

@@ -1,3 +1,4 @@
+import type { Loss } from '../../contract/metrics/losses.ts';
 import { attr } from '../../contract/metrics.ts';
 import { bpfCapabilities } from '../../linux/capabilities.ts';
 import { deviceNumbers, readDiskName } from '../../linux/disks.ts';
@@ -81,7 +82,7 @@ export const blockSource: SourceKind = {
           attributes: { [attr.reason]: reason },
           value,
         })),
-      lost: () => ({ ...stats.lost, unnamed }),
+      lost: () => ({ ...stats.lost, unnamed }) satisfies Record<Loss<'block'>, number>,
       forget: gone => {
         drop(keysOf(gone.keys(), devices), gone);
         changes.forget(gone.keys());

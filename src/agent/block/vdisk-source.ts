@@ -1,3 +1,4 @@
+import type { Loss } from '../../contract/metrics/losses.ts';
 import { attr } from '../../contract/metrics.ts';
 import { type Drive, type DriveCounters, parseBlockStats } from '../../linux/block-stats.ts';
 import { readQemuArguments } from '../../linux/command-line.ts';
@@ -147,7 +148,11 @@ export function startVdiskSource(
     read: turns.follow,
     samples: living => driveSamples(turns.of(living)),
     host: turns.unknown,
-    lost: () => ({ unanswered: turns.unanswered(), too_many_drives: tooManyDrives }),
+    lost: () =>
+      ({ unanswered: turns.unanswered(), too_many_drives: tooManyDrives }) satisfies Record<
+        Loss<'vdisks'>,
+        number
+      >,
     forget: () => undefined,
     stop: () => {
       turns.stop();

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { type ExecaError, execa, type Options } from 'execa';
+import type { Loss } from '../../contract/metrics/losses.ts';
 import type { Clock } from '../../contract/ports.ts';
 import type { Roots } from '../../linux/roots.ts';
 import { asChild, childOptions } from '../child-command.ts';
@@ -14,20 +15,7 @@ export type RunEnd = {
   readonly why: string;
 };
 
-export type RunLosses = {
-  /** Events that bpftrace could not take in time. */
-  readonly lost_events: number;
-  /** Keys that did not fit into a map. */
-  readonly map_full: number;
-  /** Other helpers of BPF that failed. */
-  readonly helper_failed: number;
-  /** Lines that the script printed by itself. */
-  readonly text_lines: number;
-  readonly line_too_long: number;
-  readonly malformed_lines: number;
-  /** Seconds in which the script printed more than is read, and was held up. */
-  readonly flooded_seconds: number;
-};
+export type RunLosses = Readonly<Record<Loss<'bpftrace'>, number>>;
 
 export type BpftraceRun = {
   readonly losses: () => RunLosses;

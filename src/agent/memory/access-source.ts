@@ -1,4 +1,5 @@
 import { describeError, SculptorError } from '../../contract/errors.ts';
+import type { Loss } from '../../contract/metrics/losses.ts';
 import { attr } from '../../contract/metrics.ts';
 import { bpfCapabilities } from '../../linux/capabilities.ts';
 import { type Damon, lookAtDamon, takeDamon } from '../../linux/damon.ts';
@@ -184,7 +185,7 @@ export function startAccessSource(
         value: why.filter(one => one === reason).length,
       }));
     },
-    lost: () => ({ refused }),
+    lost: () => ({ refused }) satisfies Record<Loss<'access'>, number>,
     forget: () => undefined,
     stop: () => {
       stopTurns();

@@ -1,4 +1,5 @@
 import { describeError, KernelInterfaceError } from '../../contract/errors.ts';
+import type { Loss } from '../../contract/metrics/losses.ts';
 import { readQemuArguments } from '../../linux/command-line.ts';
 import { type DirtyRate, parseDirtyRate } from '../../linux/dirty-rate.ts';
 import { growsWhenRead } from '../../linux/qemu-options.ts';
@@ -119,7 +120,7 @@ export function startDirtySource(context: SourceContext, ask: typeof askQmp): So
       return [{ metric: 'sculptor.memory.dirty_rate', start: living.start, value }];
     },
     host: turns.unknown,
-    lost: () => ({ unanswered: turns.unanswered() }),
+    lost: () => ({ unanswered: turns.unanswered() }) satisfies Record<Loss<'dirty'>, number>,
     forget: () => undefined,
     stop: () => {
       turns.stop();

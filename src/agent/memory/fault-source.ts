@@ -1,3 +1,4 @@
+import type { Loss } from '../../contract/metrics/losses.ts';
 import { attr } from '../../contract/metrics.ts';
 import { bpfCapabilities } from '../../linux/capabilities.ts';
 import { readCpuIds } from '../../linux/topology.ts';
@@ -51,7 +52,8 @@ export const faultSource: SourceKind = {
         return known;
       },
       host: () => [],
-      lost: () => ({ ...probe.lost(), unnamed: tally.unnamed() }),
+      lost: () =>
+        ({ ...probe.lost(), unnamed: tally.unnamed() }) satisfies Record<Loss<'faults'>, number>,
       forget: tally.forget,
       stop: probe.stop,
     };

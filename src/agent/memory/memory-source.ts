@@ -1,4 +1,5 @@
 import { KernelInterfaceError } from '../../contract/errors.ts';
+import type { Loss } from '../../contract/metrics/losses.ts';
 import { type CgroupLayout, cgroupFolder, cgroupIdOf, walkCgroups } from '../../linux/cgroups.ts';
 import {
   type CgroupMemory,
@@ -112,7 +113,7 @@ function startMemorySource(context: SourceContext, hierarchy: MemoryHierarchy): 
       ];
     },
     host: host.samples,
-    lost: () => ({ unread: turns.failed() }),
+    lost: () => ({ unread: turns.failed() }) satisfies Record<Loss<'memory'>, number>,
     forget: gone => {
       for (const id of gone.keys()) old.delete(id);
     },

@@ -1,3 +1,4 @@
+import type { Loss } from '../../contract/metrics/losses.ts';
 import { attr } from '../../contract/metrics.ts';
 import { bpfCapabilities } from '../../linux/capabilities.ts';
 import { type CgroupLayout, cgroupIdOf, walkCgroups } from '../../linux/cgroups.ts';
@@ -50,7 +51,8 @@ export const netSource: SourceKind = {
       },
       samples: living => netSamples(living, tally.of(living)),
       host: () => [],
-      lost: () => ({ ...probe.lost(), unnamed: tally.unnamed() }),
+      lost: () =>
+        ({ ...probe.lost(), unnamed: tally.unnamed() }) satisfies Record<Loss<'net'>, number>,
       forget: tally.forget,
       stop: () => {
         looks.stop();

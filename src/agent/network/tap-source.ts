@@ -1,3 +1,4 @@
+import type { Loss } from '../../contract/metrics/losses.ts';
 import { attr } from '../../contract/metrics.ts';
 import { readQemuArguments } from '../../linux/command-line.ts';
 import { readTaskStat } from '../../linux/procfs.ts';
@@ -112,7 +113,7 @@ function startTapSource(context: SourceContext): Source {
         value: known.filter(untold => untold?.has(reason)).length,
       }));
     },
-    lost: () => ({ ...lost, unread: turns.failed() }),
+    lost: () => ({ ...lost, unread: turns.failed() }) satisfies Record<Loss<'taps'>, number>,
     forget: () => undefined,
     stop: turns.stop,
   };

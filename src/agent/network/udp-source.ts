@@ -1,3 +1,4 @@
+import type { Loss } from '../../contract/metrics/losses.ts';
 import { attr } from '../../contract/metrics.ts';
 import { bpfCapabilities } from '../../linux/capabilities.ts';
 import type { Sample } from '../../otlp/sample.ts';
@@ -38,7 +39,8 @@ export const udpSource: SourceKind = {
       },
       samples: living => udpSamples(living, tally.of(living)),
       host: () => [],
-      lost: () => ({ ...probe.lost(), unnamed: tally.unnamed() }),
+      lost: () =>
+        ({ ...probe.lost(), unnamed: tally.unnamed() }) satisfies Record<Loss<'udp'>, number>,
       forget: tally.forget,
       stop: probe.stop,
     };

@@ -1,3 +1,4 @@
+import type { Loss } from '../../contract/metrics/losses.ts';
 import {
   attachOrClose,
   type BpfObject,
@@ -34,20 +35,7 @@ export const blockWords = {
 /** What happens to requests on their way, and what of them was not counted, since the probe was started. */
 export type BlockStats = {
   readonly irregular: { merged: number; requeued: number; in_parts: number; failed: number };
-  readonly lost: {
-    /** Too many were under way. */
-    requests_full: number;
-    /** Ended, and had begun before the probe; or their beginning was not seen. */
-    unseen: number;
-    /** Their end was not seen: the driver let go of them without one, or the kernel ran no BPF program just then. Found when a request is used again. */
-    unfinished: number;
-    /** The map of totals is full. */
-    map_full: number;
-    /** No memory for one more of its entries. */
-    memory: number;
-    /** A program was interrupted by an event of its own kind. */
-    recursion: number;
-  };
+  readonly lost: Readonly<Record<Exclude<Loss<'block'>, 'unnamed'>, number>>;
 };
 
 /** What one key came to: in the order of `blockWords`. Never falls while the key stays. */

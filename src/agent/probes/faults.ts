@@ -1,3 +1,4 @@
+import type { Loss } from '../../contract/metrics/losses.ts';
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import { type Latencies, latencySlots } from './latency.ts';
 import { entriesOf, keysOf, lookUpSums, missedRuns, readStats } from './sums.ts';
@@ -8,15 +9,7 @@ export type FaultTotals = { readonly minor: Latencies; readonly major: Latencies
 export type FaultKind = keyof FaultTotals;
 
 /** Why a fault was not counted. */
-export type LostFault =
-  /** No memory for the state of its task. */
-  | 'task_storage'
-  /** The map is full. */
-  | 'map_full'
-  /** No memory for one more instance. */
-  | 'memory'
-  /** The program was interrupted by an event of its own kind. */
-  | 'recursion';
+export type LostFault = Exclude<Loss<'faults'>, 'unnamed'>;
 
 export type FaultsProbe = {
   /** Totals by cgroup id. They never fall while a key stays. */

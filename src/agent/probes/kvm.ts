@@ -1,5 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { KernelInterfaceError } from '../../contract/errors.ts';
+import type { Loss } from '../../contract/metrics/losses.ts';
 import { ownLacking } from '../../linux/capabilities.ts';
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
@@ -29,7 +30,7 @@ export type Isa = 'vmx' | 'svm';
 export type KvmProbe = {
   /** Every vCPU thread that left its guest since the probe was started, and still lives. Totals of a thread never fall. */
   readonly read: () => VcpuTotals[];
-  readonly lost: () => Readonly<Record<'memory' | 'recursion', number>>;
+  readonly lost: () => Readonly<Record<Loss<'kvm'>, number>>;
   readonly stop: () => void;
 };
 
@@ -132,6 +133,6 @@ function decodeExits(view: DataView, at: number): VcpuTotals['exits'] {
   return exits;
 }
 
-function readLost(object: BpfObject): Record<'memory' | 'recursion', number> {
+function readLost(object: BpfObject): Record<Loss<'kvm'>, number> {
   return { memory: readStats(object, 'lost_memory')(0), recursion: missedRuns(object) };
 }

@@ -1,3 +1,4 @@
+import type { Loss } from '../../contract/metrics/losses.ts';
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import { type Latencies, latencySlots } from './latency.ts';
 import { entriesOf, keysOf, lookUpSums, missedRuns, readStats } from './sums.ts';
@@ -17,20 +18,7 @@ export type NetTotals = {
 };
 
 /** Why something was not counted. */
-export type LostTraffic =
-  /** No memory to follow one more socket. */
-  | 'socket_storage'
-  /** The map of cgroups is full. */
-  | 'map_full'
-  /** No memory for one more cgroup. */
-  | 'memory'
-  /**
-   * A connection ended whose owner was not known (such as one that nobody held any more when the probe was loaded), had
-   * gone, or could not be counted for.
-   */
-  | 'owner'
-  /** The program was interrupted by an event of its own kind. */
-  | 'recursion';
+export type LostTraffic = Exclude<Loss<'net'>, 'unnamed'>;
 
 export type NetProbe = {
   /** Charges what the sockets have counted since the last look to their owners. */

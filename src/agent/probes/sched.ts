@@ -1,3 +1,4 @@
+import type { Loss } from '../../contract/metrics/losses.ts';
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import type { Counters, PairWaits } from '../sources/counters.ts';
 import { uint64, viewOf } from './latency.ts';
@@ -14,21 +15,7 @@ import {
 import { entriesOf, keysOf, lookUpSums, missedRuns, readStats } from './sums.ts';
 
 /** Why an event was not, or not wholly, charged. */
-export type LostReason =
-  /** No memory for the state of a task: the event is not charged at all. */
-  | 'task_storage'
-  /** The map of instances is full: charged to the task, not to its instance. */
-  | 'instance_map_full'
-  /** No memory for one more instance: likewise. */
-  | 'instance_memory'
-  /** Charged to nobody who ran meanwhile: no room, or no memory, for one more pair. */
-  | 'pair'
-  /** A switch that was not seen: what the task did up to the next one is not charged. */
-  | 'unseen_switch'
-  /** The same, where the kernel shows no BPF program the switches from process 1. */
-  | 'withheld_switch'
-  /** The program was interrupted by an event of its own kind. */
-  | 'recursion';
+export type LostReason = Loss<'scheduler'>;
 
 /** Since the probe was started; `entries` as of the last `readTotals`. */
 export type ProbeCounters = {

@@ -1,4 +1,5 @@
 import { KernelInterfaceError } from '../../contract/errors.ts';
+import type { Loss } from '../../contract/metrics/losses.ts';
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import { entriesOf, keysOf, lookUpSums, missedRuns, readStats } from './sums.ts';
 
@@ -13,13 +14,7 @@ export type UdpTotals = {
 };
 
 /** Why calls were not counted. */
-export type LostDatagrams =
-  /** The map of cgroups is full. */
-  | 'map_full'
-  /** No memory for one more cgroup. */
-  | 'memory'
-  /** The program was interrupted by an event of its own kind. */
-  | 'recursion';
+export type LostDatagrams = Exclude<Loss<'udp'>, 'unnamed'>;
 
 export type UdpProbe = {
   /** Totals by cgroup id. They never fall while a key stays. */

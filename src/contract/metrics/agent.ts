@@ -18,7 +18,7 @@ export const agentMetrics = of('agent', {
   'sculptor.agent.events.lost': counter(
     '{event}',
     'self',
-    'What was not counted, by reason: a full map, a failed storage allocation, a dead task, a late sample.',
+    'What was not counted, by reason (docs/metrics.md lists them).',
     [attr.reason],
   ),
   'sculptor.agent.exports.lost': counter(
@@ -98,7 +98,11 @@ export const agentMetrics = of('agent', {
     'By custom probe: what was not counted, by reason (docs/custom-probes.md lists them).',
     [attr.probe, attr.reason],
   ),
-  'sculptor.agent.collect.time': counter('s', 'self', 'Time spent reading the maps and the files.'),
+  'sculptor.agent.collect.time': counter(
+    's',
+    'self',
+    'What the turns of reading took, by the clock: the totals of the scheduler, the sources that were due, placements, and writing the exports. Not what sources ask on timers of their own (connections, QEMU, libvirt, files of memory by turns); process.cpu.time has all.',
+  ),
 });
 
 export const costMetrics = of('cost', {

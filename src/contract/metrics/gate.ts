@@ -10,7 +10,7 @@ export const gateMetrics = of('gate', {
   'sculptor.gate.dropped': counter(
     '{item}',
     'self',
-    'Connections, requests, records and events of guests that were not let through, by reason, which begins with what is counted.',
+    'Connections, requests, records and events of guests that were not let through, by reason, which begins with what is counted (docs/metrics.md lists them).',
     [attr.reason],
   ),
 });
