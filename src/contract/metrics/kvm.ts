@@ -5,7 +5,7 @@ export const kvmMetrics = of('kvm', {
   'sculptor.vcpu.exits': counter(
     '{exit}',
     'task',
-    'How often a vCPU under KVM left its guest, by reason: words for what the CPU tells, the same for AMD and Intel where it is the same.',
+    "How often a vCPU under KVM left its guest, by reason: words for what the CPU tells, the same for AMD and Intel where it is the same; Intel's are by its manual alone, and were never tried with a guest.",
     [attr.vcpuIndex, attr.exitReason],
   ),
   'sculptor.vcpu.exit.time': counter(
