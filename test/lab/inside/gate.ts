@@ -4,6 +4,8 @@
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { pipeline } from 'node:stream';
 import * as z from 'zod';
 import { requestApi } from '../../../src/api/client.ts';
 import { eventually } from '../../support/scene.ts';
@@ -20,6 +22,8 @@ export type GateOutcome = {
   readonly ofHost: Record<string, unknown>[];
   /** Names of metrics that came from the guest's own agent. */
   readonly guestMetrics: string[];
+  /** Its round-trip times, as last told. */
+  readonly rtts: readonly GuestRtt[];
   /** Series of the guest's VM by the host's own agent: seconds by metric and index of the vCPU, as last told. */
   readonly vcpus: Record<string, Record<string, number>>;
   /** Names of all events that left the host's agent, with the host.id of their resource. */
@@ -30,6 +34,17 @@ export type GateOutcome = {
   readonly tripleFaults: readonly string[];
 };
 
+/** `sculptor.network.rtt` of one instance of the guest's, by one of its agents. */
+export type GuestRtt = {
+  readonly instance: string;
+  /** The host.id that the agent has in the guest. */
+  readonly teller: string;
+  readonly count: number;
+  readonly meanSeconds: number;
+};
+
+/** What the host's side of the network holds back each frame to the guest. */
+const delayMs = 100;
 const uuid = '5c0bdd5e-1f6f-4f2f-9d0b-3d1f3c7b4a11';
 const folder = mkdtempSync('/tmp/gate-');
 makeNetwork();
@@ -38,6 +53,12 @@ const host = await startHostAgent(folder, {
   tcp: { host: '10.99.0.1', port: 4318, guests: [{ address: '10.99.0.2', instance: uuid }] },
 });
 const { resources, records } = host;
+// A guest that is killed closes nothing.
+createServer(socket => {
+  pipeline(socket.unref(), socket, () => undefined);
+})
+  .listen(4319, '10.99.0.1')
+  .unref();
 let guest: WholeGuest | undefined;
 try {
   guest = await startWholeGuest({
@@ -67,6 +88,12 @@ try {
       ? true
       : null,
   );
+  await eventually('round-trip times of that instance, by both', 120, () =>
+    rttsOf().filter(({ instance, count }) => instance === '/tenant' && count >= 5).length ===
+    ways.length
+      ? true
+      : null,
+  );
   const gate = await askGate();
   const [, up] = await screen.waitFor(/^GUEST tick (\S+)/, 60);
   const ofGuest = resources.filter(({ resource }) => 'sculptor.origin' in resource);
@@ -80,6 +107,7 @@ try {
         .map(({ resource }) => resource),
     ),
     guestMetrics: [...new Set(ofGuest.flatMap(({ points }) => points.map(({ metric }) => metric)))],
+    rtts: rttsOf(),
     vcpus: ofVcpus(),
     events: distinct(
       records.map(({ eventName, resource }) => ({ name: eventName, hostId: resource['host.id'] })),
@@ -96,6 +124,27 @@ try {
   await host.stop();
 }
 
+function rttsOf(): GuestRtt[] {
+  const last = new Map<string, GuestRtt>();
+  for (const { resource, points } of resources) {
+    if (!('sculptor.origin' in resource)) continue;
+    const [instance, teller] = ['instance.id', 'host.id'].map(name =>
+      String(resource[`sculptor.guest.${name}`]),
+    );
+    for (const { metric, value } of points) {
+      if (metric !== 'sculptor.network.rtt' || typeof value === 'number' || !value.count) continue;
+      const { count, sum } = value;
+      last.set(`${teller} ${instance}`, {
+        instance: instance ?? '',
+        teller: teller ?? '',
+        count,
+        meanSeconds: sum / count,
+      });
+    }
+  }
+  return [...last.values()];
+}
+
 function ofVcpus(): GateOutcome['vcpus'] {
   const told: Record<string, Record<string, number>> = {};
   for (const { resource, points } of resources) {
@@ -109,15 +158,16 @@ function ofVcpus(): GateOutcome['vcpus'] {
   return told;
 }
 
-/** vsock, KVM, and a network of two: the host is 10.99.0.1, the guest 10.99.0.2. */
+/** vsock, KVM, and a network of two, whose way to the guest is a long one: the host is 10.99.0.1, the guest 10.99.0.2. */
 function makeNetwork(): void {
-  execFileSync('modprobe', ['-a', 'kvm_amd', 'vhost_vsock', 'tun']);
+  execFileSync('modprobe', ['-a', 'kvm_amd', 'vhost_vsock', 'tun', 'sch_netem']);
   for (const args of [
     'tuntap add tap0 mode tap',
     'address add 10.99.0.1/24 dev tap0',
     'link set tap0 up',
   ])
     execFileSync('ip', args.split(' '));
+  execFileSync('tc', `qdisc add dev tap0 root netem delay ${delayMs}ms`.split(' '));
 }
 
 async function askGate(): Promise<unknown> {

@@ -7,9 +7,14 @@ device=$(ls -d /sys/class/net/e* | head -n 1)
 ip address add 10.99.0.2/24 dev "${device##*/}" && ip link set "${device##*/}" up
 echo 'GUEST begins'
 
-# An instance of the guest's own. It hardly works: an emulated CPU that spins is one that nobody else has.
+# An instance of the guest's own, with a connection to the host on which it says a word twice a second. It hardly works: an emulated CPU
+# that spins is one that nobody else has.
 mkdir /sys/fs/cgroup/tenant
-(echo 0 >/sys/fs/cgroup/tenant/cgroup.procs && while :; do sleep 0.5; done) &
+(
+  echo 0 >/sys/fs/cgroup/tenant/cgroup.procs
+  exec 3<>/dev/tcp/10.99.0.1/4319
+  while sleep 0.5; do echo word >&3 && read -r _ <&3; done
+) &
 agent() { # agent NAME ENDPOINT: with a machine id of its own, by which the two can be told apart
   mkdir -p "/run/$1"
   tr -d - </proc/sys/kernel/random/uuid >"/run/$1/machine-id"

@@ -34,6 +34,13 @@ for (const kernel of labKernels)
         t.true(outcome.ofHost.some(resource => resource['sculptor.instance.id'] === uuid));
         t.true(outcome.guestMetrics.includes('sculptor.runqueue.wait'));
 
+        // The host holds back for 100 ms what it sends to the guest, which both its agents see, however they reach the gate.
+        t.log('round-trip times', JSON.stringify(outcome.rtts));
+        const rtts = outcome.rtts.filter(({ instance }) => instance === '/tenant');
+        t.is(new Set(rtts.map(({ teller }) => teller)).size, 2);
+        for (const { meanSeconds } of rtts)
+          t.true(meanSeconds >= 0.1 && meanSeconds < 0.3, `${meanSeconds} s`);
+
         // Both sides of a delay, of one instance, by the same indexes.
         for (const metric of ['guest.runqueue.wait', 'guest.steal'])
           t.deepEqual(Object.keys(outcome.vcpus[`sculptor.vcpu.${metric}`] ?? {}), ['0', '1']);
