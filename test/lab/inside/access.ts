@@ -1,7 +1,7 @@
 /**
  * DAMON as it is on the kernel this is started on: a process that touches a known part of its memory, two guests under KVM of
- * which one does, a whole agent that tells of all three, and others who want DAMON as well. `node access.ts GUEST_FOLDER` prints one
- * JSON object (`AccessLab`). It asserts nothing: the test outside does.
+ * which one does, a whole agent that tells of all three and not of some others, and others who want DAMON as well.
+ * `node access.ts GUEST_FOLDER` prints one JSON object (`AccessLab`). It asserts nothing: the test outside does.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createWriteStream, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -13,7 +13,8 @@ import { joinRanges, lengthOf, openMappings, type Range } from '../../../src/lin
 import { loadNative } from '../../../src/linux/native.ts';
 import { readProcessMemory } from '../../../src/linux/procfs.ts';
 import { hostRoots } from '../../../src/linux/roots.ts';
-import { startTold } from '../../support/told-agent.ts';
+import { removeCgroup } from '../../support/cgroup-box.ts';
+import { startTold, type Told } from '../../support/told-agent.ts';
 
 export type AccessLab = {
   /** A process of Node with 256 MB that touches 64 of them over and over, and what was found to be used in each window. */
@@ -38,6 +39,8 @@ export type AccessLab = {
   readonly still: GuestMemory;
   /** The cgroup of the process that touches 64 of its 256 MB, and of one that sleeps. */
   readonly cgroup: Memory;
+  /** Of how many instances it was not told, by reason: of the host as it is, with those of `stageUntold`, and without them again. */
+  readonly unknown: Readonly<Record<'before' | 'staged' | 'after', Unknown>>;
   readonly source: string | undefined;
   /** When the agent had stopped. */
   readonly left: { readonly kdamonds: string; readonly threads: number };
@@ -48,6 +51,8 @@ export type Memory = {
   readonly referenced: number;
   readonly idle: number;
 };
+
+export type Unknown = Readonly<Record<string, number>>;
 
 /** Both guests have written to all of 64 MB once, and one goes on. */
 export type GuestMemory = Memory & {
@@ -233,7 +238,7 @@ function takenBy(uid: number, capabilities: readonly string[]): string {
 async function tellOf(
   tgids: Readonly<Record<keyof typeof uuids, number>>,
   toucher: number,
-): Promise<Pick<AccessLab, 'busy' | 'still' | 'cgroup' | 'source' | 'left'>> {
+): Promise<Pick<AccessLab, 'busy' | 'still' | 'cgroup' | 'unknown' | 'source' | 'left'>> {
   const byHostTables = await referencedByHost(Object.values(tgids));
   const told = await startTold({ profile: 'full', detailIntervalSeconds: 2 });
   const last = (metric: 'referenced' | 'idle', id: string) =>
@@ -251,10 +256,68 @@ async function tellOf(
     still: { ...of(uuids.still, tgids.still), byHostTables: byHostTables[1] ?? 0 },
     cgroup: of(`/${touchers}`, toucher),
   };
+  const unknown = await leaveUntold(told);
   const source = told.agent.status().sources['access'];
   await told.stop();
   const kdamondsLeft = readFileSync(`${damon}/nr_kdamonds`, 'utf8').trim();
-  return { ...found, source, left: { kdamonds: kdamondsLeft, threads: kdamonds().length } };
+  return {
+    ...found,
+    unknown,
+    source,
+    left: { kdamonds: kdamondsLeft, threads: kdamonds().length },
+  };
+}
+
+/** What an agent that goes on says of instances of which it is not told. */
+async function leaveUntold(told: Told): Promise<AccessLab['unknown']> {
+  const unknown = (): Unknown =>
+    Object.fromEntries(
+      told
+        .pointsOf('sculptor.agent.access.unknown', 'test-host')
+        .map(({ attributes, value }) => [String(attributes['sculptor.reason']), Number(value)]),
+    );
+  const sum = () => Object.values(unknown()).reduce((all, one) => all + one, 0);
+  const upTo = async (seconds: number, look: () => boolean): Promise<Unknown> => {
+    const end = performance.now() + seconds * 1000;
+    while (!look() && performance.now() < end) await sleep(500);
+    return unknown();
+  };
+  const before = unknown();
+  const sumBefore = sum();
+  const end = await stageUntold();
+  const staged = await upTo(40, () => sum() >= sumBefore + 3);
+  await end();
+  return { before, staged, after: await upTo(20, () => sum() <= sumBefore) };
+}
+
+/**
+ * Cgroups of which one has a `sleep`, one 32 MB in each of two processes, and one a process that has mapped 8 GB and has 20 MB of it
+ * in memory. Answers what ends them.
+ */
+async function stageUntold(): Promise<() => Promise<void>> {
+  const map = `import mmap, time
+noreserve = 0x4000
+mapped = mmap.mmap(-1, 8 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | noreserve)
+memory = bytearray(b'1') * (20 << 20)
+print('ready', flush=True)
+time.sleep(10000)`;
+  const walk = () => start('/checkout/build/sculpt-workload', ['walk', '--mb', '32']);
+  const staged: Readonly<Record<string, ChildProcess[]>> = {
+    little: [],
+    spread: [walk(), walk()],
+    sparse: [start('python3', ['-c', map])],
+  };
+  for (const [name, processes] of Object.entries(staged)) {
+    mkdirSync(`/sys/fs/cgroup/${name}`);
+    // They have their memory before something runs there, by which the agent comes to know of it.
+    for (const tgid of await Promise.all(processes.map(firstLine)))
+      writeFileSync(`/sys/fs/cgroup/${name}/cgroup.procs`, `${tgid}`);
+    processes.push(startIn(name, ['sleep', '10000']));
+  }
+  return async () => {
+    for (const child of Object.values(staged).flat()) child.kill('SIGKILL');
+    for (const name of Object.keys(staged)) await removeCgroup(`/sys/fs/cgroup/${name}`);
+  };
 }
 
 async function referencedByHost(tgids: readonly number[]): Promise<number[]> {

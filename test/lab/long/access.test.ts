@@ -43,6 +43,14 @@ needsLab('6.12')(
     t.true(cgroup.referenced > 48 * mib && cgroup.referenced < 112 * mib);
     t.true(cgroup.idle > 144 * mib);
 
+    const { before, staged, after } = lab.unknown;
+    const grown = Object.entries(staged).filter(([reason, count]) => count !== before[reason]);
+    t.deepEqual(
+      Object.fromEntries(grown.map(([reason, count]) => [reason, count - (before[reason] ?? 0)])),
+      { too_small: 1, spread: 1, too_sparse: 1 },
+    );
+    t.deepEqual(after, before, 'nor are they counted when they are gone');
+
     t.is(lab.source, 'running');
     t.deepEqual(lab.left, { kdamonds: '0', threads: 0 });
   },
