@@ -1,5 +1,5 @@
 /**
- * A disk of scsi_debug that fails, is busy, does a part of what it is asked, and is slow, and one cgroup's reads of it, on
+ * A disk of scsi_debug that fails, is busy, does a part of what it is asked, and is slow, and reads and page faults of it, on
  * the kernel it is started on; prints one JSON object (`ScsiLab`). It asserts nothing: the test outside does.
  */
 import { execFileSync } from 'node:child_process';
@@ -7,8 +7,9 @@ import { once } from 'node:events';
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { blockSource } from '../../../src/agent/block/block-source.ts';
+import { faultSource } from '../../../src/agent/memory/fault-source.ts';
 import { memorySource } from '../../../src/agent/memory/memory-source.ts';
-import type { SourceContext } from '../../../src/agent/sources/source.ts';
+import type { Source, SourceContext } from '../../../src/agent/sources/source.ts';
 import { readCgroupLayout } from '../../../src/linux/cgroups.ts';
 import { loadNative } from '../../../src/linux/native.ts';
 import { hostRoots } from '../../../src/linux/roots.ts';
@@ -17,6 +18,7 @@ import { becomes, spin, workload } from '../../support/sched-scene.ts';
 import { loadScsiDisk } from '../../support/scsi-disk.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
 import { livingAt, readByTurns, readTold, toldSeries } from '../../support/told-series.ts';
+import { makeWalkerBox, type Walked, type WalkerBox } from '../../support/walker.ts';
 
 const schedulers = ['mq-deadline', 'none'] as const;
 
@@ -46,7 +48,7 @@ export type Stalled = {
   readonly bytes: number;
 };
 
-/** Of how many reads it was told in one phase, how long they took in all, and how many of them took 1/64 to 1/32 s. */
+/** Of how many reads or faults it was told, how long they took in all, and how many of them took 1/64 to 1/32 s. */
 export type Latency = {
   readonly count: number;
   readonly seconds: number;
@@ -61,9 +63,17 @@ export type ScsiLab = {
   readonly pressure: Readonly<Record<'alone' | 'beside' | 'throttled', Stalled>>;
   /** Of the first of these. */
   readonly latency: Readonly<Record<'queue' | 'device', Latency>>;
+  /** 1 MB of it mapped, and walked while each read of it took 20 ms; and again, when all of it was in memory. */
+  readonly faults: Readonly<Record<'cold' | 'warm', Faults>>;
   /** What came meanwhile of a cgroup that sleeps, and of the host. */
   readonly neighbour: Omit<Stalled, 'seconds'>;
   readonly host: { readonly some: number; readonly seconds: number };
+};
+/** What a walker said of itself, and what was told of its cgroup's faults. */
+export type Faults = {
+  readonly walked: Walked;
+  readonly minor: Latency;
+  readonly major: Latency;
 };
 type Scene = 'regular' | 'bad' | 'retried' | 'busy' | 'busyTogether' | 'short';
 
@@ -95,7 +105,9 @@ try {
   const irregular = {} as Record<(typeof schedulers)[number], Record<Scene, Irregular>>;
   for (const scheduler of schedulers) irregular[scheduler] = await provoke(scheduler);
   const mapped = await failMapped();
-  console.log(JSON.stringify({ irregular, mapped, ...(await stall()) } satisfies ScsiLab));
+  const faults = await fault();
+  const lab: ScsiLab = { irregular, mapped, faults, ...(await stall()) };
+  console.log(JSON.stringify(lab));
 } finally {
   block.stop();
   memory.stop();
@@ -243,25 +255,56 @@ async function stall(): Promise<Pick<ScsiLab, 'pressure' | 'latency' | 'neighbou
   };
 }
 
+/** Each page by itself: a walker has nothing read ahead. */
+async function fault(): Promise<ScsiLab['faults']> {
+  const source = faultSource.start(context);
+  const walkers: WalkerBox[] = [];
+  const walk = async (): Promise<Faults> => {
+    const walker = makeWalkerBox({ cpu: root, memory: root });
+    walkers.push(walker);
+    const walked = await walker.walk(['--mb', '1', '--file', `/dev/${disk.name}`], 2);
+    const living = livingAt(walker.path, walker.id);
+    source.read([living]);
+    const of = (type: string) => latencyOf(source, living, 'sculptor.memory.fault.latency', [type]);
+    return { walked, minor: of('minor'), major: of('major') };
+  };
+  disk.set({ ndelay: 20_000_000 });
+  try {
+    // What the first one has mapped stays in memory, whoever drops the rest of it.
+    return { cold: await walk(), warm: await walk() };
+  } finally {
+    disk.set({ delay: 0 });
+    for (const walker of walkers) await walker.end();
+    source.stop();
+  }
+}
+
 function latencies(): ScsiLab['latency'] {
   block.read([reader]);
-  const samples = block.samples(reader).filter(({ metric }) => metric === 'sculptor.disk.latency');
-  const of = (phase: string): Latency => {
-    const wanted = [disk.name, 'read', phase];
-    const found = samples.find(({ attributes }) =>
-      wanted.every(value => Object.values(attributes ?? {}).includes(value)),
-    )?.value;
-    if (typeof found !== 'object' || found.kind !== 'exponential')
-      throw new Error(`no latency of reads: ${phase}`);
-    // Four buckets an octave, of which the one of 2^-6 to 2^-5 s begins with bucket -24.
-    const around = found.counts.filter((_, i) => (found.offset + i) >> 2 === -6);
-    return {
-      count: found.count,
-      seconds: found.sum,
-      around: around.reduce((n, one) => n + one, 0),
-    };
-  };
+  const of = (phase: string) =>
+    latencyOf(block, reader, 'sculptor.disk.latency', [disk.name, 'read', phase]);
   return { queue: of('queue'), device: of('device') };
+}
+
+function latencyOf(
+  source: Source,
+  living: typeof reader,
+  metric: string,
+  wanted: readonly string[],
+): Latency {
+  const samples = source.samples(living).filter(sample => sample.metric === metric);
+  const found = samples.find(({ attributes }) =>
+    wanted.every(value => Object.values(attributes ?? {}).includes(value)),
+  )?.value;
+  if (typeof found !== 'object' || found.kind !== 'exponential')
+    throw new Error(`no ${metric}: ${wanted}`);
+  // Four buckets an octave, of which the one of 2^-6 to 2^-5 s begins with bucket -24.
+  const around = found.counts.filter((_, i) => (found.offset + i) >> 2 === -6);
+  return {
+    count: found.count,
+    seconds: found.sum,
+    around: around.reduce((n, one) => n + one, 0),
+  };
 }
 
 function lessLatency(a: Latency, b: Latency): Latency {

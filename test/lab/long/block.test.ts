@@ -76,6 +76,19 @@ for (const kernel of labKernels) {
       t.true(device.seconds >= 2 && device.seconds <= took, `${device.seconds} of ${took} s`);
       t.true(queue.seconds < 0.05 * device.seconds, `queued for ${queue.seconds} s`);
 
+      // Of a page that is not in memory the fault takes what the read of it does; beside those of the walk are the program's own.
+      const { cold, warm } = lab.faults;
+      const own = cold.walked.majorFaults - cold.walked.pages;
+      t.true(own >= 0 && own < 20, `${cold.walked.majorFaults} of ${cold.walked.pages} pages`);
+      t.true(Math.abs(cold.major.count - cold.walked.majorFaults) <= 2, `${cold.major.count}`);
+      const walkSeconds = cold.walked.walkNs / 1e9;
+      t.true(cold.major.around >= 0.9 * cold.walked.pages, `${cold.major.around} took that long`);
+      t.true(cold.major.seconds >= 0.02 * cold.walked.pages, `${cold.major.seconds} s`);
+      const part = cold.major.seconds / walkSeconds;
+      t.true(part > 0.9 && part < 1.1, `${cold.major.seconds} of ${walkSeconds} s`);
+      t.true(cold.minor.seconds < 0.1 * cold.major.seconds, `minor: ${cold.minor.seconds} s`);
+      t.true(warm.major.count < 20, `${warm.major.count} of pages that are there`);
+
       const { alone, beside, throttled } = lab.pressure;
       for (const [what, { some, seconds, bytes }] of Object.entries(lab.pressure)) {
         t.true(some <= seconds + 0.1, `${what}: ${some} of ${seconds} s`);
