@@ -1,9 +1,10 @@
 /**
- * A walker on a chosen node, files that do not fit, memory that is swapped, two spinners on one CPU, and a CPU that goes and
- * comes, on the kernel it is started on; prints one JSON object (`MemoryLab`). It asserts nothing: the test outside does.
+ * A walker on a chosen node, files that do not fit, memory that is swapped, a file that is written, two spinners on one CPU, and a
+ * CPU that goes and comes, on the kernel it is started on; prints one JSON object (`MemoryLab`). It asserts nothing: the test outside
+ * does.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { memorySource } from '../../../src/agent/memory/memory-source.ts';
 import { startFaultsProbe } from '../../../src/agent/probes/faults.ts';
@@ -37,9 +38,15 @@ export type MemoryLab = {
   /** What came while it was read so beside a spinner on the same CPU, for so many seconds. */
   readonly beside: ToldSeries;
   readonly besideSeconds: number;
-  /** 48 MB that a cgroup of 32 wrote to over and over, with a swap; and pages that were swapped in by the host's own count. */
+  /**
+   * 48 MB that a cgroup of 32 wrote to over and over, with a swap; of the host, what came meanwhile; and pages that were swapped in by
+   * its own count.
+   */
   readonly swapped: ToldSeries;
+  readonly swappedHost: ToldSeries;
   readonly swappedIn: number;
+  /** 32 MB of a file that a cgroup has written: before it is on the disk, and after. */
+  readonly written: Readonly<Record<'dirty' | 'synced', ToldSeries>>;
   /** A file of so many pages, more than the machine has, read once; and of the host, what came meanwhile. */
   readonly walkedFile: {
     readonly pages: number;
@@ -49,7 +56,7 @@ export type MemoryLab = {
     /** The same by /proc/vmstat. */
     readonly byKernel: ToldSeries;
   };
-  /** 48 MB of node 0, touched without end by a task that was moved to node 1; and of the host, what came meanwhile. */
+  /** 48 MB of node 0, touched without end by a task that was moved to node 1: what came meanwhile, and of the host. */
   readonly balanced: { readonly instance: ToldSeries; readonly host: ToldSeries };
   /** What came while two spinners shared a CPU for so many seconds. */
   readonly spun: ToldSeries;
@@ -97,7 +104,7 @@ try {
   const huge = await useHugePages();
   const squeezing = await squeeze();
   const swapping = await swap();
-  const walkedFile = await walkFile();
+  const filling = await fillDisk();
   const balanced = await balance();
   const { spun, spunSeconds } = await spin();
   const hotPlug = await plug();
@@ -110,7 +117,7 @@ try {
     huge,
     ...squeezing,
     ...swapping,
-    walkedFile,
+    ...filling,
     balanced,
     spun,
     spunSeconds,
@@ -183,7 +190,7 @@ async function squeeze(): Promise<Squeezed> {
   };
 }
 
-async function swap(): Promise<Pick<MemoryLab, 'swapped' | 'swappedIn'>> {
+async function swap(): Promise<Pick<MemoryLab, 'swapped' | 'swappedHost' | 'swappedIn'>> {
   writeFileSync('/sys/block/zram0/disksize', '256M');
   execFileSync('mkswap', ['/dev/zram0'], { stdio: 'ignore' });
   execFileSync('swapon', ['/dev/zram0']);
@@ -192,29 +199,53 @@ async function swap(): Promise<Pick<MemoryLab, 'swapped' | 'swappedIn'>> {
   const done = '/tmp/sculptor-swapped';
   const write = [
     'import time',
-    'b = bytearray(48 << 20)',
-    `for n in range(${swapRounds}):`,
-    '  for at in range(0, len(b), 4096): b[at] = n + 1',
+    "b = bytearray(b'x') * (48 << 20)",
+    `for n in range(1, ${swapRounds}):`,
+    '  for at in range(0, len(b), 4096): b[at] = n',
     `open('${done}', 'w')`,
     'time.sleep(1000)',
   ];
   // Newer kernels write no page of zeros to a swap, nor count it: none is.
-  const before = vmstat('pswpin');
+  const [before, hostBefore] = [vmstat('pswpin'), hostNow()];
   small.run('python3', '-c', write.join('\n'));
   await upTo(60, () => (existsSync(done) ? true : null));
   const [swapped, swappedIn] = [read(small), vmstat('pswpin') - before];
+  const swappedHost = less(hostNow(), hostBefore);
   await small.end();
   execFileSync('swapoff', ['/dev/zram0']);
-  return { swapped, swappedIn };
+  return { swapped, swappedHost, swappedIn };
 }
 
-/** Of a file system that has none of its pages: what is read of it is made, not moved. */
-async function walkFile(): Promise<MemoryLab['walkedFile']> {
-  const [folder, done] = ['/tmp/sculptor-sparse', '/tmp/sculptor-walked'];
-  writeFileSync('/sys/block/zram1/disksize', '64M');
+async function fillDisk(): Promise<Pick<MemoryLab, 'written' | 'walkedFile'>> {
+  const folder = '/tmp/sculptor-disk';
+  writeFileSync('/sys/block/zram1/disksize', '256M');
   execFileSync('mkfs.ext4', ['-q', '/dev/zram1']);
   mkdirSync(folder);
   execFileSync('mount', ['-t', 'ext4', '/dev/zram1', folder]);
+  const filled = { written: await writeFile(folder), walkedFile: await walkFile(folder) };
+  execFileSync('umount', [folder]);
+  return filled;
+}
+
+/** The kernel's own threads begin to write what is 30 s old, a tenth of all memory, or ext4's when it would take half of the disk. */
+async function writeFile(folder: string): Promise<MemoryLab['written']> {
+  const writer = box();
+  const [file, isWritten] = [`${folder}/written`, '/tmp/sculptor-is-written'];
+  const fill = `head -c ${32 << 20} /dev/zero >${file} && touch ${isWritten} && exec sleep 1000`;
+  writer.run('sh', '-c', fill);
+  await upTo(20, () => (existsSync(isWritten) ? true : null));
+  const dirty = read(writer);
+  execFileSync('sync', [file]);
+  const synced = read(writer);
+  await writer.end();
+  // Its pages are nobody's by now: what is reclaimed next is to be another's.
+  rmSync(file);
+  return { dirty, synced };
+}
+
+/** Of a file system that has none of its pages: what is read of it is made, not moved. */
+async function walkFile(folder: string): Promise<MemoryLab['walkedFile']> {
+  const done = '/tmp/sculptor-walked';
   const memory = /^MemTotal:\s+(\d+) kB/m.exec(readFileSync('/proc/meminfo', 'utf8'));
   const memoryPages = Number(memory?.[1]) / 4;
   const pages = Math.round(memoryPages * 1.25);
@@ -231,7 +262,6 @@ async function walkFile(): Promise<MemoryLab['walkedFile']> {
   const [host, byKernel] = [less(hostNow(), hostBefore), less(byKernelNow(), byKernelBefore)];
   const instance = read(large);
   await large.end();
-  execFileSync('umount', [folder]);
   return { pages, memoryPages, instance, host, byKernel };
 }
 
@@ -254,10 +284,12 @@ function less(after: ToldSeries, before: ToldSeries): ToldSeries {
 /** The kernel moves memory to who touches it: it scans a process by its run time, a second and more apart. */
 async function balance(): Promise<MemoryLab['balanced']> {
   const moved = box();
+  // Each page by a fault of its own.
+  writeFileSync('/sys/kernel/mm/transparent_hugepage/enabled', 'never');
   const touch = 'const b=Buffer.alloc(48<<20);for(;;)for(let i=0;i<b.length;i+=4096)b[i]++';
   moved.run('taskset', '-c', '0', process.execPath, '-e', touch);
   await upTo(20, () => ((read(moved)['container.memory.usage'] ?? 0) > 40e6 ? true : null));
-  const before = hostNow();
+  const [before, instanceBefore] = [hostNow(), read(moved)];
   const processes = readFileSync(`${moved.memory}/cgroup.procs`, 'utf8').trim().split('\n');
   const threads = processes.flatMap(tgid => listThreads(hostRoots, Number(tgid)));
   common.native.setAffinity(Int32Array.from(threads), Int32Array.of(3));
@@ -265,7 +297,8 @@ async function balance(): Promise<MemoryLab['balanced']> {
   await upTo(60, () =>
     (hostNow()[migrations] ?? 0) - (before[migrations] ?? 0) > 2000 ? true : null,
   );
-  return { host: less(hostNow(), before), instance: read(moved) };
+  const instance = less(read(moved), instanceBefore);
+  return { host: less(hostNow(), before), instance };
 }
 
 async function upTo<T>(seconds: number, look: () => T | null): Promise<T | null> {

@@ -1,8 +1,15 @@
+import type { ToldSeries } from '../../support/told-series.ts';
 import type { MemoryLab } from '../inside/memory.ts';
 import { withLab } from '../lab.ts';
 import { labKernels, needsLab } from '../needs-lab.ts';
 
 const mb = 1 << 20;
+
+/** Of both nodes. */
+const filePages = (told: ToldSeries) =>
+  Object.entries(told)
+    .filter(([series]) => /^sculptor\.memory\.pages \d file$/.test(series))
+    .reduce((sum, [, bytes]) => sum + bytes / 4096, 0);
 
 for (const kernel of labKernels) {
   needsLab(kernel)(
@@ -26,6 +33,8 @@ for (const kernel of labKernels) {
       near(node1['sculptor.memory.pages 1 anon'], 64 * mb, 0.05, 'pages on node 1');
       t.true((node1['sculptor.memory.pages 0 anon'] ?? mb) < mb, 'pages on node 0');
       near(node1['container.memory.usage'], 64 * mb, 0.1, 'usage');
+      near(node1['container.memory.working_set'], 64 * mb, 0.1, 'working set');
+      t.is(node1['sculptor.memory.dirty'], 0, 'it wrote to no file');
       t.true((node1['sculptor.memory.local'] ?? 1) < 0.1, 'far');
       t.true((lab.local['sculptor.memory.local'] ?? 0) > 0.9, 'near');
 
@@ -56,6 +65,9 @@ for (const kernel of labKernels) {
       t.true((node1['sculptor.pressure.time memory some'] ?? 1) < 0.1, 'and nobody else did');
       // One task alone that waits is all of them. Beside one that runs it is so only while it has the CPU to reclaim memory itself.
       const { rereadHost, beside, besideSeconds } = lab;
+      const again = (file ?? 0) - (squeezed['sculptor.memory.refaults file'] ?? 0);
+      near(rereadHost['sculptor.memory.refaults file'], again, 0.1, 'of the host');
+      t.true((rereadHost['sculptor.memory.refaults anon'] ?? 100) < 100, 'and no anonymous ones');
       const stalledAll =
         (reread['sculptor.pressure.time memory full'] ?? 0) -
         (squeezed['sculptor.pressure.time memory full'] ?? 0);
@@ -75,16 +87,28 @@ for (const kernel of labKernels) {
         `${refaults} of anonymous memory`,
       );
       near(refaults, lab.swappedIn, 0.1, 'pages swapped in');
+      const ofAll = lab.swappedHost['sculptor.memory.refaults anon'];
+      near(ofAll, refaults, 0.1, 'anonymous memory of the host');
+
+      const { dirty, synced } = lab.written;
+      near(dirty['sculptor.memory.dirty'], 32 * mb, 0.05, 'not on the disk');
+      const onDisk = 32 * mb - (synced['sculptor.memory.dirty'] ?? 0);
+      near(onDisk, 32 * mb, 0.05, 'on the disk');
+      for (const told of [dirty, synced]) {
+        near(filePages(told) * 4096, 32 * mb, 0.05, 'pages of the file');
+        const used = told['container.memory.working_set'] ?? mb;
+        t.true(used < 8 * mb, `nobody used it again: ${used}`);
+      }
 
       const { pages, memoryPages, instance, host, byKernel } = lab.walkedFile;
       const reclaimed = (by: string) => instance[`sculptor.memory.reclaim.reclaimed ${by}`] ?? 0;
       const allReclaimed = reclaimed('direct') + reclaimed('background');
-      const left = Object.entries(instance)
-        .filter(([series]) => /^sculptor\.memory\.pages \d file$/.test(series))
-        .reduce((sum, [, bytes]) => sum + bytes / 4096, 0);
+      const left = filePages(instance);
       // Each page was read once, and is there or was taken.
       t.true(left < memoryPages && allReclaimed >= pages - memoryPages, `${left} pages left`);
       near(allReclaimed, pages - left, 0.02, 'pages reclaimed');
+      const usedAgain = instance['container.memory.working_set'] ?? Number.NaN;
+      t.true(usedAgain < 0.05 * left * 4096, `none of them is working set: ${usedAgain}`);
       t.true(reclaimed('background') > 0.8 * allReclaimed, `${reclaimed('background')} by kswapd`);
       for (const [series, byVmstat] of Object.entries(byKernel)) {
         near(host[series], byVmstat, 0.02, `${series} of the host`);
@@ -98,6 +122,11 @@ for (const kernel of labKernels) {
       t.true((numa(balanced.host, 'hint_faults') ?? 0) > 10, 'after faults that ask for it');
       if (kernel !== '6.1') {
         t.true((numa(balanced.instance, 'migrations') ?? 0) > 2000, 'of the instance');
+        const faults = numa(balanced.instance, 'hint_faults') ?? 0;
+        const least = 0.8 * (numa(balanced.instance, 'migrations') ?? 0);
+        const most = numa(balanced.host, 'hint_faults') ?? 0;
+        t.true(faults > least && faults <= most, `${faults} of the instance, ${most} of the host`);
+        t.is(numa(node1, 'hint_faults'), 0, 'and of no other');
         t.is(numa(node1, 'migrations'), 0, 'and of no other');
       }
 
