@@ -56,8 +56,8 @@ class LostTimer extends Error {}
 /** It says so after 21 s. */
 const longestBootSeconds = 60;
 
-/** What the scripts inside tell (`reportGuest`) of a guest under KVM that the emulated CPU has ended: see inside/whole-guest.ts. */
-const tripleFault = /kvm_exit: .* reason shutdown .*/;
+/** What a script inside says of a guest under KVM that the emulated CPU has ended: see inside/whole-guest.ts. */
+const tripleFault = /a triple fault ended the guest: kvm_exit: .*/;
 const mostBoots = 3;
 
 /**
@@ -81,8 +81,7 @@ export async function withLab<T>(options: LabOptions, use: (lab: Lab) => Promise
 function emulationFault(error: unknown): string | null {
   if (!(error instanceof Error)) return null;
   if (error.cause instanceof LostTimer) return error.cause.message;
-  const [exit] = tripleFault.exec(error.message) ?? [];
-  return exit ? `a triple fault ended its guest: ${exit}` : null;
+  return tripleFault.exec(error.message)?.[0] ?? null;
 }
 
 async function bootedLab<T>(options: LabOptions, use: (lab: Lab) => Promise<T>): Promise<T> {

@@ -11,7 +11,7 @@ import { requestApi } from '../../../src/api/client.ts';
 import { eventually } from '../../support/scene.ts';
 import type { Answers } from './forge.ts';
 import { startHostAgent } from './host-agent.ts';
-import { reportGuest, startWholeGuest, type WholeGuest } from './whole-guest.ts';
+import { type WholeGuest, type WholeGuestOptions, withWholeGuest } from './whole-guest.ts';
 
 export type GateOutcome = {
   readonly guestUptimeSeconds: number;
@@ -59,18 +59,22 @@ createServer(socket => {
 })
   .listen(4319, '10.99.0.1')
   .unref();
-let guest: WholeGuest | undefined;
+const options: WholeGuestOptions = {
+  folder,
+  uuid,
+  script: 'test/lab/inside/guest.sh',
+  devices: [
+    ...['-netdev', 'tap,id=net,ifname=tap0,script=no,downscript=no'],
+    ...['-device', 'virtio-net-pci,netdev=net'],
+  ],
+};
 try {
-  guest = await startWholeGuest({
-    folder,
-    uuid,
-    script: 'test/lab/inside/guest.sh',
-    devices: [
-      ...['-netdev', 'tap,id=net,ifname=tap0,script=no,downscript=no'],
-      ...['-device', 'virtio-net-pci,netdev=net'],
-    ],
-  });
-  const { screen, tripleFaults } = guest;
+  console.log(JSON.stringify(await withWholeGuest(options, outcomeOf)));
+} finally {
+  await host.stop();
+}
+
+async function outcomeOf({ screen, tripleFaults }: WholeGuest): Promise<GateOutcome> {
   const ways = ['vsock://2:4317', 'http://10.99.0.1:4318'];
   const forged: Record<string, Answers> = {};
   for (const way of ways) {
@@ -97,7 +101,7 @@ try {
   const gate = await askGate();
   const [, up] = await screen.waitFor(/^GUEST tick (\S+)/, 60);
   const ofGuest = resources.filter(({ resource }) => 'sculptor.origin' in resource);
-  const outcome: GateOutcome = {
+  return {
     guestUptimeSeconds: Number(up),
     forged,
     ofGuest: distinct(ofGuest.map(({ resource }) => resource)),
@@ -115,13 +119,6 @@ try {
     gate,
     tripleFaults,
   };
-  console.log(JSON.stringify(outcome));
-} catch (error) {
-  if (guest) await reportGuest(guest);
-  throw error;
-} finally {
-  guest?.qemu.kill('SIGKILL');
-  await host.stop();
 }
 
 function rttsOf(): GuestRtt[] {

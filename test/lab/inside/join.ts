@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { MetricPoint } from '../../../src/contract/telemetry.ts';
 import { eventually } from '../../support/scene.ts';
 import { startHostAgent } from './host-agent.ts';
-import { reportGuest, startWholeGuest, type WholeGuest } from './whole-guest.ts';
+import { type WholeGuest, withWholeGuest } from './whole-guest.ts';
 
 /** Growth of what was told of one vCPU within a phase, in seconds; `lasted` of them. */
 export type Growth = {
@@ -37,9 +37,14 @@ const settleSeconds = 60;
 await run('modprobe', '-a', 'kvm_amd', 'vhost_vsock');
 const folder = mkdtempSync('/tmp/join-');
 const host = await startHostAgent(folder, { vsock: { port: 4317 } });
-let guest: WholeGuest | undefined;
 try {
-  guest = await startWholeGuest({ folder, uuid, script: 'test/lab/inside/join-guest.sh' });
+  const options = { folder, uuid, script: 'test/lab/inside/join-guest.sh' };
+  console.log(JSON.stringify(await withWholeGuest(options, outcomeOf)));
+} finally {
+  await host.stop();
+}
+
+async function outcomeOf(guest: WholeGuest): Promise<JoinOutcome> {
   for (const vcpu of vcpus) await run('taskset', '-cp', `${2 + vcpu}`, threadOf(guest, vcpu));
   await eventually('what the guest says of its vCPUs, told by the host', 240, () =>
     vcpus.every(vcpu => (last('sculptor.vcpu.guest.runqueue.wait', vcpu)?.value ?? 0) > 0)
@@ -48,14 +53,7 @@ try {
   );
   const alone = await phase(() => sleep(20_000));
   const beside = await phase(() => besideHog(40_000));
-  const { tripleFaults } = guest;
-  console.log(JSON.stringify({ alone, beside, tripleFaults } satisfies JoinOutcome));
-} catch (error) {
-  if (guest) await reportGuest(guest);
-  throw error;
-} finally {
-  guest?.qemu.kill('SIGKILL');
-  await host.stop();
+  return { alone, beside, tripleFaults: guest.tripleFaults };
 }
 
 /** Before a phase and after it nothing is taken from the vCPUs, so both sides stand still while they are read. */

@@ -32,8 +32,29 @@ const longestBootSeconds = 240;
 /**
  * Starts, in the lab, a guest under KVM in which the real agent can run: two vCPUs, vsock, its root the lab's own, read-only
  * below, its cgroup its own. It runs `script`, a path in the checkout, and has begun when that says `GUEST begins`. One at a time.
+ * It runs while `use` does, which fails when it ends: who waits for what it says would wait in vain. Then it tells how the guest was.
  */
-export async function startWholeGuest(options: WholeGuestOptions): Promise<WholeGuest> {
+export async function withWholeGuest<T>(
+  options: WholeGuestOptions,
+  use: (guest: WholeGuest) => Promise<T>,
+): Promise<T> {
+  const guest = await startWholeGuest(options);
+  const ended = once(guest.qemu, 'exit').then(() => {
+    const [fault] = readTripleFaults().slice(guest.tripleFaults.length);
+    throw new Error(fault ? `a triple fault ended the guest: ${fault}` : 'the guest has ended');
+  });
+  try {
+    return await Promise.race([use(guest), ended]);
+  } catch (error) {
+    await reportGuest(guest);
+    throw error;
+  } finally {
+    ended.catch(() => undefined);
+    guest.qemu.kill('SIGKILL');
+  }
+}
+
+async function startWholeGuest(options: WholeGuestOptions): Promise<WholeGuest> {
   const root = `${options.folder}/root`;
   mkdirSync(root);
   execFileSync('mount', ['--bind', '/', root]);
@@ -57,22 +78,8 @@ export async function startWholeGuest(options: WholeGuestOptions): Promise<Whole
   }
 }
 
-/** What `use` comes to, while the guest runs: who waits for what it says would wait in vain. */
-export async function whileItRuns<T>({ qemu }: WholeGuest, use: () => Promise<T>): Promise<T> {
-  const ended = new AbortController();
-  const end = once(qemu, 'exit', { signal: ended.signal }).then(() => {
-    throw new Error("the guest's QEMU has ended");
-  });
-  try {
-    return await Promise.race([use(), end]);
-  } finally {
-    end.catch(() => undefined);
-    ended.abort();
-  }
-}
-
 /** Tells on standard error how the guest is, or how it ended. */
-export async function reportGuest({ qemu, screen }: WholeGuest): Promise<void> {
+async function reportGuest({ qemu, screen }: WholeGuest): Promise<void> {
   // Its console closes a moment before it has ended.
   if (runs(qemu)) await Promise.race([once(qemu, 'exit'), sleep(5000)]);
   console.error(
