@@ -90,23 +90,30 @@ export function vmOf(
   qemu: Qemu,
   path: string,
 ): FoundVm {
-  const { uuid, name } = qemu;
-  if (uuid !== null)
-    return {
-      instance: { id: uuid, kind: 'vm', name: name || uuid },
-      path: machinePath(path),
-    };
+  const { uuid } = qemu;
+  if (uuid !== null) return { instance: vmOfUuid(uuid, qemu), path: machinePath(path) };
   const told = readTaskCgroup(roots, tgid, layout.version === 2 ? '' : 'cpu');
   // In a cgroup namespace of its own /proc may tell other paths than the hierarchy has.
   const home = told !== null && cgroupIdOf(layout, told) !== null ? told : path;
+  const name = shownName(qemu);
   return { instance: { ...instanceAt(home), kind: 'vm', ...(name && { name }) }, path: home };
 }
 
-/** Who may start a process writes its arguments: what a name has at most, which is told with all of a VM, and what is looked at. */
-const mostOfName = 256;
-const mostOptions = 64;
+/** The VM that a QEMU is by the UUID that it gives. */
+export function vmOfUuid(uuid: string, qemu: Qemu): Instance {
+  return { id: uuid, kind: 'vm', name: shownName(qemu) || uuid };
+}
 
-/** What QEMU's arguments say of its VM; an empty name: nothing. In a name control characters are U+FFFD: people read it. */
+/** As people read it, and as it goes with all that is told of a VM. */
+function shownName({ name }: Qemu): string {
+  return plainName(name.slice(0, mostOfName));
+}
+
+/** Who may start a process writes its arguments: options that are looked at, and what is told of a name. */
+const mostOptions = 64;
+const mostOfName = 256;
+
+/** What QEMU's arguments say of its VM; an empty name: nothing. */
 export type Qemu = { readonly uuid: string | null; readonly name: string };
 
 /**
@@ -132,7 +139,7 @@ export function parseQemu(args: readonly string[]): Qemu | null {
     else if (option === 'name') name = named.get('guest') ?? (first.includes('=') ? name : first);
     else if (/^(none|help|\?)$/.test(named.get('type') ?? first)) return null;
   }
-  return { uuid, name: plainName(name.slice(0, mostOfName)) };
+  return { uuid, name };
 }
 
 function uuidOf(text: string | undefined): string | null {

@@ -3,7 +3,7 @@ import type { Instance } from '../contract/instance.ts';
 import type { Clock } from '../contract/ports.ts';
 import { readCgroupLayout } from './cgroups.ts';
 import { readQemuArguments } from './command-line.ts';
-import { findVm, mostProcesses, parseQemu, type Qemu, vmOf } from './instance-at.ts';
+import { findVm, mostProcesses, parseQemu, type Qemu, vmOf, vmOfUuid } from './instance-at.ts';
 import { readTaskStat } from './procfs.ts';
 import { listFolder } from './read-file.ts';
 import type { Roots } from './roots.ts';
@@ -83,7 +83,7 @@ const sharesCgroup = (tgid: number): string =>
 
 /** Null for a QEMU without a UUID that shares its cgroup with others: what one guest says must not be taken for another's. */
 function instanceOf(roots: Roots, tgid: number, qemu: Qemu): Instance | null {
-  if (qemu.uuid !== null) return { id: qemu.uuid, kind: 'vm', name: qemu.name || qemu.uuid };
+  if (qemu.uuid !== null) return vmOfUuid(qemu.uuid, qemu);
   const layout = readCgroupLayout(roots);
   const { path } = vmOf(roots, layout, tgid, qemu, '/');
   return findVm(roots, layout, path, mostProcesses).vm?.instance ?? null;

@@ -2,7 +2,13 @@ import test from 'ava';
 import fc from 'fast-check';
 import type { InstanceKind } from '../../src/contract/instance.ts';
 import { readCgroupLayout } from '../../src/linux/cgroups.ts';
-import { containerIdOf, findVm, instanceAt, parseQemu } from '../../src/linux/instance-at.ts';
+import {
+  containerIdOf,
+  findVm,
+  instanceAt,
+  parseQemu,
+  vmOfUuid,
+} from '../../src/linux/instance-at.ts';
 import { makeTree, mounts, taskFiles } from './tree.ts';
 
 const uuid = '1b671a64-40d5-491e-99b0-da01ff1f3341';
@@ -25,7 +31,7 @@ test(isKind, `/docker/${id64}/init`, 'cgroup', id64);
 const qemu = ['/usr/bin/qemu-system-x86_64'];
 
 test('a name is as long as one may be, and has nothing that a terminal would obey: who may start a process writes it', t => {
-  const nameOf = (name: string) => parseQemu([...qemu, '-name', name])?.name;
+  const nameOf = (name: string) => vmOfUuid(uuid, { uuid, name }).name;
   t.is(nameOf('web\n\x1b]0;x\x07'), 'web\ufffd\ufffd]0;x\ufffd');
   t.is(nameOf('x'.repeat(262_000))?.length, 256);
   // The bound may fall within a character of two halves.
