@@ -63,10 +63,15 @@ for (const kernel of labKernels) {
         `waited for memory for ${stalled} of ${rereadSeconds} s`,
       );
       t.true((node1['sculptor.pressure.time memory some'] ?? 1) < 0.1, 'and nobody else did');
-      // One task alone that waits is all of them. Beside one that runs it is so only while it has the CPU to reclaim memory itself.
+      // One task alone that waits is all of them, and beside one that runs it is not.
       const { rereadHost, beside, besideSeconds } = lab;
       const again = (file ?? 0) - (squeezed['sculptor.memory.refaults file'] ?? 0);
-      near(rereadHost['sculptor.memory.refaults file'], again, 0.1, 'of the host');
+      // The host is asked a moment later, and the reader reads on.
+      const all = rereadHost['sculptor.memory.refaults file'] ?? 0;
+      t.true(
+        all > 0.98 * again && all < 1.25 * again,
+        `${all} of the host, ${again} of the reader`,
+      );
       t.true((rereadHost['sculptor.memory.refaults anon'] ?? 100) < 100, 'and no anonymous ones');
       const stalledAll =
         (reread['sculptor.pressure.time memory full'] ?? 0) -
