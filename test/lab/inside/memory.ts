@@ -35,7 +35,7 @@ export type MemoryLab = {
   readonly reread: ToldSeries;
   readonly rereadSeconds: number;
   readonly rereadHost: ToldSeries;
-  /** What came while it was read so beside a spinner on the same CPU, for so many seconds. */
+  /** One task that takes more in a cgroup that is over its memory.high, beside a spinner on the same CPU: what came in so many seconds. */
   readonly beside: ToldSeries;
   readonly besideSeconds: number;
   /**
@@ -102,7 +102,7 @@ try {
   await nearby.walk(['--mb', '64', '--node', '1'], 3);
   const local = read(nearby);
   const huge = await useHugePages();
-  const squeezing = await squeeze();
+  const squeezing = { ...(await squeeze()), ...(await takeBeside()) };
   const swapping = await swap();
   const filling = await fillDisk();
   const balanced = await balance();
@@ -150,10 +150,7 @@ async function useHugePages(): Promise<ToldSeries> {
   return read(large);
 }
 
-type Squeezed = Pick<
-  MemoryLab,
-  'squeezed' | 'reread' | 'rereadSeconds' | 'rereadHost' | 'beside' | 'besideSeconds'
->;
+type Squeezed = Pick<MemoryLab, 'squeezed' | 'reread' | 'rereadSeconds' | 'rereadHost'>;
 
 async function squeeze(): Promise<Squeezed> {
   const small = box();
@@ -173,21 +170,27 @@ async function squeeze(): Promise<Squeezed> {
   });
   const rereadSeconds = (performance.now() - began) / 1000;
   const rereadHost = less(hostNow(), hostBefore);
-  small.run(...onOneCpu, ...spinner);
-  await sleep(3000);
-  const [besideBegan, before] = [performance.now(), read(small)];
-  await sleep(6000);
-  const beside = less(read(small), before);
-  const besideSeconds = (performance.now() - besideBegan) / 1000;
+  const last = reread ?? read(small);
   await small.end();
-  return {
-    squeezed,
-    reread: reread ?? read(small),
-    rereadSeconds,
-    rereadHost,
-    beside,
-    besideSeconds,
-  };
+  return { squeezed, reread: last, rereadSeconds, rereadHost };
+}
+
+/** Who takes more is made to sleep by the kernel, where nothing can be reclaimed. The spinner has all that it needs before. */
+async function takeBeside(): Promise<Pick<MemoryLab, 'beside' | 'besideSeconds'>> {
+  const high = box();
+  writeFileSync(`${high.memory}/memory.high`, String(16 << 20));
+  writeFileSync(`${high.memory}/memory.swap.max`, '0');
+  high.run(...onOneCpu, ...spinner);
+  await sleep(2000);
+  const take = "taken = []\nwhile True: taken.append(b'x' * (1 << 20))";
+  high.run(...onOneCpu, 'python3', '-c', take);
+  await upTo(30, () => ((read(high)['container.memory.usage'] ?? 0) > 16 << 20 ? true : null));
+  const [began, before] = [performance.now(), read(high)];
+  await sleep(6000);
+  const beside = less(read(high), before);
+  const besideSeconds = (performance.now() - began) / 1000;
+  await high.end();
+  return { beside, besideSeconds };
 }
 
 async function swap(): Promise<Pick<MemoryLab, 'swapped' | 'swappedHost' | 'swappedIn'>> {
