@@ -15,6 +15,8 @@ const volatile __u64 most_per_second = 10;
 
 #define SECOND_NS 1000000000ULL
 
+#define PF_KTHREAD 0x200000
+
 struct wait {
 	/* When it began, or came to another CPU; 0: it does not wait. */
 	__u64 since_ns;
@@ -173,13 +175,27 @@ int BPF_PROG(outlier_softirq_exit)
 	return leave_interrupt();
 }
 
+/* ksoftirqd/CPU and irq/NUMBER-NAME: woken when the interrupt is over as far as its hooks tell. */
+static __always_inline bool continues_interrupt(struct task_struct *task)
+{
+	const union {
+		char text[8];
+		__u64 word;
+	} softirq = {"ksoftirq"}, irq = {"irq/"};
+	__u64 name;
+
+	if (!(task->flags & PF_KTHREAD) || bpf_probe_read_kernel(&name, sizeof(name), task->comm) != 0)
+		return false;
+	return name == softirq.word || (__u32)name == (__u32)irq.word;
+}
+
 /* Nobody where an interrupt wakes: whom it interrupts has nothing to do with it. */
-static __always_inline void note_waker(struct wait *wait)
+static __always_inline void note_waker(struct wait *wait, struct task_struct *task)
 {
 	__u32 *depth = interrupts_here();
 
 	wait->waker.tid = 0;
-	if (depth && !*depth)
+	if (depth && !*depth && !continues_interrupt(task))
 		describe(&wait->waker, bpf_get_current_task_btf());
 }
 
@@ -190,7 +206,7 @@ int BPF_PROG(outlier_waking, struct task_struct *task)
 	struct wait *wait = bpf_task_storage_get(&waits, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
 	if (wait && !wait->since_ns)
-		note_waker(wait);
+		note_waker(wait, task);
 	return 0;
 }
 
@@ -207,7 +223,7 @@ static __always_inline int woken(struct task_struct *task, bool is_new)
 		return 0;
 	/* Of a new task there is no sched_waking. */
 	if (is_new)
-		note_waker(wait);
+		note_waker(wait, task);
 	begin_wait(wait, task, BEGAN_WOKEN, bpf_ktime_get_ns());
 	return 0;
 }
@@ -317,6 +333,7 @@ int BPF_PROG(outlier_switch, bool preempt, struct task_struct *prev, struct task
 		}
 	}
 	wait->since_ns = 0;
+	wait->waker.tid = 0;
 	return 0;
 }
 

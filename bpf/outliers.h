@@ -32,7 +32,7 @@ struct outlier {
 	__u64 throttled_ns;
 	__u64 start_boottime_ns;
 	struct party waiter;
-	/* Nobody: it did not sleep, or an interrupt has woken it while the CPU was idle. */
+	/* Nobody: it did not sleep, or an interrupt has woken it. */
 	struct party waker;
 	/* Who left the CPU that the waiter then got; nobody: it was idle. */
 	struct party preemptor;

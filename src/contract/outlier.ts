@@ -21,7 +21,7 @@ export const outlierSchema = z.strictObject({
   task: z.strictObject({ ...party, startTicks: startTicksSchema }),
   /** `throttled`: its quota was used up, nobody took the CPU from it, and it waited once it was let go. */
   began: z.enum(['woken', 'preempted', 'throttled']),
-  /** Null: it was an interrupt (a device, a timer), or it was preempted. */
+  /** Null: it was an interrupt (a device, a timer, what the kernel does of them later, as with a packet, be it of a local task), or it was preempted. */
   waker: z.strictObject(party).nullable(),
   /**
    * Who left the CPU that the task then got; null: it was idle. Before Linux 6.18 a quota may also hold back a task that

@@ -44,6 +44,8 @@ test('long waits are told one by one with who woke and who had the CPU, so many 
     // One has the lock, sleeps for a while, and gives it to the next.
     const relay = scene.id('relay');
     scene.spawn('relay', 'convoy', '--threads', '4');
+    // Of so little weight that whoever is woken waits, whoever else is there.
+    scene.write('relay', 'cpu.shares', '10');
     scene.spawn('quota', 'spin');
     // Of a tenth of the others' weight, so that it waits for its 2 ms.
     scene.write('quota', 'cpu.shares', '102');

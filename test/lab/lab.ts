@@ -58,7 +58,7 @@ const longestBootSeconds = 60;
 
 /** What a script inside says of a guest under KVM that the emulated CPU has ended: see inside/whole-guest.ts. */
 const tripleFault = /a triple fault ended the guest: kvm_exit: .*/;
-const mostBoots = 3;
+export const mostBoots = 3;
 
 /**
  * Boots the lab, hands it to `use`, and ends it, whatever happens. One lab runs at a time on a machine; another waits.

@@ -24,7 +24,7 @@ export type RawOutlier = {
   readonly startTicks: number;
   readonly waiter: Party;
   readonly began: Outlier['began'];
-  /** Null where it was not woken, or by an interrupt of an idle CPU. */
+  /** Null where it was not woken, or by an interrupt. */
   readonly waker: Party | null;
   readonly preemptor: Party | null;
   readonly cpu: number;
@@ -63,16 +63,19 @@ export const layout = {
   stats: { found: 0, limited: 8, full: 16, memory: 24, bytes: 32 },
 } as const;
 
-/** What follows a wait, what ends it, and what tells who begins one, before what begins it. */
+/**
+ * What follows a wait, what ends it, and what tells who begins one, before what begins it. The end of an interrupt before its
+ * beginning: one that ends without having begun is nothing, and one that never ends would take every waker on its CPU away.
+ */
 const programs = [
   'outlier_migrate_task',
   'outlier_switch',
-  'outlier_device_entry',
   'outlier_device_exit',
-  'outlier_timer_entry',
+  'outlier_device_entry',
   'outlier_timer_exit',
-  'outlier_softirq_entry',
+  'outlier_timer_entry',
   'outlier_softirq_exit',
+  'outlier_softirq_entry',
   'outlier_waking',
   'outlier_wakeup',
   'outlier_wakeup_new',

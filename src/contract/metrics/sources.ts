@@ -51,8 +51,8 @@ export const sources = {
   steal: { hook: '/proc/stat, within a guest', cost: 'one file every 10 s' },
   host: { hook: '/proc/stat', cost: 'one file every second' },
   outliers: {
-    hook: 'tp_btf: sched_switch, sched_wakeup, sched_wakeup_new, sched_migrate_task; only where agent.outliers asks',
-    cost: 'nothing while nobody asks; else net ns a call: switch 300, wake-up 420',
+    hook: 'tp_btf: sched_switch, sched_waking, sched_wakeup, sched_wakeup_new, sched_migrate_task, and beginning and end of interrupts (irq_handler), timers (hrtimer_expire) and softirqs; only where agent.outliers asks',
+    cost: 'nothing while nobody asks; else net ns a call: switch 90, wake-up (two programs) 160, a timer or a softirq (two) 20; on a slower machine, without these two, switch 300, wake-up 420',
   },
   cost: {
     hook: 'fdinfo and BPF_OBJ_GET_INFO_BY_FD of the maps and programs, getrusage, /proc/self/stat',

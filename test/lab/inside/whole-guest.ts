@@ -39,7 +39,8 @@ export async function withWholeGuest<T>(
   use: (guest: WholeGuest) => Promise<T>,
 ): Promise<T> {
   const guest = await startWholeGuest(options);
-  const ended = once(guest.qemu, 'exit').then(() => {
+  const end = runs(guest.qemu) ? once(guest.qemu, 'exit') : Promise.resolve();
+  const ended = end.then(() => {
     const [fault] = readTripleFaults().slice(guest.tripleFaults.length);
     throw new Error(fault ? `a triple fault ended the guest: ${fault}` : 'the guest has ended');
   });

@@ -1,12 +1,12 @@
 import type { GateOutcome } from '../inside/gate.ts';
-import { withLab } from '../lab.ts';
+import { mostBoots, withLab } from '../lab.ts';
 import { labKernels, needsLab } from '../needs-lab.ts';
 
 for (const kernel of labKernels)
   needsLab(kernel)(
     `on Debian's ${kernel} an agent in a guest is seen by the host under the guest’s identity, and what the guest forges reaches nobody`,
     async t => {
-      t.timeout(1_100_000);
+      t.timeout(mostBoots * 1_100_000);
       await withLab({ kernel, deadlineSeconds: 1000, memoryMiB: 4096 }, async lab => {
         const script =
           'cd /checkout && node --disable-warning=ExperimentalWarning test/lab/inside/gate.ts';

@@ -1,12 +1,12 @@
 import type { JoinOutcome } from '../inside/join.ts';
-import { withLab } from '../lab.ts';
+import { mostBoots, withLab } from '../lab.ts';
 import { labKernels, needsLab } from '../needs-lab.ts';
 
 for (const kernel of labKernels)
   needsLab(kernel)(
     `on Debian's ${kernel} the host tells beside each other what a guest's tasks waited for its vCPU, what of it the host took, and what the host's scheduler says it took`,
     async t => {
-      t.timeout(800_000);
+      t.timeout(mostBoots * 800_000);
       await withLab({ kernel, deadlineSeconds: 780, memoryMiB: 4096 }, async lab => {
         const script =
           'cd /checkout && node --disable-warning=ExperimentalWarning test/lab/inside/join.ts';

@@ -7,7 +7,9 @@ for (const kernel of labKernels) {
     async t => {
       t.timeout(620_000);
       const found = columnOf(`Debian ${kernel}`, await measureInLab(kernel));
-      t.deepEqual(found, writtenColumn(`Debian ${kernel}`));
+      const written = writtenColumn(`Debian ${kernel}`);
+      // In any order: those that are not there are known first.
+      t.deepEqual(Object.fromEntries(found.cells), Object.fromEntries(written.cells));
     },
   );
 }
