@@ -13,7 +13,7 @@ import {
 import { type BenchResult, rawFolder, type Tell, writeRaw } from './bench.ts';
 import { countRuns } from './count-runs.ts';
 import { type Crowd, type Instant, order, quiet, stageCrowd } from './crowd.ts';
-import { timeFixedWork, undisturbed } from './fixed-work.ts';
+import { timeFixedWork } from './fixed-work.ts';
 import { type Rollup, rollupOf } from './rollup.ts';
 import type { SinkReading } from './sink.ts';
 
@@ -187,8 +187,6 @@ function figuresOf({ windows, programs, last }: Measured) {
     cpu_cores_slow: cores(slow),
     fixed_work_us: shipped.fixedWorkUs,
     fixed_work_us_slow: slow.fixedWorkUs,
-    cpu_cores_undisturbed: undisturbed(cores(shipped), shipped.fixedWorkUs),
-    cpu_cores_slow_undisturbed: undisturbed(cores(slow), slow.fixedWorkUs),
     bpf_cores: coresOf(name => !iterators.has(name)),
     bpf_cores_iterators: coresOf(name => iterators.has(name)),
     threads,

@@ -1,6 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/* The CPUs of a shared machine are not equally fast each hour: figures of two runs compare by what the same work took beside each. */
+/*
+ * The CPUs of a shared machine are not equally fast each hour, nor are those of two machines: what the same work took beside a figure
+ * says under which conditions it is. No figure is scaled by it: from one machine to another that does not hold.
+ */
 
 const rows = Array.from({ length: 400 }, (_, i) => ({
   id: i,
@@ -28,15 +31,4 @@ export async function timeFixedWork(seconds: number): Promise<number> {
     times.push(timeOnce());
   }
   return times.sort((a, b) => a - b)[Math.floor(times.length / 2)] ?? Number.NaN;
-}
-
-/** µs that it took while nobody else used the cores (2026-11-28). */
-const undisturbedUs = 5000;
-
-/**
- * Cores as they would be on undisturbed CPUs, were all of it slowed down as the fixed work was: an estimate, to compare runs of
- * different hours by. No target is held against it.
- */
-export function undisturbed(cores: number, fixedWorkUs: number): number {
-  return (cores * undisturbedUs) / fixedWorkUs;
 }
