@@ -25,11 +25,17 @@ const iteratedMaps: Readonly<Record<string, string>> = { charge_sockets: 'socket
 /** @see perf_event_open(2): PERF_COUNT_SW_PAGE_FAULTS_MIN, _MAJ */
 const softwareEvents: Readonly<Record<string, number>> = { minor: 5, major: 6 };
 
+/** Forks, wake-ups, switches, migrations. */
+const scheduling = `for i in 1 2 3 4 5 6 7 8; do (sleep 0.05; : | cat) & done; wait
+taskset -c 0 sleep 60 & sleep 0.2; taskset -cp 1 $! >/dev/null; kill $!; wait $! || true`;
+
 /** What makes the programs of an object run; of the others, what the scheduler sees. */
 const loads: Readonly<Record<string, string>> = {
-  // Forks, wake-ups, switches, migrations.
-  scheduler: `for i in 1 2 3 4 5 6 7 8; do (sleep 0.05; : | cat) & done; wait
-taskset -c 0 sleep 60 & sleep 0.2; taskset -cp 1 $! >/dev/null; kill $!; wait $! || true`,
+  // And interrupts of a device: of a disk, or of what a file of the checkout comes by where that is on another machine.
+  outliers: `${scheduling}
+file=$(mktemp -p /var/tmp); trap 'rm -f "$file"' EXIT
+dd if=/dev/zero of="$file" bs=4k count=8 conv=fsync status=none
+dd if="$0" iflag=nocache count=0 status=none; cat "$0" >/dev/null`,
   // A connection that is refused.
   net: '(exec 3<>/dev/tcp/127.0.0.1/9) 2>/dev/null || true',
   // A datagram, and calls that receive (ip's, of netlink): the hooks see those of all sockets.
@@ -123,7 +129,7 @@ function attach(object: BpfObject, { program, section }: Found): void {
 }
 
 function load(object: string): void {
-  const script = `set -e\n${loads[object] ?? loads['scheduler']}`;
+  const script = `set -e\n${loads[object] ?? scheduling}`;
   const { status, stderr } = spawnSync('bash', ['-c', script, `${build}sculpt-workload`], {
     encoding: 'utf8',
   });
