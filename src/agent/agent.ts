@@ -122,6 +122,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const context: SourceContext = {
     config,
     native,
+    bpftrace: driver === 'bpftrace' ? (await import('./bpftrace/run.ts')).runBpftrace : null,
     roots,
     layout,
     runByCpu,
@@ -253,7 +254,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       await events.stop();
       await custom?.stop();
       rounds.stop();
-      sources.stop();
+      await sources.stop();
       await scheduler.stop();
     },
   };

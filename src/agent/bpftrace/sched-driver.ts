@@ -1,9 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { ProbeError } from '../../contract/errors.ts';
-import type { Clock, Say } from '../../contract/ports.ts';
 import type { ExponentialHistogram } from '../../contract/telemetry.ts';
-import { packageRoot } from '../../linux/native.ts';
-import type { Roots } from '../../linux/roots.ts';
 import { emptyTotals } from '../instances/add-change.ts';
 import type { LivingInstance } from '../instances/instances.ts';
 import type { TotalsReader } from '../probes/sched.ts';
@@ -11,9 +7,8 @@ import type { SchedTotals } from '../probes/sched-layout.ts';
 import type { Counters } from '../sources/counters.ts';
 import type { Source } from '../sources/source.ts';
 import { createTally } from '../sources/tally.ts';
-import { keepRunning } from './lasting-run.ts';
 import { type BpftraceRecord, type Bucket, beat } from './output.ts';
-import type { runBpftrace } from './run.ts';
+import { type ScriptContext, startScript } from './script.ts';
 
 /** The scheduler as bpf/runqlat.bt tells it: fewer questions than the libbpf probe answers, in the same shape. */
 export type SchedDriver = {
@@ -23,21 +18,12 @@ export type SchedDriver = {
   readonly stop: () => Promise<void>;
 };
 
-export type SchedDriverOptions = {
-  readonly run: typeof runBpftrace;
-  readonly cgroupV1: boolean;
+export type SchedDriverOptions = ScriptContext & {
   /** How often the histograms are printed, as long as it runs: a run that is begun anew would leave a gap in every total. */
   readonly latencyIntervalSeconds: number;
-  readonly roots: Roots;
-  readonly clock: Clock;
-  readonly say: Say;
 };
 
-/** A cgroup, or a task that runs or waits, is a key of a map. */
-const maxKeys = 65_536;
-const maxBytesPerSecond = 8_388_608;
 const file = 'bpf/runqlat.bt';
-const path = `${packageRoot}bpf/runqlat.bt`;
 
 /** Totals are printed so often that a reading each second is a fifth off at most. */
 const prints = (latencyIntervalSeconds: number): string => `
@@ -50,31 +36,16 @@ interval:ms:${Math.max(100, Math.round(latencyIntervalSeconds * 1000))} { print(
  * @throws ProbeError BPFTRACE_FAILED, when it does not attach
  */
 export async function startSchedDriver(options: SchedDriverOptions): Promise<SchedDriver> {
-  const { say } = options;
   const reading = createReading();
-  const program = `${readFileSync(path, 'utf8')}${prints(options.latencyIntervalSeconds)}`;
-  let settle: (trouble: string | null) => void = () => undefined;
-  const attached = new Promise<string | null>(resolve => {
-    settle = resolve;
-  });
-  const run = keepRunning({
-    ...options,
-    program: () => program,
+  const script = startScript(options, {
     file,
-    parameters: options.cgroupV1 ? ['1'] : [],
-    maxBytesPerSecond,
-    maxKeys,
+    prints: prints(options.latencyIntervalSeconds),
     record: reading.take,
-    attached: () => settle(null),
-    ended: news => {
-      reading.clear();
-      settle(news ?? 'it ended');
-      if (news !== null) say('error', `agent: ${file} ended, and is begun again: ${news}`);
-    },
+    ended: reading.clear,
   });
-  const trouble = await attached;
+  const trouble = await script.attached;
   if (trouble !== null) {
-    await run.stop();
+    await script.stop();
     throw new ProbeError('BPFTRACE_FAILED', `${file}: ${trouble}`, { program: file });
   }
   return {
@@ -85,12 +56,12 @@ export async function startSchedDriver(options: SchedDriverOptions): Promise<Sch
         // It is asked for times, and counts no events.
         events: 0,
         recovered: 0,
-        lost: { ...run.losses() },
+        lost: { ...script.losses() },
         entries: reading.totals().size,
       }),
     },
-    source: createLatencySource(reading.latencies, run.trouble),
-    stop: run.stop,
+    source: createLatencySource(reading.latencies, script.trouble),
+    stop: script.stop,
   };
 }
 
@@ -161,7 +132,7 @@ function octaveOf(min: number): number {
 
 function createLatencySource(
   latest: () => { latencies: ReadonlyMap<number, Counters>; wait: ReadonlyMap<number, number> },
-  trouble: () => string | null,
+  trouble: Source['trouble'],
 ): Source {
   /** The buckets, and the sum in ns behind them. */
   const tally = createTally(octaves + 2);
@@ -190,10 +161,7 @@ function createLatencySource(
       for (const [id, living] of gone) if (living) take(living, [id]);
       tally.forget(gone.keys());
     },
-    trouble: () => {
-      const why = trouble();
-      return why === null ? null : { code: 'BPFTRACE_FAILED', why };
-    },
+    trouble,
     stop: () => undefined,
   };
 }

@@ -7,6 +7,7 @@ import type { CgroupLayout } from '../../linux/cgroups.ts';
 import type { Native } from '../../linux/native.ts';
 import type { Roots } from '../../linux/roots.ts';
 import type { Sample } from '../../otlp/sample.ts';
+import type { runBpftrace } from '../bpftrace/run.ts';
 import type { GuestView } from '../gate/guest-view.ts';
 import type { LivingInstance } from '../instances/instances.ts';
 import type { RunByCpu } from '../memory/locality.ts';
@@ -45,16 +46,23 @@ export type Source = {
    */
   readonly forget: (gone: ReadonlyMap<number, LivingInstance | null>) => void;
   /** Why it measures nothing at present, where it goes on by itself; null, or absent: it runs. */
-  readonly trouble?: () => { readonly code: ErrorCode; readonly why: string } | null;
-  /** Detaches and frees everything. */
-  readonly stop: () => void;
+  readonly trouble?: (() => { readonly code: ErrorCode; readonly why: string } | null) | undefined;
+  /** Of one that begins by itself: resolves when it measures, to null, or when it does not, to why. */
+  readonly attached?: Promise<string | null> | undefined;
+  /** Detaches and frees everything; resolves when no process of it is left. */
+  readonly stop: () => void | Promise<void>;
 };
+
+/** A probe that may be a script (src/agent/bpftrace), which comes and goes by itself. */
+export type ComesAndGoes = Pick<Source, 'trouble' | 'attached' | 'stop'>;
 
 /** What a source may stand on; everything is injected. */
 export type SourceContext = {
   /** Its settings change while the agent runs: read them when they are needed. */
   readonly config: AgentConfig;
   readonly native: Native;
+  /** Where the driver is bpftrace, which scripts of bpf/ are to be asked by; else null. */
+  readonly bpftrace: typeof runBpftrace | null;
   readonly roots: Roots;
   readonly layout: CgroupLayout;
   /** ns that each cgroup has run on each CPU, read now. */

@@ -1,4 +1,9 @@
-import { describeError, KernelInterfaceError, SculptorError } from '../../contract/errors.ts';
+import {
+  describeError,
+  KernelInterfaceError,
+  ProbeError,
+  SculptorError,
+} from '../../contract/errors.ts';
 import { attr } from '../../contract/metrics.ts';
 import { ownLacking } from '../../linux/capabilities.ts';
 import type { Sample } from '../../otlp/sample.ts';
@@ -46,7 +51,8 @@ export type Sources = {
   readonly follow: () => void;
   /** By name: `running`, or why it is not. */
   readonly status: () => Record<string, string>;
-  readonly stop: () => void;
+  /** Resolves when no process of any is left. */
+  readonly stop: () => Promise<void>;
 };
 
 /** One that runs. What was started later than the agent counts from then: no series of it began before `since`. */
@@ -74,6 +80,7 @@ export function startSources(
   const failures = new Map<string, number>();
   const guarded = createGuard(failures, context);
   const losses = createLosses(failures, source => guarded(source, () => source.lost()));
+  const stops = createStops(guarded);
 
   const each = (run: (source: Source) => void): void => {
     for (const { source } of running.values()) guarded(source, run);
@@ -100,7 +107,7 @@ export function startSources(
     refused.set(kind.name, notSelected);
     if (!one) return;
     losses.keep(one.source);
-    guarded(one.source, source => source.stop());
+    stops.stop(one.source);
     say(
       'info',
       `agent: the source "${kind.name}" (${kind.tells}) is stopped: nothing of it is selected`,
@@ -158,7 +165,29 @@ export function startSources(
     follow,
     status: () =>
       Object.fromEntries(states().map(([name, trouble]) => [name, trouble?.why ?? 'running'])),
-    stop: () => each(source => source.stop()),
+    stop: () => {
+      for (const { source } of running.values()) stops.stop(source);
+      return stops.all();
+    },
+  };
+}
+
+/** Those that are being stopped: a process of theirs may take a moment to end. */
+function createStops(guarded: <T>(source: Source, run: (source: Source) => T) => T | null) {
+  const going = new Set<Promise<void>>();
+  return {
+    stop: (source: Source): void => {
+      const stopped = Promise.resolve(guarded(source, one => one.stop()));
+      const gone = stopped
+        .catch(error => {
+          guarded(source, () => {
+            throw error;
+          });
+        })
+        .then(() => void going.delete(gone));
+      going.add(gone);
+    },
+    all: async (): Promise<void> => void (await Promise.all(going)),
   };
 }
 
@@ -173,15 +202,18 @@ function startSource(kind: SourceKind, context: SourceContext): Source {
 
 /**
  * Whether one can be started: starts it for real and stops it, or only looks where it is such a source.
- * @throws as `startSource`
+ * @throws as `startSource`; ProbeError BPFTRACE_FAILED
  */
-export function trySource(
+export async function trySource(
   kind: SourceKind,
   context: SourceContext,
-): ReturnType<NonNullable<SourceKind['look']>> {
+): Promise<ReturnType<NonNullable<SourceKind['look']>>> {
   mustHaveNeeds(kind, context);
   if (kind.look) return kind.look(context);
-  kind.start(context).stop();
+  const source = kind.start(context);
+  const trouble = await source.attached;
+  await source.stop();
+  if (typeof trouble === 'string') throw new ProbeError('BPFTRACE_FAILED', trouble);
   return { found: 'was started and stopped', isSure: true };
 }
 

@@ -12,7 +12,7 @@ import { commandWithOnly, describeKept } from '../least-privilege.ts';
 import { requirePrivilege } from '../privilege.ts';
 import { type Check, works } from './check.ts';
 import type { Machine } from './machine.ts';
-import { attempt } from './remedy.ts';
+import { attempt, lacking } from './remedy.ts';
 import { checkSources } from './source-checks.ts';
 
 const name = 'sculpt agent';
@@ -58,7 +58,7 @@ export async function checkAsAgent(
   return [
     asAgent,
     ...(agent.driver === 'bpftrace' ? [await checkScheduler(machine)] : []),
-    ...checkSources({ ...machine, native }, agent),
+    ...(await checkSources({ ...machine, native }, agent)),
   ];
 }
 
@@ -78,9 +78,7 @@ async function checkScheduler({ roots }: Machine): Promise<Check> {
     await stop();
     return works(scheduler, true, { found: 'bpf/runqlat.bt was attached and stopped' });
   } catch (error) {
-    return attempt(scheduler, true, 'the agent as it is configured', () => {
-      throw error;
-    });
+    return lacking(scheduler, true, 'the agent as it is configured', error);
   }
 }
 

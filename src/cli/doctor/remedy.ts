@@ -6,9 +6,14 @@ export function attempt(name: string, needed: boolean, lost: string, check: () =
   try {
     return check();
   } catch (error) {
-    const found = describeError(error).split('\n')[0] ?? 'failed';
-    return missing(name, needed, { found, lost, how: remedyOf(error) });
+    return lacking(name, needed, lost, error);
   }
+}
+
+/** That it is missing, by what was thrown. */
+export function lacking(name: string, needed: boolean, lost: string, error: unknown): Check {
+  const found = describeError(error).split('\n')[0] ?? 'failed';
+  return missing(name, needed, { found, lost, how: remedyOf(error) });
 }
 
 const byCode: Partial<Record<ErrorCode, string>> = {

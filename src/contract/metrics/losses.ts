@@ -89,6 +89,11 @@ export const losses = {
 /** The reasons of one of them. */
 export type Loss<Who extends keyof typeof losses> = keyof (typeof losses)[Who];
 
+/** What a source's libbpf program did not count, or the script in its place. */
+export type ProbeLosses<Who extends keyof typeof losses> =
+  | Readonly<Record<Exclude<Loss<Who>, 'unnamed'>, number>>
+  | Readonly<Record<Loss<'bpftrace'>, number>>;
+
 /** What the gate does not let through: the reasons of `sculptor.gate.dropped`; the first word says what is counted. */
 export const gateDrops = {
   connection_unknown: 'Of nobody: no instance of this host is known there.',

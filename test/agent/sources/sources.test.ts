@@ -69,7 +69,7 @@ test('a source that measures nothing for a while is told as unavailable meanwhil
   );
 });
 
-test('a source that lacks a capability is not started, and which one is said and told', t => {
+test('a source that lacks a capability is not started, and which one is said and told', async t => {
   const root = mkdtempSync(`${tmpdir()}/sources-`);
   t.teardown(() => rmSync(root, { recursive: true }));
   mkdirSync(`${root}/self`);
@@ -87,7 +87,7 @@ test('a source that lacks a capability is not started, and which one is said and
   const taps = kind('taps', ['CAP_BPF', 'CAP_SYS_PTRACE']);
   const machine = { ...context(said), roots };
   const sources = startSources([taps, kind('block', ['CAP_BPF', 'CAP_PERFMON'])], machine);
-  t.throws(() => trySource(taps, machine), { code: 'KERNEL_PRIVILEGE' });
+  await t.throwsAsync(trySource(taps, machine), { code: 'KERNEL_PRIVILEGE' });
   t.deepEqual(started, ['block']);
   t.regex(said.join(), /without the source "taps".*: this process has no CAP_SYS_PTRACE, which/);
   const told = sources.host(5).find(({ value }) => value === 0);
@@ -270,7 +270,7 @@ test('what a source had lost that was stopped counts once, also while the next c
   t.is(sources.lost()['quiet_map_full'], 3);
 });
 
-test('one that is to be tried is started and stopped, or only looked at where it is such a source', t => {
+test('one that is to be tried is started and stopped, or only looked at where it is such a source', async t => {
   const roots = { proc: '/nonexistent', sys: '/nonexistent', cgroup: '/nonexistent' };
   const started: string[] = [];
   const kind = (name: string): SourceKind => ({
@@ -281,9 +281,54 @@ test('one that is to be tried is started and stopped, or only looked at where it
     },
   });
   const look = () => ({ found: 'it is there', isSure: false });
-  t.deepEqual(trySource({ ...kind('looked at'), look }, { ...context([]), roots }), look());
-  t.true(trySource(kind('started'), { ...context([]), roots }).isSure);
+  t.deepEqual(await trySource({ ...kind('looked at'), look }, { ...context([]), roots }), look());
+  t.true((await trySource(kind('started'), { ...context([]), roots })).isSure);
   t.deepEqual(started, ['started', 'started stopped']);
+  const script = (attached: string | null): SourceKind => ({
+    ...{ name: 'script', tells: '' },
+    start: () => ({ ...quiet, attached: Promise.resolve(attached) }),
+  });
+  t.true((await trySource(script(null), { ...context([]), roots })).isSure);
+  await t.throwsAsync(trySource(script('no such probe'), { ...context([]), roots }), {
+    code: 'BPFTRACE_FAILED',
+    message: 'no such probe',
+  });
+});
+
+test('all are stopped when the last process of each is gone, also of what was stopped before; one that fails is said', async t => {
+  const said: string[] = [];
+  const letGo: (() => void)[] = [];
+  const slow = (): Source => ({
+    ...quiet,
+    stop: () => new Promise<void>(resolve => void letGo.push(resolve)),
+  });
+  const failing = { ...quiet, name: 'failing', stop: () => Promise.reject(new Error('gone')) };
+  let selected = true;
+  const sources = startSources(
+    [
+      { name: 'quiet', tells: '', start: slow },
+      { name: 'failing', tells: '', start: () => failing },
+      { name: 'other', tells: '', start: () => ({ ...slow(), name: 'other' }) },
+    ],
+    context(said),
+    [],
+    { tellsOf: name => selected || name === 'other' },
+  );
+  selected = false;
+  sources.follow();
+  let done = false;
+  const stopped = sources.stop().then(() => {
+    done = true;
+  });
+  await new Promise(setImmediate);
+  t.is(letGo.length, 2);
+  t.regex(said.join(), /source "failing" failed \(1 times so far\): gone/);
+  letGo[1]?.();
+  await new Promise(setImmediate);
+  t.false(done);
+  letGo[0]?.();
+  await stopped;
+  t.true(done);
 });
 
 test('a source whose reading fails is counted, said now and then, and does not stop the others', t => {

@@ -167,6 +167,7 @@ export function stageRounds(
       {
         config,
         native: {} as Native,
+        bpftrace: null,
         roots: tree,
         layout: readCgroupLayout(tree),
         runByCpu: () => new Map(),

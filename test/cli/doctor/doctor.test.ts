@@ -90,7 +90,7 @@ test('a kernel before 6.1 is too old, and without PSI its metric is lost', t => 
   t.regex(kernelOf('5.15.0')?.how ?? '', /6\.1 or newer/);
 });
 
-test('sources that are selected are tried, without taking what others have, and each reason has its own remedy', t => {
+test('sources that are selected are tried, without taking what others have, and each reason has its own remedy', async t => {
   const { machine, remove } = machineWith({
     'proc/self/mountinfo': '1 1 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n',
     'proc/self/status': 'CapEff:\t0000000000000000\n',
@@ -108,7 +108,7 @@ test('sources that are selected are tried, without taking what others have, and 
   const refused = (code: 'KERNEL_MISSING' | 'KERNEL_BUSY' | 'KERNEL_PRIVILEGE', context = {}) =>
     new KernelInterfaceError(code, 'no', context);
   const look = () => ({ found: 'it is there', isSure: false });
-  const checks = checkSources(
+  const checks = await checkSources(
     { ...machine, native: () => ({}) as Native },
     agentConfigSchema.parse({ profile: 'minimal' }),
     [

@@ -59,6 +59,7 @@ await attempt('sched', async () => {
 const emitted: unknown[] = [];
 const context: SourceContext = {
   ...common,
+  bpftrace: null,
   hostId: 'trial',
   emit: event => void emitted.push(event),
   runByCpu: () => new Map(),

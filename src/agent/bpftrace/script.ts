@@ -1,0 +1,136 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { KernelInterfaceError } from '../../contract/errors.ts';
+import { packageRoot } from '../../linux/native.ts';
+import type { Source, SourceContext } from '../sources/source.ts';
+import { keepRunning } from './lasting-run.ts';
+import { createMapSums, type MapSums } from './map-sums.ts';
+import { type BpftraceRecord, beat } from './output.ts';
+import type { RunLosses, runBpftrace } from './run.ts';
+
+/** A script of bpf/ that is asked in a libbpf program's place, and begun again whenever it ends. */
+export type Script = {
+  readonly trouble: NonNullable<Source['trouble']>;
+  /** Of all runs. */
+  readonly losses: () => RunLosses;
+  /** Resolves when the first run counts, to null, or has ended, to why. */
+  readonly attached: Promise<string | null>;
+  /** Ends the run, and begins another. */
+  readonly renew: () => void;
+  /** Resolves when no bpftrace is left. */
+  readonly stop: () => Promise<void>;
+};
+
+export type ScriptContext = Pick<SourceContext, 'roots' | 'clock' | 'say'> & {
+  readonly run: typeof runBpftrace;
+  /** The scripts' first parameter says so. */
+  readonly cgroupV1: boolean;
+};
+
+/** Null where the driver is libbpf. */
+export function scriptContextOf(context: SourceContext): ScriptContext | null {
+  const { bpftrace: run, roots, layout, clock, say } = context;
+  return run && { run, roots, clock, say, cgroupV1: layout.version === 1 };
+}
+
+export type ScriptOptions = {
+  readonly file: `bpf/${string}.bt`;
+  /** What is appended to it: probes that print its maps, and `beat` at least once a second. */
+  readonly prints: string;
+  readonly record: (record: Extract<BpftraceRecord, { type: 'map' }>) => void;
+  /** A run is over, and what it printed is final. */
+  readonly ended: () => void;
+};
+
+/** Keys of each map of a script; a cgroup, a task, or a slot of a histogram may be one. */
+const maxKeys = 65_536;
+const maxBytesPerSecond = 8_388_608;
+
+/** Starts a script. One that does not attach is told as `trouble`, and tried again. */
+export function startScript(context: ScriptContext, options: ScriptOptions): Script {
+  const { say, cgroupV1 } = context;
+  const { file } = options;
+  const program = `${readFileSync(`${packageRoot}${file}`, 'utf8')}${options.prints}`;
+  let settle: (trouble: string | null) => void = () => undefined;
+  const attached = new Promise<string | null>(resolve => {
+    settle = resolve;
+  });
+  const run = keepRunning({
+    ...context,
+    program: () => program,
+    file,
+    parameters: cgroupV1 ? ['1'] : [],
+    maxBytesPerSecond,
+    maxKeys,
+    record: options.record,
+    attached: () => settle(null),
+    ended: news => {
+      options.ended();
+      settle(news ?? 'it ended');
+      if (news !== null) say('error', `agent: ${file} ended, and is begun again: ${news}`);
+    },
+  });
+  return {
+    trouble: () => {
+      const why = run.trouble();
+      return why === null ? null : { code: 'BPFTRACE_FAILED', why };
+    },
+    losses: run.losses,
+    attached,
+    renew: run.renew,
+    stop: run.stop,
+  };
+}
+
+/** A script whose maps are sums alone. */
+export type CountingScript = Omit<Script, 'renew'> & {
+  /** What one of its maps has come to. */
+  readonly sums: MapSums['of'];
+  readonly drop: MapSums['drop'];
+};
+
+/**
+ * Starts a script of which the maps `maps` are read, as of a second ago at most. One that has more keys of cgroups that are gone than
+ * others is begun again, for bpftrace lets go of none: what it would have counted in that second is lost.
+ * @throws KernelInterfaceError KERNEL_MISSING where this kernel has not one of its tracepoints (`category:name`)
+ */
+export function startCountingScript(
+  context: ScriptContext,
+  options: Pick<ScriptOptions, 'file'> & {
+    readonly maps: readonly string[];
+    readonly tracepoints: readonly string[];
+  },
+): CountingScript {
+  const { file, maps } = options;
+  mustHave(options.tracepoints, file, context);
+  const sums = createMapSums(maps);
+  const all = maps.map(map => `print(@${map});`).join(' ');
+  // So often that who waits for it to attach does not wait long.
+  const prints = `\ninterval:s:1 { ${all} }\ninterval:ms:200 { ${beat} }\n`;
+  const script = startScript(context, { file, prints, record: sums.take, ended: sums.begin });
+  return {
+    trouble: script.trouble,
+    losses: script.losses,
+    attached: script.attached,
+    stop: script.stop,
+    sums: sums.of,
+    drop: keys => {
+      sums.drop(keys);
+      if (sums.dropped() <= maxKeys / 2) return;
+      context.say('info', `agent: ${file} is begun again, since it cannot let go of what is gone`);
+      script.renew();
+    },
+  };
+}
+
+function mustHave(tracepoints: readonly string[], file: string, { roots }: ScriptContext): void {
+  const events = `${roots.sys}/kernel/tracing/events`;
+  // Where tracefs is not mounted bpftrace says so itself.
+  if (!existsSync(events)) return;
+  const absent = tracepoints.filter(each => !existsSync(`${events}/${each.replace(':', '/')}`));
+  if (absent.length === 0) return;
+  throw new KernelInterfaceError(
+    'KERNEL_MISSING',
+    `this kernel has no tracepoint ${absent.join(', ')}`,
+    { program: file },
+  );
+}

@@ -1,0 +1,127 @@
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import test from 'ava';
+import { createMapSums } from '../../../src/agent/bpftrace/map-sums.ts';
+import type { RunOptions } from '../../../src/agent/bpftrace/run.ts';
+import { type ScriptContext, startCountingScript } from '../../../src/agent/bpftrace/script.ts';
+import { steppedClock } from '../../support/stepped-clock.ts';
+
+const losses = {
+  lost_events: 3,
+  map_full: 0,
+  helper_failed: 0,
+  text_lines: 0,
+  malformed_lines: 0,
+  line_too_long: 0,
+  flooded_seconds: 0,
+};
+
+/** Of which the test is the bpftrace. */
+function scene(sys = '/') {
+  const clock = steppedClock();
+  const runs: RunOptions[] = [];
+  const said: string[] = [];
+  const context: ScriptContext = {
+    run: options => {
+      runs.push(options);
+      return { losses: () => losses, stop: async () => undefined };
+    },
+    cgroupV1: true,
+    roots: { proc: '/', sys, cgroup: '/' },
+    clock,
+    say: (_, text) => void said.push(text),
+  };
+  const print = (name: string, ...entries: [string | null, number][]) =>
+    runs.at(-1)?.record({ type: 'map', name, entries });
+  return { clock, runs, said, context, print };
+}
+
+const file = 'bpf/runqlat.bt';
+const maps = ['run', 'wait'];
+
+test('sums of a script go on over its runs, and what was dropped begins at 0 when it grows', t => {
+  const sums = createMapSums(['bytes', 'slots']);
+  const print = (name: string, ...entries: [string | null, number][]) =>
+    sums.take({ type: 'map', name, entries });
+  print('bytes', ['7,1', 100], ['8,1', 5]);
+  print('slots', ['7,1,40', 2], ['8,1,40', 1], ['77,1,40', 9]);
+  print('strange', ['7', 1]);
+  t.deepEqual(
+    [...sums.of('bytes')],
+    [
+      ['7,1', 100],
+      ['8,1', 5],
+    ],
+  );
+  sums.begin();
+  t.is(sums.of('bytes').get('7,1'), 100);
+  print('bytes', ['7,1', 20]);
+  t.is(sums.of('bytes').get('7,1'), 120);
+  sums.drop(['7,1', '9,9']);
+  t.deepEqual([...sums.of('bytes').keys()], ['8,1']);
+  t.deepEqual([...sums.of('slots').keys()], ['8,1,40', '77,1,40']);
+  t.is(sums.dropped(), 1);
+  print('bytes', ['7,1', 20]);
+  t.false(sums.of('bytes').has('7,1'));
+  print('bytes', ['7,1', 23]);
+  t.is(sums.of('bytes').get('7,1'), 3);
+  sums.begin();
+  print('slots', ['7,1,40', 1]);
+  t.is(sums.of('bytes').get('7,1'), 3);
+  t.is(sums.of('slots').get('7,1,40'), 1);
+  print('slots', [null, 4]);
+  t.is(sums.of('slots').get(''), 4);
+});
+
+test('a script is told as not running until it counts, prints its maps, and is begun again when it ends', async t => {
+  const { runs, said, context, clock, print } = scene();
+  const script = startCountingScript(context, { file, maps, tracepoints: [] });
+  t.deepEqual(script.trouble(), { code: 'BPFTRACE_FAILED', why: 'it is starting' });
+  t.regex(runs[0]?.program ?? '', /interval:s:1 \{ print\(@run\); print\(@wait\); \}/);
+  runs[0]?.attached();
+  t.is(await script.attached, null);
+  t.is(script.trouble(), null);
+  print('run', ['7', 5]);
+  runs[0]?.ended({ attached: true, why: 'it was killed' });
+  t.deepEqual(said, [`agent: ${file} ended, and is begun again: it was killed`]);
+  t.is(script.trouble()?.why, 'it was killed');
+  clock.step(1);
+  print('run', ['7', 1]);
+  t.is(script.sums('run').get('7'), 6);
+  t.is(script.losses().lost_events, 6);
+});
+
+test('a script that does not attach says why', async t => {
+  const { runs, context } = scene();
+  const script = startCountingScript(context, { file, maps, tracepoints: [] });
+  runs[0]?.ended({ attached: false, why: 'no such probe' });
+  t.is(await script.attached, 'no such probe');
+});
+
+test('a script whose maps are half full of what is gone is begun again, and says so', t => {
+  const { runs, said, context, print } = scene();
+  const script = startCountingScript(context, { file, maps, tracepoints: [] });
+  const keys = Array.from({ length: 32_769 }, (_, i) => `${i}`);
+  print('run', ...keys.map((key): [string, number] => [key, 1]));
+  script.drop(keys.slice(1));
+  t.is(runs.length, 1);
+  script.drop(keys);
+  t.is(runs.length, 2);
+  t.deepEqual(said, [`agent: ${file} is begun again, since it cannot let go of what is gone`]);
+  t.is(script.sums('run').size, 0);
+});
+
+test('a tracepoint that this kernel does not have is named, where tracefs shows which it has', t => {
+  const sys = mkdtempSync(`${tmpdir()}/sculptor-script-`);
+  t.teardown(() => rmSync(sys, { recursive: true }));
+  const { context, runs } = scene(sys);
+  const tracepoints = ['sock:sock_send_length', 'sched:sched_switch'];
+  startCountingScript(context, { file, maps, tracepoints });
+  t.is(runs.length, 1);
+  mkdirSync(`${sys}/kernel/tracing/events/sched/sched_switch`, { recursive: true });
+  t.throws(() => startCountingScript(context, { file, maps, tracepoints }), {
+    code: 'KERNEL_MISSING',
+    message: 'this kernel has no tracepoint sock:sock_send_length',
+  });
+  t.is(runs.length, 1);
+});
