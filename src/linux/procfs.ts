@@ -1,5 +1,5 @@
 import { parseCpuList } from './cpu-list.ts';
-import { listFolder, readText } from './read-file.ts';
+import { listFolder, readText, readWhole } from './read-file.ts';
 import type { Roots } from './roots.ts';
 
 export type TaskStat = {
@@ -73,7 +73,7 @@ export function readProcessMemory(roots: Roots, tid: number): ProcessMemory | nu
 /** Where a task is in the hierarchy of a v1 controller, or ('') in that of v2. Null when it has ended, or there is none. */
 export function readTaskCgroup(roots: Roots, tid: number, controller: string): string | null {
   // `HIERARCHY:CONTROLLER,CONTROLLER:PATH`
-  for (const line of readText(`${roots.proc}/${tid}/cgroup`)?.split('\n') ?? []) {
+  for (const line of readWhole(`${roots.proc}/${tid}/cgroup`)?.split('\n') ?? []) {
     const from = line.indexOf(':') + 1;
     const end = line.indexOf(':', from);
     if (end > 0 && line.slice(from, end).split(',').includes(controller))

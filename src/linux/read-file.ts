@@ -34,8 +34,13 @@ export type TextReader = (path: string) => string | null;
 
 /** The trimmed text of a kernel file; null when it is not there (any more) or not readable: processes end meanwhile. */
 export function readText(path: string): string | null {
+  return readWhole(path)?.trim() ?? null;
+}
+
+/** The text of a kernel file as it is, of which a blank at the end may be somebody's name for something; null as `readText`. */
+export function readWhole(path: string): string | null {
   try {
-    return readFileSync(path, 'utf8').trim();
+    return readFileSync(path, 'utf8');
   } catch (error) {
     if (isGone(error)) return null;
     throw error;

@@ -59,6 +59,11 @@ test('controllers that are mounted together have one path; v2 has none before it
   t.is(readTaskCgroup(roots, 8, 'memory'), null);
 });
 
+test('a cgroup whose name ends in a blank is not its sibling without it', t => {
+  const roots = makeTree(t, taskFiles(8, { cgroup: '0::/a \n' }));
+  t.is(readTaskCgroup(roots, 8, ''), '/a ');
+});
+
 test('idle time includes waiting for I/O; the sum of all CPUs is no CPU', t => {
   const roots = makeTree(t, {
     'proc/stat':
