@@ -5,6 +5,7 @@
  * limited here, so that a storm costs a counter.
  */
 #include "include/instance.bpf.h"
+#include "include/interrupts.bpf.h"
 #include "include/throttled.bpf.h"
 #include "outliers.h"
 
@@ -14,8 +15,6 @@ const volatile __u64 threshold_ns = 10000000;
 const volatile __u64 most_per_second = 10;
 
 #define SECOND_NS 1000000000ULL
-
-#define PF_KTHREAD 0x200000
 
 struct wait {
 	/* When it began, or came to another CPU; 0: it does not wait. */
@@ -62,18 +61,6 @@ struct {
 	__type(value, struct outlier_stats);
 } stats SEC(".maps");
 
-/*
- * How many interrupts a CPU is in, of those that wake tasks: devices', timers', and what is done of them later. The
- * kernel's own count (preempt_count) is not to be had where it keeps no symbols of its data. A program that is
- * interrupted by its own hook is left out by the kernel, so a task that gets the CPU begins with none.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} interrupts SEC(".maps");
-
 __u64 next_number;
 
 #define count(field)                                                                                                   \
@@ -111,82 +98,6 @@ static __always_inline void charge_wait(struct wait *wait, struct task_struct *t
 	wait->since_ns = now;
 	wait->waited_ns += slice_ns - throttled;
 	wait->throttled_ns += throttled;
-}
-
-static __always_inline __u32 *interrupts_here(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&interrupts, &zero);
-}
-
-static __always_inline int enter_interrupt(void)
-{
-	__u32 *depth = interrupts_here();
-
-	if (depth)
-		*depth += 1;
-	return 0;
-}
-
-/* One that was entered before this program was attached is left too. */
-static __always_inline int leave_interrupt(void)
-{
-	__u32 *depth = interrupts_here();
-
-	if (depth && *depth)
-		*depth -= 1;
-	return 0;
-}
-
-SEC("tp_btf/irq_handler_entry")
-int BPF_PROG(outlier_device_entry)
-{
-	return enter_interrupt();
-}
-
-SEC("tp_btf/irq_handler_exit")
-int BPF_PROG(outlier_device_exit)
-{
-	return leave_interrupt();
-}
-
-SEC("tp_btf/hrtimer_expire_entry")
-int BPF_PROG(outlier_timer_entry)
-{
-	return enter_interrupt();
-}
-
-SEC("tp_btf/hrtimer_expire_exit")
-int BPF_PROG(outlier_timer_exit)
-{
-	return leave_interrupt();
-}
-
-SEC("tp_btf/softirq_entry")
-int BPF_PROG(outlier_softirq_entry)
-{
-	return enter_interrupt();
-}
-
-SEC("tp_btf/softirq_exit")
-int BPF_PROG(outlier_softirq_exit)
-{
-	return leave_interrupt();
-}
-
-/* ksoftirqd/CPU and irq/NUMBER-NAME: woken when the interrupt is over as far as its hooks tell. */
-static __always_inline bool continues_interrupt(struct task_struct *task)
-{
-	const union {
-		char text[8];
-		__u64 word;
-	} softirq = {"ksoftirq"}, irq = {"irq/"};
-	__u64 name;
-
-	if (!(task->flags & PF_KTHREAD) || bpf_probe_read_kernel(&name, sizeof(name), task->comm) != 0)
-		return false;
-	return name == softirq.word || (__u32)name == (__u32)irq.word;
 }
 
 /* Nobody where an interrupt wakes: whom it interrupts has nothing to do with it. */
