@@ -16,12 +16,14 @@ const root = join(import.meta.dirname, '..');
 
 /**
  * Of each program of bpf/kvm.bpf.c: a hook of KVM that runs in the vCPU's thread also where KVM emulates all of a guest and never enters
- * it, in the order in which the program's own hooks run: an exit, the end of a halt, an entry.
+ * it, in the order in which the program's own hooks run: an exit, the end of a halt, an entry. The last is its own: after the
+ * stand-in of an entry, it finds nothing to change.
  */
 const standIns = {
   kvm_exit: 'kvm_emulate_insn',
   kvm_vcpu_wakeup: 'kvm_pio',
   kvm_entry: 'kvm_userspace_exit',
+  kvm_userspace_exit: 'kvm_userspace_exit',
 } as const;
 const programs = Object.keys(standIns) as (keyof typeof standIns)[];
 

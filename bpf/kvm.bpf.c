@@ -113,6 +113,21 @@ int BPF_PROG(kvm_vcpu_wakeup, __u64 halt_ns)
 	return 0;
 }
 
+/*
+ * KVM gives the thread back to who runs the machine: when that enters again is its own affair, as where the machine was
+ * paused by the signal that ended the halt.
+ */
+SEC("tp_btf/kvm_userspace_exit")
+int BPF_PROG(kvm_userspace_exit)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct vcpu_state *state = bpf_task_storage_get(&vcpus, task, 0, 0);
+
+	if (state)
+		state->woken_ns = 0;
+	return 0;
+}
+
 SEC("tp_btf/kvm_entry")
 int BPF_PROG(kvm_entry)
 {

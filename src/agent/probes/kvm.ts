@@ -42,7 +42,7 @@ export const layout = {
 } as const;
 
 /** Entries first: an exit whose entry is not seen would last until the next one. */
-const programs = ['kvm_entry', 'kvm_vcpu_wakeup', 'kvm_exit'] as const;
+const programs = ['kvm_entry', 'kvm_vcpu_wakeup', 'kvm_userspace_exit', 'kvm_exit'] as const;
 
 /**
  * Loads and attaches bpf/kvm.bpf.c. While it is attached KVM's modules cannot be removed.

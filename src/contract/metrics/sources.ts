@@ -41,7 +41,7 @@ export const sources = {
     cost: 'some 7 ms of a CPU each 10 s for an instance that is measured, in the emulated laboratory, where all is at least eight times slower: for a minute each, 20 at once, so at most 1.4 % of a CPU there; and a thousand small writes to begin with each, at most one in 3 s: 0.9 s there for the first; 500 pages of each are looked at in 10 s, whatever its size. Once in 3 s VmRSS of the processes of one instance, or of up to four, of at most 128 each: some 4 ms for so many. Not measured elsewhere',
   },
   kvm: {
-    hook: 'tp_btf: kvm_entry, kvm_exit, kvm_vcpu_wakeup (where KVM is loaded)',
+    hook: 'tp_btf: kvm_entry, kvm_exit, kvm_vcpu_wakeup, kvm_userspace_exit (where KVM is loaded)',
     cost: 'net ns a call: exit 215-241, entry 100-120, end of a halt 95-108; measured on other hooks of KVM, of a vCPU whose instructions it emulates (docs/decisions/0006-vcpus.md). What a guest that ran in between adds, by what it put out of the caches, is not measured',
   },
   guests: {

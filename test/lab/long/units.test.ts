@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import type { Status } from '../../../src/cli/commands/status.ts';
 import { buildCollector } from '../../collector/support/collector.ts';
 import { eventually } from '../../support/scene.ts';
@@ -31,7 +32,7 @@ const { binary, why } = buildCollector();
 if (binary === null) console.error(`# skipped: ${why}`);
 
 (binary === null ? needsLab().skip : needsLab())(
-  'agent, engine and sculptor as users of their own, with a stock collector between them: what the engine signs arrives',
+  'agent, engine and sculptor as users of their own, with a stock collector between them: what the engine signs arrives; then all of it is removed, as the page says, and the collector goes on',
   async t => {
     t.timeout(1_000_000);
     await withLab({ init: 'systemd', deadlineSeconds: 900 }, async lab => {
@@ -47,7 +48,10 @@ if (binary === null) console.error(`# skipped: ${why}`);
         mkdir -p /etc/systemd/system/otelcol.service.d
         cp ${units}/collector.conf /etc/systemd/system/otelcol.service.d/sculptor.conf`);
       await lab.write('/etc/sculptor/sculpt.yaml', configuration);
-      await lab.write('/etc/systemd/system/otelcol.service', collectorUnit);
+      await lab.write(
+        '/etc/systemd/system/otelcol.service',
+        unitOf('/opt/sculptor/otel-collector/sculptor.yaml'),
+      );
       const parts = ['agent', 'engine', 'sculptor'].map(part => `sculpt-${part}`);
       for (const part of parts) await lab.run(`systemctl link ${units}/${part}.service`);
       await lab.run('systemctl daemon-reload');
@@ -77,18 +81,47 @@ if (binary === null) console.error(`# skipped: ${why}`);
         { user: 'root', nice: -10, session: 0 },
       ]);
       for (const part of parts) t.deepEqual(await endOf(lab, part), ended, part);
+
+      const [disable = '', dropIn = '', rest = ''] = removal();
+      // Those that are there.
+      const present = disable.replace('sculpt-up ', '');
+      t.regex(await lab.run(present, { timeoutSeconds: 120 }), /Nothing to restore/);
+      await lab.write('/etc/otelcol.yaml', withoutSculptor);
+      await lab.write('/etc/systemd/system/otelcol.service', unitOf('/etc/otelcol.yaml'));
+      await lab.run(dropIn, { timeoutSeconds: 60 });
+      await lab.run(rest);
+      await lab.run('systemctl restart otelcol', { timeoutSeconds: 60 });
+      await lab.until('journalctl -u otelcol | grep -c "Everything is ready" | grep -qx 3', 60);
+      const left = await lab.run(
+        `{ find /etc /run /var /opt -name '*sculpt*'; getent passwd; getent group; systemctl list-unit-files; } |
+         grep sculpt || echo nothing`,
+      );
+      t.is(left.trim(), 'nothing');
     });
   },
 );
+
+/** The commands of the page by which one is rid of it. */
+function removal(): string[] {
+  const page = readFileSync(new URL('../../../docs/systemd.md', import.meta.url), 'utf8');
+  const section = page.slice(page.indexOf('## To be rid of it'));
+  return [...section.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, commands = '']) => commands);
+}
 
 const configuration = `sockets: { allowUsers: [root, otelcol] }
 engine: { endpoint: "unix:///run/sculptor/engine-out.sock", privateKey: /etc/sculptor/engine.key }
 sculptor: { trustedEngines: [/etc/sculptor/engine.pub] }
 `;
 
-const collectorUnit = `[Service]
+const unitOf = (config: string): string => `[Service]
 User=otelcol
-ExecStart=/usr/local/bin/otelcol --config /opt/sculptor/otel-collector/sculptor.yaml
+ExecStart=/usr/local/bin/otelcol --config ${config}
+`;
+
+/** What the collector does for others. */
+const withoutSculptor = `receivers: { otlp: { protocols: { grpc: { endpoint: "127.0.0.1:4317" } } } }
+exporters: { debug: {} }
+service: { pipelines: { metrics: { receivers: [otlp], exporters: [debug] } } }
 `;
 
 const ended = ['success', '0'];
