@@ -121,7 +121,7 @@ function metricsPage(): string {
     '',
     'Cumulative by default; `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` in the environment makes it delta (`delta` or `lowmemory`, in any case of letters; a word that there is not is ignored, and warned of).',
     'No other variable `OTEL_…` is read: endpoints and intervals are of the configuration.',
-    'Headline series go out every second, and every 200 ms for the worst contended instances; the rest every 10 s. Totals of an instance and series of its tasks are',
+    'Headline series, with [one of your own](custom-probes.md), go out every second, and every 200 ms for the worst contended instances; the rest every 10 s. Totals of an instance and series of its tasks are',
     'never to be summed.',
     '',
     'Time in what an agent tells does not go back: where the clock is set back, it goes on at nine tenths of its pace until the clock has caught up (rates look a',

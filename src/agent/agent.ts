@@ -170,6 +170,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     hot,
     runsSince: lastRuns.since,
     sources,
+    ownHeadline: living => custom?.headline(living) ?? [],
     vcpus,
     outbox,
     temporal,

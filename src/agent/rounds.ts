@@ -40,6 +40,8 @@ export type RoundsOptions = {
   readonly hot: Pick<HotTasks, 'of'>;
   readonly runsSince: LastRuns['since'];
   readonly sources: Sources;
+  /** A user's own headline series: told with the others between two exports of details, which have it too. */
+  readonly ownHeadline: (living: LivingInstance) => readonly Sample[];
   readonly vcpus: VcpuBook;
   readonly outbox: Outbox;
   readonly temporal: Temporal;
@@ -229,7 +231,8 @@ export function createRounds(options: RoundsOptions): Rounds {
         .detail(selected([...headlineSamples(one), ...sources.samples(one)]), time);
     for (const one of living) {
       const samples = selected(headlineSamples(one));
-      if (reading) {
+      if (!reading) samples.push(...selected(options.ownHeadline(one)));
+      else {
         for (const sample of sources.samples(one))
           if (selection.tells(sample.metric)) samples.push(sample);
         reading.add(one, samples);

@@ -23,6 +23,17 @@ test('headline series every second, those of the contended with every reading, t
   t.is(times('sculptor.agent.events', 'h'), 1);
 });
 
+test("a user's own headline series goes out with the others, and with details is the source's", async t => {
+  const metric = { name: 'my.requests', unit: '1', type: 'counter', description: '' } as const;
+  const agent = stageRounds(t, {
+    ownHeadline: ({ start }) => [{ metric, attributes: {}, start, value: 7 }],
+  });
+  agent.add('/calm', { used: 0.5, wait: 0.01 });
+  await agent.read(100);
+  t.is(agent.valuesOf('my.requests', '/calm').length, 19);
+  t.is(agent.valuesOf('container.cpu.time', '/calm').length, 20);
+});
+
 test('of 25 contended instances 20 go out at the read interval; the 5 others are counted', async t => {
   const agent = stageRounds(t);
   for (let i = 0; i < 25; i += 1) agent.add(`/i${i}`, { used: 0.1, wait: 1 + i / 100 });

@@ -123,7 +123,7 @@ v1Test('an agent exports them as OTLP, on the instance’s resource and on the h
   const { folder, write } = stage(t);
   write(
     'mine.bt',
-    `// sculptor: name: my.turns, unit: "{turn}", type: counter, labels: [cgroup], map: turns
+    `// sculptor: name: my.turns, unit: "{turn}", type: counter, labels: [cgroup], map: turns, headline: true
 // sculptor: name: my.priority, unit: "1", type: histogram, map: priority, description: of all
 tracepoint:sched:sched_switch {
   $group = (struct kernfs_node *)curtask->sched_task_group->css.cgroup->kn;
@@ -132,15 +132,19 @@ tracepoint:sched:sched_switch {
 }`,
   );
   const customProbes = customProbesSchema.parse({ directory: folder });
-  const told = await startTold({ customProbes });
+  const told = await startTold({ customProbes, detailIntervalSeconds: 4 });
   const scene = stageScene('sculptor-custom');
   const id = scene.id('one');
   try {
     scene.spawn('one', 'latency', '--period-us', '1000', '--burn-us', '10');
-    const points = await eventually('three exports of the instance', 20, () => {
-      const found = told.pointsOf('my.turns', id);
-      return found.length >= 3 ? found : null;
+    const points = await eventually('two exports of the instance’s details', 30, () => {
+      const details = told.pointsOf('sculptor.cpu.wakeups', id);
+      return details.length >= 2 ? told.pointsOf('my.turns', id) : null;
     });
+    const steps = points.slice(1).map(({ time }, i) => time - (points[i]?.time ?? 0));
+    // A headline series: every second.
+    t.true(steps.length >= 3 && steps.every(step => step < 1.9), steps.join());
+    t.is(new Set(points.map(({ value }) => value)).size, points.length);
     t.like(points[0], { unit: '{turn}', type: 'sum', monotonic: true, temporality: 'cumulative' });
     t.deepEqual(points[0]?.attributes, {});
     const [first, last] = [points[0], points.at(-1)];

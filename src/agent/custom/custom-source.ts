@@ -11,6 +11,8 @@ import { listScripts, readScriptFile } from './folder.ts';
 import { type CustomProbe, type ProbeScript, readScript, startCustomProbe } from './probe.ts';
 
 export type CustomSource = Omit<Source, 'stop'> & {
+  /** What is told of an instance every second. */
+  readonly headline: (living: LivingInstance) => readonly Sample[];
   /** By file: `running`, or why it is not. */
   readonly status: () => Record<string, string>;
   /** Resolves when no bpftrace is left. */
@@ -31,6 +33,7 @@ export type CustomSourceOptions = {
 type Entry = {
   readonly fingerprint: string;
   readonly names: readonly string[];
+  readonly hasHeadline: boolean;
   readonly start: number;
   readonly probe: CustomProbe | null;
   readonly refusal: string | null;
@@ -64,12 +67,14 @@ export function startCustomSource(options: CustomSourceOptions): CustomSource {
 
   const begin = (file: string, fingerprint: string): void => {
     let names: string[] = [];
+    let hasHeadline = false;
     let probe: CustomProbe | null = null;
     let refusal: string | null = null;
     try {
       const script = readScript(readScriptFile(directory, file, process.getuid?.() ?? 0), file);
       checkRoom(script, entries, maxProbes);
       names = script.metrics.map(({ header }) => header.name);
+      hasHeadline = script.metrics.some(({ header }) => header.headline);
       probe = startCustomProbe(script, context);
       probe.follow(living);
       said.delete(file);
@@ -77,7 +82,8 @@ export function startCustomSource(options: CustomSourceOptions): CustomSource {
       refusal = describeError(error);
       sayOnce(file, `the custom probe ${file} is refused: ${refusal}`);
     }
-    entries.set(file, { fingerprint, names, start: clock.unixSeconds(), probe, refusal });
+    const start = clock.unixSeconds();
+    entries.set(file, { fingerprint, names, hasHeadline, start, probe, refusal });
   };
 
   const end = (file: string, { probe }: Entry): void => {
@@ -130,6 +136,7 @@ export function startCustomSource(options: CustomSourceOptions): CustomSource {
       for (const { probe } of entries.values()) probe?.follow(now);
     },
     samples: one => running().flatMap(({ probe }) => probe?.samples(one) ?? []),
+    headline: one => running().flatMap(({ probe }) => probe?.headline(one) ?? []),
     host: () => [
       ...running().flatMap(({ probe }) => probe?.host() ?? []),
       ...[...entries].flatMap(([file, entry]) => selfSamples(file, entry)),
@@ -175,6 +182,12 @@ function checkRoom(
       throw new ConfigError(
         'CUSTOM_PROBE_INVALID',
         `${file}:${header.line}: got name "${header.name}", wanted one other than those of ${other[0]}`,
+      );
+    const ofHeadline = others.find(([, { hasHeadline }]) => hasHeadline);
+    if (header.headline && ofHeadline)
+      throw new ConfigError(
+        'CUSTOM_PROBE_INVALID',
+        `${file}:${header.line}: got headline: true, wanted it of one probe alone: ${ofHeadline[0]} has it`,
       );
   }
 }

@@ -36,38 +36,51 @@ const label = z
   );
 
 /** What one `// sculptor:` line of a script says of one of its maps. */
-export const headerSchema = z.strictObject({
-  name: metricName.describe('Name of the metric.'),
-  unit: z
-    .string()
-    .regex(/^[\x21-\x7e]{1,63}$/, 'wanted a UCUM unit, such as s, By or {call}')
-    .describe('Unit of the metric, after `scale`.'),
-  type: z
-    .enum(['counter', 'gauge', 'histogram'])
-    .describe('counter: count(), sum() or a number that grows; histogram: hist() or lhist().'),
-  labels: z
-    .array(label)
-    .max(8)
-    .refine(
-      labels => new Set(labels.map(inPrometheus)).size === labels.length,
-      'wanted each label once (dots and underscores are the same to Prometheus)',
-    )
-    .default([])
-    .describe(
-      'Names of the parts of the key, in their order; `cgroup` is an id, and names the instance.',
-    ),
-  map: z
-    .string()
-    .regex(/^[A-Za-z_]\w*$/, 'wanted the name of a map, without its @')
-    .default('')
-    .describe('Map that holds the values, without its @; absent: the unnamed map.'),
-  scale: z
-    .number()
-    .positive()
-    .default(1)
-    .describe('What the numbers of the script are multiplied by: 1e-9 makes seconds of ns.'),
-  description: z.string().min(1).max(1000).optional(),
-});
+export const headerSchema = z
+  .strictObject({
+    name: metricName.describe('Name of the metric.'),
+    unit: z
+      .string()
+      .regex(/^[\x21-\x7e]{1,63}$/, 'wanted a UCUM unit, such as s, By or {call}')
+      .describe('Unit of the metric, after `scale`.'),
+    type: z
+      .enum(['counter', 'gauge', 'histogram'])
+      .describe('counter: count(), sum() or a number that grows; histogram: hist() or lhist().'),
+    labels: z
+      .array(label)
+      .max(8)
+      .refine(
+        labels => new Set(labels.map(inPrometheus)).size === labels.length,
+        'wanted each label once (dots and underscores are the same to Prometheus)',
+      )
+      .default([])
+      .describe(
+        'Names of the parts of the key, in their order; `cgroup` is an id, and names the instance.',
+      ),
+    map: z
+      .string()
+      .regex(/^[A-Za-z_]\w*$/, 'wanted the name of a map, without its @')
+      .default('')
+      .describe('Map that holds the values, without its @; absent: the unnamed map.'),
+    scale: z
+      .number()
+      .positive()
+      .default(1)
+      .describe('What the numbers of the script are multiplied by: 1e-9 makes seconds of ns.'),
+    headline: z
+      .boolean()
+      .default(false)
+      .describe('Told every second, as the headline series are; one number of each instance.'),
+    description: z.string().min(1).max(1000).optional(),
+  })
+  .refine(
+    ({ headline, type, labels }) =>
+      !headline || (type !== 'histogram' && labels.join() === 'cgroup'),
+    {
+      path: ['headline'],
+      message: 'wanted true only of a counter or a gauge whose labels are [cgroup]',
+    },
+  );
 
 /** A metric of a custom probe, and where its values are. */
 export type CustomHeader = z.infer<typeof headerSchema> & {
@@ -139,6 +152,8 @@ function checkAll(headers: readonly CustomHeader[], file: string): void {
       seen.set(header[key], header.line);
     }
   }
+  const [, second] = headers.filter(({ headline }) => headline);
+  if (second) throw invalid(file, second.line, 'got a second headline, wanted at most one');
 }
 
 /** Names of the product's metrics, and of what it makes of them. */

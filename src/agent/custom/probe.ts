@@ -36,6 +36,8 @@ export type CustomProbe = {
   readonly lost: () => Readonly<Record<LostValue | keyof RunLosses, number>>;
   readonly follow: (living: readonly LivingInstance[]) => void;
   readonly samples: (living: LivingInstance) => Sample[];
+  /** What of them is told every second. */
+  readonly headline: (living: LivingInstance) => Sample[];
   readonly host: () => Sample[];
   /** Runs it anew, by the print interval of now; its counters go on. */
   readonly renew: () => void;
@@ -83,6 +85,8 @@ export function startCustomProbe(
     }),
   );
   const all = [...readings.values()];
+  const headline = metrics.find(({ header }) => header.headline)?.header.map;
+  const ofHeadline = headline === undefined ? undefined : readings.get(headline);
   const run = keepRunning({
     ...context,
     file,
@@ -111,6 +115,7 @@ export function startCustomProbe(
       for (const one of all) one.follow(living);
     },
     samples: living => all.flatMap(one => one.samples(living)),
+    headline: living => ofHeadline?.samples(living) ?? [],
     host: () => all.flatMap(one => one.host()),
     renew: run.renew,
     stop: run.stop,

@@ -7,10 +7,13 @@ export function programOf(
   headers: readonly CustomHeader[],
   printIntervalSeconds: number,
 ): string {
-  const prints = headers.map(({ map }) => `print(@${map});`).join(' ');
   const milliseconds = Math.max(1, Math.round(printIntervalSeconds * 1000));
+  const every = (interval: string, statements: readonly string[]): string =>
+    statements.length > 0 ? `interval:${interval} { ${statements.join(' ')} }\n` : '';
+  const prints = (isHeadline: boolean): string[] =>
+    headers.filter(({ headline }) => headline === isHeadline).map(({ map }) => `print(@${map});`);
   // Its exit prints every map as well, and so does `exit()`.
-  return `${script}\ninterval:ms:${milliseconds} { ${prints} }\ninterval:s:1 { ${beat} }\n`;
+  return `${script}\n${every(`ms:${milliseconds}`, prints(false))}${every('s:1', [...prints(true), beat])}`;
 }
 
 /** Buckets of hist() that are told: up to 2^40 of the script's own unit, as seven minutes in ns are 2^39; the rest is above. */

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import test, { type ExecutionContext } from 'ava';
 import type { RunLosses, RunOptions } from '../../../src/agent/bpftrace/run.ts';
 import { startCustomSource } from '../../../src/agent/custom/custom-source.ts';
+import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
 import { customProbesSchema } from '../../../src/contract/custom-probes-config.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
 
@@ -129,6 +130,25 @@ test('a name that another script tells is refused until that is gone; so is one 
   rmSync(`${folder}/c.bt`);
   clock.step(2);
   t.is(runs.length, 4);
+});
+
+test('one probe alone has a headline series', async t => {
+  const { clock, runs, source, write } = scene(t);
+  const living = { members: new Map([[7, '/a']]), start: 5 } as unknown as LivingInstance;
+  write('a', '', 'name: my.a, labels: [cgroup], headline: true');
+  clock.step(2);
+  write('b', '', 'name: my.b, labels: [cgroup], headline: true');
+  write('c', '', 'name: my.c, labels: [cgroup]');
+  clock.step(2);
+  t.regex(
+    source.status()['b.bt'] ?? '',
+    /b\.bt:1: got headline: true, wanted it of one probe alone: a\.bt has it/,
+  );
+  source.read([living]);
+  for (const run of runs) run.record({ type: 'map', name: '', entries: [['7', 3]] });
+  t.is(source.samples(living).length, 2);
+  t.like(source.headline(living), [{ metric: { name: 'my.a' }, value: 3 }]);
+  t.is(source.headline(living).length, 1);
 });
 
 test('a folder that is not there is said once, and taken up when it comes', async t => {

@@ -17,6 +17,7 @@ test('a header tells name, unit, type, labels and map', t => {
         labels: ['comm', 'cgroup'],
         map: 'usecs',
         scale: 1e-6,
+        headline: false,
         line: 2,
       },
     ],
@@ -45,6 +46,11 @@ const wrong: [header: string, said: RegExp][] = [
   ['name: my.metric, unit: s, type: counter, scale: 0', /scale: got 0, wanted more than 0/],
   ['name: my.metric, unit: "a b", type: counter', /UCUM/],
   ['name: my.metric, labels: [a', /a\.bt:1: got /],
+  [
+    'name: my.metric, unit: s, type: counter, labels: [cgroup, comm], headline: true',
+    /headline: got true, wanted true only of a counter or a gauge whose labels are \[cgroup\]/,
+  ],
+  ['name: my.metric, unit: s, type: histogram, labels: [cgroup], headline: true', /headline: got/],
 ];
 for (const [header, said] of wrong)
   test(`refused with file, line, got and wanted: ${header}`, t => {
@@ -64,6 +70,11 @@ test('refused: no header, and two of one name or one map', t => {
   t.throws(() => parseHeaders(line('a.b', 'x') + line('a.c', 'x'), 'a.bt'), {
     message: /a\.bt:2: got map "x" again/,
   });
+  const headline = (name: string) =>
+    `// sculptor: name: ${name}, unit: s, type: counter, map: ${name[0]}, labels: [cgroup], headline: true\n`;
+  t.throws(() => parseHeaders(headline('a.b') + headline('b.b'), 'a.bt'), {
+    message: /a\.bt:2: got a second headline, wanted at most one/,
+  });
 });
 
 test('the script is run as written, with a probe below it that prints its maps', t => {
@@ -72,6 +83,17 @@ test('the script is run as written, with a probe below it that prints its maps',
     programOf(script, parseHeaders(script, 'a.bt'), 5),
     `${script}\ninterval:ms:5000 { print(@); }\ninterval:s:1 { printf(""); }\n`,
   );
+});
+
+test('the map of a headline series is printed every second, others as told', t => {
+  const header = (more: string) => `// sculptor: unit: s, type: counter, ${more}\n`;
+  const headline = header('name: a.b, map: x, labels: [cgroup], headline: true');
+  const other = header('name: a.c, map: y');
+  const programs = (script: string) =>
+    programOf(script, parseHeaders(script, 'a.bt'), 5).slice(script.length);
+  const every = 'interval:s:1 { print(@x); printf(""); }\n';
+  t.is(programs(headline), `\n${every}`);
+  t.is(programs(headline + other), `\ninterval:ms:5000 { print(@y); }\n${every}`);
 });
 
 test('bounds of lhist() follow from the script; those of hist() are its own', t => {

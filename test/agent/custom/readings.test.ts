@@ -21,7 +21,7 @@ function readings(options: Options = {}) {
   const buckets = bucketsOf(script, '');
   if (buckets === null) throw new Error('no buckets');
   return createReadings({
-    header: { name, unit: '1', type, labels, map: '', scale, line: 1 },
+    header: { name, unit: '1', type, labels, map: '', scale, headline: false, line: 1 },
     buckets,
     metric: { name, unit: '1', type, description: '' },
     start: 1000,

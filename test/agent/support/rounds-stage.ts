@@ -2,6 +2,7 @@ import { statSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { createSchedSource } from '../../../src/agent/cpu/sched-source.ts';
 import { emptyTotals } from '../../../src/agent/instances/add-change.ts';
+import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
 import { createLiveConfig, readingSeconds } from '../../../src/agent/live-config.ts';
 import type { SchedTotals, TaskTotals } from '../../../src/agent/probes/sched-layout.ts';
 import { createProfiles } from '../../../src/agent/profiles/profiles.ts';
@@ -24,6 +25,7 @@ import { findMemoryHierarchy } from '../../../src/linux/memory.ts';
 import { loadNative, type Native } from '../../../src/linux/native.ts';
 import { decodeMetrics } from '../../../src/otlp/decode-metrics.ts';
 import { createOutbox } from '../../../src/otlp/outbox.ts';
+import type { Sample } from '../../../src/otlp/sample.ts';
 import { temporalityFrom } from '../../../src/otlp/temporality.ts';
 import { makeTree, mounts } from '../../linux/tree.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
@@ -40,6 +42,7 @@ export function stageRounds(
     temporality?: string;
     config?: object;
     kinds?: SourceKind[];
+    ownHeadline?: (living: LivingInstance) => Sample[];
     maskedThreads?: () => ReadonlySet<number> | null;
     native?: Pick<Native, 'openFolderWatch'>;
     /** What each export takes; absent: it ends before the next reading. */
@@ -181,6 +184,7 @@ export function stageRounds(
       [sched],
       live.selection,
     ),
+    ownHeadline: options.ownHeadline ?? (() => []),
     vcpus,
     outbox,
     temporal,
