@@ -42,7 +42,7 @@ export const sources = {
   },
   kvm: {
     hook: 'tp_btf: kvm_entry, kvm_exit, kvm_vcpu_wakeup, kvm_userspace_exit (where KVM is loaded)',
-    cost: 'net ns a call: exit 215-241, entry 100-120, end of a halt 95-108; measured on other hooks of KVM, of a vCPU whose instructions it emulates (docs/decisions/0006-vcpus.md). What a guest that ran in between adds, by what it put out of the caches, is not measured',
+    cost: 'net ns a call: exit 183-185, entry 90-99, end of a halt 95-96, way to QEMU 22-27; measured on other hooks of KVM, of a vCPU whose instructions it emulates (docs/decisions/0006-vcpus.md). What a guest that ran in between adds, by what it put out of the caches, is not measured',
   },
   guests: {
     hook: 'what the agents in guests send through the gate',
