@@ -77,7 +77,7 @@ export const agentConfigSchema = z.strictObject({
     .enum(['libbpf', 'bpftrace'])
     .default('libbpf')
     .describe(
-      'How the scheduler is asked. bpftrace tells run time, wait and run-queue latency of instances, and no more (docs/decisions/0010-bpftrace.md says what that lacks and costs); with it `sculpt agent` runs where the native addon cannot be built.',
+      'Who asks the kernel. bpftrace does it by scripts (bpf/*.bt), each a process of some 100 MB: run time, wait and run-queue latency of instances, and the sources faults, block, net, udp and kvm, which tell less by it (docs/decisions/0010-bpftrace.md says what that lacks and costs); with it `sculpt agent` runs where the native addon cannot be built.',
     ),
   customProbes: customProbesSchema.prefault({}),
   user: z
