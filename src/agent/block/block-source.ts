@@ -1,19 +1,21 @@
-import type { Loss } from '../../contract/metrics/losses.ts';
 import { attr } from '../../contract/metrics.ts';
 import { bpfCapabilities } from '../../linux/capabilities.ts';
 import { deviceNumbers, readDiskName } from '../../linux/disks.ts';
 import type { Roots } from '../../linux/roots.ts';
 import type { Sample } from '../../otlp/sample.ts';
+import { startBlockScript } from '../bpftrace/block-script.ts';
+import { scriptContextOf } from '../bpftrace/script.ts';
 import {
   type BlockEntry,
   type BlockKey,
+  type BlockProbe,
   blockWords,
   diskDirections,
   startBlockProbe,
 } from '../probes/block.ts';
 import { exponentialHistogram, latencySlots } from '../probes/latency.ts';
 import { type Lives, livesOf } from '../sources/lives.ts';
-import type { SourceKind } from '../sources/source.ts';
+import type { ComesAndGoes, SourceKind } from '../sources/source.ts';
 import { createStrays } from '../sources/strays.ts';
 import { createDiskBook, type DiskChange, type DiskSums } from './disk-book.ts';
 
@@ -22,12 +24,16 @@ export const blockSource: SourceKind = {
   name: 'block',
   tells: 'latency, bytes and operations of block devices',
   needs: bpfCapabilities,
-  start: ({ native, layout, roots, config }) => {
-    const probe = startBlockProbe({
-      native,
-      cgroupV1: layout.version === 1,
-      maxInstances: config.maxInstances,
-    });
+  start: context => {
+    const { native, layout, roots, config } = context;
+    const scripts = scriptContextOf(context);
+    const probe: BlockProbe & ComesAndGoes = scripts
+      ? startBlockScript(scripts)
+      : startBlockProbe({
+          native,
+          cgroupV1: layout.version === 1,
+          maxInstances: config.maxInstances,
+        });
     const book = createDiskBook();
     const changes = createChanges();
     const names = createDiskNames(roots);
@@ -82,11 +88,13 @@ export const blockSource: SourceKind = {
           attributes: { [attr.reason]: reason },
           value,
         })),
-      lost: () => ({ ...stats.lost, unnamed }) satisfies Record<Loss<'block'>, number>,
+      lost: () => ({ ...stats.lost, unnamed }),
       forget: gone => {
         drop(keysOf(gone.keys(), devices), gone);
         changes.forget(gone.keys());
       },
+      trouble: probe.trouble,
+      attached: probe.attached,
       stop: probe.stop,
     };
   },

@@ -1,4 +1,4 @@
-import type { Loss } from '../../contract/metrics/losses.ts';
+import type { Loss, ProbeLosses } from '../../contract/metrics/losses.ts';
 import {
   attachOrClose,
   type BpfObject,
@@ -33,19 +33,21 @@ export const blockWords = {
 } as const;
 
 /** What happens to requests on their way, and what of them was not counted, since the probe was started. */
-export type BlockStats = {
+export type BlockStats<Lost> = {
   readonly irregular: { merged: number; requeued: number; in_parts: number; failed: number };
-  readonly lost: Readonly<Record<Exclude<Loss<'block'>, 'unnamed'>, number>>;
+  readonly lost: Lost;
 };
+
+type ProgramLosses = Readonly<Record<Exclude<Loss<'block'>, 'unnamed'>, number>>;
 
 /** What one key came to: in the order of `blockWords`. Never falls while the key stays. */
 export type BlockEntry = { readonly key: BlockKey; readonly words: Float64Array };
 
-export type BlockProbe = {
+export type BlockProbe<Lost = ProbeLosses<'block'>> = {
   readonly read: () => BlockEntry[];
   /** Drops these keys; answers what those that were there came to. */
   readonly forget: (keys: readonly BlockKey[]) => BlockEntry[];
-  readonly stats: () => BlockStats;
+  readonly stats: () => BlockStats<Lost>;
   readonly stop: () => void;
 };
 
@@ -83,7 +85,7 @@ export function startBlockProbe(options: {
   native: Native;
   cgroupV1: boolean;
   maxInstances: number;
-}): BlockProbe {
+}): BlockProbe<ProgramLosses> {
   const object = loadProbe(options.native, 'block', {
     constants: { cgroup_v1: options.cgroupV1 },
     // Reads, writes and two more keys, of other directions or devices, for each.
@@ -137,7 +139,7 @@ function encodeKey({ cgroupId, device, direction }: BlockKey): Buffer {
   return key;
 }
 
-function readBlockStats(object: BpfObject): BlockStats {
+function readBlockStats(object: BpfObject): BlockStats<ProgramLosses> {
   const sum = readStats(object);
   const { stats } = layout;
   const full = sum(stats.lostFull);
