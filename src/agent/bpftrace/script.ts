@@ -82,7 +82,7 @@ export function startScript(context: ScriptContext, options: ScriptOptions): Scr
 }
 
 /** A script whose maps are sums alone. */
-export type CountingScript = Omit<Script, 'renew'> & {
+export type CountingScript = Script & {
   /** What one of its maps has come to. */
   readonly sums: MapSums['of'];
   readonly drop: MapSums['drop'];
@@ -111,6 +111,7 @@ export function startCountingScript(
     trouble: script.trouble,
     losses: script.losses,
     attached: script.attached,
+    renew: script.renew,
     stop: script.stop,
     sums: sums.of,
     drop: keys => {

@@ -1,8 +1,9 @@
-import type { Loss } from '../../contract/metrics/losses.ts';
 import { attr } from '../../contract/metrics.ts';
 import { bpfCapabilities } from '../../linux/capabilities.ts';
 import { readCpuIds } from '../../linux/topology.ts';
 import type { Sample } from '../../otlp/sample.ts';
+import { startFaultsScript } from '../bpftrace/faults-script.ts';
+import { scriptContextOf } from '../bpftrace/script.ts';
 import type { LivingInstance } from '../instances/instances.ts';
 import { type FaultKind, type FaultTotals, startFaultsProbe } from '../probes/faults.ts';
 import { exponentialHistogram, latencySlots } from '../probes/latency.ts';
@@ -16,19 +17,24 @@ const attributesOf = kinds.map(kind => Object.freeze({ [attr.faultType]: kind })
 /** Of one kind in a tally: count, sum in ns, slots. */
 const width = 2 + latencySlots;
 
-/** How long page faults take, by kind: from the kernel by bpf/faults.bpf.c. */
+/** How long page faults take, by kind: from the kernel by bpf/faults.bpf.c or bpf/faults.bt. */
 export const faultSource: SourceKind = {
   name: 'faults',
   tells: 'the latency of page faults',
   needs: bpfCapabilities,
-  start: ({ native, layout, roots, config }) => {
+  start: context => {
+    const { native, layout, roots, config } = context;
     const online = () => readCpuIds(roots).online;
-    const probe = startFaultsProbe({
-      native,
-      cgroupV1: layout.version === 1,
-      maxInstances: config.maxInstances,
-      onlineCpus: online(),
-    });
+    const bpftrace = scriptContextOf(context);
+    const onlineCpus = online();
+    const probe = bpftrace
+      ? startFaultsScript(bpftrace, onlineCpus)
+      : startFaultsProbe({
+          native,
+          cgroupV1: layout.version === 1,
+          maxInstances: config.maxInstances,
+          onlineCpus,
+        });
     const told = new WeakMap<LivingInstance, Sample[]>();
     const tally = createProbeTally<FaultTotals>({
       width: kinds.length * width,
@@ -52,9 +58,10 @@ export const faultSource: SourceKind = {
         return known;
       },
       host: () => [],
-      lost: () =>
-        ({ ...probe.lost(), unnamed: tally.unnamed() }) satisfies Record<Loss<'faults'>, number>,
+      lost: () => ({ ...probe.lost(), unnamed: tally.unnamed() }),
       forget: tally.forget,
+      trouble: probe.trouble,
+      attached: probe.attached,
       stop: probe.stop,
     };
   },

@@ -1,5 +1,6 @@
-import type { Loss } from '../../contract/metrics/losses.ts';
+import type { Loss, ProbeLosses } from '../../contract/metrics/losses.ts';
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
+import type { ComesAndGoes } from '../sources/source.ts';
 import { type Latencies, latencySlots } from './latency.ts';
 import { entriesOf, keysOf, lookUpSums, missedRuns, readStats } from './sums.ts';
 
@@ -8,10 +9,7 @@ export type FaultTotals = { readonly minor: Latencies; readonly major: Latencies
 
 export type FaultKind = keyof FaultTotals;
 
-/** Why a fault was not counted. */
-export type LostFault = Exclude<Loss<'faults'>, 'unnamed'>;
-
-export type FaultsProbe = {
+export type FaultsProbe = ComesAndGoes & {
   /** Totals by cgroup id. They never fall while a key stays. */
   readonly readTotals: () => Map<number, FaultTotals>;
   /**
@@ -26,8 +24,8 @@ export type FaultsProbe = {
   readonly forget: (cgroupIds: readonly number[]) => Map<number, FaultTotals>;
   /** Counts on these CPUs from now on: those that came online since, and no longer on those that went. */
   readonly follow: (onlineCpus: readonly number[]) => void;
-  readonly lost: () => Readonly<Record<LostFault, number>>;
-  readonly stop: () => void;
+  /** Why faults were not counted. */
+  readonly lost: () => ProbeLosses<'faults'>;
 };
 
 /** Field offsets of the structures in bpf/faults.h; a test holds them against its BTF. */
@@ -144,7 +142,7 @@ function sumOf(several: readonly Map<number, FaultTotals>[]): Map<number, FaultT
   return sums;
 }
 
-function noLatencies(): Latencies {
+export function noLatencies(): Latencies {
   return { latencyCount: 0, latencySumNs: 0, slots: new Float64Array(latencySlots) };
 }
 
@@ -154,7 +152,7 @@ function addTo(sum: Latencies, more: Latencies): void {
   for (const [slot, n] of more.slots.entries()) sum.slots[slot] = (sum.slots[slot] ?? 0) + n;
 }
 
-function readLost(object: BpfObject): Record<LostFault, number> {
+function readLost(object: BpfObject): Record<Exclude<Loss<'faults'>, 'unnamed'>, number> {
   const { lostTaskStorage, lostInstanceFull, lostInstanceMemory } = layout.stats;
   const sum = readStats(object);
   return {
