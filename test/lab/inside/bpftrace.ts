@@ -1,5 +1,5 @@
 /**
- * Two threads that share a CPU, as `agent.driver: bpftrace` tells them on the kernel it is started on; prints one JSON object
+ * Two threads that share a CPU, and one that walks through memory, as `agent.driver: bpftrace` tells them on the kernel it is started on; prints one JSON object
  * (`BpftraceLab`). It asserts nothing: the test outside does.
  */
 import { readCgroupLayout } from '../../../src/linux/cgroups.ts';
@@ -15,6 +15,8 @@ export type BpftraceLab = {
   readonly wait: number;
   /** How many waits the histogram has. */
   readonly latencies: number;
+  /** Of a walk through 64 MB. */
+  readonly faults: number;
   readonly lost: Readonly<Record<string, number>>;
 };
 
@@ -30,11 +32,23 @@ try {
     60,
     () => told.pointsOf('sculptor.runqueue.latency', id).at(-1)?.value,
   );
+  await eventually('the source of faults runs', 120, () =>
+    told.agent.status().sources['faults'] === 'running' ? true : null,
+  );
+  const walker = tenancy.add('walker', ['walk', '--mb', '64']).id;
+  const faults = await eventually('the faults of a walk', 60, () => {
+    const value = told
+      .pointsOf('sculptor.memory.fault.latency', walker)
+      .filter(({ attributes }) => attributes['system.paging.fault.type'] === 'minor')
+      .at(-1)?.value;
+    return typeof value === 'object' && value.count >= 16_384 ? value.count : null;
+  });
   const lab: BpftraceLab = {
     cgroupVersion: readCgroupLayout(hostRoots).version,
     run: coresOf(told.pointsOf('container.cpu.time', id)),
     wait: coresOf(told.pointsOf('sculptor.runqueue.wait', id)),
     latencies: typeof histogram === 'number' ? 0 : histogram.count,
+    faults,
     lost: told.agent.status().lost,
   };
   console.log(JSON.stringify(lab));

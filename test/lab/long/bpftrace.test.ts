@@ -4,7 +4,7 @@ import { labKernels, needsLab } from '../needs-lab.ts';
 
 for (const kernel of labKernels) {
   needsLab(kernel)(
-    `on Debian's ${kernel} and cgroup v2, bpftrace tells what two threads on one CPU ran and waited`,
+    `on Debian's ${kernel} and cgroup v2, bpftrace tells what two threads on one CPU ran and waited, and the faults of a walk`,
     async t => {
       t.timeout(400_000);
       const lab = await withLab({ kernel }, async lab => {
@@ -16,6 +16,8 @@ for (const kernel of labKernels) {
       t.true(Math.abs(lab.run - 1) < 0.1);
       t.true(Math.abs(lab.run + lab.wait - 2) < 0.2);
       t.true(lab.latencies > 10);
+      // Those of its start are some more.
+      t.true(lab.faults < 1.02 * 16_384);
       t.deepEqual(Object.values(lab.lost).filter(Boolean), []);
     },
   );
