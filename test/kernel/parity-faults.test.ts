@@ -11,10 +11,11 @@ import {
 import type { Latencies } from '../../src/agent/probes/latency.ts';
 import { realClock } from '../../src/cli/clock.ts';
 import { loadNative } from '../../src/linux/native.ts';
+import { readText } from '../../src/linux/read-file.ts';
 import { hostRoots } from '../../src/linux/roots.ts';
 import { readCpuIds } from '../../src/linux/topology.ts';
 import { needs } from '../support/needs.ts';
-import { eventually } from '../support/scene.ts';
+import { childrenOf, eventually } from '../support/scene.ts';
 import { near } from '../support/sched-scene.ts';
 import { startTold } from '../support/told-agent.ts';
 import { makeWalkerBox, type WalkerBox } from '../support/walker.ts';
@@ -110,6 +111,27 @@ test('faults by libbpf and bpftrace: counts within 2 %, of major ones sums withi
   }
   near(t, ours.major.latencySumNs / theirs.major.latencySumNs, 1, 0.02, 'time of major faults');
   t.deepEqual(Object.values(script.lost()).filter(Boolean), []);
+});
+
+test('when its bpftrace is killed the script is begun again, and its totals go on', async t => {
+  t.timeout(60_000);
+  const script = await startScript(t);
+  const box = makeBox(t);
+  const first = await box.walk(['--mb', '32']);
+  const before = await told(script, box, first.minorFaults);
+  for (const child of childrenOf(process.pid))
+    if (readText(`/proc/${child}/comm`)?.trim() === 'bpftrace')
+      process.kill(Number(child), 'SIGKILL');
+  await eventually('it is told as ended', 10, () => script.trouble?.() ?? null);
+  await eventually('it counts again', 30, () => (script.trouble?.() === null ? true : null));
+  const second = await box.walk(['--mb', '32']);
+  const faults = first.minorFaults + second.minorFaults;
+  const after = await told(script, box, faults);
+  t.log(
+    `${before.minor.latencyCount} and ${after.minor.latencyCount} of ${first.minorFaults} and ${faults}`,
+  );
+  near(t, after.minor.latencyCount / faults, 1, 0.02, 'faults of both runs');
+  t.true(after.minor.latencySumNs > before.minor.latencySumNs);
 });
 
 test('driver: bpftrace: a running agent tells the latency of the faults of a real cgroup, by kind', async t => {
