@@ -98,10 +98,12 @@ export function startCountingScript(
   options: Pick<ScriptOptions, 'file'> & {
     readonly maps: readonly string[];
     readonly tracepoints: readonly string[];
+    /** The kernel that they came with. */
+    readonly since?: string;
   },
 ): CountingScript {
   const { file, maps } = options;
-  mustHave(options.tracepoints, file, context);
+  mustHave(options, context);
   const sums = createMapSums(maps);
   const all = maps.map(map => `print(@${map});`).join(' ');
   // So often that who waits for it to attach does not wait long.
@@ -123,7 +125,14 @@ export function startCountingScript(
   };
 }
 
-function mustHave(tracepoints: readonly string[], file: string, { roots }: ScriptContext): void {
+function mustHave(
+  {
+    tracepoints,
+    since,
+    file,
+  }: { readonly tracepoints: readonly string[]; readonly since?: string; readonly file: string },
+  { roots }: ScriptContext,
+): void {
   const events = `${roots.sys}/kernel/tracing/events`;
   // Where tracefs is not mounted bpftrace says so itself.
   if (!existsSync(events)) return;
@@ -131,7 +140,7 @@ function mustHave(tracepoints: readonly string[], file: string, { roots }: Scrip
   if (absent.length === 0) return;
   throw new KernelInterfaceError(
     'KERNEL_MISSING',
-    `this kernel has no tracepoint ${absent.join(', ')}`,
-    { program: file },
+    `this kernel has no tracepoint ${absent.join(', ')}${since ? `, which came with ${since}` : ''}`,
+    { program: file, ...(since && { remedy: `${since} or newer` }) },
   );
 }

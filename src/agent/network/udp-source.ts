@@ -1,28 +1,33 @@
-import type { Loss } from '../../contract/metrics/losses.ts';
 import { attr } from '../../contract/metrics.ts';
 import { bpfCapabilities } from '../../linux/capabilities.ts';
 import type { Sample } from '../../otlp/sample.ts';
+import { scriptContextOf } from '../bpftrace/script.ts';
+import { startUdpScript } from '../bpftrace/udp-script.ts';
 import type { LivingInstance } from '../instances/instances.ts';
-import { startUdpProbe, type UdpTotals } from '../probes/udp.ts';
+import { startUdpProbe, type UdpProbe, type UdpTotals } from '../probes/udp.ts';
 import type { Counters } from '../sources/counters.ts';
 import { livesOf, strangersIn } from '../sources/lives.ts';
 import { createProbeTally } from '../sources/probe-tally.ts';
-import type { SourceKind } from '../sources/source.ts';
+import type { ComesAndGoes, SourceKind } from '../sources/source.ts';
 
 /** In a tally: bytes, then packets, either way. */
 const width = 4;
 
-/** What UDP carries, counted at each call on a socket by bpf/udp.bpf.c. */
+/** What UDP carries, counted at each call on a socket by bpf/udp.bpf.c or bpf/udp.bt. */
 export const udpSource: SourceKind = {
   name: 'udp',
   tells: 'bytes and datagrams of UDP',
   needs: bpfCapabilities,
-  start: ({ native, layout, config }) => {
-    const probe = startUdpProbe({
-      native,
-      cgroupV1: layout.version === 1,
-      maxInstances: config.maxInstances,
-    });
+  start: context => {
+    const { native, layout, config } = context;
+    const bpftrace = scriptContextOf(context);
+    const probe: UdpProbe & Partial<ComesAndGoes> = bpftrace
+      ? startUdpScript(bpftrace)
+      : startUdpProbe({
+          native,
+          cgroupV1: layout.version === 1,
+          maxInstances: config.maxInstances,
+        });
     const tally = createProbeTally<UdpTotals>({
       width,
       countersOf: counters,
@@ -39,9 +44,10 @@ export const udpSource: SourceKind = {
       },
       samples: living => udpSamples(living, tally.of(living)),
       host: () => [],
-      lost: () =>
-        ({ ...probe.lost(), unnamed: tally.unnamed() }) satisfies Record<Loss<'udp'>, number>,
+      lost: () => ({ ...probe.lost(), unnamed: tally.unnamed() }),
       forget: tally.forget,
+      trouble: probe.trouble,
+      attached: probe.attached,
       stop: probe.stop,
     };
   },

@@ -1,5 +1,5 @@
 import { KernelInterfaceError } from '../../contract/errors.ts';
-import type { Loss } from '../../contract/metrics/losses.ts';
+import type { Loss, ProbeLosses } from '../../contract/metrics/losses.ts';
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import { entriesOf, keysOf, lookUpSums, missedRuns, readStats } from './sums.ts';
 
@@ -13,16 +13,13 @@ export type UdpTotals = {
   readonly sentPackets: number;
 };
 
-/** Why calls were not counted. */
-export type LostDatagrams = Exclude<Loss<'udp'>, 'unnamed'>;
-
 export type UdpProbe = {
   /** Totals by cgroup id. They never fall while a key stays. */
   readonly readTotals: () => Map<number, UdpTotals>;
   /** Drops the totals of cgroups that have ended; answers what they came to. */
   readonly forget: (cgroupIds: readonly number[]) => Map<number, UdpTotals>;
-  readonly lost: () => Readonly<Record<LostDatagrams, number>>;
-  readonly stop: () => void;
+  readonly lost: () => ProbeLosses<'udp'>;
+  readonly stop: () => void | Promise<void>;
 };
 
 /** Field offsets of the structures in bpf/udp.h; a test holds them against its BTF. */
@@ -91,7 +88,7 @@ function totalsOf(words: Float64Array): UdpTotals {
   };
 }
 
-function readLost(object: BpfObject): Record<LostDatagrams, number> {
+function readLost(object: BpfObject): Record<Exclude<Loss<'udp'>, 'unnamed'>, number> {
   const { lostInstanceFull, lostInstanceMemory } = layout.stats;
   const sum = readStats(object);
   return {
