@@ -45,7 +45,7 @@ export async function startOracle(
 }
 
 /** Links to BPF programs that a process holds. */
-function linksOf({ pid }: ChildProcess): number {
+export function linksOf({ pid }: ChildProcess): number {
   const folder = `/proc/${pid}/fdinfo`;
   return readdirSync(folder).filter(fd => /^link_id:/m.test(readText(`${folder}/${fd}`) ?? ''))
     .length;

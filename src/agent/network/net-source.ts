@@ -1,15 +1,16 @@
-import type { Loss } from '../../contract/metrics/losses.ts';
 import { attr } from '../../contract/metrics.ts';
 import { bpfCapabilities } from '../../linux/capabilities.ts';
 import { type CgroupLayout, cgroupIdOf, walkCgroups } from '../../linux/cgroups.ts';
 import type { Sample } from '../../otlp/sample.ts';
+import { startNetScript } from '../bpftrace/net-script.ts';
+import { scriptContextOf } from '../bpftrace/script.ts';
 import type { LivingInstance } from '../instances/instances.ts';
 import { exponentialHistogram, latencySlots } from '../probes/latency.ts';
 import { type NetProbe, type NetTotals, startNetProbe } from '../probes/net.ts';
 import type { Counters } from '../sources/counters.ts';
 import { livesOf, strangersIn } from '../sources/lives.ts';
 import { createProbeTally } from '../sources/probe-tally.ts';
-import type { SourceContext, SourceKind } from '../sources/source.ts';
+import type { ComesAndGoes, SourceContext, SourceKind } from '../sources/source.ts';
 
 /** How often each socket is looked at: a connection that lasts gives one round-trip time for each look. */
 const lookSeconds = 1;
@@ -20,18 +21,21 @@ const mostOfTime = 0.001;
 const rttAt = 5;
 const width = rttAt + 2 + latencySlots;
 
-/** What TCP carries, sends again, and how long its round trips are: from the kernel's own counters, by bpf/net.bpf.c. */
+/** What TCP carries, sends again, and how long its round trips are: from the kernel's own counters, by bpf/net.bpf.c or bpf/net.bt. */
 export const netSource: SourceKind = {
   name: 'net',
   tells: 'bytes, packets, retransmits and round-trip times of TCP',
   needs: bpfCapabilities,
   start: context => {
     const { native, layout, config } = context;
-    const probe = startNetProbe({
-      native,
-      cgroupV1: layout.version === 1,
-      maxInstances: config.maxInstances,
-    });
+    const bpftrace = scriptContextOf(context);
+    const probe: NetProbe & Partial<ComesAndGoes> = bpftrace
+      ? startNetScript(bpftrace)
+      : startNetProbe({
+          native,
+          cgroupV1: layout.version === 1,
+          maxInstances: config.maxInstances,
+        });
     const looks = startLooks(probe, context);
     const tally = createProbeTally<NetTotals>({
       width,
@@ -51,12 +55,13 @@ export const netSource: SourceKind = {
       },
       samples: living => netSamples(living, tally.of(living)),
       host: () => [],
-      lost: () =>
-        ({ ...probe.lost(), unnamed: tally.unnamed() }) satisfies Record<Loss<'net'>, number>,
+      lost: () => ({ ...probe.lost(), unnamed: tally.unnamed() }),
       forget: tally.forget,
+      trouble: probe.trouble,
+      attached: probe.attached,
       stop: () => {
         looks.stop();
-        probe.stop();
+        return probe.stop();
       },
     };
   },

@@ -1,4 +1,4 @@
-import type { Loss } from '../../contract/metrics/losses.ts';
+import type { Loss, ProbeLosses } from '../../contract/metrics/losses.ts';
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import { type Latencies, latencySlots } from './latency.ts';
 import { entriesOf, keysOf, lookUpSums, missedRuns, readStats } from './sums.ts';
@@ -17,9 +17,6 @@ export type NetTotals = {
   readonly rtt: Latencies;
 };
 
-/** Why something was not counted. */
-export type LostTraffic = Exclude<Loss<'net'>, 'unnamed'>;
-
 export type NetProbe = {
   /** Charges what the sockets have counted since the last look to their owners. */
   readonly look: () => void;
@@ -29,8 +26,8 @@ export type NetProbe = {
   readonly readTotals: () => Map<number, NetTotals>;
   /** Drops the totals of cgroups that have ended; answers what they came to. */
   readonly forget: (cgroupIds: readonly number[]) => Map<number, NetTotals>;
-  readonly lost: () => Readonly<Record<LostTraffic, number>>;
-  readonly stop: () => void;
+  readonly lost: () => ProbeLosses<'net'>;
+  readonly stop: () => void | Promise<void>;
 };
 
 /** Field offsets of the structures in bpf/net.h; a test holds them against its BTF. */
@@ -113,7 +110,7 @@ function totalsOf(words: Float64Array): NetTotals {
   };
 }
 
-function readLost(object: BpfObject): Record<LostTraffic, number> {
+function readLost(object: BpfObject): Record<Exclude<Loss<'net'>, 'unnamed'>, number> {
   const { lostSocketStorage, lostInstanceFull, lostInstanceMemory, lostOwner } = layout.stats;
   const sum = readStats(object);
   return {

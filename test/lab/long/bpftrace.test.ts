@@ -1,4 +1,5 @@
 import type { BpftraceLab } from '../inside/bpftrace.ts';
+import type { NetworkLab } from '../inside/bpftrace-network.ts';
 import { withLab } from '../lab.ts';
 import { labKernels, needsLab } from '../needs-lab.ts';
 
@@ -18,6 +19,36 @@ for (const kernel of labKernels) {
       t.true(lab.latencies > 10);
       // Those of its start are some more.
       t.true(lab.faults < 1.02 * 16_384);
+      t.deepEqual(Object.values(lab.lost).filter(Boolean), []);
+    },
+  );
+
+  needsLab(kernel)(
+    `on Debian's ${kernel} and cgroup v2, bpftrace tells of TCP and UDP what libbpf tells, or says why not`,
+    async t => {
+      t.timeout(400_000);
+      const lab = await withLab({ kernel }, async lab => {
+        const script = 'cd /checkout && node test/lab/inside/bpftrace-network.ts';
+        return JSON.parse(await lab.run(script, { timeoutSeconds: 280 })) as NetworkLab;
+      });
+      t.log(JSON.stringify(lab));
+      if ('refused' in lab) {
+        t.is(kernel, '6.1');
+        const why =
+          /no tracepoint sock:sock_send_length, sock:sock_recv_length, which came with Linux 6\.3/;
+        t.is(lab.refused.length, 2);
+        for (const each of lab.refused) t.regex(each, why);
+        return;
+      }
+      const sameOf = ([libbpf, bpftrace]: readonly unknown[]) => t.deepEqual(bpftrace, libbpf);
+      for (const both of Object.values(lab.udp)) sameOf(both);
+      for (const [libbpf, bpftrace] of Object.values(lab.tcp)) {
+        const { rtt, ...counts } = libbpf ?? t.fail();
+        t.like(bpftrace, counts);
+        t.is(bpftrace?.rtt.latencyCount, rtt.latencyCount);
+      }
+      t.is(lab.udp.from[1]?.sentBytes, 6000);
+      t.is(lab.tcp.client[1]?.sentBytes, 1_000_000);
       t.deepEqual(Object.values(lab.lost).filter(Boolean), []);
     },
   );
