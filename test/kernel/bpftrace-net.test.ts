@@ -160,11 +160,11 @@ kernelTest(
     // As often as the agent looks, and the script.
     const looking = setInterval(both.libbpf.look, 1000);
     t.teardown(() => clearInterval(looking));
-    await exchange(boxes, [near, far], 100);
+    await exchange(boxes, [near, far], 150);
     for (const box of boxes) {
       const totals = await eventually('the end of the last connection', 20, async () => {
         const found = await totalsOf(both, box);
-        return found[0].rtt.latencyCount >= 100 ? found : null;
+        return found[0].rtt.latencyCount >= 150 ? found : null;
       });
       const [libbpf, bpftrace] = totals;
       sameTraffic(t, totals);

@@ -31,7 +31,7 @@ for (const kernel of labKernels) {
         const script = 'cd /checkout && node test/lab/inside/bpftrace-network.ts';
         return JSON.parse(await lab.run(script, { timeoutSeconds: 280 })) as NetworkLab;
       });
-      t.log(JSON.stringify(lab));
+      t.log(JSON.stringify(lab, (name, value) => (name === 'slots' ? undefined : value)));
       if ('refused' in lab) {
         t.is(kernel, '6.1');
         const why =
@@ -45,7 +45,8 @@ for (const kernel of labKernels) {
       for (const [libbpf, bpftrace] of Object.values(lab.tcp)) {
         const { rtt, ...counts } = libbpf ?? t.fail();
         t.like(bpftrace, counts);
-        t.is(bpftrace?.rtt.latencyCount, rtt.latencyCount);
+        // The script looks each second, libbpf is made to at the end alone.
+        t.true(rtt.latencyCount >= 1 && (bpftrace?.rtt.latencyCount ?? 0) >= rtt.latencyCount);
       }
       t.is(lab.udp.from[1]?.sentBytes, 6000);
       t.is(lab.tcp.client[1]?.sentBytes, 1_000_000);
