@@ -31,6 +31,7 @@ export function startBlockScript(context: ScriptContext): BlockProbe & ComesAndG
   const counts = <Name extends string>(names: readonly Name[]) =>
     Object.fromEntries(names.map(name => [name, count(name)])) as Record<Name, number>;
   const read = (): BlockEntry[] => decodeBlockWords(script.sums('words'));
+  let unseen = 0;
   return {
     read,
     forget: keys => {
@@ -40,10 +41,13 @@ export function startBlockScript(context: ScriptContext): BlockProbe & ComesAndG
       script.drop(entries.map(({ key }) => keyText(key)));
       return entries;
     },
-    stats: () => ({
-      irregular: counts(irregular),
-      lost: { ...script.losses(), ...counts(lost) },
-    }),
+    stats: () => {
+      const { requests_full, unfinished, unseen: ended } = counts(lost);
+      // Those that were not followed end unseen as well, and later: the difference may fall for a while.
+      unseen = Math.max(unseen, ended - requests_full);
+      const own = { requests_full, unseen, unfinished };
+      return { irregular: counts(irregular), lost: { ...script.losses(), ...own } };
+    },
     trouble: script.trouble,
     attached: script.attached,
     stop: script.stop,

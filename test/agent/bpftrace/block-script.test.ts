@@ -68,4 +68,8 @@ test('what is forgotten is answered once, and counts from 0 when there is more o
   const { irregular, lost } = script.stats();
   t.deepEqual(irregular, { merged: 7, requeued: 0, in_parts: 0, failed: 0 });
   t.like(lost, { lost_events: 2, unseen: 3, requests_full: 0 });
+  print('requests_full', [null, 5]);
+  t.like(script.stats().lost, { unseen: 3, requests_full: 5 });
+  print('unseen', [null, 9]);
+  t.like(script.stats().lost, { unseen: 4, requests_full: 5 });
 });

@@ -1,4 +1,5 @@
 import type { BpftraceLab } from '../inside/bpftrace.ts';
+import type { BpftraceBlockLab } from '../inside/bpftrace-block.ts';
 import type { NetworkLab } from '../inside/bpftrace-network.ts';
 import { withLab } from '../lab.ts';
 import { labKernels, needsLab } from '../needs-lab.ts';
@@ -50,6 +51,31 @@ for (const kernel of labKernels) {
       }
       t.is(lab.udp.from[1]?.sentBytes, 6000);
       t.is(lab.tcp.client[1]?.sentBytes, 1_000_000);
+      t.deepEqual(Object.values(lab.lost).filter(Boolean), []);
+    },
+  );
+
+  needsLab(kernel)(
+    `on Debian's ${kernel} and cgroup v2, bpftrace tells of a disk that fails, is busy and is slow what libbpf tells`,
+    async t => {
+      t.timeout(600_000);
+      const lab = await withLab({ kernel }, async lab => {
+        const script = 'cd /checkout && node test/lab/inside/bpftrace-block.ts';
+        return JSON.parse(await lab.run(script, { timeoutSeconds: 480 })) as BpftraceBlockLab;
+      });
+      t.log(JSON.stringify(lab));
+      for (const [scene, { libbpf, bpftrace }] of Object.entries(lab.scenes)) {
+        const { queueNs, deviceNs, ...counts } = bpftrace;
+        const { queueNs: queue, deviceNs: device, ...others } = libbpf;
+        t.deepEqual(counts, others, scene);
+        t.true(counts.operations >= 6, scene);
+        if (!scene.includes('at a time') && !scene.includes('by four')) continue;
+        // 200 reads of 2 ms each, of which the scheduler makes fewer where they are the same.
+        t.true(device >= 0.2e9, `${scene}: ${device} ns`);
+        t.true(Math.abs(deviceNs / device - 1) < 0.02, `${scene}: ${deviceNs} of ${device} ns`);
+        const off = Math.abs(queueNs - queue);
+        t.true(off <= 0.02 * queue, `${scene}: ${queueNs} of ${queue} ns`);
+      }
       t.deepEqual(Object.values(lab.lost).filter(Boolean), []);
     },
   );
