@@ -46,7 +46,7 @@ try {
   const trouble = await bpftrace.attached;
   if (trouble) throw new Error(trouble);
   const scenes: Record<string, { libbpf: ByOne; bpftrace: ByOne }> = {};
-  for (const scheduler of ['mq-deadline', 'none']) {
+  for (const scheduler of ['none', 'mq-deadline']) {
     writeFileSync(`/sys/block/${disk.name}/queue/scheduler`, scheduler);
     // `opts` of scsi_debug: 0x2 unreadable sectors, 0x100 half of it done, 0x8000 busy.
     scenes[`${scheduler}, bad`] = await watch({ opts: 2 }, ['bs=64k skip=30 count=6']);
