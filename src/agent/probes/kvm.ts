@@ -1,10 +1,11 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { KernelInterfaceError } from '../../contract/errors.ts';
-import type { Loss } from '../../contract/metrics/losses.ts';
+import type { Loss, ProbeLosses } from '../../contract/metrics/losses.ts';
 import { ownLacking } from '../../linux/capabilities.ts';
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
 import type { Roots } from '../../linux/roots.ts';
+import type { ComesAndGoes } from '../sources/source.ts';
 import { uint64, viewOf } from './latency.ts';
 import { missedRuns, readStats } from './sums.ts';
 
@@ -14,7 +15,7 @@ export type VcpuTotals = {
   readonly tid: number;
   readonly tgid: number;
   readonly startTicks: number;
-  /** The order in which KVM made it. */
+  /** The order in which KVM made it; by bpftrace, the number that it was made with. */
   readonly index: number;
   readonly isa: Isa;
   readonly haltNs: number;
@@ -27,11 +28,10 @@ export type VcpuTotals = {
 
 export type Isa = 'vmx' | 'svm';
 
-export type KvmProbe = {
+export type KvmProbe = ComesAndGoes & {
   /** Every vCPU thread that left its guest since the probe was started, and still lives. Totals of a thread never fall. */
   readonly read: () => VcpuTotals[];
-  readonly lost: () => Readonly<Record<Loss<'kvm'>, number>>;
-  readonly stop: () => void;
+  readonly lost: () => ProbeLosses<'kvm'>;
 };
 
 /** Offsets and sizes of the structures in bpf/kvm.h; a test holds them against its BTF. */
@@ -54,7 +54,7 @@ export function startKvmProbe(options: {
   roots: Roots;
   cgroupV1: boolean;
 }): KvmProbe {
-  if (!isKvmLoaded(options.roots.sys)) throw noKnownKvm(`${options.roots.sys}/module`);
+  mustHaveKvm(options.roots.sys);
   // Without it the kernel refuses only once all is prepared, and in no words; whoever tries again and again had better ask.
   const absent = ownLacking(options.roots, ['CAP_SYS_ADMIN']);
   if (absent.length > 0)
@@ -80,6 +80,11 @@ const knownModules = ['kvm_amd', 'kvm_intel'];
 /** Whether KVM of x86 is loaded by a module that is known; `sys`: where sysfs is. */
 export function isKvmLoaded(sys: string): boolean {
   return knownModules.some(module => existsSync(`${sys}/module/${module}`));
+}
+
+/** @throws KernelInterfaceError KERNEL_MISSING where it is not */
+export function mustHaveKvm(sys: string): void {
+  if (!isKvmLoaded(sys)) throw noKnownKvm(`${sys}/module`);
 }
 
 /** `path`: the folder of the kernel's modules. With another module all of KVM's hooks may be there, and the reason is kept elsewhere. */

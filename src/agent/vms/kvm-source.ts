@@ -1,13 +1,15 @@
 import { attr } from '../../contract/metrics.ts';
 import { bpfCapabilities } from '../../linux/capabilities.ts';
 import type { PointAttributes, Sample } from '../../otlp/sample.ts';
+import { startKvmScript } from '../bpftrace/kvm-script.ts';
+import { scriptContextOf } from '../bpftrace/script.ts';
 import type { LivingInstance } from '../instances/instances.ts';
 import { isKvmLoaded, startKvmProbe, type VcpuTotals } from '../probes/kvm.ts';
 import { exitReason } from '../probes/kvm-exits.ts';
 import type { SourceKind } from '../sources/source.ts';
 import { createTaskStarts } from '../tasks/task-starts.ts';
 
-/** Why vCPUs leave their guests, and what becomes of them until they are back: from the kernel by bpf/kvm.bpf.c. */
+/** Why vCPUs leave their guests, and what becomes of them until they are back: from the kernel by bpf/kvm.bpf.c or bpf/kvm.bt. */
 export const kvmSource: SourceKind = {
   name: 'kvm',
   tells: 'exits, halts and wake-up delays of vCPUs under KVM',
@@ -17,8 +19,12 @@ export const kvmSource: SourceKind = {
   gains: (_, sys) => (isKvmLoaded(sys) ? ['CAP_SYS_ADMIN'] : []),
   comesLater: true,
   neededAnyway: ({ vcpus }) => vcpus.untold() > 0,
-  start: ({ native, roots, layout, vcpus, clock }) => {
-    const probe = startKvmProbe({ native, roots, cgroupV1: layout.version === 1 });
+  start: context => {
+    const { native, roots, layout, vcpus, clock } = context;
+    const bpftrace = scriptContextOf(context);
+    const probe = bpftrace
+      ? startKvmScript(bpftrace)
+      : startKvmProbe({ native, roots, cgroupV1: layout.version === 1 });
     const starts = createTaskStarts(roots, clock.unixSeconds());
     let told = new Map<LivingInstance, Sample[]>();
     return {
@@ -48,6 +54,8 @@ export const kvmSource: SourceKind = {
       host: () => [],
       lost: probe.lost,
       forget: () => undefined,
+      trouble: probe.trouble,
+      attached: probe.attached,
       stop: probe.stop,
     };
   },
