@@ -4,7 +4,6 @@
 #define SCULPTOR_CHARGING_BPF_H
 
 #include "core_fixes.bpf.h"
-#include "latency.bpf.h"
 #include "state.bpf.h"
 
 static __always_inline void begin_wait(struct task_struct *task, struct task_state *state, __u64 now)
@@ -16,14 +15,6 @@ static __always_inline void begin_wait(struct task_struct *task, struct task_sta
 		return;
 	state->wait_throttled_ns = 0;
 	follow_throttling(&state->throttling, task);
-}
-
-static __always_inline __u64 time_since(__u64 stamp, __u64 now)
-{
-	__u64 began = stamp & ~WAITING;
-
-	/* Clocks of two CPUs may differ by a little. */
-	return now > began ? now - began : 0;
 }
 
 /*
@@ -97,14 +88,6 @@ static __always_inline void count_migration(struct task_state *state, struct ins
 	__sync_fetch_and_add(&totals->migrations, 1);
 	if (across)
 		__sync_fetch_and_add(&totals->node_migrations, 1);
-}
-
-/* Of waits of which only the number and the sum are known, each counts as their mean. */
-static __always_inline void record_latencies(struct instance_totals *totals, __u64 count, __u64 sum_ns)
-{
-	__sync_fetch_and_add(&totals->latency_count, count);
-	__sync_fetch_and_add(&totals->latency_sum_ns, sum_ns);
-	__sync_fetch_and_add(&totals->slots[latency_slot(sum_ns / count)], count);
 }
 
 /* The latency of the wait that ends now: all of it but what was throttled. */

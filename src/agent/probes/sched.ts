@@ -59,17 +59,17 @@ export type TotalsReader = Pick<SchedProbe, 'readTotals' | 'forget'> & {
   };
 };
 
-/** `node_of_cpu` of bpf/include/state.bpf.h. */
-function nodesOf(nodeOfCpu: readonly number[]): Buffer {
+/** `node_of_cpu` of bpf/include/totals.bpf.h. */
+export function nodesOf(nodeOfCpu: readonly number[]): Buffer {
   return Buffer.from(Uint16Array.from(nodeOfCpu.slice(0, mostCpus)).buffer);
 }
 
 /** Totals by cgroup: on each CPU, and those for which there was no memory on each CPU at the time. */
-const maps = ['instances', 'shared_instances'] as const;
+export const totalsMaps = ['instances', 'shared_instances'] as const;
 /** Waits by who waited and for whom, and those for which there was no room there. */
 const pairMaps = ['pairs', 'other_pairs'] as const;
-/** Entries of shared totals, as bpf/include/state.bpf.h has them. */
-const mostShared = 512;
+/** Entries of shared totals, as bpf/include/totals.bpf.h has them. */
+export const mostShared = 512;
 
 /**
  * A hook that makes an entry by CPU writes a word for each CPU that there may be, with the run queue locked: of more than so many
@@ -77,7 +77,7 @@ const mostShared = 512;
  */
 const mostCpusOfPairs = 64;
 
-/** MOST_CPUS of bpf/include/state.bpf.h. */
+/** MOST_CPUS of bpf/include/totals.bpf.h. */
 const mostCpus = 8192;
 
 /** So often all tasks are looked at, unless told. */
@@ -161,14 +161,14 @@ export function startSchedProbe(options: {
       const tasks = takeTasks();
       // After the tasks: who waits is no sleeper then.
       object.runOnce('settle_sleeps');
-      const instances = countersOf(maps.map(map => entriesOf(object.readSums(map))));
+      const instances = countersOf(totalsMaps.map(map => entriesOf(object.readSums(map))));
       return { instances, pairs: takePairs(), tasks };
     },
     takePairs,
     detailsOf: ids => {
       charge();
       object.runOnce('settle_sleeps');
-      return countersOf(maps.map(map => lookUpSums(object, map, ids)));
+      return countersOf(totalsMaps.map(map => lookUpSums(object, map, ids)));
     },
     readRunByCpu: () => decodeRunByCpu(object.readWord('instances', layout.totals.runNs / 8)),
     readWaitByCpu: cpus => {
@@ -179,7 +179,7 @@ export function startSchedProbe(options: {
       );
     },
     forget: ids => {
-      for (const map of maps) object.deleteKeys(map, keysOf(ids));
+      for (const map of totalsMaps) object.deleteKeys(map, keysOf(ids));
     },
     counters: () => readCounters(object, entries),
     stop: () => object.close(),
