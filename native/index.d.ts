@@ -92,6 +92,8 @@ export type BpfLoadOptions = {
   readonly programs?: readonly string[];
   /** Of those, programs that are not loaded after all. */
   readonly without?: readonly string[];
+  /** A file with the kernel's BTF, by which fields are found; absent: the kernel's own. */
+  readonly btf?: string;
 };
 
 /** Entries of a map: keys and values one after another. A per-CPU value is `cpus` values of `valueSize` bytes. */
@@ -143,6 +145,8 @@ export type BpfObject = {
   iterateThread(program: string, tid: number): Promise<Buffer>;
   /** Runs an `iter/task` program for one task, this process's first: a program that is run when it is asked to be. */
   runOnce(program: string): Buffer;
+  /** Runs a `raw_tp` program that takes nothing, here and now (BPF_PROG_RUN), and answers what it returned. */
+  runRaw(program: string): number;
   /** The values of an array made with BPF_F_MMAPABLE, each as long as a multiple of 8 bytes: what programs write is seen. */
   mapMemory(map: string): Buffer;
   /**

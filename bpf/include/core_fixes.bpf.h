@@ -132,6 +132,19 @@ static __always_inline bool is_asleep(struct task_struct *task)
 	return !task->on_cpu && (!task->on_rq || is_asleep_on_queue(task));
 }
 
+/* The same of tasks that the verifier knows nothing of. A kernel for one CPU keeps no on_cpu: what was seen holds. */
+static __always_inline bool other_is_on_cpu(struct task_struct *task, bool seen)
+{
+	return bpf_core_field_exists(task->on_cpu) ? BPF_CORE_READ(task, on_cpu) != 0 : seen;
+}
+
+static __always_inline bool other_is_queued(struct task_struct *task)
+{
+	if (bpf_core_field_exists(task->se.sched_delayed) && BPF_CORE_READ(task, se.sched_delayed))
+		return false;
+	return BPF_CORE_READ(task, on_rq) != 0;
+}
+
 /*
  * Whether the task asked for a mask of its own: 1, 0, or -1 where the kernel does not tell. The field came with 5.15,
  * but only from 6.2 on does sched_setaffinity(2) keep what was asked for in it (8f9ea86fdf99, "sched: Always preserve
@@ -158,6 +171,11 @@ static __always_inline __u64 asked_mask(struct task_struct *task)
 static __always_inline __u32 cpu_of(struct task_struct *task)
 {
 	return task->thread_info.cpu;
+}
+
+static __always_inline __u32 cpu_of_other(struct task_struct *task)
+{
+	return bpf_core_field_exists(task->thread_info.cpu) ? BPF_CORE_READ(task, thread_info.cpu) : 0;
 }
 
 /* From 6.2 on (3f0e6f2b41d3, "bpf: Add bpf_task_from_pid() kfunc"). */

@@ -47,6 +47,7 @@ void BpfObject::Init(Napi::Env env) {
                       InstanceMethod("iterate", &BpfObject::Iterate),
                       InstanceMethod("iterateThread", &BpfObject::IterateThread),
                       InstanceMethod("runOnce", &BpfObject::RunOnce),
+                      InstanceMethod("runRaw", &BpfObject::RunRaw),
                       InstanceMethod("readMap", &BpfObject::ReadMap),
                       InstanceMethod("mapMemory", &BpfObject::MapMemory),
                       InstanceMethod("takeMap", &BpfObject::TakeMap),
@@ -74,7 +75,11 @@ BpfObject::BpfObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<BpfObjec
 
 void BpfObject::Open(Napi::Env env, const std::string& path, const Napi::Object& options) {
   TakeLibbpfLog();
-  bpf_object* opened = bpf_object__open_file(path.c_str(), nullptr);
+  std::string types;
+  if (options.Get("btf").IsString()) types = options.Get("btf").As<Napi::String>();
+  LIBBPF_OPTS(bpf_object_open_opts, how,
+              .btf_custom_path = types.empty() ? nullptr : types.c_str());
+  bpf_object* opened = bpf_object__open_file(path.c_str(), &how);
   if (!opened) throw SystemError(env, errno, "open " + path, TakeLibbpfLog());
   object_.reset(opened);
   Configure(env, options);
@@ -179,6 +184,15 @@ Napi::Value BpfObject::RunOnce(const Napi::CallbackInfo& info) {
   bpf_iter_link_info over = {};
   over.task.tid = getpid();
   return RunIterator(info, &over);
+}
+
+Napi::Value BpfObject::RunRaw(const Napi::CallbackInfo& info) {
+  bpf_program* program = Program(info);
+  LIBBPF_OPTS(bpf_test_run_opts, run);
+  if (bpf_prog_test_run_opts(bpf_program__fd(program), &run) != 0) {
+    throw SystemError(info.Env(), errno, "run " + std::string(bpf_program__name(program)));
+  }
+  return Napi::Number::New(info.Env(), run.retval);
 }
 
 Napi::Value BpfObject::RunIterator(const Napi::CallbackInfo& info, const bpf_iter_link_info* over) {

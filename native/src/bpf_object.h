@@ -36,6 +36,7 @@ class BpfObject : public Napi::ObjectWrap<BpfObject> {
   Napi::Value Iterate(const Napi::CallbackInfo& info);
   Napi::Value IterateThread(const Napi::CallbackInfo& info);
   Napi::Value RunOnce(const Napi::CallbackInfo& info);
+  Napi::Value RunRaw(const Napi::CallbackInfo& info);
   Napi::Value RunIterator(const Napi::CallbackInfo& info, const bpf_iter_link_info* over);
   Napi::Value MapMemory(const Napi::CallbackInfo& info);
   Napi::Value ReadMap(const Napi::CallbackInfo& info);

@@ -79,6 +79,13 @@ export const agentConfigSchema = z.strictObject({
     .describe(
       'Who asks the kernel. bpftrace does it by scripts (bpf/*.bt), each a process of some 100 MB: run time, wait and run-queue latency of instances, and the sources faults, block, net, udp and kvm, which tell less by it (docs/decisions/0010-bpftrace.md says what that lacks and costs); with it `sculpt agent` runs where the native addon cannot be built.',
     ),
+  btf: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'File with the BTF of the very kernel that runs, for one that has none of its own (`/sys/kernel/btf/vmlinux`; where that is there, this is not looked at): of BTFHub, or `pahole --btf_encode_detached=FILE vmlinux`; `agent.user` must be able to read it. The scheduler is asked by raw tracepoints then, which tell of the run queue alone (docs/decisions/0002-scheduler-probe.md); no other BPF source runs.',
+    ),
   customProbes: customProbesSchema.prefault({}),
   user: z
     .union([z.string().regex(/^[\w.][\w.-]*\$?$/, 'wanted the name of a user'), z.int().min(0)])

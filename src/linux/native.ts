@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import type { BpfLoadOptions, BpfObject, Native } from '../../native/index.d.ts';
 import {
+  ConfigError,
   describeError,
   KernelInterfaceError,
   ProbeError,
@@ -10,7 +11,7 @@ import {
 } from '../contract/errors.ts';
 import { bpfCapabilities, ownLacking } from './capabilities.ts';
 import { readNumber } from './read-file.ts';
-import { hostRoots } from './roots.ts';
+import { hostRoots, type Roots } from './roots.ts';
 
 export type { BpfObject, MapSums, MapWord, Native } from '../../native/index.d.ts';
 
@@ -71,6 +72,13 @@ export function absentNative(lack: KernelInterfaceError): Native {
   };
 }
 
+/** Where a kernel shows its own BTF. */
+export const ownBtf = ({ sys }: Roots = hostRoots): string => `${sys}/kernel/btf/vmlinux`;
+
+/** For a person. */
+export const howToMakeBtf =
+  'agent.btf: a file with the BTF of the very kernel that runs: of BTFHub, or "pahole --btf_encode_detached=FILE vmlinux" of its vmlinux with debug information';
+
 /** `dispensable`: programs in whose place others do; not loaded where the kernel refuses them. */
 export type ProbeOptions = BpfLoadOptions & { readonly dispensable?: readonly string[] };
 
@@ -78,6 +86,7 @@ export type ProbeOptions = BpfLoadOptions & { readonly dispensable?: readonly st
  * Loads `build/bpf/<probe>.bpf.o`.
  * @throws ProbeError PROBE_MISSING when it is not built, PROBE_LOAD with the verifier's log when the kernel refuses it
  * @throws KernelInterfaceError NATIVE_MISSING, KERNEL_PRIVILEGE, KERNEL_MISSING (no BTF)
+ * @throws ConfigError CONFIG_INVALID when it does not load by the BTF of a file (`btf`)
  */
 export function loadProbe(
   native: Native,
@@ -88,24 +97,44 @@ export function loadProbe(
   try {
     return loadWithout(native, path, options, dispensable);
   } catch (cause) {
-    throw explainLack(probe, path, cause) ?? explainRefusal(probe, cause);
+    throw explainLack(probe, path, cause, options.btf) ?? explainRefusal(probe, cause);
   }
 }
 
 /** What is not there to load it with, in the order in which it is wanted; null: the kernel has refused it. */
-function explainLack(probe: string, path: string, cause: unknown): Error | null {
+function explainLack(probe: string, path: string, cause: unknown, btf?: string): Error | null {
   if (cause instanceof SculptorError) return cause;
   if (!existsSync(path))
     return new ProbeError('PROBE_MISSING', `${path}: not built; run "npm run setup"`, {
       program: probe,
     });
-  if (existsSync('/sys/kernel/btf/vmlinux')) return null;
+  if (btf !== undefined) return explainFile(btf, cause);
+  if (existsSync(ownBtf())) return null;
   return new KernelInterfaceError(
     'KERNEL_MISSING',
-    'this kernel has no BTF (/sys/kernel/btf/vmlinux; CONFIG_DEBUG_INFO_BTF=y is wanted): no probe can be loaded. The engine, status and doctor work without.',
-    { path: '/sys/kernel/btf/vmlinux', remedy: 'a kernel with CONFIG_DEBUG_INFO_BTF=y' },
+    `this kernel has no BTF (${ownBtf()}; CONFIG_DEBUG_INFO_BTF=y is wanted): ${probe}.bpf.o cannot be loaded. By its BTF in a file the run queue alone is told (agent.btf, or agent.driver: bpftrace with BPFTRACE_BTF in its environment). The engine, status and doctor work without.`,
+    { path: ownBtf(), remedy: 'a kernel with CONFIG_DEBUG_INFO_BTF=y' },
   );
 }
+
+/** What is wrong with the file that `agent.btf` names, by what libbpf says of it; null: nothing that it knows. */
+function explainFile(path: string, cause: unknown): ConfigError | null {
+  const { code = '', log = '' } = cause as { code?: string; log?: string };
+  const refuse = (why: string) =>
+    new ConfigError(
+      'CONFIG_INVALID',
+      `agent.btf: ${path}: ${why}`,
+      { path, remedy: howToMakeBtf },
+      cause,
+    );
+  if (log.includes('failed to parse target BTF'))
+    return refuse(unread[code] ?? 'not the BTF of a kernel');
+  if (log.includes('invalid CO-RE relocation'))
+    return refuse('the BTF of another kernel: it lacks what is read');
+  return null;
+}
+
+const unread: Readonly<Record<string, string>> = { ENOENT: 'not there', EACCES: 'may not be read' };
 
 function loadWithout(
   native: Native,
@@ -131,7 +160,7 @@ export function attachOrClose(object: BpfObject, probe: string, attach: () => vo
     attach();
   } catch (cause) {
     object.close();
-    throw explainRefusal(probe, cause);
+    throw cause instanceof SculptorError ? cause : explainRefusal(probe, cause);
   }
 }
 

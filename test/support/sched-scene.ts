@@ -109,8 +109,10 @@ export async function becomes(child: ChildProcess, command: string): Promise<voi
 /** Totals of one cgroup at a time (s, monotonic). */
 export type Reading = { at: number; totals: SchedTotals };
 
+type TotalsProbe = Pick<SchedProbe, 'readTotals'>;
+
 /** Charges what is open and reads all; again when it took so long (this test was kept waiting) that nobody knows when that was. */
-export function readAll(probe: SchedProbe): { at: number; all: Map<number, SchedTotals> } {
+export function readAll(probe: TotalsProbe): { at: number; all: Map<number, SchedTotals> } {
   const until = performance.now() + patienceMs;
   for (;;) {
     const before = performance.now();
@@ -121,7 +123,7 @@ export function readAll(probe: SchedProbe): { at: number; all: Map<number, Sched
 }
 
 /** As `readAll`, one cgroup. @throws when it has no totals */
-export function read(probe: SchedProbe, box: CgroupBox): Reading {
+export function read(probe: TotalsProbe, box: CgroupBox): Reading {
   const { at, all } = readAll(probe);
   const totals = all.get(box.id);
   if (!totals) throw new Error(`no totals of cgroup ${box.id}`);
@@ -129,7 +131,10 @@ export function read(probe: SchedProbe, box: CgroupBox): Reading {
 }
 
 /** Charges sleeps too, then reads all of one cgroup, and when that was (s, monotonic). @throws when it has no totals */
-export function readDetails(probe: SchedProbe, box: CgroupBox): { at: number; counters: Counters } {
+export function readDetails(
+  probe: Pick<SchedProbe, 'readDetails'>,
+  box: CgroupBox,
+): { at: number; counters: Counters } {
   const counters = probe.readDetails().instances.get(box.id);
   if (!counters) throw new Error(`no totals of cgroup ${box.id}`);
   return { at: performance.now() / 1e3, counters };
@@ -162,7 +167,11 @@ function switches(child: ChildProcess): string {
  * Reads the probe and another witness at one time: again when they came more than 2 ms apart, since on a busy machine the
  * test itself is kept waiting between the two.
  */
-export function readTogether<T>(probe: SchedProbe, box: CgroupBox, witness: () => T): [Reading, T] {
+export function readTogether<T>(
+  probe: TotalsProbe,
+  box: CgroupBox,
+  witness: () => T,
+): [Reading, T] {
   const until = performance.now() + 2 * patienceMs;
   for (;;) {
     const began = performance.now();
@@ -187,7 +196,7 @@ export function near(
 
 /** Reads until two readings a while apart had no switch of the task between them, which ran, or waited, all the while. */
 export async function readingsWithoutSwitch(
-  probe: SchedProbe,
+  probe: TotalsProbe,
   box: CgroupBox,
   child: ChildProcess,
   state: 'running' | 'waiting' = 'running',

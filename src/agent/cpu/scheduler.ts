@@ -1,7 +1,8 @@
+import { existsSync } from 'node:fs';
 import type { AgentConfig } from '../../contract/config.ts';
 import type { Clock, Say } from '../../contract/ports.ts';
 import type { CgroupLayout } from '../../linux/cgroups.ts';
-import type { Native } from '../../linux/native.ts';
+import { type Native, ownBtf } from '../../linux/native.ts';
 import { openMaskedThreads } from '../../linux/own-masks.ts';
 import type { PlacementReader } from '../../linux/placement.ts';
 import { readCpuTimes } from '../../linux/procfs.ts';
@@ -10,6 +11,7 @@ import { readCpuIds, readTopology } from '../../linux/topology.ts';
 import type { Sample } from '../../otlp/sample.ts';
 import { startSchedDriver } from '../bpftrace/sched-driver.ts';
 import type { RunByCpu } from '../memory/locality.ts';
+import { startRunqueueProbe } from '../probes/runqueue.ts';
 import { type SchedProbe, startSchedProbe, type TotalsReader } from '../probes/sched.ts';
 import type { ChangedTask } from '../probes/sched-layout.ts';
 import type { Source } from '../sources/source.ts';
@@ -31,7 +33,7 @@ export type Scheduler = {
 };
 
 export type SchedulerOptions = {
-  readonly config: Pick<AgentConfig, 'driver' | 'maxInstances' | 'detailIntervalSeconds'>;
+  readonly config: Pick<AgentConfig, 'driver' | 'btf' | 'maxInstances' | 'detailIntervalSeconds'>;
   readonly native: Native;
   readonly roots: Roots;
   readonly layout: CgroupLayout;
@@ -41,11 +43,16 @@ export type SchedulerOptions = {
 };
 
 /**
- * Begins to ask the scheduler by the driver that is configured.
+ * Begins to ask the scheduler by the driver that is configured; where the kernel has no BTF, by a file that has it.
  * @throws ProbeError, KernelInterfaceError as `startSchedProbe` and `startSchedDriver`
+ * @throws ConfigError as `startRunqueueProbe`
  */
 export async function startScheduler(options: SchedulerOptions): Promise<Scheduler> {
-  return options.config.driver === 'bpftrace' ? startByBpftrace(options) : startByLibbpf(options);
+  const { config, roots } = options;
+  if (config.driver === 'bpftrace') return startByBpftrace(options);
+  if (config.btf !== undefined && !existsSync(ownBtf(roots)))
+    return startByFile(options, config.btf);
+  return startByLibbpf(options);
 }
 
 /** bpftrace prints its totals five times a second: read more often, they would stand and jump. */
@@ -58,18 +65,23 @@ export function atItsPace<Settings extends { readonly readIntervalSeconds: numbe
     : settings;
 }
 
+/** The memory node of each CPU. */
+function nodesOfCpus({ roots, hostId }: SchedulerOptions): number[] {
+  const nodeOfCpu: number[] = [];
+  for (const { id, node } of readTopology(roots, hostId).cpus) nodeOfCpu[id] = node;
+  return nodeOfCpu;
+}
+
 function startByLibbpf(options: SchedulerOptions): Scheduler {
-  const { native, roots, layout, hostId, config } = options;
+  const { native, roots, layout, config } = options;
   const masked = openMaskedThreads(native);
   let probe: SchedProbe;
   try {
-    const nodeOfCpu: number[] = [];
-    for (const { id, node } of readTopology(roots, hostId).cpus) nodeOfCpu[id] = node;
     probe = startSchedProbe({
       native,
       cgroupV1: layout.version === 1,
       maxInstances: config.maxInstances,
-      nodeOfCpu,
+      nodeOfCpu: nodesOfCpus(options),
       possibleCpus: readCpuIds(roots).possible.length,
     });
   } catch (error) {
@@ -92,6 +104,38 @@ function startByLibbpf(options: SchedulerOptions): Scheduler {
       masked.close();
       probe.stop();
     },
+  };
+}
+
+/** What the run queue's probe leaves at 0, since it does not know. */
+const untoldByFile = [
+  'sculptor.cpu.throttled.time',
+  'sculptor.cpu.time',
+  'sculptor.offcpu.time',
+  'sculptor.runqueue.wait.by_preemptor',
+] as const;
+
+function startByFile(options: SchedulerOptions, btf: string): Scheduler {
+  const { native, layout, config, clock, say } = options;
+  const probe = startRunqueueProbe({
+    native,
+    btf,
+    cgroupV1: layout.version === 1,
+    maxInstances: config.maxInstances,
+    nodeOfCpu: nodesOfCpus(options),
+  });
+  say(
+    'warn',
+    `agent: this kernel has no BTF: by ${btf} it tells of run time, wait, latency, switches, wake-ups and migrations of instances. Not told are who is throttled (that is wait), off-CPU time, user and kernel time, whom a wait was for, tasks, and run and wait by CPU; no other BPF source runs`,
+  );
+  const { unixSeconds: now } = clock;
+  return {
+    probe,
+    source: () => createSchedSource({ probe, now, cpus: () => [], hottest: () => [] }),
+    runByCpu: () => new Map(),
+    maskedThreads: () => null,
+    untold: new Set(untoldByFile),
+    stop: async () => probe.stop(),
   };
 }
 

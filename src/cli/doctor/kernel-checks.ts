@@ -1,6 +1,7 @@
+import { startRunqueueProbe } from '../../agent/probes/runqueue.ts';
 import type { Config } from '../../contract/config.ts';
 import { ConfigError, describeError } from '../../contract/errors.ts';
-import { loadProbe } from '../../linux/native.ts';
+import { howToMakeBtf, loadProbe, ownBtf } from '../../linux/native.ts';
 import { openOwnMasks } from '../../linux/own-masks.ts';
 import { readText } from '../../linux/read-file.ts';
 import { addonNeeds } from '../addon.ts';
@@ -17,15 +18,21 @@ const addonName = 'addon, libbpf';
 /** Kernel, BTF, lockdown, capabilities, and BPF programs, which are loaded for real. */
 export function checkKernel(machine: Machine, config: Config): Check[] {
   const addon = addonCheck(machine, needsAddon(config));
+  const file = fileInPlace(machine, config);
   return [
     kernelCheck(machine),
-    btfCheck(machine),
+    btfCheck(machine, file),
     lockdownCheck(machine),
     capabilityCheck(machine),
     addon,
-    tracingCheck(machine, config.agent.driver === 'libbpf'),
-    iteratorCheck(machine, addon.needed || addon.state === 'works'),
+    tracingCheck(machine, config.agent.driver === 'libbpf', file),
+    iteratorCheck(machine, file === undefined && (addon.needed || addon.state === 'works')),
   ];
+}
+
+/** What is taken for the kernel's BTF where it has none. */
+function fileInPlace({ roots, exists }: Machine, { agent }: Config): string | undefined {
+  return agent.driver === 'libbpf' && !exists(ownBtf(roots)) ? agent.btf : undefined;
 }
 
 function needsAddon(config: Config): boolean {
@@ -57,15 +64,19 @@ function kernelCheck({ roots }: Machine): Check {
       });
 }
 
-function btfCheck({ roots, exists }: Machine): Check {
-  const path = `${roots.sys}/kernel/btf/vmlinux`;
-  return exists(path)
-    ? works('BTF', true, { found: path })
-    : missing('BTF', true, {
-        found: `${path} is not there`,
-        lost: noProbes,
-        how: "a kernel built with CONFIG_DEBUG_INFO_BTF=y (every distribution's is, from Debian 11 and Ubuntu 20.10 on)",
-      });
+function btfCheck({ roots, exists }: Machine, file: string | undefined): Check {
+  const path = ownBtf(roots);
+  if (exists(path)) return works('BTF', true, { found: path });
+  const found = `${path} is not there`;
+  if (file !== undefined)
+    return works('BTF', true, {
+      found: `${found}; agent.btf names ${file}, for the run queue alone`,
+    });
+  return missing('BTF', true, {
+    found,
+    lost: noProbes,
+    how: `a kernel built with CONFIG_DEBUG_INFO_BTF=y (every distribution's is, from Debian 11 and Ubuntu 20.10 on); or, for the run queue alone, ${howToMakeBtf}; or agent.driver: bpftrace with that file as BPFTRACE_BTF in its environment`,
+  });
 }
 
 function lockdownCheck({ roots }: Machine): Check {
@@ -107,11 +118,21 @@ function addonCheck({ native }: Machine, needed: boolean): Check {
   }
 }
 
-function tracingCheck({ native }: Machine, needed: boolean): Check {
+function tracingCheck({ native }: Machine, needed: boolean, file: string | undefined): Check {
+  if (file !== undefined) return rawTracingCheck(native, needed, file);
   const name = 'BPF tracepoints (tp_btf)';
   return attempt(name, needed, noProbes, () => {
     loadProbe(native(), 'sched').close();
     return works(name, needed, { found: 'sched.bpf.o was loaded: verified by this kernel' });
+  });
+}
+
+function rawTracingCheck(native: Machine['native'], needed: boolean, btf: string): Check {
+  const name = 'BPF tracepoints (raw_tp)';
+  return attempt(name, needed, noProbes, () => {
+    const options = { btf, cgroupV1: false, maxInstances: 16, nodeOfCpu: [] };
+    startRunqueueProbe({ native: native(), ...options }).stop();
+    return works(name, needed, { found: 'runqueue.bpf.o was attached and stopped: it tells less' });
   });
 }
 

@@ -5,7 +5,9 @@ import {
   type SchedulerOptions,
   startScheduler,
 } from '../../../src/agent/cpu/scheduler.ts';
+import { ConfigError } from '../../../src/contract/errors.ts';
 import type { BpfObject, Native } from '../../../src/linux/native.ts';
+import type { Roots } from '../../../src/linux/roots.ts';
 import { makeTree, mounts } from '../../linux/tree.ts';
 
 const built = new URL('../../../build/bpf/sched.bpf.o', import.meta.url);
@@ -49,6 +51,71 @@ withProbe(
     }
   },
 );
+
+/** Nothing is loaded: an object that says what it is told to. */
+function natives(fits: number) {
+  const loaded: { name: string; btf: string | undefined }[] = [];
+  let open = 0;
+  const native: Pick<Native, 'loadObject'> = {
+    loadObject: (path, { btf }) => {
+      loaded.push({ name: path.slice(path.lastIndexOf('/') + 1), btf });
+      open += 1;
+      const object: Partial<BpfObject> = {
+        runRaw: () => fits,
+        mapMemory: () => Buffer.alloc(0),
+        attach: () => undefined,
+        close: () => {
+          open -= 1;
+        },
+      };
+      return object as BpfObject;
+    },
+  };
+  return { native, loaded, open: () => open };
+}
+
+test('a kernel without BTF is asked by the file that is named, and what is not told is said once', async t => {
+  const files = { 'proc/self/mountinfo': mounts.v2, 'sys/devices/system/cpu/online': '0' };
+  const said: string[] = [];
+  const optionsOf = (roots: Roots, native: Pick<Native, 'loadObject'>) =>
+    ({
+      native,
+      roots,
+      config: { driver: 'libbpf', btf: '/a/file', maxInstances: 16, detailIntervalSeconds: 10 },
+      layout: { version: 2, cpu: roots.cgroup, cpuset: null },
+      clock: {},
+      say: (_: string, text: string) => said.push(text),
+    }) as unknown as SchedulerOptions;
+
+  const without = natives(1);
+  const scheduler = await startScheduler(optionsOf(makeTree(t, files), without.native));
+  t.deepEqual(without.loaded, [{ name: 'runqueue.bpf.o', btf: '/a/file' }]);
+  t.is(said.length, 1);
+  t.regex(
+    said[0] ?? '',
+    /no BTF: by \/a\/file it tells of run time.*Not told are who is throttled/,
+  );
+  t.true(scheduler.untold.has('sculptor.cpu.throttled.time'));
+  t.false(scheduler.untold.has('sculptor.cpu.context_switches'));
+  t.is(without.open(), 1);
+  await scheduler.stop();
+  t.is(without.open(), 0);
+
+  const others = natives(0);
+  await t.throwsAsync(startScheduler(optionsOf(makeTree(t, files), others.native)), {
+    instanceOf: ConfigError,
+    message: /^agent\.btf: \/a\/file: the BTF of another kernel/,
+  });
+  t.is(others.open(), 0);
+
+  const own = natives(1);
+  const itsOwn = makeTree(t, { ...files, 'sys/kernel/btf/vmlinux': '' });
+  await t.throwsAsync(startScheduler(optionsOf(itsOwn, own.native)));
+  t.deepEqual(own.loaded, [
+    { name: 'affinity.bpf.o', btf: undefined },
+    { name: 'sched.bpf.o', btf: undefined },
+  ]);
+});
 
 test('bpftrace is read once a second at most, and libbpf as often as is asked for', t => {
   const every = (readIntervalSeconds: number) => ({ readIntervalSeconds });

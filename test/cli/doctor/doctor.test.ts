@@ -77,6 +77,50 @@ test('without the addon an agent under bpftrace can run, if nothing else of it n
   }
 });
 
+test('a kernel without BTF is told how to do without, and one whose BTF is in a file is asked by that', t => {
+  const { machine, remove } = machineWith({
+    'proc/sys/kernel/osrelease': '6.1.0',
+    'proc/self/status': 'CapEff:\t000001ffffffffff\n',
+  });
+  t.teardown(remove);
+  const loaded: unknown[] = [];
+  const checksOf = (agent: object, fits: number) => {
+    const object = {
+      runRaw: () => fits,
+      mapMemory: () => Buffer.alloc(0),
+      attach: () => undefined,
+      close: () => undefined,
+    };
+    const loadObject = (path: string, { btf }: { btf?: string }) => {
+      loaded.push(btf);
+      if (!path.endsWith('/runqueue.bpf.o')) throw new KernelInterfaceError('KERNEL_MISSING', 'no');
+      return object;
+    };
+    const native = () => ({ loadObject, libbpfVersion: () => '1.1' }) as unknown as Native;
+    return checkKernel({ ...machine, native }, configOf(agent));
+  };
+  const bare = checksOf({}, 1);
+  t.is(stateOf(bare, 'BTF'), 'missing');
+  t.regex(
+    bare.find(({ name }) => name === 'BTF')?.how ?? '',
+    /agent\.btf: a file .*agent\.driver: bpftrace/,
+  );
+  t.false(canRun(bare));
+  t.deepEqual(loaded.splice(0), [undefined, undefined]);
+
+  const btf = '/a/file';
+  const filed = checksOf({ btf }, 1);
+  t.is(stateOf(filed, 'BTF'), 'works');
+  t.is(stateOf(filed, 'BPF tracepoints (raw_tp)'), 'works');
+  t.is(stateOf(filed, 'BPF iterators (iter/task)'), 'missing');
+  t.true(canRun(filed));
+  t.deepEqual(loaded.splice(0), [btf, undefined]);
+
+  const other = checksOf({ btf }, 0).find(({ name }) => name === 'BPF tracepoints (raw_tp)');
+  t.is(other?.state, 'missing');
+  t.regex(other?.found ?? '', /agent\.btf: \/a\/file: the BTF of another kernel/);
+});
+
 test('a kernel before 6.1 is too old, and without PSI its metric is lost', t => {
   const kernelOf = (release: string) => {
     const { machine, remove } = machineWith({ 'proc/sys/kernel/osrelease': release });

@@ -119,6 +119,7 @@ function tryOne(native: Native, file: string, { program, section }: Found): Tria
 
 function attach(object: BpfObject, { program, section }: Found): void {
   if (runOnce.includes(program)) object.runOnce(program);
+  else if (section === 'raw_tp') object.runRaw(program);
   else if (section.startsWith('iter/')) object.iterate(program, iteratedMaps[program]);
   else if (section === 'perf_event') {
     const kind = Object.keys(softwareEvents).find(name => program.includes(name)) ?? program;
