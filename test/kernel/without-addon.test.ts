@@ -104,7 +104,7 @@ function connectAs(uid: number, socket: string): string {
 }
 
 alone(
-  'sculpt agent with driver: bpftrace needs no addon: it tells the scheduler, cgroups and custom probes, and what it cannot',
+  'sculpt agent with driver: bpftrace needs no addon: it tells by scripts what its programs tell, cgroups and custom probes, and what it cannot',
   async t => {
     t.timeout(120_000);
     t.teardown(endBoxes);
@@ -119,6 +119,8 @@ alone(
       detailIntervalSeconds: 2,
       placementIntervalSeconds: 2,
       customProbes: { directory: `${root}/probes` },
+      // Its source is asked for, and takes a program.
+      outliers: { aboveSeconds: 0.1 },
     };
     const config = writeConfig('sculpt', { agent });
     const told = await receive();
@@ -135,6 +137,11 @@ alone(
     try {
       const { pid, said, end } = start('agent', '--config', config);
       await eventually('the custom probe runs', 30, () => /execs\.bt runs/.exec(said()));
+      const scripts = ['faults', 'block', 'net'];
+      await eventually('the sources count', 30, async () => {
+        const { sources } = await status();
+        return scripts.every(source => sources[source] === 'running') ? true : null;
+      });
       for (let i = 0; i < 2; i += 1) await startPinned(box, 0, ...spin);
       box.spawn('sh', '-c', 'for i in $(seq 20); do /bin/true; done; sleep 60');
       // Each reading is up to 0.2 s old: of five seconds that is 4 %.
@@ -171,21 +178,26 @@ alone(
         told
           .pointsOf('sculptor.agent.source.available')
           .findLast(({ attributes }) => attributes['sculptor.agent.source'] === source);
-      t.like(available('memory'), { value: 1 });
-      for (const source of ['faults', 'block', 'net']) {
-        t.regex(sources[source] ?? '', /^NATIVE_MISSING: .*sculptor\.node: not built$/);
-        t.like(available(source), {
-          value: 0,
-          attributes: { 'sculptor.reason': 'NATIVE_MISSING' },
-        });
-      }
+      for (const source of ['memory', ...scripts])
+        t.like(available(source), { value: 1 }, `${source}: ${sources[source]}`);
+      t.regex(sources['outliers'] ?? '', /^NATIVE_MISSING: .*sculptor\.node: not built$/);
+      t.like(available('outliers'), {
+        value: 0,
+        attributes: { 'sculptor.reason': 'NATIVE_MISSING' },
+      });
+      // Told of a real cgroup by a script: what its tasks started faulted.
+      const faults = told
+        .pointsOf('sculptor.memory.fault.latency', id)
+        .findLast(({ attributes }) => Object.values(attributes).includes('minor'))?.value;
+      t.true(typeof faults === 'object' && faults.count > 100, JSON.stringify(faults));
 
       t.is(statSync(socket).mode & 0o777, 0o600);
       t.is(connectAs(0, socket), 'connected');
       t.is(connectAs(64_905, socket), 'EACCES');
 
+      // The scheduler, the custom probe, and three of the sources.
       const asked = childrenOf(pid, 'bpftrace');
-      t.is(asked.length, 2);
+      t.is(asked.length, 5);
       t.is(await end(), 0);
       t.regex(said(), /runs without the native addon \(.*: not built\)/);
       t.regex(said(), /agent: stopping after SIGTERM/);
@@ -249,10 +261,11 @@ test('doctor judges by the driver: the agent can run, the main job cannot', asyn
   t.like(bpftrace.of('scheduler by bpftrace'), { state: 'works', needed: true });
   t.like(bpftrace.of('sculpt agent'), { state: 'works', needed: true });
   t.like(bpftrace.of('source memory'), { state: 'works' });
-  t.like(bpftrace.of('source block'), { state: 'missing', how: 'npm run setup' });
+  t.like(bpftrace.of('source block'), { state: 'works' });
 
   t.is(libbpf.exitCode, 1);
   t.like(libbpf.of('addon, libbpf'), { state: 'missing', needed: true });
   t.like(libbpf.of('sculpt agent'), { state: 'missing' });
+  t.like(libbpf.of('source block'), { state: 'missing', how: 'npm run setup' });
   t.is(libbpf.of('scheduler by bpftrace'), undefined);
 });
