@@ -122,7 +122,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const context: SourceContext = {
     config,
     native,
-    bpftrace: driver === 'bpftrace' ? (await import('./bpftrace/run.ts')).runBpftrace : null,
+    bpftrace: driver === 'bpftrace' ? await loadBpftrace(options) : null,
     roots,
     layout,
     runByCpu,
@@ -263,15 +263,22 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
 /** Null where the configuration names no folder of them. */
 async function startCustomProbes(
-  { config: { customProbes }, roots, clock, say }: AgentOptions,
+  options: AgentOptions,
   printIntervalSeconds: () => number,
 ): Promise<CustomSource | null> {
+  const { roots, clock, say } = options;
+  const { customProbes } = options.config;
   const { directory } = customProbes;
   if (directory === undefined) return null;
-  // Its libraries are held in memory by those alone who have such probes.
-  const { runBpftrace } = await import('./bpftrace/run.ts');
+  const run = await loadBpftrace(options);
   const config = { ...customProbes, directory };
-  return startCustomSource({ config, printIntervalSeconds, run: runBpftrace, roots, clock, say });
+  return startCustomSource({ config, printIntervalSeconds, run, roots, clock, say });
+}
+
+/** Its libraries are held in memory by those alone who have something that it runs. */
+async function loadBpftrace({ config, roots }: Pick<AgentOptions, 'config' | 'roots'>) {
+  const { bpftraceOf } = await import('./bpftrace/run.ts');
+  return bpftraceOf(config.btf, roots);
 }
 
 /** Events that were given up, by reason. */

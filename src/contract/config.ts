@@ -84,7 +84,7 @@ export const agentConfigSchema = z.strictObject({
     .min(1)
     .optional()
     .describe(
-      'File with the BTF of the very kernel that runs, for one that has none of its own (`/sys/kernel/btf/vmlinux`; where that is there, this is not looked at): of BTFHub, or `pahole --btf_encode_detached=FILE vmlinux`; `agent.user` must be able to read it. The scheduler is asked by raw tracepoints then, which tell of the run queue alone (docs/decisions/0002-scheduler-probe.md); no other BPF source runs.',
+      'File with the BTF of the very kernel that runs, for one that has none of its own (`/sys/kernel/btf/vmlinux`; where that is there, this is not looked at): of BTFHub, or `pahole --btf_encode_detached=FILE vmlinux`; `agent.user` must be able to read it. The scheduler is asked by raw tracepoints then, which tell of the run queue alone (docs/decisions/0002-scheduler-probe.md), and no other BPF source runs; with `driver: bpftrace` the scripts are run by it.',
     ),
   customProbes: customProbesSchema.prefault({}),
   user: z

@@ -112,7 +112,7 @@ function explainLack(probe: string, path: string, cause: unknown, btf?: string):
   if (existsSync(ownBtf())) return null;
   return new KernelInterfaceError(
     'KERNEL_MISSING',
-    `this kernel has no BTF (${ownBtf()}; CONFIG_DEBUG_INFO_BTF=y is wanted): ${probe}.bpf.o cannot be loaded. By its BTF in a file the run queue alone is told (agent.btf, or agent.driver: bpftrace with BPFTRACE_BTF in its environment). The engine, status and doctor work without.`,
+    `this kernel has no BTF (${ownBtf()}; CONFIG_DEBUG_INFO_BTF=y is wanted): ${probe}.bpf.o cannot be loaded. By its BTF in a file (agent.btf) the run queue alone is told, with agent.driver: bpftrace what its scripts tell. The engine, status and doctor work without.`,
     { path: ownBtf(), remedy: 'a kernel with CONFIG_DEBUG_INFO_BTF=y' },
   );
 }

@@ -3,7 +3,11 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { beat } from '../../src/agent/bpftrace/output.ts';
+import { bpftraceOf, type RunEnd } from '../../src/agent/bpftrace/run.ts';
+import { realClock } from '../../src/cli/clock.ts';
 import { readText } from '../../src/linux/read-file.ts';
+import { hostRoots, type Roots } from '../../src/linux/roots.ts';
 import { makeCgroupBox } from '../support/cgroup-box.ts';
 import { makeLoopDisk } from '../support/loop-disk.ts';
 import { needs } from '../support/needs.ts';
@@ -77,6 +81,31 @@ diskTest('driver: bpftrace: what a real cgroup does on a disk', async t => {
     const latency = last('sculptor.disk.latency', phase);
     t.is(typeof latency === 'object' && latency.count, operations, phase);
   }
+});
+
+test('by agent.btf, where the kernel has no BTF, scripts are run by that file', async t => {
+  const sys = mkdtempSync(`${tmpdir()}/sculptor-sys-`);
+  t.teardown(() => rmSync(sys, { recursive: true }));
+  const run = (btf: string, roots: Roots): Promise<RunEnd | null> =>
+    new Promise(resolve => {
+      const one = bpftraceOf(
+        btf,
+        roots,
+      )({
+        program: `BEGIN { @ = curtask->pid; }\ninterval:ms:100 { ${beat} }`,
+        file: 'a.bt',
+        maxBytesPerSecond: 1e6,
+        maxKeys: 16,
+        ...{ roots: hostRoots, clock: realClock, record: () => undefined },
+        attached: () => void one.stop().then(() => resolve(null)),
+        ended: resolve,
+      });
+    });
+  const without = { ...hostRoots, sys };
+  t.is(await run('/sys/kernel/btf/vmlinux', without), null);
+  t.like(await run('/dev/null', without), { attached: false });
+  // It has its own: the file is not looked at.
+  t.is(await run('/dev/null', hostRoots), null);
 });
 
 test('an agent that waits for bpftrace to attach stops when it is told to', async t => {

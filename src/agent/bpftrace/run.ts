@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { type ExecaError, execa, type Options } from 'execa';
 import type { Loss } from '../../contract/metrics/losses.ts';
 import type { Clock } from '../../contract/ports.ts';
+import { ownBtf } from '../../linux/native.ts';
 import type { Roots } from '../../linux/roots.ts';
 import { asChild, childOptions } from '../child-command.ts';
 import { createLineReader } from './lines.ts';
@@ -32,6 +33,8 @@ export type RunOptions = {
   readonly maxBytesPerSecond: number;
   /** Entries of each of its maps: more are counted as `map_full`. */
   readonly maxKeys: number;
+  /** A file with the kernel's BTF; absent: the kernel's own. */
+  readonly btf?: string;
   readonly roots: Roots;
   readonly clock: Clock;
   readonly record: (record: Extract<BpftraceRecord, { type: 'map' }>) => void;
@@ -142,17 +145,26 @@ export function runBpftrace(options: RunOptions): BpftraceRun {
   };
 }
 
+/** How bpftrace is run on this kernel; `btf`: a file with its BTF, for one that has none of its own. */
+export function bpftraceOf(btf: string | undefined, roots: Roots): typeof runBpftrace {
+  if (btf === undefined || existsSync(ownBtf(roots))) return runBpftrace;
+  return options => runBpftrace({ ...options, btf });
+}
+
 /** `-k`: failures of helpers are told, such as a map that is full. */
 const command = ['bpftrace', '-k', '-f', 'json', '-B', 'line', '-'];
 
-function settings({ program, maxKeys }: RunOptions) {
+function settings({ program, maxKeys, btf }: RunOptions) {
   return {
     ...childOptions,
     input: program,
     buffer: false,
     encoding: 'buffer',
     reject: true,
-    env: { BPFTRACE_MAP_KEYS_MAX: String(maxKeys) },
+    env: {
+      BPFTRACE_MAP_KEYS_MAX: String(maxKeys),
+      ...(btf === undefined ? {} : { BPFTRACE_BTF: btf }),
+    },
   } as const satisfies Options;
 }
 

@@ -141,9 +141,9 @@ function startByFile(options: SchedulerOptions, btf: string): Scheduler {
 
 async function startByBpftrace(options: SchedulerOptions): Promise<Scheduler> {
   const { config, layout, roots, clock, say } = options;
-  const { runBpftrace } = await import('../bpftrace/run.ts');
+  const { bpftraceOf } = await import('../bpftrace/run.ts');
   const driver = await startSchedDriver({
-    run: runBpftrace,
+    run: bpftraceOf(config.btf, roots),
     cgroupV1: layout.version === 1,
     latencyIntervalSeconds: config.detailIntervalSeconds / 2,
     roots,

@@ -57,18 +57,18 @@ export async function checkAsAgent(
   });
   return [
     asAgent,
-    ...(agent.driver === 'bpftrace' ? [await checkScheduler(machine)] : []),
+    ...(agent.driver === 'bpftrace' ? [await checkScheduler(machine, agent.btf)] : []),
     ...(await checkSources({ ...machine, native }, agent)),
   ];
 }
 
 /** Attaches the program of `agent.driver: bpftrace` for real. */
-async function checkScheduler({ roots }: Machine): Promise<Check> {
-  const { runBpftrace } = await import('../../agent/bpftrace/run.ts');
+async function checkScheduler({ roots }: Machine, btf: string | undefined): Promise<Check> {
+  const { bpftraceOf } = await import('../../agent/bpftrace/run.ts');
   const scheduler = 'scheduler by bpftrace';
   try {
     const { stop } = await startSchedDriver({
-      run: runBpftrace,
+      run: bpftraceOf(btf, roots),
       cgroupV1: readCgroupLayout(roots).version === 1,
       latencyIntervalSeconds: 1,
       roots,

@@ -21,7 +21,7 @@ export function checkKernel(machine: Machine, config: Config): Check[] {
   const file = fileInPlace(machine, config);
   return [
     kernelCheck(machine),
-    btfCheck(machine, file),
+    btfCheck(machine, config, file),
     lockdownCheck(machine),
     capabilityCheck(machine),
     addon,
@@ -32,7 +32,7 @@ export function checkKernel(machine: Machine, config: Config): Check[] {
 
 /** What is taken for the kernel's BTF where it has none. */
 function fileInPlace({ roots, exists }: Machine, { agent }: Config): string | undefined {
-  return agent.driver === 'libbpf' && !exists(ownBtf(roots)) ? agent.btf : undefined;
+  return exists(ownBtf(roots)) ? undefined : agent.btf;
 }
 
 function needsAddon(config: Config): boolean {
@@ -64,18 +64,18 @@ function kernelCheck({ roots }: Machine): Check {
       });
 }
 
-function btfCheck({ roots, exists }: Machine, file: string | undefined): Check {
+function btfCheck({ roots, exists }: Machine, { agent }: Config, file: string | undefined): Check {
   const path = ownBtf(roots);
   if (exists(path)) return works('BTF', true, { found: path });
   const found = `${path} is not there`;
-  if (file !== undefined)
-    return works('BTF', true, {
-      found: `${found}; agent.btf names ${file}, for the run queue alone`,
-    });
+  if (file !== undefined) {
+    const what = agent.driver === 'bpftrace' ? 'the scripts' : 'the run queue alone';
+    return works('BTF', true, { found: `${found}; agent.btf names ${file}, for ${what}` });
+  }
   return missing('BTF', true, {
     found,
     lost: noProbes,
-    how: `a kernel built with CONFIG_DEBUG_INFO_BTF=y (every distribution's is, from Debian 11 and Ubuntu 20.10 on); or, for the run queue alone, ${howToMakeBtf}; or agent.driver: bpftrace with that file as BPFTRACE_BTF in its environment`,
+    how: `a kernel built with CONFIG_DEBUG_INFO_BTF=y (every distribution's is, from Debian 11 and Ubuntu 20.10 on); or ${howToMakeBtf}: by it the run queue alone is told, with agent.driver: bpftrace what its scripts tell`,
   });
 }
 

@@ -41,10 +41,11 @@ async function checkSource(
 /** Nothing is read by it. */
 async function contextOf({ native, roots }: Machine, config: AgentConfig): Promise<SourceContext> {
   const byBpftrace = config.driver === 'bpftrace';
+  const { bpftraceOf } = await import('../../agent/bpftrace/run.ts');
   return {
     config,
     native: native(),
-    bpftrace: byBpftrace ? (await import('../../agent/bpftrace/run.ts')).runBpftrace : null,
+    bpftrace: byBpftrace ? bpftraceOf(config.btf, roots) : null,
     roots,
     layout: readCgroupLayout(roots),
     runByCpu: () => new Map(),
