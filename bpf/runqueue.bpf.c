@@ -42,6 +42,9 @@ static __always_inline struct interval *interval_of(struct task_struct *task, __
 
 	if (open && open->task == (__u64)task)
 		return open;
+	/* Whose it was has ended unseen, or has another tid since. */
+	if (open && open->stamp > NOTHING_OPEN)
+		count(lost_switch);
 	if (bpf_map_update_elem(&intervals, &tid, &none, BPF_ANY)) {
 		count(lost_task_storage);
 		return NULL;

@@ -198,7 +198,7 @@ function metricsPage(): string {
     '',
     'A source that the kernel refuses is told by `sculptor.agent.source.available`, by `sculpt status` and by `sculpt doctor`; the others run.',
     'With `agent.driver: bpftrace` the source sched is bpf/runqlat.bt (tracepoints sched_switch, sched_wakeup and sched_wakeup_new, and a timer): of its metrics it tells `container.cpu.time`,',
-    '`sculptor.runqueue.wait`, which then contains throttled time, and `sculptor.runqueue.latency`; faults, block, net, udp and kvm are bpf/*.bt of those names. All of it tells less, at another cost (docs/decisions/0010-bpftrace.md).',
+    '`sculptor.runqueue.wait`, which then contains throttled time, and `sculptor.runqueue.latency`; faults, block, net, udp and kvm are bpf/*.bt of those names, net and udp from Linux 6.3 on. All of it tells less, at another cost (docs/decisions/0010-bpftrace.md).',
     'With `agent.btf`, on a kernel without BTF, the source sched is bpf/runqueue.bpf.c (raw_tp: sched_switch, sched_wakeup, sched_wakeup_new, sched_migrate_task), and tells besides these `sculptor.cpu.context_switches`,',
     '`sculptor.cpu.wakeups`, `sculptor.cpu.migrations` and `sculptor.cpu.node_migrations` (docs/decisions/0002-scheduler-probe.md).',
     '',

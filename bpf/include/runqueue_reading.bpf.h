@@ -36,6 +36,7 @@ __noinline int charge_tid(__u32 tid)
 	task = (void *)open->task;
 	/* It has ended unseen, or has another tid. */
 	if (BPF_CORE_READ(task, pid) != tid) {
+		count(lost_switch);
 		bpf_map_delete_elem(&intervals, &tid);
 		return 0;
 	}

@@ -8,15 +8,17 @@ import { findHierarchies } from '../../src/linux/cgroups.ts';
 import { loadNative } from '../../src/linux/native.ts';
 import { hostRoots } from '../../src/linux/roots.ts';
 import { type CgroupBox, makeCgroupBox } from '../support/cgroup-box.ts';
-import { beside, byMany, ofAllSizes } from '../support/datagram-loads.ts';
+import { byMany, ofAllSizes, beside as twoAtOnce } from '../support/datagram-loads.ts';
 import { talkUdp } from '../support/datagrams.ts';
-import { needs } from '../support/needs.ts';
+import { beside, needs } from '../support/needs.ts';
 import { childrenOf, eventually } from '../support/scene.ts';
 import { makeNamespace } from '../support/talkers.ts';
 import { startTold } from '../support/told-agent.ts';
 
 const needed = ['root', 'btf', 'cgroupV1Cpu', 'namespaces', 'socketLengths'] as const;
-const kernelTest = needs(...needed, 'addon', 'bpftrace', 'tracefs');
+const alone = needs(...needed, 'addon', 'bpftrace', 'tracefs');
+const kernelTest = beside(alone);
+const unifiedTest = beside(needs(...needed, 'addon', 'bpftrace', 'tracefs', 'cgroupV2'));
 
 type Both = { readonly libbpf: UdpProbe; readonly bpftrace: UdpProbe };
 
@@ -66,7 +68,7 @@ kernelTest(
     t.is(await talk('127.0.0.1', ofAllSizes), 0);
     t.is(await talk('::1', ofAllSizes), 0);
     t.is(await talk('127.0.0.1', byMany), 0);
-    t.is(await talk('127.0.0.1', beside), 0);
+    t.is(await talk('127.0.0.1', twoAtOnce), 0);
     const flood = `my $s = udp(); for (1 .. 30_000) { defined(send($s, 'x' x 10, 0, at(9))) or die $!; }`;
     const twins = `my $twin = fork; ${flood} exit 0 if !$twin; waitpid $twin, 0; $? == 0 or die 'its twin';`;
     t.is(await talk('127.0.0.1', { give: twins, receive: 'return;' }), 0);
@@ -82,13 +84,9 @@ kernelTest(
   },
 );
 
-kernelTest('by cgroup v2 it is the same', async t => {
+unifiedTest('by cgroup v2 it is the same', async t => {
   t.timeout(60_000);
-  const { v2 } = findHierarchies(hostRoots);
-  if (v2 === null) {
-    t.pass('there is no cgroup v2 here');
-    return;
-  }
+  const v2 = findHierarchies(hostRoots).v2 ?? t.fail();
   const both = await startBoth(t, false);
   const { from, to, talk } = stage(t, v2);
   t.is(await talk('127.0.0.1', byMany), 0);
@@ -115,7 +113,7 @@ kernelTest('what is forgotten is answered a last time, and begins anew', async t
   t.true(bpftrace.readTotals().has(to.id));
 });
 
-kernelTest('with driver: bpftrace a running agent tells them, and leaves no bpftrace', async t => {
+alone('with driver: bpftrace a running agent tells them, and leaves no bpftrace', async t => {
   t.timeout(90_000);
   const told = await startTold({ driver: 'bpftrace', profile: 'full' });
   t.teardown(told.stop);

@@ -10,6 +10,7 @@ const requirements = {
   addon: () => existsSync(new URL('../../build/sculptor.node', import.meta.url)),
   cgroupV1Cpu: () =>
     existsSync('/sys/fs/cgroup/cpu/cpu.shares') || existsSync('/sys/fs/cgroup/cpu/tasks'),
+  cgroupV2: () => readFileSync('/proc/self/mountinfo', 'utf8').includes(' - cgroup2 '),
   cgroupV1Memory: () => existsSync('/sys/fs/cgroup/memory/memory.stat'),
   cgroupV1Cpuset: () => existsSync('/sys/fs/cgroup/cpuset/cpuset.cpus'),
   cgroupV1Blkio: () => existsSync('/sys/fs/cgroup/blkio/blkio.throttle.read_iops_device'),

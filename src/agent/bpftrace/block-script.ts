@@ -19,7 +19,8 @@ const lost = ['requests_full', 'unseen', 'unfinished'] as const;
 export function startBlockScript(context: ScriptContext): BlockProbe & ComesAndGoes {
   const script = startCountingScript(context, {
     file: 'bpf/block.bt',
-    maps: ['words', ...irregular, ...lost],
+    maps: ['words'],
+    others: [...irregular, ...lost],
     tracepoints: [
       ...['insert', 'issue', 'requeue', 'merge', 'complete'].map(
         event => `block:block_rq_${event}`,

@@ -4,6 +4,8 @@ import { type ScriptContext, startCountingScript } from './script.ts';
 
 const tracepoints = ['exceptions:page_fault_user', 'exceptions:page_fault_kernel'] as const;
 
+const file = 'bpf/faults.bt';
+
 /** Of the root, and of a task of an autogroup, which has no cgroup; the root is where it is. */
 const [rootId, autogroupId] = [1, 0];
 
@@ -17,7 +19,7 @@ export function startFaultsScript(
   onlineCpus: readonly number[],
 ): FaultsProbe {
   const script = startCountingScript(context, {
-    file: 'bpf/faults.bt',
+    file,
     maps: ['sum', 'latency'],
     tracepoints,
   });
@@ -52,7 +54,9 @@ export function startFaultsScript(
     follow: cpus => {
       const hasCome = cpus.some(cpu => !followed.has(cpu));
       followed = new Set(cpus);
-      if (hasCome) script.renew();
+      if (!hasCome) return;
+      context.say('info', `agent: ${file} is begun again, since another CPU is online`);
+      script.renew();
     },
     lost: script.losses,
     trouble: script.trouble,

@@ -24,12 +24,15 @@ export type LastingRunOptions = Omit<RunOptions, 'ended' | 'program'> & {
 /** Pauses before it is begun again: they double, and begin anew after a run that counted, and lasted as long as the longest. */
 const [shortestPauseSeconds, longestPauseSeconds] = [1, 60];
 
+/** Why it does not run yet: it compiles, or attaches. */
+export const starting = 'it is starting';
+
 /** Runs a program, and runs it again whenever it ends: one that exits, is killed, or is refused (what it lacks may come). */
 export function keepRunning(options: LastingRunOptions): LastingRun {
   const { clock } = options;
   let pauseSeconds = shortestPauseSeconds;
   let restarts = 0;
-  let trouble: string | null = 'it is starting';
+  let trouble: string | null = starting;
   let said: string | null = null;
   let before = noLosses;
   let cancel: Cancel = () => undefined;
@@ -72,7 +75,7 @@ export function keepRunning(options: LastingRunOptions): LastingRun {
       const gone = current.stop().finally(() => ending.delete(gone));
       ending.add(gone);
       before = addLosses(before, current.losses());
-      trouble = 'it is starting';
+      trouble = starting;
       options.ended(null);
       current = start();
     },

@@ -5,13 +5,14 @@ import { keysOfCgroups, pick, wordsByCgroup } from './by-cgroup.ts';
 import { type ScriptContext, startCountingScript } from './script.ts';
 
 /**
- * Starts bpf/net.bt. It charges a socket at each call on it and at its end: there is nothing to look at in between.
+ * Starts bpf/net.bt, which looks at sockets by itself.
  * @throws KernelInterfaceError KERNEL_MISSING before Linux 6.3
  */
 export function startNetScript(context: ScriptContext): NetProbe & ComesAndGoes {
   const script = startCountingScript(context, {
     file: 'bpf/net.bt',
-    maps: ['words', 'rtt', 'lost'],
+    maps: ['words', 'rtt'],
+    others: ['lost'],
     tracepoints: [
       'sock:inet_sock_set_state',
       'sock:sock_send_length',

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { KernelInterfaceError } from '../../contract/errors.ts';
 import { packageRoot } from '../../linux/native.ts';
 import type { Source, SourceContext } from '../sources/source.ts';
-import { keepRunning } from './lasting-run.ts';
+import { keepRunning, starting } from './lasting-run.ts';
 import { createMapSums, type MapSums } from './map-sums.ts';
 import { type BpftraceRecord, beat } from './output.ts';
 import type { RunLosses, runBpftrace } from './run.ts';
@@ -72,7 +72,8 @@ export function startScript(context: ScriptContext, options: ScriptOptions): Scr
   return {
     trouble: () => {
       const why = run.trouble();
-      return why === null ? null : { code: 'BPFTRACE_FAILED', why };
+      if (why === null) return null;
+      return { code: why === starting ? 'starting' : 'BPFTRACE_FAILED', why };
     },
     losses: run.losses,
     attached,
@@ -88,24 +89,32 @@ export type CountingScript = Script & {
   readonly drop: MapSums['drop'];
 };
 
+/** Whether so many keys of what is gone take room that others may want: bpftrace lets go of none while it runs. */
+function isCrowded({ keys, dropped }: { keys: number; dropped: number }): boolean {
+  return dropped > maxKeys / 2 || (keys > (7 / 8) * maxKeys && dropped > maxKeys / 16);
+}
+
 /**
- * Starts a script of which the maps `maps` are read, as of a second ago at most. One that has more keys of cgroups that are gone than
- * others is begun again, for bpftrace lets go of none: what it would have counted in that second is lost.
+ * Starts a script of which these maps are read, as of a second ago at most. One that is crowded by keys of what is gone is begun again:
+ * what it counted since its last print is lost, and what comes while it compiles.
  * @throws KernelInterfaceError KERNEL_MISSING where this kernel has not one of its tracepoints (`category:name`)
  */
 export function startCountingScript(
   context: ScriptContext,
   options: Pick<ScriptOptions, 'file'> & {
+    /** Whose keys begin with who is dropped once it is gone. */
     readonly maps: readonly string[];
+    /** Of the script as a whole. */
+    readonly others?: readonly string[];
     readonly tracepoints: readonly string[];
     /** The kernel that they came with. */
     readonly since?: string;
   },
 ): CountingScript {
-  const { file, maps } = options;
+  const { file, maps, others = [] } = options;
   mustHave(options, context);
-  const sums = createMapSums(maps);
-  const all = maps.map(map => `print(@${map});`).join(' ');
+  const sums = createMapSums([...maps, ...others], maps);
+  const all = [...maps, ...others].map(map => `print(@${map});`).join(' ');
   // So often that who waits for it to attach does not wait long.
   const prints = `\ninterval:s:1 { ${all} }\ninterval:ms:200 { ${beat} }\n`;
   const script = startScript(context, { file, prints, record: sums.take, ended: sums.begin });
@@ -118,7 +127,7 @@ export function startCountingScript(
     sums: sums.of,
     drop: keys => {
       sums.drop(keys);
-      if (sums.dropped() <= maxKeys / 2) return;
+      if (!sums.held().some(isCrowded)) return;
       context.say('info', `agent: ${file} is begun again, since it cannot let go of what is gone`);
       script.renew();
     },

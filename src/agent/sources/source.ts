@@ -46,7 +46,9 @@ export type Source = {
    */
   readonly forget: (gone: ReadonlyMap<number, LivingInstance | null>) => void;
   /** Why it measures nothing at present, where it goes on by itself; null, or absent: it runs. */
-  readonly trouble?: (() => { readonly code: ErrorCode; readonly why: string } | null) | undefined;
+  readonly trouble?:
+    | (() => { readonly code: ErrorCode | 'starting'; readonly why: string } | null)
+    | undefined;
   /** Of one that begins by itself: resolves when it measures, to null, or when it does not, to why. */
   readonly attached?: Promise<string | null> | undefined;
   /** Detaches and frees everything; resolves when no process of it is left. */

@@ -77,7 +77,7 @@ export const agentMetrics = of('agent', {
   'sculptor.agent.source.available': gauge(
     '1',
     'self',
-    'By source of metrics: 1 while it runs; 0, with the reason, where this kernel or configuration refused it, or its bpftrace has ended and waits to be begun again.',
+    'By source of metrics: 1 while it runs; 0, with the reason, where this kernel or configuration refused it, or its bpftrace has ended and waits to be begun again, or compiles (`starting`).',
     [attr.source, attr.reason],
   ),
   'sculptor.agent.probe.available': gauge(
@@ -109,7 +109,7 @@ export const costMetrics = of('cost', {
   'process.memory.usage': gauge(
     'By',
     'self',
-    "What the agent's process has in memory (RSS); of `sculpt up` with the engine and the sculptor, and without the bpftrace of custom probes.",
+    "What the agent's process has in memory (RSS); of `sculpt up` with the engine and the sculptor, and without each bpftrace that it runs.",
   ),
   'process.cpu.time': counter(
     's',

@@ -60,7 +60,10 @@ test('sums of a script go on over its runs, and what was dropped begins at 0 whe
   sums.drop(['7,1', '9,9']);
   t.deepEqual([...sums.of('bytes').keys()], ['8,1']);
   t.deepEqual([...sums.of('slots').keys()], ['8,1,40', '77,1,40']);
-  t.is(sums.dropped(), 1);
+  t.deepEqual(sums.held(), [
+    { keys: 2, dropped: 1 },
+    { keys: 3, dropped: 1 },
+  ]);
   print('bytes', ['7,1', 20]);
   t.false(sums.of('bytes').has('7,1'));
   print('bytes', ['7,1', 23]);
@@ -73,10 +76,26 @@ test('sums of a script go on over its runs, and what was dropped begins at 0 whe
   t.is(sums.of('slots').get(''), 4);
 });
 
+test('a sum of 0 is dropped as others are; maps of a script as a whole keep what they have', t => {
+  const sums = createMapSums(['bytes', 'lost'], ['bytes']);
+  const print = (name: string, ...entries: [string, number][]) =>
+    sums.take({ type: 'map', name, entries });
+  print('bytes', ['7', 0]);
+  print('lost', ['7', 4]);
+  t.is(sums.of('bytes').get('7'), 0);
+  sums.drop(['7']);
+  t.false(sums.of('bytes').has('7'));
+  t.is(sums.of('lost').get('7'), 4);
+  sums.begin();
+  t.is(sums.held()[0]?.keys, 0);
+  print('bytes', ['7', 2]);
+  t.is(sums.of('bytes').get('7'), 2);
+});
+
 test('a script is told as not running until it counts, prints its maps, and is begun again when it ends', async t => {
   const { runs, said, context, clock, print } = scene();
   const script = startCountingScript(context, { file, maps, tracepoints: [] });
-  t.deepEqual(script.trouble(), { code: 'BPFTRACE_FAILED', why: 'it is starting' });
+  t.deepEqual(script.trouble(), { code: 'starting', why: 'it is starting' });
   t.regex(runs[0]?.program ?? '', /interval:s:1 \{ print\(@run\); print\(@wait\); \}/);
   runs[0]?.attached();
   t.is(await script.attached, null);
@@ -98,7 +117,7 @@ test('a script that does not attach says why', async t => {
   t.is(await script.attached, 'no such probe');
 });
 
-test('a script whose maps are half full of what is gone is begun again, and says so', t => {
+test('a script whose maps are crowded by what is gone is begun again, and says so', t => {
   const { runs, said, context, print } = scene();
   const script = startCountingScript(context, { file, maps, tracepoints: [] });
   const keys = Array.from({ length: 32_769 }, (_, i) => `${i}`);
@@ -109,6 +128,14 @@ test('a script whose maps are half full of what is gone is begun again, and says
   t.is(runs.length, 2);
   t.deepEqual(said, [`agent: ${file} is begun again, since it cannot let go of what is gone`]);
   t.is(script.sums('run').size, 0);
+  // Nearly full, where fewer are gone: the living need what room there is.
+  const many = Array.from({ length: 58_000 }, (_, i) => `${i}`);
+  print('wait', ...many.map((key): [string, number] => [key, 1]));
+  script.drop(many.slice(0, 4000));
+  t.is(runs.length, 2);
+  script.drop(many.slice(0, 4100));
+  t.is(runs.length, 3);
+  t.is(script.sums('wait').size, 53_900);
 });
 
 test('a tracepoint that this kernel does not have is named, where tracefs shows which it has', t => {

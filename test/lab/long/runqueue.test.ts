@@ -16,7 +16,10 @@ for (const kernel of labKernels) {
       t.true(Math.abs(lab.run - 1) < 0.1);
       t.true(Math.abs(lab.run + lab.wait - 2) < 0.1);
       t.true(lab.latencies > 10);
-      t.deepEqual(Object.values(lab.lost).filter(Boolean), []);
+      // A sleep that a signal kept from happening is told as one by older kernels: the whole machine's, seen to be none.
+      const { unseen_switch: unseen = 0, ...others } = lab.lost;
+      t.true(unseen < 10, `${unseen}`);
+      t.deepEqual(Object.values(others).filter(Boolean), []);
     },
   );
 }
