@@ -114,13 +114,13 @@ export const costMetrics = of('cost', {
   'process.cpu.time': counter(
     's',
     'self',
-    'What the same process has run, by mode (user and system); what BPF programs took of others is not in it.',
+    'What the same process has run, by mode (user and system); what BPF programs took of others is not in it, nor what bpftrace took.',
     [attr.cpuMode],
   ),
   'sculptor.agent.bpf.memory': gauge(
     'By',
     'self',
-    "BPF maps and programs of the agent, as the kernel tells it (memlock): without what each task and socket carries, 448 B a task for the scheduler's probe; before Linux 6.4 what maps would take if they were full.",
+    "BPF maps and programs of the agent, as the kernel tells it (memlock): without what each task and socket carries, 448 B a task for the scheduler's probe; before Linux 6.4 what maps would take if they were full. Those of bpftrace's scripts are not in it, nor in the runs below.",
   ),
   'sculptor.agent.bpf.runs': counter(
     '{run}',
