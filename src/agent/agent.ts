@@ -104,7 +104,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     );
   const scheduler = await startScheduler({ ...options, native, layout });
   const { probe, runByCpu } = scheduler;
-  const hot = createHotTasks(config, createTaskStarts(roots, clock.unixSeconds()));
+  const hot = createHotTasks(
+    config,
+    createTaskStarts(roots, scheduler.tellsOfWholeTasks ? 0 : clock.unixSeconds()),
+  );
   const vcpus = createVcpuBook({
     roots,
     layout,
@@ -134,9 +137,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     say,
   };
   const lastRuns = createLastRuns(2 * config.placementIntervalSeconds);
-  const sched = scheduler.source(changed => {
-    lastRuns.take(changed, clock.monotonicSeconds());
-    return hot.take(changed, vcpus.all());
+  const sched = scheduler.source({
+    hottest: changed => hot.take(changed, vcpus.all()),
+    ran: changed => lastRuns.take(changed, clock.monotonicSeconds()),
   });
   const custom = await startCustomProbes(options, () => config.detailIntervalSeconds / 2);
   const cost = createCostSource({

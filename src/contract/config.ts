@@ -77,7 +77,7 @@ export const agentConfigSchema = z.strictObject({
     .enum(['libbpf', 'bpftrace'])
     .default('libbpf')
     .describe(
-      'Who asks the kernel. bpftrace does it by scripts (bpf/*.bt), each a process of some 100 MB: run time, wait and run-queue latency of instances, and the sources faults, block, net, udp and kvm, which tell less by it (docs/decisions/0010-bpftrace.md says what that lacks and costs); with it `sculpt agent` runs where the native addon cannot be built.',
+      'Who asks the kernel. bpftrace does it by scripts (bpf/*.bt), each a process of some 100 MB: the scheduler, and the sources faults, block, net, udp, kvm and outliers, at a higher cost (docs/decisions/0010-bpftrace.md says what they lack and cost); with it `sculpt agent` runs where the native addon cannot be built.',
     ),
   btf: z
     .string()

@@ -75,6 +75,10 @@ export function absentNative(lack: KernelInterfaceError): Native {
 /** Where a kernel shows its own BTF. */
 export const ownBtf = ({ sys }: Roots = hostRoots): string => `${sys}/kernel/btf/vmlinux`;
 
+/** The BTF of the kernel that runs: its own, or where it has none that of a file; undefined: neither. */
+export const btfOf = (file: string | undefined, roots: Roots): string | undefined =>
+  existsSync(ownBtf(roots)) ? ownBtf(roots) : file;
+
 /** For a person. */
 export const howToMakeBtf =
   'agent.btf: a file with the BTF of the very kernel that runs: of BTFHub, or "pahole --btf_encode_detached=FILE vmlinux" of its vmlinux with debug information';

@@ -52,6 +52,33 @@ export function readTaskStatus(roots: Roots, tid: number): TaskStatus | null {
   return allowedCpus && Number.isInteger(tgid) ? { tgid, allowedCpus } : null;
 }
 
+/** What a thread did since it began, by the scheduler's account. */
+export type TaskAccount = {
+  readonly tgid: number;
+  readonly runNs: number;
+  /** Runnable and not running, also where a quota kept it from it. */
+  readonly waitNs: number;
+  readonly voluntarySwitches: number;
+  readonly involuntarySwitches: number;
+};
+
+/** Null when the task has ended, or the kernel keeps no such account (CONFIG_SCHED_INFO). */
+export function readTaskAccount(roots: Roots, tid: number): TaskAccount | null {
+  const text = readText(`${roots.proc}/${tid}/status`);
+  const number = (key: string): number =>
+    Number(new RegExp(`^${key}:\\s*(\\d+)$`, 'm').exec(text ?? '')?.[1] ?? Number.NaN);
+  const [runNs = Number.NaN, waitNs = Number.NaN] =
+    readText(`${roots.proc}/${tid}/schedstat`)?.split(' ').map(Number) ?? [];
+  const account = {
+    tgid: number('Tgid'),
+    runNs,
+    waitNs,
+    voluntarySwitches: number('voluntary_ctxt_switches'),
+    involuntarySwitches: number('nonvoluntary_ctxt_switches'),
+  };
+  return Object.values(account).every(Number.isFinite) ? account : null;
+}
+
 /** Of one of its threads, the process, and what that has in memory: shared and huge pages too; null where it has no memory (as threads of the kernel have none). */
 export type ProcessMemory = { readonly tgid: number; readonly residentBytes: number | null };
 

@@ -19,13 +19,13 @@ const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'twoCpus', 'bpftrace',
 const diskTest = needs('root', 'btf', 'cgroupV1Cpu', 'loopDevice', 'bpftrace', 'tracefs');
 const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
 
-test('driver: bpftrace: run time, wait and latency of a real cgroup, and nothing that it cannot tell', async t => {
+test('driver: bpftrace: what the scheduler does with a real cgroup and its threads, and nothing that it cannot tell', async t => {
   t.timeout(60_000);
   const told = await startTold({ driver: 'bpftrace' });
   const scene = stageScene('sculptor-bpftrace');
   const id = scene.id('four');
   try {
-    scene.spawn('four', 'spin', '--threads', '4');
+    const { pid = 0 } = scene.spawn('four', 'spin', '--threads', '4');
     await eventually('six seconds of series', 20, () =>
       told.pointsOf('container.cpu.time', id).length >= 6 ? true : null,
     );
@@ -41,8 +41,27 @@ test('driver: bpftrace: run time, wait and latency of a real cgroup, and nothing
       () => told.pointsOf('sculptor.runqueue.latency', id).at(-1)?.value,
     );
     t.true(typeof histogram === 'object' && histogram.kind === 'explicit' && histogram.count > 100);
-    t.deepEqual(told.pointsOf('sculptor.cpu.throttled.time', id), []);
-    t.deepEqual(told.pointsOf('sculptor.cpu.wakeups', id), []);
+    const last = (metric: string, wanted: string) =>
+      told
+        .pointsOf(metric, id)
+        .findLast(({ attributes }) => Object.values(attributes).includes(wanted))?.value;
+    const switches = last('sculptor.cpu.context_switches', 'involuntary');
+    t.true(Number(switches) > 100, `${switches} switches`);
+    const user = last('sculptor.cpu.time', 'user');
+    t.true(Number(user) > 1, `${user} s in user mode`);
+    const forItself = last('sculptor.runqueue.wait.by_preemptor', id);
+    t.true(Number(forItself) > 1, `${forItself} s of wait for its own`);
+    t.is(last('sculptor.offcpu.time', 'throttled'), 0);
+    // Each of its threads is among the hottest; a series begins with the thread.
+    const threads = told
+      .pointsOf('sculptor.task.cpu.time', id)
+      .filter(({ attributes }) => attributes['process.pid'] === pid);
+    const tids = new Set(threads.map(({ attributes }) => attributes['thread.id']));
+    t.true(tids.size >= 4, `${tids.size} threads`);
+    const ran = Number(threads.at(-1)?.value);
+    t.true(ran > 0.5 && ran < 30, `${ran} s of one thread`);
+    t.true(told.pointsOf('sculptor.task.runqueue.wait', id).length > 0);
+    t.deepEqual(told.pointsOf('sculptor.task.offcpu.time', id), []);
     t.is(told.agent.settings().readIntervalSeconds, 1);
   } finally {
     await scene.end();

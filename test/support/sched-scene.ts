@@ -10,8 +10,8 @@ import { type CgroupBox, makeCgroupBox } from './cgroup-box.ts';
 import { eventually } from './scene.ts';
 
 /** Whether the `cpu` controller is one of v1, here; the hierarchy that has it. */
-const cgroupV1 = existsSync('/sys/fs/cgroup/cpu');
-export const cpuRoot = cgroupV1 ? '/sys/fs/cgroup/cpu' : '/sys/fs/cgroup';
+export const isCgroupV1 = existsSync('/sys/fs/cgroup/cpu');
+export const cpuRoot = isCgroupV1 ? '/sys/fs/cgroup/cpu' : '/sys/fs/cgroup';
 /** The built workload, and the command that burns one CPU with it. */
 export const workload = new URL('../../build/sculpt-workload', import.meta.url).pathname;
 export const spin: readonly string[] = [workload, 'spin'];
@@ -46,7 +46,7 @@ export function startProbe(
 
 const usualOptions = () => ({
   native: loadNative(),
-  cgroupV1,
+  cgroupV1: isCgroupV1,
   maxInstances: 1024,
   nodeOfCpu: [],
   possibleCpus: 1,
@@ -74,19 +74,19 @@ export function makeBox(shares: 'most' | 'usual' | 'fewest' = 'most', root = cpu
 
 /** In units of what a cgroup has by itself; v2 has no more than 100 of them, and no less than 0.01. */
 export function setWeight(box: CgroupBox, weight: number): void {
-  if (cgroupV1) box.write('cpu.shares', String(Math.round(weight * 1024)));
+  if (isCgroupV1) box.write('cpu.shares', String(Math.round(weight * 1024)));
   else box.write('cpu.weight', String(Math.round(Math.min(100, Math.max(0.01, weight)) * 100)));
 }
 
 /** How much of a CPU it may run, in each 100 ms. */
 export function setQuota(box: CgroupBox, cores: number): void {
-  if (cgroupV1) box.write('cpu.cfs_quota_us', String(cores * 100_000));
+  if (isCgroupV1) box.write('cpu.cfs_quota_us', String(cores * 100_000));
   else box.write('cpu.max', `${cores * 100_000} 100000`);
 }
 
 /** Time the cgroup's run queues were throttled, periods that have ended. */
 export function throttledSeconds(box: CgroupBox): number {
-  const [, time, perSecond] = cgroupV1
+  const [, time, perSecond] = isCgroupV1
     ? [...(/throttled_time (\d+)/.exec(box.read('cpu.stat')) ?? []), 1e9]
     : [...(/throttled_usec (\d+)/.exec(box.read('cpu.stat')) ?? []), 1e6];
   return Number(time) / Number(perSecond);

@@ -34,6 +34,8 @@ export function scriptContextOf(context: SourceContext): ScriptContext | null {
 
 export type ScriptOptions = {
   readonly file: `bpf/${string}.bt`;
+  /** What is made of its text, where a kernel wants other words. */
+  readonly edit?: ((text: string) => string) | undefined;
   /** What is appended to it: probes that print its maps, and `beat` at least once a second. */
   readonly prints: string;
   readonly record: (record: Extract<BpftraceRecord, { type: 'map' }>) => void;
@@ -48,8 +50,8 @@ const maxBytesPerSecond = 8_388_608;
 /** Starts a script. One that does not attach is told as `trouble`, and tried again. */
 export function startScript(context: ScriptContext, options: ScriptOptions): Script {
   const { say, cgroupV1 } = context;
-  const { file } = options;
-  const program = `${readFileSync(`${packageRoot}${file}`, 'utf8')}${options.prints}`;
+  const { file, edit = text => text } = options;
+  const program = `${edit(readFileSync(`${packageRoot}${file}`, 'utf8'))}${options.prints}`;
   let settle: (trouble: string | null) => void = () => undefined;
   const attached = new Promise<string | null>(resolve => {
     settle = resolve;
@@ -94,14 +96,26 @@ function isCrowded({ keys, dropped }: { keys: number; dropped: number }): boolea
   return dropped > maxKeys / 2 || (keys > (7 / 8) * maxKeys && dropped > maxKeys / 16);
 }
 
+/** A script that prints these sums each second. */
+const eachSecond = (maps: readonly string[]): string =>
+  // It beats so often that who waits for it to attach does not wait long.
+  `\ninterval:s:1 { ${printsOf(maps)} }\ninterval:ms:200 { ${beat} }\n`;
+
+/** What prints maps of these names. */
+export const printsOf = (maps: readonly string[]): string =>
+  maps.map(map => `print(@${map});`).join(' ');
+
 /**
- * Starts a script of which these maps are read, as of a second ago at most. One that is crowded by keys of what is gone is begun again:
+ * Starts a script of which these maps are read, as of a second ago at most, unless `prints` says otherwise. One that is crowded by keys of what is gone is begun again:
  * what it counted since its last print is lost, and what comes while it compiles.
  * @throws KernelInterfaceError KERNEL_MISSING where this kernel has not one of its tracepoints (`category:name`)
  */
 export function startCountingScript(
   context: ScriptContext,
   options: Pick<ScriptOptions, 'file'> & {
+    /** What else is made of what it prints. */
+    readonly besides?: Pick<ScriptOptions, 'record' | 'ended' | 'edit'>;
+    readonly prints?: string;
     /** Whose keys begin with who is dropped once it is gone. */
     readonly maps: readonly string[];
     /** Of the script as a whole. */
@@ -111,13 +125,22 @@ export function startCountingScript(
     readonly since?: string;
   },
 ): CountingScript {
-  const { file, maps, others = [] } = options;
+  const { file, maps, others = [], besides } = options;
   mustHave(options, context);
   const sums = createMapSums([...maps, ...others], maps);
-  const all = [...maps, ...others].map(map => `print(@${map});`).join(' ');
-  // So often that who waits for it to attach does not wait long.
-  const prints = `\ninterval:s:1 { ${all} }\ninterval:ms:200 { ${beat} }\n`;
-  const script = startScript(context, { file, prints, record: sums.take, ended: sums.begin });
+  const script = startScript(context, {
+    file,
+    edit: besides?.edit,
+    prints: options.prints ?? eachSecond([...maps, ...others]),
+    record: record => {
+      sums.take(record);
+      besides?.record(record);
+    },
+    ended: () => {
+      sums.begin();
+      besides?.ended();
+    },
+  });
   return {
     trouble: script.trouble,
     losses: script.losses,

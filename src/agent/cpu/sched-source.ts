@@ -2,7 +2,7 @@ import { attr } from '../../contract/metrics.ts';
 import type { Sample } from '../../otlp/sample.ts';
 import type { LivingInstance } from '../instances/instances.ts';
 import type { SchedProbe } from '../probes/sched.ts';
-import { type ChangedTask, counterWords, word } from '../probes/sched-layout.ts';
+import { counterWords, word } from '../probes/sched-layout.ts';
 import type { Counters } from '../sources/counters.ts';
 import type { Source } from '../sources/source.ts';
 import { createTally } from '../sources/tally.ts';
@@ -11,17 +11,18 @@ import { createPreemptors } from './preemptors.ts';
 import { createTaskSamples, detailSamples, type ModeTimes, preemptorSamples } from './samples.ts';
 
 /** What the scheduler's probe knows beside the totals: details of the instances, and the hottest tasks. */
-export function createSchedSource(options: {
-  readonly probe: Pick<SchedProbe, 'readDetails' | 'detailsOf' | 'takePairs' | 'readWaitByCpu'>;
+export function createSchedSource<Task>(options: {
+  readonly probe: Pick<SchedProbe, 'detailsOf' | 'takePairs' | 'readWaitByCpu'> & {
+    readonly readDetails: () => Omit<ReturnType<SchedProbe['readDetails']>, 'tasks'> & {
+      readonly tasks: readonly Task[];
+    };
+  };
   /** Seconds since the epoch. */
   readonly now: () => number;
   /** Those that are online now. */
   readonly cpus: () => readonly number[];
   /** Of the tasks that have changed, those that get series of their own. */
-  readonly hottest: (
-    changed: readonly ChangedTask[],
-    lives: ReadonlyMap<number, LivingInstance>,
-  ) => readonly HotTask[];
+  readonly hottest: (changed: readonly Task[]) => readonly HotTask[];
 }): Source {
   const { probe, hottest, cpus } = options;
   const tally = createTally(counterWords);
@@ -53,7 +54,7 @@ export function createSchedSource(options: {
       byCpu = waitSamples(probe.readWaitByCpu, cpus());
       tasks = new Map();
       taskSamples.begin();
-      for (const task of hottest(details.tasks, lives)) {
+      for (const task of hottest(details.tasks)) {
         const one = lives.get(task.cgroupId);
         if (one) tasks.set(one, [...(tasks.get(one) ?? []), ...taskSamples.of(task)]);
       }

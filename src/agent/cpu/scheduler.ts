@@ -2,18 +2,18 @@ import { existsSync } from 'node:fs';
 import type { AgentConfig } from '../../contract/config.ts';
 import type { Clock, Say } from '../../contract/ports.ts';
 import type { CgroupLayout } from '../../linux/cgroups.ts';
-import { type Native, ownBtf } from '../../linux/native.ts';
+import { btfOf, type Native, ownBtf } from '../../linux/native.ts';
 import { openMaskedThreads } from '../../linux/own-masks.ts';
 import type { PlacementReader } from '../../linux/placement.ts';
 import { readCpuTimes } from '../../linux/procfs.ts';
 import type { Roots } from '../../linux/roots.ts';
 import { readCpuIds, readTopology } from '../../linux/topology.ts';
 import type { Sample } from '../../otlp/sample.ts';
-import { startSchedDriver } from '../bpftrace/sched-driver.ts';
+import { startSchedScript } from '../bpftrace/sched-script.ts';
 import type { RunByCpu } from '../memory/locality.ts';
 import { startRunqueueProbe } from '../probes/runqueue.ts';
 import { type SchedProbe, startSchedProbe, type TotalsReader } from '../probes/sched.ts';
-import type { ChangedTask } from '../probes/sched-layout.ts';
+import type { ChangedTask, RankedTask } from '../probes/sched-layout.ts';
 import type { Source } from '../sources/source.ts';
 import type { HotTask } from '../tasks/hot-tasks.ts';
 import { createSchedSource } from './sched-source.ts';
@@ -21,8 +21,10 @@ import { createSchedSource } from './sched-source.ts';
 /** The scheduler as one driver tells it. */
 export type Scheduler = {
   readonly probe: TotalsReader;
-  /** What it knows beside the totals. `hottest`: of the tasks that have changed, those that get series of their own. */
-  readonly source: (hottest: (changed: readonly ChangedTask[]) => readonly HotTask[]) => Source;
+  /** What it knows beside the totals. */
+  readonly source: (tasks: TaskChoice) => Source;
+  /** Of a task it tells what it did since the task began; else since the driver did. */
+  readonly tellsOfWholeTasks: boolean;
   /** Empty where the driver does not tell it. */
   readonly runByCpu: () => RunByCpu;
   readonly maskedThreads: PlacementReader['maskedThreads'];
@@ -30,6 +32,14 @@ export type Scheduler = {
   readonly untold: ReadonlySet<Sample['metric']>;
   /** Resolves when nothing of it is left. */
   readonly stop: () => Promise<void>;
+};
+
+/** What becomes of the tasks that have changed. */
+export type TaskChoice = {
+  /** Those that get series of their own. */
+  readonly hottest: (changed: readonly RankedTask[]) => readonly HotTask[];
+  /** Of a driver that knows of each who it is, and where it ran. */
+  readonly ran: (changed: readonly ChangedTask[]) => void;
 };
 
 export type SchedulerOptions = {
@@ -44,7 +54,7 @@ export type SchedulerOptions = {
 
 /**
  * Begins to ask the scheduler by the driver that is configured; where the kernel has no BTF, by a file that has it.
- * @throws ProbeError, KernelInterfaceError as `startSchedProbe` and `startSchedDriver`
+ * @throws ProbeError, KernelInterfaceError as `startSchedProbe` and `startSchedScript`
  * @throws ConfigError as `startRunqueueProbe`
  */
 export async function startScheduler(options: SchedulerOptions): Promise<Scheduler> {
@@ -90,13 +100,17 @@ function startByLibbpf(options: SchedulerOptions): Scheduler {
   }
   return {
     probe,
-    source: hottest =>
+    source: ({ hottest, ran }) =>
       createSchedSource({
         probe,
         now: options.clock.unixSeconds,
         cpus: () => readCpuTimes(roots).map(({ cpu }) => cpu),
-        hottest,
+        hottest: changed => {
+          ran(changed);
+          return hottest(changed);
+        },
       }),
+    tellsOfWholeTasks: false,
     runByCpu: probe.readRunByCpu,
     maskedThreads: masked.read,
     untold: new Set(),
@@ -132,6 +146,7 @@ function startByFile(options: SchedulerOptions, btf: string): Scheduler {
   return {
     probe,
     source: () => createSchedSource({ probe, now, cpus: () => [], hottest: () => [] }),
+    tellsOfWholeTasks: false,
     runByCpu: () => new Map(),
     maskedThreads: () => null,
     untold: new Set(untoldByFile),
@@ -139,23 +154,42 @@ function startByFile(options: SchedulerOptions, btf: string): Scheduler {
   };
 }
 
+/** What /proc does not have of a task. */
+const untoldByScript = [
+  'sculptor.task.throttled.time',
+  'sculptor.task.offcpu.time',
+  'sculptor.task.migrations',
+  'sculptor.task.node_migrations',
+] as const;
+
 async function startByBpftrace(options: SchedulerOptions): Promise<Scheduler> {
   const { config, layout, roots, clock, say } = options;
   const { bpftraceOf } = await import('../bpftrace/run.ts');
-  const driver = await startSchedDriver({
+  const script = await startSchedScript({
     run: bpftraceOf(config.btf, roots),
     cgroupV1: layout.version === 1,
-    latencyIntervalSeconds: config.detailIntervalSeconds / 2,
+    detailSeconds: config.detailIntervalSeconds / 2,
+    nodeOfCpu: nodesOfCpus(options),
+    btf: btfOf(config.btf, roots),
     roots,
     clock,
     say,
   });
   return {
-    probe: driver.probe,
-    source: () => driver.source,
+    probe: script,
+    source: ({ hottest }) => ({
+      ...createSchedSource({
+        probe: script,
+        now: clock.unixSeconds,
+        cpus: () => readCpuTimes(roots).map(({ cpu }) => cpu),
+        hottest,
+      }),
+      trouble: script.trouble,
+    }),
+    tellsOfWholeTasks: true,
     runByCpu: () => new Map(),
     maskedThreads: () => null,
-    untold: new Set(['sculptor.cpu.throttled.time']),
-    stop: driver.stop,
+    untold: new Set(untoldByScript),
+    stop: script.stop,
   };
 }

@@ -20,6 +20,12 @@ export type ChangedTask = Pick<TaskTotals, 'tid' | 'startTicks'> & {
   readonly totals: () => TaskTotals;
 };
 
+/** What the choice of the hottest looks at. */
+export type RankedTask = Pick<ChangedTask, 'tid' | 'startTicks' | 'grownNs'> & {
+  /** Null: it has ended since, and is not known any more. */
+  readonly totals: () => TaskTotals | null;
+};
+
 /** What one task did; ns since the probe first saw it. */
 export type TaskTotals = {
   readonly cgroupId: number;

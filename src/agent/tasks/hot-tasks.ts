@@ -1,6 +1,6 @@
 import type { AgentConfig } from '../../contract/config.ts';
 import type { VcpuThread } from '../../linux/vcpus.ts';
-import type { ChangedTask, TaskTotals } from '../probes/sched-layout.ts';
+import type { RankedTask, TaskTotals } from '../probes/sched-layout.ts';
 import type { TaskStarts } from './task-starts.ts';
 
 /** `start`: of its series, seconds since the epoch. `vcpu`: which one of a VM it runs; null: none. */
@@ -11,7 +11,7 @@ export type HotTasks = {
    * Takes the tasks whose totals have changed; answers the K that ran, waited and were throttled most since the last time, and
    * all of `vcpus` whose totals are known, also those that did nothing meanwhile.
    */
-  readonly take: (changed: readonly ChangedTask[], vcpus: readonly VcpuThread[]) => HotTask[];
+  readonly take: (changed: readonly RankedTask[], vcpus: readonly VcpuThread[]) => HotTask[];
   /** Hot tasks of some cgroups, hottest first: for a placement. */
   readonly of: (cgroupIds: { has(id: number): boolean }) => number[];
 };
@@ -37,9 +37,11 @@ export function createHotTasks(
       }
       ranks.sort((a, b) => (grown[b] ?? 0) - (grown[a] ?? 0));
       const indexes = new Map(vcpus.map(vcpu => [keyOf(vcpu), vcpu.index]));
-      const moving = new Map<number, ChangedTask>();
+      // By tid first: of a script's task anything else is read of /proc.
+      const tids = new Set(vcpus.map(({ tid }) => tid));
+      const moving = new Map<number, RankedTask>();
       for (const task of vcpus.length > 0 ? changed : [])
-        if (indexes.has(keyOf(task))) moving.set(keyOf(task), task);
+        if (tids.has(task.tid) && indexes.has(keyOf(task))) moving.set(keyOf(task), task);
       // What one that rests has done was told before, it may be as of a hot task: it is known when it does something again.
       known = new Map(
         vcpus.flatMap(vcpu => {
@@ -50,8 +52,8 @@ export function createHotTasks(
       );
       const hottest = [...ranks.subarray(0, config.hotTasks)]
         .flatMap(i => changed[i] ?? [])
-        .filter(task => !known.has(keyOf(task)))
-        .map(task => task.totals());
+        .filter(task => !tids.has(task.tid) || !known.has(keyOf(task)))
+        .flatMap(task => task.totals() ?? []);
       hot = [...hottest, ...known.values()].map(task => ({
         ...task,
         vcpu: indexes.get(keyOf(task)) ?? null,

@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process';
-import { startSchedDriver } from '../../agent/bpftrace/sched-driver.ts';
+import { startSchedScript } from '../../agent/bpftrace/sched-script.ts';
 import type { Config } from '../../contract/config.ts';
 import { describeError, KernelInterfaceError } from '../../contract/errors.ts';
 import { bpfCapabilities, readOwnPrivileges } from '../../linux/capabilities.ts';
 import { readCgroupLayout } from '../../linux/cgroups.ts';
+import { btfOf } from '../../linux/native.ts';
 import { hostRoots } from '../../linux/roots.ts';
 import { loadAddonFor } from '../addon.ts';
 import { privilegesOf } from '../agent-privileges.ts';
@@ -67,16 +68,18 @@ async function checkScheduler({ roots }: Machine, btf: string | undefined): Prom
   const { bpftraceOf } = await import('../../agent/bpftrace/run.ts');
   const scheduler = 'scheduler by bpftrace';
   try {
-    const { stop } = await startSchedDriver({
+    const { stop } = await startSchedScript({
       run: bpftraceOf(btf, roots),
       cgroupV1: readCgroupLayout(roots).version === 1,
-      latencyIntervalSeconds: 1,
+      detailSeconds: 1,
+      nodeOfCpu: [],
+      btf: btfOf(btf, roots),
       roots,
       clock: realClock,
       say: () => undefined,
     });
     await stop();
-    return works(scheduler, true, { found: 'bpf/runqlat.bt was attached and stopped' });
+    return works(scheduler, true, { found: 'bpf/sched.bt was attached and stopped' });
   } catch (error) {
     return lacking(scheduler, true, 'the agent as it is configured', error);
   }

@@ -36,7 +36,7 @@ function scene(sys = '/') {
   return { clock, runs, said, context, print };
 }
 
-const file = 'bpf/runqlat.bt';
+const file = 'bpf/sched.bt';
 const maps = ['run', 'wait'];
 
 test('sums of a script go on over its runs, and what was dropped begins at 0 when it grows', t => {

@@ -46,7 +46,7 @@ const started = new Map<string, Source>();
 const told: Record<string, Told> = {};
 await attempt('sched', async () => {
   const scheduler = await startScheduler({ ...common, hostId: 'trial' });
-  const source = scheduler.source(() => []);
+  const source = scheduler.source({ hottest: () => [], ran: () => undefined });
   const read = (all: readonly LivingInstance[]): void => {
     // What the agent reads beside the source.
     scheduler.probe.readTotals();

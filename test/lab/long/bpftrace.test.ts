@@ -1,3 +1,4 @@
+import { holdsSchedParity, type SchedParity } from '../../support/sched-parity.ts';
 import type { BpftraceLab } from '../inside/bpftrace.ts';
 import type { BpftraceBlockLab } from '../inside/bpftrace-block.ts';
 import type { NetworkLab } from '../inside/bpftrace-network.ts';
@@ -20,6 +21,20 @@ for (const kernel of labKernels) {
       t.true(lab.latencies > 10);
       // Those of its start are some more.
       t.true(lab.faults < 1.02 * 16_384);
+      t.deepEqual(Object.values(lab.lost).filter(Boolean), []);
+    },
+  );
+
+  needsLab(kernel)(
+    `on Debian's ${kernel} and cgroup v2, bpftrace tells of the scheduler what libbpf tells`,
+    async t => {
+      t.timeout(400_000);
+      const lab = await withLab({ kernel }, async lab => {
+        const script = 'cd /checkout && node test/lab/inside/sched-parity.ts';
+        return JSON.parse(await lab.run(script, { timeoutSeconds: 280 })) as SchedParity;
+      });
+      // Its root is in memory: nobody waits for a disk.
+      holdsSchedParity(t, lab, { slack: 1.5, but: ['disk'] });
       t.deepEqual(Object.values(lab.lost).filter(Boolean), []);
     },
   );
