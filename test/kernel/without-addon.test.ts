@@ -120,8 +120,7 @@ alone(
       detailIntervalSeconds: 2,
       placementIntervalSeconds: 2,
       customProbes: { directory: `${root}/probes` },
-      // Its source is asked for, and takes a program.
-      outliers: { aboveSeconds: 0.1 },
+      outliers: { aboveSeconds: 0.001 },
     };
     const config = writeConfig('sculpt', { agent });
     const told = await receive();
@@ -138,7 +137,7 @@ alone(
     try {
       const { pid, said, end } = start('agent', '--config', config);
       await eventually('the custom probe runs', 30, () => /execs\.bt runs/.exec(said()));
-      const scripts = ['faults', 'block', 'net'];
+      const scripts = ['faults', 'block', 'net', 'outliers'];
       await eventually('the sources count', 30, async () => {
         const { sources } = await status();
         return scripts.every(source => sources[source] === 'running') ? true : null;
@@ -181,11 +180,6 @@ alone(
           .findLast(({ attributes }) => attributes['sculptor.agent.source'] === source);
       for (const source of ['memory', ...scripts])
         t.like(available(source), { value: 1 }, `${source}: ${sources[source]}`);
-      t.regex(sources['outliers'] ?? '', /^NATIVE_MISSING: .*sculptor\.node: not built$/);
-      t.like(available('outliers'), {
-        value: 0,
-        attributes: { 'sculptor.reason': 'NATIVE_MISSING' },
-      });
       // Told of a real cgroup by a script: what its tasks started faulted.
       const faults = told
         .pointsOf('sculptor.memory.fault.latency', id)
@@ -196,9 +190,16 @@ alone(
       t.is(connectAs(0, socket), 'connected');
       t.is(connectAs(64_905, socket), 'EACCES');
 
-      // The scheduler, the custom probe, and three of the sources, or four.
+      const waits = told.events
+        .filter(({ eventName }) => eventName === 'sculptor.outlier')
+        .map(event => parseEvent('sculptor.outlier', event));
+      t.true(
+        waits.some(({ task, preemptor }) => task.instance === id && preemptor?.instance === id),
+      );
+
+      // The scheduler, the custom probe, and four of the sources, or five.
       const asked = childrenOf(pid, 'bpftrace');
-      t.is(asked.length, isKvmLoaded('/sys') ? 6 : 5);
+      t.is(asked.length, isKvmLoaded('/sys') ? 7 : 6);
       t.is(await end(), 0);
       t.regex(said(), /runs without the native addon \(.*: not built\)/);
       t.regex(said(), /agent: stopping after SIGTERM/);

@@ -33,8 +33,8 @@ export type BpftraceRecord =
   | { readonly type: 'lost'; readonly events: number }
   /** A BPF helper failed, such as for a map that is full (`-k` asks for it). */
   | { readonly type: 'helper'; readonly helper: string; readonly errno: number }
-  /** What the script printed by itself: nothing here uses it. */
-  | { readonly type: 'text' };
+  /** What the script printed by itself: of printf a character for each byte, of all else nothing. */
+  | { readonly type: 'text'; readonly text: string };
 
 const valueSchema = z.union([z.number(), histogramSchema, statsSchema]).nullable().catch(null);
 
@@ -62,7 +62,7 @@ export function parseLine(line: string): BpftraceRecord | null {
     case 'attached_probes':
       return { type: 'attaching' };
     case 'printf':
-      return { type: record.data === '' ? 'beat' : 'text' };
+      return record.data === '' ? { type: 'beat' } : { type: 'text', text: record.data };
     case 'lost_events':
       return { type: 'lost', events: record.data.events };
     case 'helper_error':
@@ -75,7 +75,7 @@ export function parseLine(line: string): BpftraceRecord | null {
       return { type: 'map', name: only[0].slice(1), entries: entriesOf(only[1], record.type) };
     }
     default:
-      return { type: 'text' };
+      return { type: 'text', text: '' };
   }
 }
 

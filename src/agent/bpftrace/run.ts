@@ -38,6 +38,8 @@ export type RunOptions = {
   readonly roots: Roots;
   readonly clock: Clock;
   readonly record: (record: Extract<BpftraceRecord, { type: 'map' }>) => void;
+  /** What it prints by itself; absent: lines that are counted as `text_lines`. */
+  readonly text?: (text: string) => void;
   /** Once, when it has attached its probes and counts: `beat` must be in the program. */
   readonly attached: () => void;
   /** Once, when it is gone by itself, or was ended since it hung; never after `stop`. */
@@ -73,6 +75,7 @@ export function runBpftrace(options: RunOptions): BpftraceRun {
   const take = (line: string): void => {
     const record = parseLine(line);
     if (record === null) losses.malformed_lines += 1;
+    else if (record.type === 'text' && options.text) options.text(record.text);
     else if (record.type === 'text') losses.text_lines += 1;
     else if (record.type === 'lost') losses.lost_events += record.events;
     else if (record.type === 'helper')

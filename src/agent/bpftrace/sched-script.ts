@@ -62,12 +62,12 @@ export async function startSchedScript(options: SchedScriptOptions): Promise<Sch
       event => `sched:sched_${event}`,
     ),
     prints: printsEach(options.detailSeconds),
+    fit: text =>
+      withNodes(
+        options.btf === undefined ? text : forKernel(text, readFileSync(options.btf)),
+        options.nodeOfCpu,
+      ),
     besides: {
-      edit: text =>
-        withNodes(
-          options.btf === undefined ? text : forKernel(text, readFileSync(options.btf)),
-          options.nodeOfCpu,
-        ),
       record: record => {
         sleeps.take(record);
         if (record.name === 'pairs') pairs.add(record.entries);

@@ -34,8 +34,12 @@ export function scriptContextOf(context: SourceContext): ScriptContext | null {
 
 export type ScriptOptions = {
   readonly file: `bpf/${string}.bt`;
-  /** What is made of its text, where a kernel wants other words. */
-  readonly edit?: ((text: string) => string) | undefined;
+  /** `$2` and more. */
+  readonly parameters?: readonly string[];
+  /** What this kernel's structures make of it. */
+  readonly fit?: (program: string) => string;
+  /** Takes what it prints by itself. */
+  readonly text?: (text: string) => void;
   /** What is appended to it: probes that print its maps, and `beat` at least once a second. */
   readonly prints: string;
   readonly record: (record: Extract<BpftraceRecord, { type: 'map' }>) => void;
@@ -50,8 +54,8 @@ const maxBytesPerSecond = 8_388_608;
 /** Starts a script. One that does not attach is told as `trouble`, and tried again. */
 export function startScript(context: ScriptContext, options: ScriptOptions): Script {
   const { say, cgroupV1 } = context;
-  const { file, edit = text => text } = options;
-  const program = `${edit(readFileSync(`${packageRoot}${file}`, 'utf8'))}${options.prints}`;
+  const { file, parameters, text, fit = itself => itself } = options;
+  const program = `${fit(readFileSync(`${packageRoot}${file}`, 'utf8'))}${options.prints}`;
   let settle: (trouble: string | null) => void = () => undefined;
   const attached = new Promise<string | null>(resolve => {
     settle = resolve;
@@ -60,7 +64,8 @@ export function startScript(context: ScriptContext, options: ScriptOptions): Scr
     ...context,
     program: () => program,
     file,
-    parameters: cgroupV1 ? ['1'] : [],
+    parameters: parameters ? [cgroupV1 ? '1' : '0', ...parameters] : cgroupV1 ? ['1'] : [],
+    ...(text && { text }),
     maxBytesPerSecond,
     maxKeys,
     record: options.record,
@@ -112,9 +117,9 @@ export const printsOf = (maps: readonly string[]): string =>
  */
 export function startCountingScript(
   context: ScriptContext,
-  options: Pick<ScriptOptions, 'file'> & {
+  options: Pick<ScriptOptions, 'file' | 'parameters' | 'fit' | 'text'> & {
     /** What else is made of what it prints. */
-    readonly besides?: Pick<ScriptOptions, 'record' | 'ended' | 'edit'>;
+    readonly besides?: Pick<ScriptOptions, 'record' | 'ended'>;
     readonly prints?: string;
     /** Whose keys begin with who is dropped once it is gone. */
     readonly maps: readonly string[];
@@ -129,8 +134,7 @@ export function startCountingScript(
   mustHave(options, context);
   const sums = createMapSums([...maps, ...others], maps);
   const script = startScript(context, {
-    file,
-    edit: besides?.edit,
+    ...options,
     prints: options.prints ?? eachSecond([...maps, ...others]),
     record: record => {
       sums.take(record);

@@ -5,6 +5,8 @@ import { bpfCapabilities } from '../../linux/capabilities.ts';
 import { createKernelSymbols, type KernelSymbols } from '../../linux/kernel-symbols.ts';
 import { plainName } from '../../linux/plain-name.ts';
 import { plainEvent } from '../../otlp/plain-event.ts';
+import { startOutliersScript } from '../bpftrace/outliers-script.ts';
+import { scriptContextOf } from '../bpftrace/script.ts';
 import {
   type OutlierCounts,
   type OutlierProbe,
@@ -35,6 +37,7 @@ export const outlierSource: SourceKind = {
     let asked = config.outliers;
     let probe = startAsked(context);
     let past = none;
+    const stopping = new Set<Promise<void>>();
     const own = { told: 0, excess: 0 };
     let trouble: unknown;
     let telling = Promise.resolve();
@@ -67,7 +70,8 @@ export const outlierSource: SourceKind = {
     const detach = (): void => {
       tell();
       past = counts();
-      probe?.stop();
+      const gone = Promise.resolve(probe?.stop()).finally(() => stopping.delete(gone));
+      stopping.add(gone);
       probe = null;
     };
     const follow = (): void => {
@@ -108,17 +112,23 @@ export const outlierSource: SourceKind = {
       },
       lost: () => ({ not_told: counts().full + counts().memory + own.excess }),
       forget: () => undefined,
-      stop: () => {
+      trouble: () => probe?.trouble?.() ?? null,
+      attached: probe?.attached,
+      stop: async () => {
         cancel();
         detach();
+        await Promise.all(stopping);
       },
     };
   },
 };
 
-function startAsked({ native, layout, config }: SourceContext): OutlierProbe | null {
+function startAsked(context: SourceContext): OutlierProbe | null {
+  const { native, layout, config } = context;
   const { aboveSeconds, perInstancePerSecond } = config.outliers;
   if (aboveSeconds === null) return null;
+  const scripts = scriptContextOf(context);
+  if (scripts) return startOutliersScript(scripts, { aboveSeconds, perInstancePerSecond });
   const cgroupV1 = layout.version === 1;
   return startOutlierProbe({ native, cgroupV1, aboveSeconds, perInstancePerSecond });
 }

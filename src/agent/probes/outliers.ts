@@ -1,6 +1,7 @@
 import type { Outlier } from '../../contract/outlier.ts';
 import { attachOrClose, type BpfObject, loadProbe, type Native } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
+import type { ComesAndGoes } from '../sources/source.ts';
 import { uint64, viewOf } from './latency.ts';
 import { readStats } from './sums.ts';
 
@@ -12,7 +13,7 @@ export type Party = {
 };
 
 /** As `enum wait_began` in bpf/outliers.h numbers them. */
-const waysToBegin: readonly Outlier['began'][] = ['woken', 'preempted', 'throttled'];
+export const waysToBegin: readonly Outlier['began'][] = ['woken', 'preempted', 'throttled'];
 
 /** One wait, as bpf/outliers.bpf.c tells it. */
 export type RawOutlier = {
@@ -35,11 +36,10 @@ export type RawOutlier = {
 /** Since the probe was started. `found` is all of them, whatever became of them. */
 export type OutlierCounts = Readonly<Record<'found' | 'limited' | 'full' | 'memory', number>>;
 
-export type OutlierProbe = {
+export type OutlierProbe = ComesAndGoes & {
   /** Those since the last call, oldest first. */
   readonly take: () => RawOutlier[];
   readonly counts: () => OutlierCounts;
-  readonly stop: () => void;
 };
 
 /** Offsets and sizes of the structures in bpf/outliers.h; a test holds them against its BTF. */

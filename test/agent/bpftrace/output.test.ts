@@ -59,7 +59,11 @@ const lines: [title: string, line: string, record: unknown][] = [
     '{"type": "helper_error", "helper": "map_update_elem", "retcode": -7, "line": 1, "col": 23}',
     { type: 'helper', helper: 'map_update_elem', errno: 7 },
   ],
-  ['text of the script', '{"type": "printf", "data": "hello\\n"}', { type: 'text' }],
+  [
+    'text of the script',
+    '{"type": "printf", "data": "hello\\n"}',
+    { type: 'text', text: 'hello\n' },
+  ],
   ['what is not JSON', 'Attaching 1 probe...', null],
   ['what is cut off', '{"type": "map", "data": {"@x"', null],
 ];

@@ -2,6 +2,7 @@
  * Two threads that share a CPU, and one that walks through memory, as `agent.driver: bpftrace` tells them on the kernel it is started on; prints one JSON object
  * (`BpftraceLab`). It asserts nothing: the test outside does.
  */
+import type { Outlier } from '../../../src/contract/outlier.ts';
 import { readCgroupLayout } from '../../../src/linux/cgroups.ts';
 import { hostRoots } from '../../../src/linux/roots.ts';
 import { eventually } from '../../support/scene.ts';
@@ -17,6 +18,8 @@ export type BpftraceLab = {
   readonly latencies: number;
   /** Of a walk through 64 MB. */
   readonly faults: number;
+  /** One wait of theirs past 1 ms. */
+  readonly outlier: Outlier;
   readonly lost: Readonly<Record<string, number>>;
 };
 
@@ -43,12 +46,22 @@ try {
       .at(-1)?.value;
     return typeof value === 'object' && value.count >= 16_384 ? value.count : null;
   });
+  told.agent.change({
+    ...told.agent.settings(),
+    outliers: { aboveSeconds: 0.001, perInstancePerSecond: 5 },
+  });
+  const outlier = await eventually('a wait of one for the other', 120, () =>
+    told
+      .outliers()
+      .find(({ task, preemptor }) => task.instance === id && preemptor?.instance === id),
+  );
   const lab: BpftraceLab = {
     cgroupVersion: readCgroupLayout(hostRoots).version,
     run: coresOf(told.pointsOf('container.cpu.time', id)),
     wait: coresOf(told.pointsOf('sculptor.runqueue.wait', id)),
     latencies: typeof histogram === 'number' ? 0 : histogram.count,
     faults,
+    outlier,
     lost: told.agent.status().lost,
   };
   console.log(JSON.stringify(lab));

@@ -22,6 +22,13 @@ for (const kernel of labKernels) {
       // Those of its start are some more.
       t.true(lab.faults < 1.02 * 16_384);
       t.deepEqual(Object.values(lab.lost).filter(Boolean), []);
+      const { outlier } = lab;
+      t.true(outlier.seconds >= 0.001 && outlier.seconds < 1);
+      t.like(outlier, { began: 'preempted', waker: null, cpu: 1, throttledSeconds: 0 });
+      t.is(outlier.preemptor?.tgid, outlier.task.tgid);
+      t.not(outlier.preemptor?.tid, outlier.task.tid);
+      t.true(outlier.task.name.startsWith('sculpt-'));
+      t.true(outlier.stack.includes('__schedule'), outlier.stack.join(' '));
     },
   );
 

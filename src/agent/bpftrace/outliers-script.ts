@@ -1,0 +1,180 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { ownBtf } from '../../linux/native.ts';
+import { nsPerTick } from '../../linux/own-masks.ts';
+import type { Roots } from '../../linux/roots.ts';
+import { type OutlierProbe, type Party, type RawOutlier, waysToBegin } from '../probes/outliers.ts';
+import { type ScriptContext, startCountingScript } from './script.ts';
+
+const tracepoints = [
+  'irq:irq_handler_entry',
+  'irq:irq_handler_exit',
+  'irq:softirq_entry',
+  'irq:softirq_exit',
+  'timer:hrtimer_expire_entry',
+  'timer:hrtimer_expire_exit',
+  'sched:sched_waking',
+  'sched:sched_wakeup',
+  'sched:sched_wakeup_new',
+  'sched:sched_migrate_task',
+  'sched:sched_switch',
+  'sched:sched_process_free',
+] as const;
+
+/** Until they are taken, as of the libbpf probe. */
+const mostKept = 4096;
+
+/**
+ * Starts bpf/outliers.bt, which tells what bpf/outliers.bpf.c does, a line each.
+ * @throws KernelInterfaceError KERNEL_MISSING where a tracepoint is not there
+ */
+export function startOutliersScript(
+  context: ScriptContext,
+  asked: { readonly aboveSeconds: number; readonly perInstancePerSecond: number },
+): OutlierProbe {
+  const fields = fieldsOf(context.roots);
+  let kept: RawOutlier[] = [];
+  let dropped = 0;
+  const script = startCountingScript(context, {
+    file: 'bpf/outliers.bt',
+    parameters: [
+      String(Math.round(asked.aboveSeconds * 1e9)),
+      String(asked.perInstancePerSecond),
+      accountOf(fields) === 'pelt' ? '1' : '0',
+    ],
+    fit: program => forKernel(program, fields),
+    maps: [],
+    others: ['found', 'limited', 'unread'],
+    tracepoints,
+    text: text => {
+      const outlier = kept.length < mostKept ? parseOutlier(text) : null;
+      if (outlier) kept.push(outlier);
+      else dropped += 1;
+    },
+  });
+  const count = (map: string): number => script.sums(map).get('') ?? 0;
+  return {
+    take: () => {
+      const taken = kept;
+      kept = [];
+      return taken.sort((a, b) => a.endedNs - b.endedNs);
+    },
+    counts: () => {
+      const losses = script.losses();
+      return {
+        found: count('found'),
+        limited: count('limited'),
+        full: losses.lost_events + losses.line_too_long + losses.malformed_lines + dropped,
+        memory: losses.map_full + losses.helper_failed + count('unread'),
+      };
+    },
+    trouble: script.trouble,
+    attached: script.attached,
+    stop: script.stop,
+  };
+}
+
+/** Numbers of one line before the stack. */
+const numberOfFields = 18;
+/** PF_KTHREAD of the waiter, as it is printed. */
+const [user, rootId, autogroupId] = ['0', 1, 0];
+
+/** One line of bpf/outliers.bt; null: none of it. Names are in hexadecimal, so that no name can be taken for something else. */
+export function parseOutlier(text: string): RawOutlier | null {
+  const all = text.split(';');
+  const [ended, latency, throttled, boottime, began = '', kthread, cpu, ...parties] = all.slice(
+    0,
+    numberOfFields,
+  );
+  const [id, tid, tgid, comm, wakerId, wakerIds = '', wakerComm, ...preemptor] = parties;
+  const [preemptorId, preemptorTid, preemptorTgid, preemptorComm] = preemptor;
+  const waiter = partyOf(id, tid, tgid, comm);
+  const way = waysToBegin[Number(began)];
+  const [endedNs, latencyNs, throttledNs, startNs, onCpu] = [
+    ended,
+    latency,
+    throttled,
+    boottime,
+    cpu,
+  ].map(Number);
+  if (all.length <= numberOfFields || !waiter || way === undefined || !/^\d+$/.test(wakerIds))
+    return null;
+  const ids = BigInt(wakerIds);
+  const waker =
+    way === 'woken' ? partyOf(wakerId, `${ids >> 32n}`, `${ids & 0xffff_ffffn}`, wakerComm) : null;
+  return {
+    endedNs: endedNs ?? 0,
+    latencyNs: latencyNs ?? 0,
+    throttledNs: throttledNs ?? 0,
+    startTicks: Math.floor((startNs ?? 0) / nsPerTick),
+    waiter,
+    began: way,
+    // ksoftirqd/CPU and irq/NUMBER-NAME: woken when the interrupt is over as far as its hooks tell.
+    waker: kthread !== user && /^(ksoftirq|irq\/)/.test(waiter.name) ? null : waker,
+    preemptor: partyOf(preemptorId, preemptorTid, preemptorTgid, preemptorComm),
+    cpu: onCpu ?? 0,
+    stack: stackOf(all.slice(numberOfFields).join(';')),
+  };
+}
+
+/** Null: nobody. `comm`: bytes as `73 70 69 6e 00`. */
+function partyOf(id = '', tid = '', tgid = '', comm = ''): Party | null {
+  if (!(Number(tid) > 0)) return null;
+  const name = Buffer.from(comm.replaceAll(' ', ''), 'hex');
+  const end = name.indexOf(0);
+  return {
+    // Tasks of an autogroup are the root's.
+    cgroupId: Number(id) === autogroupId ? rootId : Number(id),
+    tid: Number(tid),
+    tgid: Number(tgid),
+    name: name.toString('utf8', 0, end < 0 ? name.length : end),
+  };
+}
+
+/** Of lines `\tffffffff821f8b58 __schedule+1560`, without that by which the tracepoint calls. */
+function stackOf(text: string): bigint[] {
+  return [...text.matchAll(/^\t([0-9a-f]+)\b(?! __traceiter_)/gm)].map(([, address]) =>
+    BigInt(`0x${address}`),
+  );
+}
+
+/** Fields of the kernel's structures in which kernels differ: bpf/include/core_fixes.bpf.h has since when. */
+const differing = [
+  'sched_throttle_work',
+  'throttled_clock_self_time',
+  'throttled_clock_pelt_time',
+  'throttle_count',
+] as const;
+
+type Fields = ReadonlySet<(typeof differing)[number]>;
+
+/** Those of this kernel; of one without BTF of its own (`agent.btf`) those that all have. */
+function fieldsOf(roots: Roots): Fields {
+  const path = ownBtf(roots);
+  if (!existsSync(path)) return new Set(['throttled_clock_pelt_time', 'throttle_count']);
+  // No other structure has a field of these names.
+  const btf = readFileSync(path);
+  return new Set(differing.filter(name => btf.includes(`\0${name}\0`)));
+}
+
+function accountOf(fields: Fields): 'self' | 'pelt' | 'none' {
+  if (!fields.has('throttle_count')) return 'none';
+  if (fields.has('throttled_clock_self_time')) return 'self';
+  return fields.has('throttled_clock_pelt_time') ? 'pelt' : 'none';
+}
+
+/** The script as a kernel with these fields takes it: bpftrace refuses a program that names a field which is not there. */
+export function forKernel(program: string, fields: Fields): string {
+  const account = accountOf(fields);
+  const held =
+    account === 'none'
+      ? program.replaceAll(/\$\w+->throttled\b/g, '0 != 0')
+      : fields.has('sched_throttle_work')
+        ? program
+        : program.replaceAll(/(\$\w+)->throttled\b/g, '$1->se.cfs_rq->throttle_count > 0');
+  if (account === 'self') return held;
+  if (account === 'none')
+    return held.replaceAll(/\$\w+->(throttled_clock_self(_time)?|throttle_count)\b/g, '0');
+  return held
+    .replaceAll('->throttled_clock_self', '->throttled_clock_pelt')
+    .replaceAll(/(\$\w+->rq)->clock\b/g, '($1->clock_pelt - $1->lost_idle_time)');
+}
