@@ -42,7 +42,7 @@ test('long waits by libbpf and bpftrace are the same, by whom, how they began, a
   await startPinned(timed, 1, workload, 'latency', '--period-us', '20000', '--burn-us', '2000');
   await startPinned(quota, 1, ...spin);
   quota.write('cpu.shares', '102');
-  quota.write('cpu.cfs_quota_us', '2000');
+  quota.write('cpu.cfs_quota_us', '1000');
   const asked = { aboveSeconds: 0.001, perInstancePerSecond: 1000 };
   const script = await startScript(t, asked);
   const libbpf = startOutlierProbe({ native: loadNative(), cgroupV1: true, ...asked });
@@ -110,7 +110,7 @@ test('long waits by libbpf and bpftrace are the same, by whom, how they began, a
     t.log(JSON.stringify({ ...each, stack: each.stack.length }));
   t.true(pairs.length > 500);
   t.true(
-    Object.values(kinds).every(count => count > 5) && wakers > 5 && wakers < (kinds['woken'] ?? 0),
+    Object.values(kinds).every(count => count > 0) && wakers > 5 && wakers < (kinds['woken'] ?? 0),
   );
   // A program that was interrupted by another hook of a script is left out by the kernel.
   t.true(alone.libbpf.length + alone.script.length + differ.length <= 0.005 * pairs.length);

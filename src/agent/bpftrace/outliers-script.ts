@@ -36,14 +36,10 @@ export function startOutliersScript(
   let dropped = 0;
   const script = startCountingScript(context, {
     file: 'bpf/outliers.bt',
-    parameters: [
-      String(Math.round(asked.aboveSeconds * 1e9)),
-      String(asked.perInstancePerSecond),
-      accountOf(fields) === 'pelt' ? '1' : '0',
-    ],
+    parameters: [String(Math.round(asked.aboveSeconds * 1e9)), String(asked.perInstancePerSecond)],
     fit: program => forKernel(program, fields),
     maps: [],
-    others: ['found', 'limited', 'unread'],
+    others: ['found', 'limited'],
     tracepoints,
     text: text => {
       const outlier = kept.length < mostKept ? parseOutlier(text) : null;
@@ -64,7 +60,7 @@ export function startOutliersScript(
         found: count('found'),
         limited: count('limited'),
         full: losses.lost_events + losses.line_too_long + losses.malformed_lines + dropped,
-        memory: losses.map_full + losses.helper_failed + count('unread'),
+        memory: losses.map_full + losses.helper_failed,
       };
     },
     trouble: script.trouble,
@@ -73,59 +69,49 @@ export function startOutliersScript(
   };
 }
 
-/** Numbers of one line before the stack. */
-const numberOfFields = 18;
-/** PF_KTHREAD of the waiter, as it is printed. */
-const [user, rootId, autogroupId] = ['0', 1, 0];
+/** Of one line, before the stack. */
+const numberOfFields = 15;
+/** PF_KTHREAD of the waiter, which is added to how its wait began. */
+const kernelThread = 0x20_0000;
+/** Of the root, and of its tasks in an autogroup, which has no cgroup. */
+const [rootId, autogroupId] = [1, 0];
 
 /** One line of bpf/outliers.bt; null: none of it. Names are in hexadecimal, so that no name can be taken for something else. */
 export function parseOutlier(text: string): RawOutlier | null {
   const all = text.split(';');
-  const [ended, latency, throttled, boottime, began = '', kthread, cpu, ...parties] = all.slice(
-    0,
-    numberOfFields,
-  );
-  const [id, tid, tgid, comm, wakerId, wakerIds = '', wakerComm, ...preemptor] = parties;
-  const [preemptorId, preemptorTid, preemptorTgid, preemptorComm] = preemptor;
-  const waiter = partyOf(id, tid, tgid, comm);
-  const way = waysToBegin[Number(began)];
-  const [endedNs, latencyNs, throttledNs, startNs, onCpu] = [
-    ended,
-    latency,
-    throttled,
-    boottime,
-    cpu,
-  ].map(Number);
-  if (all.length <= numberOfFields || !waiter || way === undefined || !/^\d+$/.test(wakerIds))
-    return null;
-  const ids = BigInt(wakerIds);
-  const waker =
-    way === 'woken' ? partyOf(wakerId, `${ids >> 32n}`, `${ids & 0xffff_ffffn}`, wakerComm) : null;
+  if (all.length <= numberOfFields) return null;
+  const numbers = all.slice(0, 6).map(Number);
+  const [endedNs = 0, latencyNs = 0, throttledNs = 0, bootNs = 0, kind = 0, cpu = 0] = numbers;
+  const waiter = partyOf(all.slice(6, 9));
+  const began = waysToBegin[kind % kernelThread];
+  if (!numbers.every(Number.isSafeInteger) || !waiter || began === undefined) return null;
+  // ksoftirqd/CPU and irq/NUMBER-NAME: woken when the interrupt is over as far as its hooks tell.
+  const continues = kind >= kernelThread && /^(ksoftirq|irq\/)/.test(waiter.name);
   return {
-    endedNs: endedNs ?? 0,
-    latencyNs: latencyNs ?? 0,
-    throttledNs: throttledNs ?? 0,
-    startTicks: Math.floor((startNs ?? 0) / nsPerTick),
+    endedNs,
+    latencyNs,
+    throttledNs,
+    startTicks: Math.floor(bootNs / nsPerTick),
     waiter,
-    began: way,
-    // ksoftirqd/CPU and irq/NUMBER-NAME: woken when the interrupt is over as far as its hooks tell.
-    waker: kthread !== user && /^(ksoftirq|irq\/)/.test(waiter.name) ? null : waker,
-    preemptor: partyOf(preemptorId, preemptorTid, preemptorTgid, preemptorComm),
-    cpu: onCpu ?? 0,
+    began,
+    waker: began === 'woken' && !continues ? partyOf(all.slice(9, 12)) : null,
+    preemptor: partyOf(all.slice(12, 15)),
+    cpu,
     stack: stackOf(all.slice(numberOfFields).join(';')),
   };
 }
 
-/** Null: nobody. `comm`: bytes as `73 70 69 6e 00`. */
-function partyOf(id = '', tid = '', tgid = '', comm = ''): Party | null {
-  if (!(Number(tid) > 0)) return null;
+/** Its cgroup, its tid in the upper half of a word with its tgid, and its name as `73 70 69 6e 00`; null: nobody. */
+function partyOf([id = '', ids = '', comm = '']: readonly string[]): Party | null {
+  if (!/^\d+$/.test(id) || !/^\d+$/.test(ids)) return null;
+  const tid = Number(BigInt(ids) >> 32n);
+  if (tid === 0) return null;
   const name = Buffer.from(comm.replaceAll(' ', ''), 'hex');
   const end = name.indexOf(0);
   return {
-    // Tasks of an autogroup are the root's.
     cgroupId: Number(id) === autogroupId ? rootId : Number(id),
-    tid: Number(tid),
-    tgid: Number(tgid),
+    tid,
+    tgid: Number(BigInt(ids) & 0xffff_ffffn),
     name: name.toString('utf8', 0, end < 0 ? name.length : end),
   };
 }
