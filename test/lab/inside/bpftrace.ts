@@ -20,6 +20,8 @@ export type BpftraceLab = {
   readonly faults: number;
   /** One wait of theirs past 1 ms. */
   readonly outlier: Outlier;
+  /** What became of those found, by reason. */
+  readonly outliers: Readonly<Record<string, number>>;
   readonly lost: Readonly<Record<string, number>>;
 };
 
@@ -55,6 +57,14 @@ try {
       .outliers()
       .find(({ task, preemptor }) => task.instance === id && preemptor?.instance === id),
   );
+  const outliers = await eventually('the counts of waits', 60, () => {
+    const counts = Object.fromEntries(
+      told
+        .pointsOf('sculptor.agent.outliers', 'test-host')
+        .map(({ attributes, value }) => [attributes['sculptor.reason'], Number(value)]),
+    );
+    return (counts['told'] ?? 0) > 0 ? counts : null;
+  });
   const lab: BpftraceLab = {
     cgroupVersion: readCgroupLayout(hostRoots).version,
     run: coresOf(told.pointsOf('container.cpu.time', id)),
@@ -62,6 +72,7 @@ try {
     latencies: typeof histogram === 'number' ? 0 : histogram.count,
     faults,
     outlier,
+    outliers,
     lost: told.agent.status().lost,
   };
   console.log(JSON.stringify(lab));
