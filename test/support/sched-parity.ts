@@ -29,7 +29,7 @@ export function startScript(cgroupV1 = isCgroupV1): Promise<SchedScript> {
     cgroupV1,
     detailSeconds: 0.5,
     nodeOfCpu: [0, 1],
-    btf: ownBtf(),
+    kernelBtf: ownBtf(),
     roots: hostRoots,
     clock: realClock,
     say: () => undefined,

@@ -1,8 +1,6 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { ownBtf } from '../../linux/native.ts';
 import { nsPerTick } from '../../linux/own-masks.ts';
-import type { Roots } from '../../linux/roots.ts';
 import { type OutlierProbe, type Party, type RawOutlier, waysToBegin } from '../probes/outliers.ts';
+import { namesIn } from './kernel-names.ts';
 import { type ScriptContext, startCountingScript } from './script.ts';
 
 const tracepoints = [
@@ -31,7 +29,7 @@ export function startOutliersScript(
   context: ScriptContext,
   asked: { readonly aboveSeconds: number; readonly perInstancePerSecond: number },
 ): OutlierProbe {
-  const fields = fieldsOf(context.roots);
+  const fields = namesIn(context.kernelBtf, differing);
   let kept: RawOutlier[] = [];
   let dropped = 0;
   const script = startCountingScript(context, {
@@ -132,15 +130,6 @@ const differing = [
 ] as const;
 
 type Fields = ReadonlySet<(typeof differing)[number]>;
-
-/** Those of this kernel; of one without BTF of its own (`agent.btf`) those that all have. */
-function fieldsOf(roots: Roots): Fields {
-  const path = ownBtf(roots);
-  if (!existsSync(path)) return new Set(['throttled_clock_pelt_time', 'throttle_count']);
-  // No other structure has a field of these names.
-  const btf = readFileSync(path);
-  return new Set(differing.filter(name => btf.includes(`\0${name}\0`)));
-}
 
 function accountOf(fields: Fields): 'self' | 'pelt' | 'none' {
   if (!fields.has('throttle_count')) return 'none';

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { ProbeError } from '../../contract/errors.ts';
 import type { SchedProbe, TotalsReader } from '../probes/sched.ts';
 import {
@@ -11,6 +10,7 @@ import {
 import type { Counters } from '../sources/counters.ts';
 import type { Source } from '../sources/source.ts';
 import { keysOfCgroups, pick } from './by-cgroup.ts';
+import { namesIn } from './kernel-names.ts';
 import { type BpftraceRecord, beat } from './output.ts';
 import { printsOf, type ScriptContext, startCountingScript } from './script.ts';
 import { createTask } from './script-task.ts';
@@ -32,8 +32,6 @@ export type SchedScriptOptions = ScriptContext & {
   readonly detailSeconds: number;
   /** The memory node of each CPU; those past the end are of node 0. */
   readonly nodeOfCpu: readonly number[];
-  /** The BTF of the kernel that runs; undefined where there is none, and bpftrace says so. */
-  readonly btf: string | undefined;
 };
 
 const file = 'bpf/sched.bt';
@@ -63,10 +61,7 @@ export async function startSchedScript(options: SchedScriptOptions): Promise<Sch
     ),
     prints: printsEach(options.detailSeconds),
     fit: text =>
-      withNodes(
-        options.btf === undefined ? text : forKernel(text, readFileSync(options.btf)),
-        options.nodeOfCpu,
-      ),
+      forKernel(withNodes(text, options.nodeOfCpu), namesIn(options.kernelBtf, accounts)),
     besides: {
       record: record => {
         sleeps.take(record);
@@ -221,13 +216,16 @@ const account = {
   clock: '$clock = $queue->rq->clock;',
 } as const;
 
+/** In which kernels differ. */
+const accounts = ['throttled_clock_self_time', 'throttled_clock_pelt_time'] as const;
+
 /**
- * The script in the words of the kernel whose BTF this is: bpftrace refuses a field that it has not. Before Linux 6.6 the account that
- * PELT keeps, by its own clock, is the only one of a queue; without CONFIG_CFS_BANDWIDTH nothing is ever held back.
+ * The script in the words of a kernel that has these accounts. Before Linux 6.6 the one that PELT keeps, by its own clock, is the only one of a
+ * queue; without CONFIG_CFS_BANDWIDTH nothing is ever held back.
  */
-export function forKernel(text: string, btf: Buffer): string {
-  if (btf.includes('\0throttled_clock_self_time\0')) return text;
-  if (btf.includes('\0throttled_clock_pelt_time\0'))
+export function forKernel(text: string, has: ReadonlySet<(typeof accounts)[number]>): string {
+  if (has.has('throttled_clock_self_time')) return text;
+  if (has.has('throttled_clock_pelt_time'))
     return replaceEach(text, {
       [account.total]: '$total = $queue->throttled_clock_pelt_time;',
       [account.held]:

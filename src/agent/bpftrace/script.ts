@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { KernelInterfaceError } from '../../contract/errors.ts';
-import { packageRoot } from '../../linux/native.ts';
+import { btfOf, packageRoot } from '../../linux/native.ts';
 import type { Source, SourceContext } from '../sources/source.ts';
 import { keepRunning, starting } from './lasting-run.ts';
 import { createMapSums, type MapSums } from './map-sums.ts';
@@ -24,12 +24,15 @@ export type ScriptContext = Pick<SourceContext, 'roots' | 'clock' | 'say'> & {
   readonly run: typeof runBpftrace;
   /** The scripts' first parameter says so. */
   readonly cgroupV1: boolean;
+  /** A file with the BTF of the kernel that runs; absent: there is none. */
+  readonly kernelBtf?: string | undefined;
 };
 
 /** Null where the driver is libbpf. */
 export function scriptContextOf(context: SourceContext): ScriptContext | null {
-  const { bpftrace: run, roots, layout, clock, say } = context;
-  return run && { run, roots, clock, say, cgroupV1: layout.version === 1 };
+  const { bpftrace: run, roots, layout, clock, say, config } = context;
+  const kernelBtf = btfOf(config.btf, roots);
+  return run && { run, roots, clock, say, cgroupV1: layout.version === 1, kernelBtf };
 }
 
 export type ScriptOptions = {

@@ -170,7 +170,7 @@ async function startByBpftrace(options: SchedulerOptions): Promise<Scheduler> {
     cgroupV1: layout.version === 1,
     detailSeconds: config.detailIntervalSeconds / 2,
     nodeOfCpu: nodesOfCpus(options),
-    btf: btfOf(config.btf, roots),
+    kernelBtf: btfOf(config.btf, roots),
     roots,
     clock,
     say,

@@ -73,7 +73,7 @@ async function checkScheduler({ roots }: Machine, btf: string | undefined): Prom
       cgroupV1: readCgroupLayout(roots).version === 1,
       detailSeconds: 1,
       nodeOfCpu: [],
-      btf: btfOf(btf, roots),
+      kernelBtf: btfOf(btf, roots),
       roots,
       clock: realClock,
       say: () => undefined,
