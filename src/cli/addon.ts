@@ -48,8 +48,7 @@ export function loadAddonFor(
 }
 
 const consequences: Readonly<Record<FrugalPart, string>> = {
-  agent:
-    'bpftrace alone asks the kernel, the source access does not run, and its API admits root alone',
+  agent: 'bpftrace alone asks the kernel, and its API admits root alone',
   engine: 'its sockets admit its own user and root alone',
 };
 

@@ -1,6 +1,8 @@
+import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KernelInterfaceError } from '../contract/errors.ts';
-import { type BpfObject, loadProbe, type Native } from './native.ts';
+import { loadProbe, type Native } from './native.ts';
+import type { Roots } from './roots.ts';
 
 /** Addresses from `start` up to `end`: of whole pages, so that a number holds each of them as it is. */
 export type Range = { readonly start: number; readonly end: number };
@@ -23,22 +25,63 @@ export type MappingReader = {
  * few threads by which Node reads files and looks up names, for as long as that process likes; others wait for it `patienceMs` at most.
  * @throws ProbeError, KernelInterfaceError as `loadProbe`
  */
-export function openMappings(native: Native, patienceMs = 10_000): MappingReader {
-  const object: BpfObject = loadProbe(native, 'mappings');
+export function openMappings(native: Native, patienceMs?: number): MappingReader {
+  const object = loadProbe(native, 'mappings');
+  return {
+    of: inTurns(
+      async tgid => [...decodeRanges(await object.iterateThread('mappings', tgid))],
+      patienceMs,
+    ),
+    close: () => object.close(),
+  };
+}
+
+/**
+ * The same of /proc/PID/maps, for who may trace the process, which root may: without an iterator. The lock is held as it is for that.
+ * Memory of a device is known by its file alone: what the kernel maps for one without a file in /dev counts as memory.
+ */
+export function openProcMappings({ proc }: Roots, patienceMs?: number): MappingReader {
+  return {
+    of: inTurns(async tgid => rangesOf(await readMaps(`${proc}/${tgid}/maps`)), patienceMs),
+    close: () => undefined,
+  };
+}
+
+function inTurns(read: MappingReader['of'], patienceMs = 10_000): MappingReader['of'] {
   let underWay: UnderWay | null = null;
   const free = (): void => {
     underWay = null;
   };
-  return {
-    of: async tgid => {
-      while (underWay) await endOf(underWay, patienceMs);
-      const reading = object.iterateThread('mappings', tgid);
-      underWay = { tgid, since: performance.now(), ended: reading.then(free, free) };
-      return [...decodeRanges(await reading)];
-    },
-    close: () => object.close(),
+  return async tgid => {
+    while (underWay) await endOf(underWay, patienceMs);
+    const reading = read(tgid);
+    underWay = { tgid, since: performance.now(), ended: reading.then(free, free) };
+    return reading;
   };
 }
+
+/** Nothing when the process has ended. */
+async function readMaps(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'latin1');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ESRCH') return '';
+    throw error;
+  }
+}
+
+/** Of lines `7f10-7f20 rw-p 00000000 08:01 1234   /path`: not what is reserved, nor the kernel's own, nor a device's. */
+function rangesOf(maps: string): Range[] {
+  const lines = maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) (...). \S+ \S+ \d+ *(.*)$/gm);
+  return [...lines].flatMap(([, start = '', end = '', access, name = '']) =>
+    access === '---' || notMemory.test(name)
+      ? []
+      : [{ start: Number.parseInt(start, 16), end: Number.parseInt(end, 16) }],
+  );
+}
+
+const notMemory = /^(\[v(syscall|var|var_vclock)\]|\/dev\/(?!shm\/|hugepages|zero))/;
 
 type UnderWay = { readonly tgid: number; readonly since: number; readonly ended: Promise<void> };
 

@@ -2,8 +2,14 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
-import { type MappingReader, openMappings, type Range } from '../../src/linux/mappings.ts';
+import {
+  type MappingReader,
+  openMappings,
+  openProcMappings,
+  type Range,
+} from '../../src/linux/mappings.ts';
 import { loadNative } from '../../src/linux/native.ts';
+import { hostRoots } from '../../src/linux/roots.ts';
 import { structLayout } from '../support/btf-layout.ts';
 import { needs } from '../support/needs.ts';
 import { endChild } from '../support/scene.ts';
@@ -52,6 +58,17 @@ kernelTest(
     await t.throwsAsync(mappings.of(Number.NaN), { code: 'EINVAL' });
   },
 );
+
+kernelTest('to root /proc tells the same as the iterator', async t => {
+  const ours = open(t);
+  const proc = openProcMappings(hostRoots);
+  const tgid = await startMapping(t, 20_000, 0);
+  const told = await proc.of(tgid);
+  t.true(told.length > 10_000, `${told.length}`);
+  t.deepEqual(told, await ours.of(tgid));
+  t.deepEqual(await proc.of(2), [], 'nothing of a thread of the kernel');
+  t.deepEqual(await proc.of(2 ** 22 + 1), [], 'nor of one that has ended');
+});
 
 kernelTest('more mappings than one read has room for are each told once', async t => {
   const tgid = await startMapping(t, 20_000, 0);

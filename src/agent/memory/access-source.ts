@@ -4,7 +4,7 @@ import { attr } from '../../contract/metrics.ts';
 import { bpfCapabilities } from '../../linux/capabilities.ts';
 import { type Damon, lookAtDamon, takeDamon } from '../../linux/damon.ts';
 import { findHolder } from '../../linux/holder.ts';
-import { type MappingReader, openMappings } from '../../linux/mappings.ts';
+import { type MappingReader, openMappings, openProcMappings } from '../../linux/mappings.ts';
 import { findQemu } from '../../linux/vcpus.ts';
 import type { LivingInstance } from '../instances/instances.ts';
 import { createSayByReason } from '../say-limit.ts';
@@ -26,17 +26,23 @@ export const accessSource: SourceKind = {
   gains: ({ user }) => (user === undefined ? [] : ['CAP_DAC_OVERRIDE']),
   // Who monitors now may stop.
   comesLater: true,
-  start: context => startAccessSource(context, { takeDamon, openMappings }, measured),
-  look: ({ roots, native }) => {
-    openMappings(native).close();
-    return lookAtDamon(roots);
+  start: context =>
+    startAccessSource(context, { takeDamon, openMappings: () => mappingsOf(context) }, measured),
+  look: context => {
+    mappingsOf(context).close();
+    return lookAtDamon(context.roots);
   },
 };
 
-/** What it stands on: the functions of those names. */
+/** bpftrace 0.17 has no iterator of mappings as one of several probes; who runs it is root, whom /proc tells the same. */
+function mappingsOf({ bpftrace, native, roots }: SourceContext): MappingReader {
+  return bpftrace ? openProcMappings(roots) : openMappings(native);
+}
+
+/** What it stands on. */
 export type AccessKernel = {
   readonly takeDamon: typeof takeDamon;
-  readonly openMappings: typeof openMappings;
+  readonly openMappings: () => MappingReader;
 };
 
 /** The kernel is asked once every three seconds, so 20 instances are measured in a minute. */
@@ -88,10 +94,10 @@ export function startAccessSource(
   kernel: AccessKernel,
   options: Measured,
 ): Source {
-  const { clock, config, say, native } = context;
+  const { clock, config, say } = context;
   const sayOnce = createSayByReason(clock, say);
   const hold = createHold(context, kernel.takeDamon, options);
-  const mappings = openOrStop(hold, () => kernel.openMappings(native));
+  const mappings = openOrStop(hold, kernel.openMappings);
   const { measure, stop: stopMeasuring } = createMeasurement(context, mappings, options);
   const free = Array.from({ length: options.kdamonds }, (_, i) => i);
   const interval = Math.max(config.placementIntervalSeconds, sessionSeconds(options));
