@@ -20,6 +20,8 @@ export type ToldVm = {
   readonly vcpus: readonly { metric: string; vcpu: number; reason?: string; value: number }[];
   /** The last values of its drives, by metric, device and direction: `operations vda write`. */
   readonly drives: Readonly<Record<string, number>>;
+  /** The last values of its interfaces, likewise: `packets tap0 receive`. */
+  readonly interfaces: Readonly<Record<string, number>>;
 };
 
 const [file = '/tmp/told.json', ...uuids] = process.argv.slice(2);
@@ -63,6 +65,17 @@ function drivesOf(points: readonly MetricPoint[]): ToldVm['drives'] {
   );
 }
 
+function interfacesOf(points: readonly MetricPoint[]): ToldVm['interfaces'] {
+  return Object.fromEntries(
+    points.flatMap(({ metric, attributes, value }) => {
+      const what = /network\.(?:interface\.)?(io|packets|dropped)$/.exec(metric)?.[1];
+      const name = attributes['network.interface.name'];
+      if (what === undefined || name === undefined) return [];
+      return [[`${what} ${name} ${attributes['network.io.direction']}`, Number(value)]];
+    }),
+  );
+}
+
 setInterval(() => {
   const { sources, lost } = told.agent.status();
   const vms = Object.fromEntries(
@@ -72,6 +85,7 @@ setInterval(() => {
         placement: told.placementsOf(uuid).at(-1),
         vcpus: vcpusOf(points),
         drives: drivesOf(points),
+        interfaces: interfacesOf(points),
       };
       return [uuid, vm];
     }),
