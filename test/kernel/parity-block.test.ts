@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { ExecutionContext } from 'ava';
+import ava, { type ExecutionContext } from 'ava';
 import { startBlockScript } from '../../src/agent/bpftrace/block-script.ts';
 import { runBpftrace } from '../../src/agent/bpftrace/run.ts';
 import {
@@ -18,7 +18,7 @@ import { loadNative } from '../../src/linux/native.ts';
 import { hostRoots } from '../../src/linux/roots.ts';
 import { type CgroupBox, makeCgroupBox } from '../support/cgroup-box.ts';
 import { deviceOf, type LoopDisk, makeLoopDisk } from '../support/loop-disk.ts';
-import { needs } from '../support/needs.ts';
+import { beside, needs } from '../support/needs.ts';
 import {
   countOf,
   type Octaves,
@@ -32,15 +32,32 @@ import { near } from '../support/sched-scene.ts';
 
 const biolatency = findOracle('biolatency');
 const workload = new URL('../../build/sculpt-workload', import.meta.url).pathname;
-const parityTest = needs(
-  'root',
-  'btf',
-  'addon',
-  'cgroupV1Cpu',
-  'loopDevice',
-  'bpftrace',
-  'tracefs',
-);
+const alone = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'loopDevice', 'bpftrace', 'tracefs');
+
+const parityTest = beside(alone);
+
+type Both = { readonly libbpf: BlockProbe; readonly bpftrace: BlockProbe };
+let both: Promise<Both> | null = null;
+ava.after.always(async () => {
+  const { libbpf, bpftrace } = (await both) ?? {};
+  libbpf?.stop();
+  await bpftrace?.stop();
+});
+
+/** Both that look, once for all tests of the file: each looks at a disk of its own. */
+async function startBoth(): Promise<Both> {
+  const libbpf = startBlockProbe({ native: loadNative(), cgroupV1: true, maxInstances: 1024 });
+  const bpftrace = startBlockScript({
+    run: runBpftrace,
+    cgroupV1: true,
+    roots: hostRoots,
+    clock: realClock,
+    say: (_, text) => console.error(`# ${text}`),
+  });
+  const trouble = (await bpftrace.attached) ?? null;
+  if (trouble !== null) throw new Error(`bpftrace is not attached: ${trouble}`);
+  return { libbpf, bpftrace };
+}
 
 /** A disk, a cgroup, and both that look at them. */
 async function start(t: ExecutionContext, scheduler: 'none' | 'mq-deadline') {
@@ -48,18 +65,8 @@ async function start(t: ExecutionContext, scheduler: 'none' | 'mq-deadline') {
   t.teardown(disk.end);
   const box = makeCgroupBox('/sys/fs/cgroup/cpu');
   t.teardown(box.end);
-  const libbpf = startBlockProbe({ native: loadNative(), cgroupV1: true, maxInstances: 1024 });
-  t.teardown(libbpf.stop);
-  const bpftrace = startBlockScript({
-    run: runBpftrace,
-    cgroupV1: true,
-    roots: hostRoots,
-    clock: realClock,
-    say: (_, text) => t.log(text),
-  });
-  t.teardown(bpftrace.stop);
-  t.is((await bpftrace.attached) ?? null, null);
-  return { disk, box, libbpf, bpftrace };
+  both ??= startBoth();
+  return { disk, box, ...(await both) };
 }
 
 /** Runs a script of the shell in the box to its end. */
@@ -182,7 +189,8 @@ parityTest(
   },
 );
 
-parityTest(
+// Alone: what was merged is told of all disks together.
+alone(
   'a flush, a discard, requests that are merged, and what is forgotten are those of libbpf',
   async t => {
     t.timeout(120_000);
@@ -246,7 +254,7 @@ const mixed = ({ path }: LoopDisk): string => `for size in 4k 16k 64k; do
 done
 for i in 1 2 3 4; do dd if=/dev/zero of=${path} bs=256k count=50 oflag=direct status=none & done; wait`;
 
-(biolatency ? parityTest : parityTest.skip)(
+(biolatency ? parityTest : ava.skip)(
   'counts of both are those of biolatency within 2 %, p50 and p99 within one of its buckets',
   async t => {
     t.timeout(120_000);
