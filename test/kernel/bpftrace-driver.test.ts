@@ -1,7 +1,6 @@
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beat } from '../../src/agent/bpftrace/output.ts';
 import { bpftraceOf, type RunEnd } from '../../src/agent/bpftrace/run.ts';
@@ -9,14 +8,11 @@ import { isKvmLoaded } from '../../src/agent/probes/kvm.ts';
 import { realClock } from '../../src/cli/clock.ts';
 import { readText } from '../../src/linux/read-file.ts';
 import { hostRoots, type Roots } from '../../src/linux/roots.ts';
-import { makeCgroupBox } from '../support/cgroup-box.ts';
-import { makeLoopDisk } from '../support/loop-disk.ts';
 import { needs } from '../support/needs.ts';
 import { childrenOf, endChild, eventually, stageScene } from '../support/scene.ts';
 import { coresOf, startTold } from '../support/told-agent.ts';
 
 const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'twoCpus', 'bpftrace', 'tracefs');
-const diskTest = needs('root', 'btf', 'cgroupV1Cpu', 'loopDevice', 'bpftrace', 'tracefs');
 const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
 
 test('driver: bpftrace: what the scheduler does with a real cgroup and its threads, and nothing that it cannot tell', async t => {
@@ -68,39 +64,6 @@ test('driver: bpftrace: what the scheduler does with a real cgroup and its threa
     await told.stop();
   }
   t.deepEqual(childrenOf(process.pid), [], 'no bpftrace of this process is left');
-});
-
-diskTest('driver: bpftrace: what a real cgroup does on a disk', async t => {
-  t.timeout(60_000);
-  const told = await startTold({ driver: 'bpftrace' });
-  t.teardown(told.stop);
-  const disk = makeLoopDisk(32, 'mq-deadline');
-  t.teardown(disk.end);
-  const box = makeCgroupBox('/sys/fs/cgroup/cpu');
-  t.teardown(box.end);
-  await eventually('the script counts', 30, () =>
-    told.agent.status().sources['block'] === 'running' ? true : null,
-  );
-  // It stays for a while: a cgroup that was gone at once might never get a name.
-  const load = `dd if=/dev/zero of=${disk.path} bs=4k count=250 oflag=direct status=none && exec sleep 20`;
-  box.spawn('sh', '-c', load);
-  const last = (metric: string, ...wanted: string[]) =>
-    told
-      .pointsOf(metric, `/${basename(box.folder)}`)
-      .filter(({ attributes }) =>
-        [disk.name, 'write', ...wanted].every(value => Object.values(attributes).includes(value)),
-      )
-      .at(-1)?.value;
-  const operations = await eventually('all of it', 20, () => {
-    const count = Number(last('sculptor.disk.operations'));
-    return count >= 248 ? count : null;
-  });
-  t.true(operations <= 250, `${operations} of 250`);
-  t.is(last('container.disk.io'), operations * 4096);
-  for (const phase of ['queue', 'device']) {
-    const latency = last('sculptor.disk.latency', phase);
-    t.is(typeof latency === 'object' && latency.count, operations, phase);
-  }
 });
 
 test('by agent.btf, where the kernel has no BTF, scripts are run by that file', async t => {

@@ -12,7 +12,7 @@ import { hostRoots } from '../../src/linux/roots.ts';
 import { type CgroupBox, makeCgroupBox } from '../support/cgroup-box.ts';
 import { beside, needs } from '../support/needs.ts';
 import { findOracle, linksOf } from '../support/oracle.ts';
-import { childrenOf, endChild, eventually } from '../support/scene.ts';
+import { endChild, eventually } from '../support/scene.ts';
 import { near } from '../support/sched-scene.ts';
 import {
   ended,
@@ -22,7 +22,6 @@ import {
   send,
   serve,
 } from '../support/talkers.ts';
-import { startTold } from '../support/told-agent.ts';
 
 const needed = ['root', 'btf', 'cgroupV1Cpu', 'namespaces', 'socketLengths'] as const;
 const alone = needs(...needed, 'addon', 'bpftrace', 'tracefs');
@@ -296,48 +295,4 @@ unifiedTest('by cgroup v2 it is the same', async t => {
   sameTraffic(t, await totalsOf(both, client));
   sameTraffic(t, await totalsOf(both, server));
   t.is(both.bpftrace.readTotals().get(client.id)?.sentBytes, 1_000_000);
-});
-
-alone('with driver: bpftrace a running agent tells them, and leaves no bpftrace', async t => {
-  t.timeout(90_000);
-  const told = await startTold({ driver: 'bpftrace' });
-  t.teardown(told.stop);
-  await eventually(
-    'the script',
-    30,
-    () => told.agent.status().sources['net'] === 'running' || null,
-  );
-  const namespace = makeNet(t);
-  const [client, server] = makeBoxes(t);
-  const at = { namespace, host: '127.0.0.1', port: 4000 };
-  const talking = [serve(server, at, 1000), send(client, at, 500_000, 500_000)];
-  const last = ({ folder }: CgroupBox, metric: string, direction?: string) =>
-    told
-      .pointsOf(metric, folder.slice('/sys/fs/cgroup/cpu'.length))
-      .filter(({ attributes }) => attributes['network.transport'] === 'tcp')
-      .findLast(({ attributes }) => attributes['network.io.direction'] === direction)?.value;
-  await eventually('what was received meanwhile', 15, () =>
-    last(server, 'sculptor.network.io', 'receive') === 500_000 ? true : null,
-  );
-  talking[1]?.kill('SIGUSR2');
-  await Promise.all(talking.map(ended));
-  await eventually('the payload, of both', 10, () =>
-    [client, server].every(box => last(box, 'sculptor.network.io', 'transmit')) ? true : null,
-  );
-  for (const [box, sent, received] of [
-    [client, 1_000_000, 1000],
-    [server, 1000, 1_000_000],
-  ] as const) {
-    await eventually(
-      'all of it',
-      10,
-      () => last(box, 'sculptor.network.io', 'transmit') === sent || null,
-    );
-    t.is(last(box, 'sculptor.network.io', 'receive'), received);
-    const rtt = last(box, 'sculptor.network.rtt');
-    t.true(typeof rtt === 'object' && rtt.count >= 1 && Number(rtt.sum) / rtt.count < 1);
-  }
-  t.is(told.agent.status().lost['net_map_full'], 0);
-  await told.agent.stop();
-  t.deepEqual(childrenOf(process.pid), [], 'no bpftrace of this process is left');
 });

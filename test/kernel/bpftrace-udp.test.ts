@@ -11,13 +11,11 @@ import { type CgroupBox, makeCgroupBox } from '../support/cgroup-box.ts';
 import { byMany, ofAllSizes, beside as twoAtOnce } from '../support/datagram-loads.ts';
 import { talkUdp } from '../support/datagrams.ts';
 import { beside, needs } from '../support/needs.ts';
-import { childrenOf, eventually } from '../support/scene.ts';
+import { eventually } from '../support/scene.ts';
 import { makeNamespace } from '../support/talkers.ts';
-import { startTold } from '../support/told-agent.ts';
 
 const needed = ['root', 'btf', 'cgroupV1Cpu', 'namespaces', 'socketLengths'] as const;
-const alone = needs(...needed, 'addon', 'bpftrace', 'tracefs');
-const kernelTest = beside(alone);
+const kernelTest = beside(needs(...needed, 'addon', 'bpftrace', 'tracefs'));
 const unifiedTest = beside(needs(...needed, 'addon', 'bpftrace', 'tracefs', 'cgroupV2'));
 
 type Both = { readonly libbpf: UdpProbe; readonly bpftrace: UdpProbe };
@@ -111,37 +109,4 @@ kernelTest('what is forgotten is answered a last time, and begins anew', async t
   );
   t.like(again, { sentPackets: 1, sentBytes: 7 });
   t.true(bpftrace.readTotals().has(to.id));
-});
-
-alone('with driver: bpftrace a running agent tells them, and leaves no bpftrace', async t => {
-  t.timeout(90_000);
-  const told = await startTold({ driver: 'bpftrace', profile: 'full' });
-  t.teardown(told.stop);
-  await eventually(
-    'the script',
-    30,
-    () => told.agent.status().sources['udp'] === 'running' || null,
-  );
-  const { from, to, talk } = stage(t);
-  const talking = talk('127.0.0.1', {
-    give: 'gives($out, 100) for 1 .. 30; sleep 5;',
-    receive: 'gets($in, 200) for 1 .. 30; sleep 5;',
-  });
-  const last = (box: CgroupBox, metric: string, direction: string) =>
-    told
-      .pointsOf(metric, box.folder.slice('/sys/fs/cgroup/cpu'.length))
-      .filter(({ attributes }) => attributes['network.transport'] === 'udp')
-      .findLast(({ attributes }) => attributes['network.io.direction'] === direction)?.value;
-  await eventually('what was received', 10, () =>
-    last(to, 'sculptor.network.packets', 'receive') === 30 ? true : null,
-  );
-  await eventually('what was sent', 10, () =>
-    last(from, 'sculptor.network.packets', 'transmit') === 30 ? true : null,
-  );
-  t.is(last(from, 'sculptor.network.io', 'transmit'), 3000);
-  t.is(last(to, 'sculptor.network.io', 'receive'), 3000);
-  t.is(await talking, 0);
-  t.is(told.agent.status().lost['udp_map_full'], 0);
-  await told.agent.stop();
-  t.deepEqual(childrenOf(process.pid), [], 'no bpftrace of this process is left');
 });

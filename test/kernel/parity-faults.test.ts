@@ -17,7 +17,6 @@ import { readCpuIds } from '../../src/linux/topology.ts';
 import { needs } from '../support/needs.ts';
 import { childrenOf, eventually } from '../support/scene.ts';
 import { near } from '../support/sched-scene.ts';
-import { startTold } from '../support/told-agent.ts';
 import { makeWalkerBox, type WalkerBox } from '../support/walker.ts';
 
 const test = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'cgroupV1Memory', 'bpftrace', 'tracefs');
@@ -132,30 +131,4 @@ test('when its bpftrace is killed the script is begun again, and its totals go o
   );
   near(t, after.minor.latencyCount / faults, 1, 0.02, 'faults of both runs');
   t.true(after.minor.latencySumNs > before.minor.latencySumNs);
-});
-
-test('driver: bpftrace: a running agent tells the latency of the faults of a real cgroup, by kind', async t => {
-  t.timeout(60_000);
-  const agent = await startTold({ driver: 'bpftrace' });
-  t.teardown(agent.stop);
-  await eventually('the source runs', 30, () =>
-    agent.agent.status().sources['faults'] === 'running' ? true : null,
-  );
-  const box = makeBox(t);
-  const walked = await box.walk(['--mb', '64']);
-  const cold = await box.walk(['--mb', '16', '--file', makeFile(t, 16)]);
-  const wanted = { minor: walked.minorFaults + cold.minorFaults, major: cold.majorFaults };
-  for (const [kind, faults] of Object.entries(wanted)) {
-    const histogram = await eventually(`the histogram of ${kind} faults`, 15, () => {
-      const value = agent
-        .pointsOf('sculptor.memory.fault.latency', box.path)
-        .filter(({ attributes }) => attributes['system.paging.fault.type'] === kind)
-        .at(-1)?.value;
-      return typeof value === 'object' && value.count >= 0.98 * faults ? value : null;
-    });
-    near(t, histogram.count / faults, 1, 0.02, kind);
-  }
-  const { lost } = agent.agent.status();
-  t.is(lost['faults_map_full'], 0);
-  t.is(lost['faults_lost_events'], 0);
 });

@@ -25,14 +25,17 @@ export type Told = {
 };
 
 /**
- * What `startTold()` starts, once for all tests of a file that ask for it, since the kernel takes seconds to verify all of its
+ * What `startTold(config)` starts, once for all tests of a file that ask for it, since the kernel takes seconds to verify all of its
  * programs: for tests whose instances came after it. `stop` is for the file's `after.always`.
  */
-export function shareTold(): { told: () => Promise<Told>; stop: () => Promise<void> } {
+export function shareTold(config: Partial<AgentConfig> = {}): {
+  told: () => Promise<Told>;
+  stop: () => Promise<void>;
+} {
   let shared: Promise<Told> | null = null;
   return {
     told: () => {
-      shared ??= startTold();
+      shared ??= startTold(config);
       return shared;
     },
     stop: async () => (await shared)?.stop(),
