@@ -117,7 +117,7 @@ async function watchConnections(t: ExecutionContext, path: string, port: number)
     const at = { namespace, host: '127.0.0.1', port: 4000 };
     await Promise.all([serve(server, at, 1000), send(client, at, 10_000_000)].map(ended));
     const [accepted, connected] = await end();
-    const [sender, receiver] = [await totalsOf(both, client), await totalsOf(both, server)];
+    const [sender, receiver] = await Promise.all([totalsOf(both, client), totalsOf(both, server)]);
     sameTraffic(t, sender);
     sameTraffic(t, receiver);
     t.like(sender[1], { sentBytes: 10_000_000, receivedBytes: 1000 });
@@ -164,11 +164,15 @@ kernelTest(
     const looking = setInterval(both.libbpf.look, 1000);
     t.teardown(() => clearInterval(looking));
     await exchange(boxes, [here, there], 150);
-    for (const box of boxes) {
-      const totals = await eventually('the end of the last connection', 20, async () => {
-        const found = await totalsOf(both, box);
-        return found[0].rtt.latencyCount >= 150 ? found : null;
-      });
+    const ofBoth = await Promise.all(
+      boxes.map(box =>
+        eventually('the end of the last connection', 20, async () => {
+          const found = await totalsOf(both, box);
+          return found[0].rtt.latencyCount >= 150 ? found : null;
+        }),
+      ),
+    );
+    for (const totals of ofBoth) {
       const [libbpf, bpftrace] = totals;
       sameTraffic(t, totals);
       t.log(
@@ -220,8 +224,7 @@ kernelTest(
       ),
     ];
     await Promise.all(children.map(ended));
-    for (const box of boxes) {
-      const [libbpf, bpftrace] = await totalsOf(both, box);
+    for (const [libbpf, bpftrace] of await Promise.all(boxes.map(box => totalsOf(both, box)))) {
       t.like(libbpf, { sentBytes: 60_000_000, receivedBytes: 60_000_000 });
       for (const name of ['sentBytes', 'receivedBytes', 'sentPackets', 'receivedPackets'] as const)
         within(t, bpftrace[name], libbpf[name], name);
@@ -292,7 +295,7 @@ unifiedTest('by cgroup v2 it is the same', async t => {
   const [client, server] = makeBoxes(t, v2);
   const at = { namespace, host: '127.0.0.1', port: 4000 };
   await Promise.all([serve(server, at, 1000), send(client, at, 1_000_000)].map(ended));
-  sameTraffic(t, await totalsOf(both, client));
-  sameTraffic(t, await totalsOf(both, server));
+  for (const totals of await Promise.all([client, server].map(box => totalsOf(both, box))))
+    sameTraffic(t, totals);
   t.is(both.bpftrace.readTotals().get(client.id)?.sentBytes, 1_000_000);
 });

@@ -170,7 +170,7 @@ kernelTest('what reads a disk directly waits for I/O', async t => {
   const read = `while :; do dd if=${file} of=/dev/null bs=4k iflag=direct 2>/dev/null; done`;
   box.spawn('taskset', '-c', '0', 'sh', '-c', read);
   await pause(500);
-  const { io, run, wait, sleep, uninterruptible } = await watchRates(probe, box);
+  const { io, run, wait, sleep, uninterruptible } = await watchRates(probe, box, 1);
   // One task reads, and the shell sleeps until it has ended.
   t.true(io > 0.3, `io: ${io}`);
   near(t, io + run + wait + uninterruptible, 1, 0.1, 'the reader');
@@ -219,8 +219,8 @@ kernelTest('a spinner is in user mode, and what copies zeros is in the kernel', 
   await startPinned(copier, 1, 'dd', 'if=/dev/zero', 'of=/dev/null', 'bs=64k');
   await pause(300);
   const [burns, copies] = await Promise.all([
-    watchRates(probe, spinner),
-    watchRates(probe, copier),
+    watchRates(probe, spinner, 1),
+    watchRates(probe, copier, 1),
   ]);
   t.true(burns.user > 0.9 && burns.kernel < 0.05, `spinner: ${burns.user} ${burns.kernel}`);
   t.true(copies.kernel > 0.7 && copies.user < 0.3, `dd: ${copies.user} ${copies.kernel}`);
