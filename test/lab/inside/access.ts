@@ -9,7 +9,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { SculptorError } from '../../../src/contract/errors.ts';
 import { takeDamon } from '../../../src/linux/damon.ts';
-import { joinRanges, lengthOf, openMappings, type Range } from '../../../src/linux/mappings.ts';
+import {
+  joinRanges,
+  lengthOf,
+  openMappings,
+  openProcMappings,
+  type Range,
+} from '../../../src/linux/mappings.ts';
 import { loadNative } from '../../../src/linux/native.ts';
 import { readProcessMemory } from '../../../src/linux/procfs.ts';
 import { hostRoots } from '../../../src/linux/roots.ts';
@@ -35,6 +41,8 @@ export type AccessLab = {
   readonly afterKill: string;
   /** What came of it for root without capabilities, another user with CAP_DAC_OVERRIDE, and one without. */
   readonly by: Readonly<Record<'root' | 'capable' | 'nobody', string>>;
+  /** Bytes that are mapped, by the iterator and by /proc. */
+  readonly mapped: Readonly<Record<'toucher' | 'busy' | 'still', readonly number[]>>;
   readonly busy: GuestMemory;
   readonly still: GuestMemory;
   /** The cgroup of the process that touches 64 of its 256 MB, and of one that sleeps. */
@@ -101,7 +109,12 @@ try {
     capable: takenBy(64_901, ['dac_override']),
     nobody: takenBy(64_901, []),
   };
-  const lab: AccessLab = { ...toucher, ...others, by, ...(await tellOf(guests, touching)) };
+  const mapped = {
+    toucher: await mappedBytes(touching),
+    busy: await mappedBytes(guests.busy),
+    still: await mappedBytes(guests.still),
+  };
+  const lab: AccessLab = { ...toucher, ...others, by, mapped, ...(await tellOf(guests, touching)) };
   console.log(JSON.stringify(lab));
 } finally {
   for (const child of children) child.kill('SIGKILL');
@@ -152,6 +165,11 @@ console.log('ready');
 setInterval(() => touch(64), 500);`;
   startIn(touchers, ['sleep', '10000']);
   return firstLine(startIn(touchers, [process.execPath, '-e', touch]));
+}
+
+async function mappedBytes(tgid: number): Promise<number[]> {
+  const both = [mappings, openProcMappings(hostRoots)];
+  return Promise.all(both.map(async one => lengthOf((await one?.of(tgid)) ?? [])));
 }
 
 async function rangesOf(tgid: number): Promise<Range[]> {

@@ -19,6 +19,10 @@ needsLab('6.12')(
     const { usedBytes, residentBytes, mapped } = lab.toucher;
     t.true(residentBytes > 256 * mib);
     t.true(mapped.bytes > residentBytes && mapped.bytes < 1024 * mib);
+    for (const [of, [iterator = 0, proc = 0]] of Object.entries(lab.mapped)) {
+      t.true(iterator > 200 * mib, `${of}: ${iterator}`);
+      t.true(Math.abs(proc - iterator) <= mib, `${of}: ${proc} by /proc, ${iterator}`);
+    }
     for (const used of usedBytes) t.true(used > 48 * mib && used < 112 * mib, `${used / mib} MiB`);
 
     t.deepEqual(lab.refused, {
