@@ -61,7 +61,7 @@ export async function startSchedScript(options: SchedScriptOptions): Promise<Sch
     ),
     prints: printsEach(options.detailSeconds),
     fit: text =>
-      forKernel(withNodes(text, options.nodeOfCpu), namesIn(options.kernelBtf, accounts)),
+      forKernel(withNodes(text, options.nodeOfCpu), namesIn(options.kernelBtf, differing)),
     besides: {
       record: record => {
         sleeps.take(record);
@@ -216,14 +216,18 @@ const account = {
   clock: '$clock = $queue->rq->clock;',
 } as const;
 
-/** In which kernels differ. */
-const accounts = ['throttled_clock_self_time', 'throttled_clock_pelt_time'] as const;
+/** In which kernels differ; a register that is x86-64's. */
+const differing = ['throttled_clock_self_time', 'throttled_clock_pelt_time', 'orig_ax'] as const;
+
+/** What looks for a lock among the registers of a system call. */
+const lock = / else if \(\(curtask->flags[\s\S]*?\$reason = 2;\s*\}\s*\}/;
 
 /**
- * The script in the words of a kernel that has these accounts. Before Linux 6.6 the one that PELT keeps, by its own clock, is the only one of a
+ * The script in the words of a kernel that has these fields. Before Linux 6.6 the one that PELT keeps, by its own clock, is the only one of a
  * queue; without CONFIG_CFS_BANDWIDTH nothing is ever held back.
  */
-export function forKernel(text: string, has: ReadonlySet<(typeof accounts)[number]>): string {
+export function forKernel(script: string, has: ReadonlySet<(typeof differing)[number]>): string {
+  const text = has.has('orig_ax') ? script : script.replace(lock, '');
   if (has.has('throttled_clock_self_time')) return text;
   if (has.has('throttled_clock_pelt_time'))
     return replaceEach(text, {

@@ -128,9 +128,12 @@ test('it knows the node of each CPU', async t => {
 
 test('of throttled time it asks by the account that the kernel keeps', t => {
   const script = readFileSync(new URL('../../../bpf/sched.bt', import.meta.url), 'utf8');
-  const newer = new Set(['throttled_clock_pelt_time', 'throttled_clock_self_time'] as const);
-  t.is(forKernel(script, newer), script);
-  const older = forKernel(script, new Set(['throttled_clock_pelt_time'] as const));
+  const fields = ['throttled_clock_pelt_time', 'throttled_clock_self_time', 'orig_ax'] as const;
+  t.is(forKernel(script, new Set(fields)), script);
+  const other = forKernel(script, new Set(fields.slice(0, 2)));
+  t.true(script.includes('$regs->'));
+  t.false(/\$regs|\$reason = 2/.test(other), 'the registers of another machine are not looked at');
+  const older = forKernel(script, new Set(fields.slice(0, 1)));
   t.is(older.match(/= \$queue->throttled_clock_pelt_time;/g)?.length, 5);
   t.false(older.includes('throttled_clock_self'));
   t.false(forKernel(script, new Set()).includes('throttled_clock'));
