@@ -1,8 +1,7 @@
 import test from 'ava';
 import { decodeBlockWords, startBlockScript } from '../../../src/agent/bpftrace/block-script.ts';
-import type { RunOptions } from '../../../src/agent/bpftrace/run.ts';
 import { blockWords } from '../../../src/agent/probes/block.ts';
-import { steppedClock } from '../../support/stepped-clock.ts';
+import { lossesOf, stagedScript } from '../support/staged-script.ts';
 
 /** Disk 7:3, and one whose number × 4 has more than 32 bits. */
 const [loop3, large] = [7 * 2 ** 20 + 3, 4095 * 2 ** 20 + 1];
@@ -33,27 +32,16 @@ test('words of one cgroup, disk and direction are one entry; its operations are 
 });
 
 test('what is forgotten is answered once, and counts from 0 when there is more of it', t => {
-  const runs: RunOptions[] = [];
-  const script = startBlockScript({
-    run: options => {
-      runs.push(options);
-      const losses = {
-        ...{ lost_events: 2, map_full: 0, helper_failed: 0, text_lines: 0 },
-        ...{ malformed_lines: 0, line_too_long: 0, flooded_seconds: 0 },
-      };
-      return { losses: () => losses, stop: async () => undefined };
-    },
-    cgroupV1: false,
-    roots: { proc: '/', sys: '/nowhere', cgroup: '/' },
-    clock: steppedClock(),
-    say: () => undefined,
-  });
-  const print = (name: string, ...entries: [string | null, number][]) =>
-    runs[0]?.record({ type: 'map', name, entries });
+  const { context, print } = stagedScript({ losses: lossesOf({ lost_events: 2 }) });
+  const script = startBlockScript(context);
   const [write, discard] = [loop3 * 4 + 1, loop3 * 4 + 3];
-  print('words', [`70,${write},1`, 4096], [`70,${write},170`, 1], [`70,${discard},170`, 1]);
-  print('merged', [null, 7]);
-  print('unseen', [null, 3]);
+  print('words', [
+    [`70,${write},1`, 4096],
+    [`70,${write},170`, 1],
+    [`70,${discard},170`, 1],
+  ]);
+  print('merged', [[null, 7]]);
+  print('unseen', [[null, 3]]);
   const key = { cgroupId: 70, device: loop3, direction: 'write' } as const;
   const [last, ...others] = script.forget([key, { ...key, cgroupId: 71 }]);
   t.deepEqual([last?.key, last?.words[blockWords.bytes]], [key, 4096]);
@@ -62,14 +50,17 @@ test('what is forgotten is answered once, and counts from 0 when there is more o
     script.read().map(entry => entry.key.direction),
     ['discard'],
   );
-  print('words', [`70,${write},1`, 5096], [`70,${write},170`, 2]);
+  print('words', [
+    [`70,${write},1`, 5096],
+    [`70,${write},170`, 2],
+  ]);
   const again = script.read().find(entry => entry.key.direction === 'write');
   t.deepEqual([...(again?.words.subarray(0, 2) ?? [])], [1, 1000]);
   const { irregular, lost } = script.stats();
   t.deepEqual(irregular, { merged: 7, requeued: 0, in_parts: 0, failed: 0 });
   t.like(lost, { lost_events: 2, unseen: 3, requests_full: 0 });
-  print('requests_full', [null, 5]);
+  print('requests_full', [[null, 5]]);
   t.like(script.stats().lost, { unseen: 3, requests_full: 5 });
-  print('unseen', [null, 9]);
+  print('unseen', [[null, 9]]);
   t.like(script.stats().lost, { unseen: 4, requests_full: 5 });
 });

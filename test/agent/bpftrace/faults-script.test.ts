@@ -2,37 +2,11 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import test from 'ava';
 import { decodeFaultSums, startFaultsScript } from '../../../src/agent/bpftrace/faults-script.ts';
-import type { RunOptions } from '../../../src/agent/bpftrace/run.ts';
-import { steppedClock } from '../../support/stepped-clock.ts';
+import { lossesOf, stagedScript } from '../support/staged-script.ts';
 
-const losses = {
-  lost_events: 0,
-  map_full: 2,
-  helper_failed: 0,
-  text_lines: 0,
-  malformed_lines: 0,
-  line_too_long: 0,
-  flooded_seconds: 0,
-};
+const losses = lossesOf({ map_full: 2 });
 
-/** Of which the test is the bpftrace. */
-function scene(sys = '/') {
-  const runs: RunOptions[] = [];
-  const stopped: RunOptions[] = [];
-  const context = {
-    run: (options: RunOptions) => {
-      runs.push(options);
-      return { losses: () => losses, stop: async () => void stopped.push(options) };
-    },
-    cgroupV1: false,
-    roots: { proc: '/', sys, cgroup: '/' },
-    clock: steppedClock(),
-    say: () => undefined,
-  };
-  const print = (name: string, entries: Record<string, number>) =>
-    runs.at(-1)?.record({ type: 'map', name, entries: Object.entries(entries) });
-  return { context, runs, stopped, print };
-}
+const scene = (sys = '/') => stagedScript({ losses, roots: { sys } });
 
 /** Counts by slot, without those of 0. */
 const slotsOf = ({ slots }: { slots: Float64Array }) =>

@@ -4,19 +4,10 @@ import {
   decodeVcpuSums,
   startKvmScript,
 } from '../../../src/agent/bpftrace/kvm-script.ts';
-import type { RunOptions } from '../../../src/agent/bpftrace/run.ts';
 import { makeTree } from '../../linux/tree.ts';
-import { steppedClock } from '../../support/stepped-clock.ts';
+import { lossesOf, stagedScript } from '../support/staged-script.ts';
 
-const losses = {
-  lost_events: 0,
-  map_full: 1,
-  helper_failed: 0,
-  text_lines: 0,
-  malformed_lines: 0,
-  line_too_long: 0,
-  flooded_seconds: 0,
-};
+const losses = lossesOf({ map_full: 1 });
 
 type Maps = Readonly<Record<string, Readonly<Record<string, number>>>>;
 
@@ -87,34 +78,24 @@ test('a thread that is moved is told of the cgroup in which it exits now, with a
 test('threads that have ended are told no more, nor what another one of that tid was', t => {
   const stat = (ticks: number) =>
     `1 (CPU 0/KVM) ${Array.from({ length: 50 }, (_, i) => (i === 19 ? ticks : 0)).join(' ')}`;
-  const runs: RunOptions[] = [];
-  const probe = startKvmScript({
-    run: options => {
-      runs.push(options);
-      return { losses: () => losses, stop: async () => undefined };
-    },
-    cgroupV1: false,
-    roots: makeTree(t, {
-      'sys/module/kvm_amd/refcnt': '1',
-      'proc/100/stat': stat(7),
-      'proc/101/stat': stat(900),
-    }),
-    clock: steppedClock(),
-    say: () => undefined,
+  const roots = makeTree(t, {
+    'sys/module/kvm_amd/refcnt': '1',
+    'proc/100/stat': stat(7),
+    'proc/101/stat': stat(900),
   });
-  const print = (exits: Record<string, number>) =>
-    runs[0]?.record({ type: 'map', name: 'exits', entries: Object.entries(exits) });
+  const { context, print } = stagedScript({ losses, roots });
+  const probe = startKvmScript(context);
   const exits = {
     '50,100,7,33,0,2,120': 5,
     '50,101,8,33,1,2,120': 2,
     '50,102,8,33,1,2,120': 2,
   };
-  print(exits);
+  print('exits', exits);
   t.deepEqual(
     probe.read().map(({ tid }) => tid),
     [100],
   );
-  print({ ...exits, '50,101,900,33,1,2,120': 1 });
+  print('exits', { ...exits, '50,101,900,33,1,2,120': 1 });
   t.deepEqual(
     probe.read().map(({ tid, startTicks }) => [tid, startTicks]),
     [
@@ -126,15 +107,9 @@ test('threads that have ended are told no more, nor what another one of that tid
 });
 
 test('where KVM is not loaded it is refused, and looked for again', t => {
-  const error = t.throws(() =>
-    startKvmScript({
-      run: () => t.fail('it was run') as never,
-      cgroupV1: false,
-      roots: makeTree(t, { 'sys/module/loop/refcnt': '0' }),
-      clock: steppedClock(),
-      say: () => undefined,
-    }),
-  );
+  const { context, runs } = stagedScript({ roots: makeTree(t, { 'sys/module/loop/refcnt': '0' }) });
+  const error = t.throws(() => startKvmScript(context));
   t.like(error, { code: 'KERNEL_MISSING' });
   t.regex(error?.message ?? '', /KVM is not loaded/);
+  t.deepEqual(runs, []);
 });

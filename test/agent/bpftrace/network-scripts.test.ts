@@ -2,33 +2,10 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import test from 'ava';
 import { decodeNetWords, startNetScript } from '../../../src/agent/bpftrace/net-script.ts';
-import type { RunOptions } from '../../../src/agent/bpftrace/run.ts';
-import type { ScriptContext } from '../../../src/agent/bpftrace/script.ts';
 import { decodeUdpWords, startUdpScript } from '../../../src/agent/bpftrace/udp-script.ts';
-import { steppedClock } from '../../support/stepped-clock.ts';
+import { stagedScript } from '../support/staged-script.ts';
 
-const noLosses = {
-  ...{ lost_events: 0, map_full: 0, helper_failed: 0, text_lines: 0, malformed_lines: 0 },
-  ...{ line_too_long: 0, flooded_seconds: 0 },
-};
-
-/** Of which the test is the bpftrace. */
-function scene(sys = '/nowhere') {
-  const runs: RunOptions[] = [];
-  const context: ScriptContext = {
-    run: options => {
-      runs.push(options);
-      return { losses: () => noLosses, stop: async () => undefined };
-    },
-    cgroupV1: true,
-    roots: { proc: '/', sys, cgroup: '/' },
-    clock: steppedClock(),
-    say: () => undefined,
-  };
-  const print = (name: string, entries: Record<string, number>) =>
-    runs.at(-1)?.record({ type: 'map', name, entries: Object.entries(entries) });
-  return { runs, context, print };
-}
+const scene = (sys = '/nowhere') => stagedScript({ cgroupV1: true, roots: { sys } });
 
 test('words of UDP are those of their cgroup; a task of an autogroup is the root’s', t => {
   const words = {

@@ -1,38 +1,19 @@
 import { readFileSync } from 'node:fs';
 import test from 'ava';
-import type { RunOptions } from '../../../src/agent/bpftrace/run.ts';
 import { forKernel, startSchedScript } from '../../../src/agent/bpftrace/sched-script.ts';
 import { latenciesOf, word } from '../../../src/agent/probes/sched-layout.ts';
-import { steppedClock } from '../../support/stepped-clock.ts';
+import { lossesOf, stagedScript } from '../support/staged-script.ts';
 
-const losses = {
-  lost_events: 3,
-  map_full: 0,
-  helper_failed: 0,
-  text_lines: 0,
-  malformed_lines: 0,
-  line_too_long: 0,
-  flooded_seconds: 0,
-};
+const losses = lossesOf({ lost_events: 3 });
 
 /** A script of which the test is the bpftrace. */
 function scene(nodeOfCpu: readonly number[] = []) {
-  const clock = steppedClock();
-  const runs: RunOptions[] = [];
-  const starting = startSchedScript({
-    run: options => {
-      runs.push(options);
-      return { losses: () => losses, stop: async () => undefined };
-    },
+  const { context, clock, runs, print } = stagedScript({
+    losses,
     cgroupV1: true,
-    detailSeconds: 5,
-    nodeOfCpu,
-    roots: { proc: '/proc', sys: '/nowhere', cgroup: '/' },
-    clock,
-    say: () => undefined,
+    roots: { proc: '/proc' },
   });
-  const print = (name: string, entries: Record<string, number>) =>
-    runs.at(-1)?.record({ type: 'map', name, entries: Object.entries(entries) });
+  const starting = startSchedScript({ ...context, detailSeconds: 5, nodeOfCpu });
   const begin = async () => {
     runs.at(-1)?.attached();
     return starting;

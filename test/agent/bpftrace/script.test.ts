@@ -2,39 +2,12 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import test from 'ava';
 import { createMapSums } from '../../../src/agent/bpftrace/map-sums.ts';
-import type { RunOptions } from '../../../src/agent/bpftrace/run.ts';
-import { type ScriptContext, startCountingScript } from '../../../src/agent/bpftrace/script.ts';
-import { steppedClock } from '../../support/stepped-clock.ts';
+import { startCountingScript } from '../../../src/agent/bpftrace/script.ts';
+import { lossesOf, stagedScript } from '../support/staged-script.ts';
 
-const losses = {
-  lost_events: 3,
-  map_full: 0,
-  helper_failed: 0,
-  text_lines: 0,
-  malformed_lines: 0,
-  line_too_long: 0,
-  flooded_seconds: 0,
-};
+const losses = lossesOf({ lost_events: 3 });
 
-/** Of which the test is the bpftrace. */
-function scene(sys = '/') {
-  const clock = steppedClock();
-  const runs: RunOptions[] = [];
-  const said: string[] = [];
-  const context: ScriptContext = {
-    run: options => {
-      runs.push(options);
-      return { losses: () => losses, stop: async () => undefined };
-    },
-    cgroupV1: true,
-    roots: { proc: '/', sys, cgroup: '/' },
-    clock,
-    say: (_, text) => void said.push(text),
-  };
-  const print = (name: string, ...entries: [string | null, number][]) =>
-    runs.at(-1)?.record({ type: 'map', name, entries });
-  return { clock, runs, said, context, print };
-}
+const scene = (sys = '/') => stagedScript({ losses, cgroupV1: true, roots: { sys } });
 
 const file = 'bpf/sched.bt';
 const maps = ['run', 'wait'];
@@ -100,12 +73,12 @@ test('a script is told as not running until it counts, prints its maps, and is b
   runs[0]?.attached();
   t.is(await script.attached, null);
   t.is(script.trouble(), null);
-  print('run', ['7', 5]);
+  print('run', { 7: 5 });
   runs[0]?.ended({ attached: true, why: 'it was killed' });
   t.deepEqual(said, [`agent: ${file} ended, and is begun again: it was killed`]);
   t.is(script.trouble()?.why, 'it was killed');
   clock.step(1);
-  print('run', ['7', 1]);
+  print('run', { 7: 1 });
   t.is(script.sums('run').get('7'), 6);
   t.is(script.losses().lost_events, 6);
 });
@@ -121,7 +94,10 @@ test('a script whose maps are crowded by what is gone is begun again, and says s
   const { runs, said, context, print } = scene();
   const script = startCountingScript(context, { file, maps, tracepoints: [] });
   const keys = Array.from({ length: 32_769 }, (_, i) => `${i}`);
-  print('run', ...keys.map((key): [string, number] => [key, 1]));
+  print(
+    'run',
+    keys.map((key): [string, number] => [key, 1]),
+  );
   script.drop(keys.slice(1));
   t.is(runs.length, 1);
   script.drop(keys);
@@ -130,7 +106,10 @@ test('a script whose maps are crowded by what is gone is begun again, and says s
   t.is(script.sums('run').size, 0);
   // Nearly full, where fewer are gone: the living need what room there is.
   const many = Array.from({ length: 58_000 }, (_, i) => `${i}`);
-  print('wait', ...many.map((key): [string, number] => [key, 1]));
+  print(
+    'wait',
+    many.map((key): [string, number] => [key, 1]),
+  );
   script.drop(many.slice(0, 4000));
   t.is(runs.length, 2);
   script.drop(many.slice(0, 4100));

@@ -1,21 +1,12 @@
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import test, { type ExecutionContext } from 'ava';
-import type { RunLosses, RunOptions } from '../../../src/agent/bpftrace/run.ts';
+import type { RunOptions } from '../../../src/agent/bpftrace/run.ts';
 import { startCustomSource } from '../../../src/agent/custom/custom-source.ts';
 import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
 import { customProbesSchema } from '../../../src/contract/custom-probes-config.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
-
-const noLosses: RunLosses = {
-  lost_events: 0,
-  map_full: 0,
-  helper_failed: 0,
-  text_lines: 0,
-  malformed_lines: 0,
-  line_too_long: 0,
-  flooded_seconds: 0,
-};
+import { lossesOf } from '../support/staged-script.ts';
 
 /** A folder of scripts, and a bpftrace that a test moves. */
 function scene(t: ExecutionContext, limits: object = {}) {
@@ -31,7 +22,7 @@ function scene(t: ExecutionContext, limits: object = {}) {
       const run = { ...options, stopped: false };
       runs.push(run);
       return {
-        losses: () => ({ ...noLosses, text_lines: 1 }),
+        losses: () => lossesOf({ text_lines: 1 }),
         stop: async () => {
           run.stopped = true;
         },
