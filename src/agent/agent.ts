@@ -53,7 +53,8 @@ export type AgentStatus = {
   readonly contended: string[];
   /** Contended instances past `fastInstances`. */
   readonly uncounted: number;
-  readonly events: number;
+  /** Null where they are not counted. */
+  readonly events: number | null;
   readonly lost: Readonly<Record<string, number>>;
   readonly exports: {
     readonly delivered: number;

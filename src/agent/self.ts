@@ -2,7 +2,8 @@ import { attr } from '../contract/metrics.ts';
 import type { Sample } from '../otlp/sample.ts';
 
 export type SelfCounts = {
-  readonly events: number;
+  /** Null where they are not counted. */
+  readonly events: number | null;
   readonly recovered: number;
   readonly lost: Readonly<Record<string, number>>;
   readonly exportsLost: Readonly<Record<string, number>>;
@@ -28,7 +29,9 @@ export function selfSamples(counts: SelfCounts, start: number): Sample[] {
       value,
     }));
   return [
-    { metric: 'sculptor.agent.events', start, value: counts.events },
+    ...(counts.events === null
+      ? []
+      : [{ metric: 'sculptor.agent.events' as const, start, value: counts.events }]),
     { metric: 'sculptor.agent.events.recovered', start, value: counts.recovered },
     ...byReason('sculptor.agent.events.lost', counts.lost),
     ...byReason('sculptor.agent.exports.lost', counts.exportsLost),

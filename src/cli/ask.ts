@@ -23,7 +23,7 @@ export type Guest = z.infer<typeof guestSchema>;
 export const agentStatusSchema = z.looseObject({
   instances: z.number(),
   contended: z.array(z.string()),
-  events: z.number(),
+  events: z.number().nullable(),
   lost: counts,
   exports: z.looseObject({
     delivered: z.number(),

@@ -58,6 +58,8 @@ test('driver: bpftrace: what the scheduler does with a real cgroup and its threa
     t.true(ran > 0.5 && ran < 30, `${ran} s of one thread`);
     t.true(told.pointsOf('sculptor.task.runqueue.wait', id).length > 0);
     t.deepEqual(told.pointsOf('sculptor.task.offcpu.time', id), []);
+    t.true(told.pointsOf('sculptor.agent.collect.time', 'test-host').length > 0);
+    t.deepEqual(told.pointsOf('sculptor.agent.events', 'test-host'), []);
     t.is(told.agent.settings().readIntervalSeconds, 1);
   } finally {
     await scene.end();

@@ -117,8 +117,8 @@ export async function startSchedScript(options: SchedScriptOptions): Promise<Sch
       sleeps.drop(ids);
     },
     counters: () => ({
-      // It is asked for times, and counts no events.
-      events: 0,
+      // It is asked for times.
+      events: null,
       recovered: 0,
       lost: { ...script.losses() },
       entries: script.sums('run').size,

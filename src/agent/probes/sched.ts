@@ -19,7 +19,8 @@ export type LostReason = Loss<'scheduler'>;
 
 /** Since the probe was started; `entries` as of the last `readTotals`. */
 export type ProbeCounters = {
-  readonly events: number;
+  /** Null where they are not counted. */
+  readonly events: number | null;
   /** Switches and wake-ups that no program was shown, charged by the scheduler's own account. */
   readonly recovered: number;
   readonly lost: Readonly<Record<LostReason, number>>;

@@ -80,7 +80,7 @@ function agentWords(status: NonNullable<Status['agent']>) {
   const lostEvents = sum(lost);
   const parts = [
     `${instances} instances, ${contended.length} contended`,
-    `${events} events, ${lostEvents} lost${lostEvents > 0 ? ` (${reasons(lost)})` : ''}`,
+    `${events ?? 'uncounted'} events, ${lostEvents} lost${lostEvents > 0 ? ` (${reasons(lost)})` : ''}`,
     `${exports.delivered} exports`,
   ];
   const absent = Object.entries(sources).filter(([, state]) => state !== 'running');

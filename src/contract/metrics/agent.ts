@@ -9,7 +9,11 @@ export const hostMetrics = of('host', {
 });
 
 export const agentMetrics = of('agent', {
-  'sculptor.agent.events': counter('{event}', 'self', 'Scheduler events that the probes handled.'),
+  'sculptor.agent.events': counter(
+    '{event}',
+    'self',
+    'Scheduler events that the probes handled. Absent with `agent.driver: bpftrace`, whose script is asked for times.',
+  ),
   'sculptor.agent.events.recovered': counter(
     '{event}',
     'self',

@@ -47,6 +47,7 @@ test('totals are what was printed last; they go on when the script is begun agai
   print('run', { 7: 6 });
   t.is(script.readTotals().get(7)?.runNs, 1);
   t.is(script.counters().lost['lost_events'], 6, 'of both runs');
+  t.is(script.counters().events, null);
 });
 
 test('details are the counters of the libbpf probe', async t => {

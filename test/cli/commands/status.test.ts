@@ -37,6 +37,11 @@ test('where nothing listens for guests there is no word of them', t => {
   t.notRegex(statusOf({ gate: null }), /gate|GUEST/);
 });
 
+test('events that nobody counts are not told as none', t => {
+  t.regex(statusOf({}), /; 10 events, 0 lost;/);
+  t.regex(statusOf({ events: null }), /; uncounted events, 0 lost;/);
+});
+
 test('why the last export was not taken is shown beside what was lost', t => {
   const lost = { busy: 0, failed: 3 };
   const failing = { delivered: 2, lost, lastFailure: 'UNAVAILABLE: connect ENOENT' };
