@@ -1,6 +1,6 @@
 #!/bin/sh
 # Brings what the lab needs and prints its folder: QEMU and busybox on this machine; a newer QEMU, Debian's kernels and the
-# packages of a virtualization host (libvirt, machined, the guest agent) unpacked into the user's cache, not installed.
+# packages of a virtualization host (libvirt, machined, the guest agent) and workloads unpacked into the user's cache, not installed.
 # Exit code 3: cannot be had here, and why. `build-lab.sh --kernels` lists what can be chosen.
 set -eu
 cd "$(dirname "$0")/.."
@@ -69,18 +69,30 @@ unpack() {
   for archive in "$1"/*.deb; do dpkg-deb --fsys-tarfile "$archive" | tar -x -C "$2" --keep-directory-symlink; done
 }
 
+# Downloads packages of bookworm with what this machine lacks of what they depend on, and unpacks them into one layer.
+whole_layer() {
+  into=$1
+  shift
+  update
+  archives=$folder/apt/$into
+  mkdir -p "$archives/partial"
+  own_apt apt-get install -y --download-only --no-install-recommends -o "Dir::Cache::archives=$archives" "$@" \
+    >"$folder/apt.log" 2>&1 || { cat "$folder/apt.log" >&2; lack "$* cannot be had"; }
+  rm -rf "$folder/$into.new"
+  unpack "$archives" "$folder/$into.new"
+  rm -rf "$archives"
+  mv "$folder/$into.new" "$folder/$into"
+}
+
 if [ ! -e "$folder/packages" ]; then
   echo 'build-lab: packages of a virtualization host (about 30 MB)' >&2
-  update
-  archives=$folder/apt/packages
-  mkdir -p "$archives/partial"
-  own_apt apt-get install -y --download-only --no-install-recommends -o "Dir::Cache::archives=$archives" \
-    systemd systemd-sysv dbus systemd-container libvirt-daemon-system libvirt-clients qemu-guest-agent \
-    >"$folder/apt.log" 2>&1 || { cat "$folder/apt.log" >&2; lack 'the packages cannot be had'; }
-  rm -rf "$folder/packages.new"
-  unpack "$archives" "$folder/packages.new"
-  rm -rf "$archives"
-  mv "$folder/packages.new" "$folder/packages"
+  whole_layer packages systemd systemd-sysv dbus systemd-container libvirt-daemon-system libvirt-clients qemu-guest-agent
+fi
+
+# Not below the lab's root as the others are: they run from here, with their own libraries.
+if [ ! -e "$folder/workloads" ]; then
+  echo 'build-lab: workloads (stress-ng, fio; about 25 MB)' >&2
+  whole_layer workloads stress-ng fio time
 fi
 
 # Downloads packages as a suite has them, without what they depend on, and unpacks them into one layer.
