@@ -33,7 +33,7 @@ export const schedMetrics = of('sched', {
   'sculptor.offcpu.time': counter(
     's',
     'instance',
-    'Time its tasks were off the CPU and did not want it, by reason: io (in io_schedule), uninterruptible (state D otherwise: locks within the kernel, drivers), lock (futex wait), sleep (all else); and throttled. Open sleeps are in it up to now; one who is moved to another instance asleep counts for the former until it wakes, or for a minute.',
+    'Time its tasks were off the CPU and did not want it, by reason: io (in io_schedule), uninterruptible (state D otherwise: locks within the kernel, drivers), lock (in futex(2): mutexes, but idle threads of Go and musl too), sleep (all else: condition variables and semaphores of glibc too); and throttled. Open sleeps are in it up to now; one who is moved to another instance asleep counts for the former until it wakes, or for a minute.',
     [attr.reason],
   ),
   'sculptor.cpu.context_switches': counter(

@@ -2,7 +2,7 @@
 export const sources = {
   sched: {
     hook: 'tp_btf: sched_switch, sched_wakeup, sched_wakeup_new, sched_migrate_task; at each read those that woke, over all tasks once a minute (before Linux 6.2 at each read)',
-    cost: 'net ns a call: switch 476-595, wake-up 84-94, migration 360-552; some 0.2-0.4 ms a read beside 10,000 threads of which 2,000 wake; 3-6 ms where it is over all of them',
+    cost: 'net ns a call: switch 476-595, wake-up 79-96, migration 360-552 where nobody else uses the cores; some 0.2-0.4 ms a read beside 10,000 threads of which 2,000 wake; 3-6 ms where it is over all of them',
   },
   faults: {
     hook: 'tp_btf: page_fault_user, page_fault_kernel; software events minor-faults and major-faults',
