@@ -12,19 +12,11 @@ import {
 } from './agent-process.ts';
 import { type BenchResult, rawFolder, type Tell, writeRaw } from './bench.ts';
 import { countRuns } from './count-runs.ts';
-import { type Crowd, type Instant, order, quiet, stageCrowd } from './crowd.ts';
+import { tenThousand as crowd, type Instant, order, quiet, stageCrowd } from './crowd.ts';
 import { timeFixedWork } from './fixed-work.ts';
 import { type Rollup, rollupOf } from './rollup.ts';
 import type { SinkReading } from './sink.ts';
 
-/** 10,000 threads in 200 instances, of which 2,000 wake. */
-const crowd: Crowd = {
-  instances: 200,
-  threadsEach: 50,
-  wakersEach: 10,
-  wakeupsPerSecond: 15_000,
-  burnUs: 20,
-};
 const warmSeconds = 120;
 /** One whole interval of placements. */
 const shippedSeconds = 60;

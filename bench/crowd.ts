@@ -17,6 +17,15 @@ export type Crowd = {
   readonly burnUs: number;
 };
 
+/** 10,000 threads in 200 instances, of which 2,000 wake. */
+export const tenThousand: Crowd = {
+  instances: 200,
+  threadsEach: 50,
+  wakersEach: 10,
+  wakeupsPerSecond: 15_000,
+  burnUs: 20,
+};
+
 /** Resolves when all threads are there, at rest. */
 export async function stageCrowd(stage: Stage, crowd: Crowd): Promise<void> {
   const { instances, threadsEach, wakersEach, wakeupsPerSecond, burnUs } = crowd;

@@ -2,6 +2,7 @@
 import { formatFailure } from '../src/cli/failure.ts';
 import { formatTable, wrap } from '../src/cli/table.ts';
 import { benchAgentFootprint } from './agent-footprint.ts';
+import { benchAgentMemory } from './agent-memory.ts';
 import type { Bench, BenchResult } from './bench.ts';
 import { benchBenefit } from './benefit.ts';
 import { benchBpfOverhead } from './bpf-overhead.ts';
@@ -11,6 +12,7 @@ import { benchTimeToAct } from './time-to-act.ts';
 
 const benches: Readonly<Record<string, Bench>> = {
   'agent-footprint': benchAgentFootprint,
+  'agent-memory': benchAgentMemory,
   benefit: benchBenefit,
   'bpf-overhead': benchBpfOverhead,
   'engine-scale': benchEngineScale,
