@@ -37,6 +37,23 @@ function machineWith(files: Readonly<Record<string, string>>, nodeVersion = '24.
   return { machine, remove: () => rmSync(root, { recursive: true }) };
 }
 
+for (const [what, text, state, found] of [
+  ['none', '[none] integrity confidentiality\n', 'works', 'none'],
+  ['integrity', 'none [integrity] confidentiality\n', 'works', 'integrity'],
+  ['confidentiality', 'none integrity [confidentiality]\n', 'missing', /BPF may read no/],
+  ['nothing is told of it', null, 'unknown', /not told/],
+] as const)
+  test(`lockdown, ${what}: ${state}`, t => {
+    const files = text === null ? {} : { 'sys/kernel/security/lockdown': text };
+    const { machine, remove } = machineWith(files);
+    t.teardown(remove);
+    const lockdown = checkKernel(machine, configOf({})).find(({ name }) => name === 'lockdown');
+    t.is(lockdown?.state, state);
+    if (typeof found === 'string') t.is(lockdown?.found, found);
+    else t.regex(lockdown?.found ?? '', found);
+    t.is(lockdown?.needed, state === 'missing', 'what runs all the same is not held up by it');
+  });
+
 test('a machine without BTF, libbpf and cgroups is told what it loses, and that the main job cannot run', t => {
   const { machine, remove } = machineWith({
     'proc/sys/kernel/osrelease': '5.4.0',
