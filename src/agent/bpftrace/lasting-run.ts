@@ -1,5 +1,11 @@
 import type { Cancel } from '../../contract/ports.ts';
-import type { BpftraceRun, RunLosses, RunOptions, runBpftrace } from './run.ts';
+import {
+  type BpftraceRun,
+  noLosses,
+  type RunLosses,
+  type RunOptions,
+  type runBpftrace,
+} from './run.ts';
 
 export type LastingRun = {
   /** Null: it runs; else why not. */
@@ -85,16 +91,6 @@ export function keepRunning(options: LastingRunOptions): LastingRun {
     },
   };
 }
-
-const noLosses: RunLosses = {
-  lost_events: 0,
-  map_full: 0,
-  helper_failed: 0,
-  text_lines: 0,
-  malformed_lines: 0,
-  line_too_long: 0,
-  flooded_seconds: 0,
-};
 
 function addLosses(a: RunLosses, b: RunLosses): RunLosses {
   return {

@@ -18,6 +18,17 @@ export type RunEnd = {
 
 export type RunLosses = Readonly<Record<Loss<'bpftrace'>, number>>;
 
+/** Of a run that lost nothing. */
+export const noLosses: RunLosses = {
+  lost_events: 0,
+  map_full: 0,
+  helper_failed: 0,
+  text_lines: 0,
+  malformed_lines: 0,
+  line_too_long: 0,
+  flooded_seconds: 0,
+};
+
 export type BpftraceRun = {
   readonly losses: () => RunLosses;
   /** Ends it at once. Resolves when it is gone; what it counted since its last print is lost. */

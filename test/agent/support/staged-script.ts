@@ -1,21 +1,12 @@
 import type { BpftraceRecord } from '../../../src/agent/bpftrace/output.ts';
-import type { RunLosses, RunOptions } from '../../../src/agent/bpftrace/run.ts';
+import { noLosses, type RunLosses, type RunOptions } from '../../../src/agent/bpftrace/run.ts';
 import type { ScriptContext } from '../../../src/agent/bpftrace/script.ts';
 import { steppedClock } from '../../support/stepped-clock.ts';
 
 type Entry = Extract<BpftraceRecord, { type: 'map' }>['entries'][number];
 
 /** What a bpftrace lost that lost nothing but `some`. */
-export const lossesOf = (some: Partial<RunLosses> = {}): RunLosses => ({
-  lost_events: 0,
-  map_full: 0,
-  helper_failed: 0,
-  text_lines: 0,
-  malformed_lines: 0,
-  line_too_long: 0,
-  flooded_seconds: 0,
-  ...some,
-});
+export const lossesOf = (some: Partial<RunLosses> = {}): RunLosses => ({ ...noLosses, ...some });
 
 /** What a script is started with, where the test is its bpftrace; each run of it loses `losses`. */
 export function stagedScript({
