@@ -30,6 +30,11 @@ export const outlierSchema = z.strictObject({
   preemptor: z.strictObject(party).nullable(),
   /** Functions of the kernel in which the preemptor left, innermost first; addresses where the kernel hides its symbols. */
   stack: z.array(z.string().min(1)).max(16),
+  /** 64 bits, the same for the same `stack`, for who counts by it; null: there is none. */
+  stackId: z
+    .string()
+    .regex(/^[0-9a-f]{16}$/)
+    .nullable(),
 });
 
 export type Outlier = z.infer<typeof outlierSchema>;

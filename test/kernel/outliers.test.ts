@@ -96,13 +96,18 @@ test('long waits are told one by one with who woke and who had the CPU, so many 
     t.true(released.seconds >= 0.002);
     t.is(released.waker, null);
     t.true(ofCrowd().every(({ throttledSeconds }) => throttledSeconds === 0));
-    for (const { seconds, cpu, task, stack } of [...ofCrowd(), ...ofWoken()]) {
+    const ids = new Map<string, string>();
+    for (const { seconds, cpu, task, stack, stackId } of [...ofCrowd(), ...ofWoken()]) {
       t.true(seconds >= 0.002 && seconds < 5, `${seconds} s`);
       t.true(cpu < navigator.hardwareConcurrency);
       t.true(task.name.startsWith('sculpt-'), task.name);
       t.true(stack.length > 0);
+      const text = stack.join();
+      t.is(ids.get(text) ?? stackId, stackId, 'one stack, one id');
+      if (stackId !== null) ids.set(text, stackId);
     }
     t.true(ofCrowd().every(({ began, waker }) => began !== 'preempted' || waker === null));
+    t.is(new Set(ids.values()).size, ids.size, 'and none of two');
     t.true(told.outliers().some(({ stack }) => stack.includes('__schedule')));
     t.true(
       told.outliers().every(({ task, seconds }) => task.instance !== sleeper || seconds < 1.5),

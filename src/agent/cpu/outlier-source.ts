@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import type { OutgoingEvent } from '../../contract/events.ts';
 import { attr } from '../../contract/metrics.ts';
 import type { Outlier } from '../../contract/outlier.ts';
@@ -163,6 +164,7 @@ function outlierOf(
     name,
     instance: names.get(cgroupId) ?? null,
   });
+  const stack = raw.stack.map(symbols.nameOf);
   return {
     hostId,
     at,
@@ -173,8 +175,14 @@ function outlierOf(
     began: raw.began,
     waker: raw.waker && party(raw.waker),
     preemptor: raw.preemptor && party(raw.preemptor),
-    stack: raw.stack.map(symbols.nameOf),
+    stack,
+    stackId: idOf(stack),
   };
+}
+
+/** 64 bits of the functions' names: where those are told it is the same on every host. */
+function idOf(stack: readonly string[]): string | null {
+  return stack.length === 0 ? null : hash('sha256', stack.join('\n')).slice(0, 16);
 }
 
 /** The event of one wait, and the sentence that a person reads. */

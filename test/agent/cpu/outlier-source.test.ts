@@ -28,9 +28,10 @@ const told = outlierSchema.parse({
   cpu: 1,
   task: { ...party('spin', 7), startTicks: 0 },
   began: 'preempted',
-  waker: null,
+  waker: party('cron', 9),
   preemptor: party('hog', 8),
-  stack: [],
+  stack: ['__schedule', 'schedule'],
+  stackId: '0123456789abcdef',
 });
 const bodyOf = (changed: Partial<typeof told>) => outlierEvent({ ...told, ...changed }).body;
 
@@ -44,7 +45,7 @@ test('what a person reads says how a wait began, who had the CPU, and how long a
     'spin (7, /spin) waited 12.0 ms for CPU 1, throttled for 80.1 ms besides; its quota was used up; it ran after hog (8, /hog)',
   );
   t.is(
-    bodyOf({ began: 'woken', throttledSeconds: 0.0801, preemptor: null }),
+    bodyOf({ began: 'woken', throttledSeconds: 0.0801, waker: null, preemptor: null }),
     'spin (7, /spin) waited 12.0 ms for CPU 1, throttled for 80.1 ms besides; woken by an interrupt; the CPU was idle',
   );
 });
@@ -63,10 +64,21 @@ test('whose wait it was can be filtered by, and it is dated when the wait ended'
     'thread.id': 7,
     'thread.name': 'spin',
     'sculptor.preemptor': '/hog',
+    'sculptor.preemptor.thread.id': 8,
+    'sculptor.preemptor.thread.name': 'hog',
+    'sculptor.waker': '/cron',
+    'sculptor.waker.thread.id': 9,
+    'sculptor.waker.thread.name': 'cron',
+    'sculptor.outlier.stack_id': '0123456789abcdef',
     'cpu.logical_number': 1,
     'sculptor.outlier.wait': 0.012,
     'sculptor.outlier.began': 'preempted',
   });
+  const nobody = outlierEvent({ ...told, waker: null, preemptor: null, stack: [], stackId: null });
+  t.deepEqual(
+    Object.keys(nobody.attributes).filter(name => /preemptor|waker|stack_id/.test(name)),
+    [],
+  );
   t.deepEqual(detail, told);
   const [decoded] = decodeLogs(eventEncoder('scope', {})({ ...event, attributes }, 5));
   t.is(decoded?.time, told.at);
