@@ -201,6 +201,7 @@ function metricsPage(): string {
     'what /proc has; `sculptor.task.throttled.time` (which `sculptor.task.runqueue.wait` then contains), `sculptor.task.offcpu.time`, `sculptor.task.migrations` and `sculptor.task.node_migrations` are not told. faults, block, net, udp, kvm and outliers are bpf/*.bt of those names, net and udp from Linux 6.3 on. They cost more (docs/decisions/0010-bpftrace.md).',
     'With `agent.btf`, on a kernel without BTF, the source sched is bpf/runqueue.bpf.c (raw_tp: sched_switch, sched_wakeup, sched_wakeup_new, sched_migrate_task), and tells `container.cpu.time`, `sculptor.runqueue.wait`, which then contains throttled time, `sculptor.runqueue.latency`, `sculptor.cpu.context_switches`,',
     '`sculptor.cpu.wakeups`, `sculptor.cpu.migrations` and `sculptor.cpu.node_migrations` (docs/decisions/0002-scheduler-probe.md).',
+    'Where sched itself is refused (no BTF in the kernel nor in a file, `lockdown=confidentiality`, no CAP_BPF or CAP_PERFMON, no bpftrace where that is the driver) none of its metrics is there, nobody is contended, and `sculptor.agent.events` is absent: instances are then the cgroups that have had tasks of their own, looked for once before each export of details, and what other sources tell of them is told. It is tried again after a minute, then after twice as long each time, up to an hour; its series begin when it starts.',
     '',
     '| source | hook | cost |',
     '| --- | --- | --- |',

@@ -18,7 +18,8 @@ import { createOutbox } from '../otlp/outbox.ts';
 import { ownTemporality } from '../otlp/temporality.ts';
 import { createArrivalWatch } from './arrival-watch.ts';
 import { createClockWatch } from './clock-watch.ts';
-import { atItsPace, startScheduler } from './cpu/scheduler.ts';
+import { keepScheduler } from './cpu/keep-scheduler.ts';
+import { atItsPace, tellsOfWholeTasks } from './cpu/scheduler.ts';
 import { type CustomSource, startCustomSource } from './custom/custom-source.ts';
 import { createLiveConfig, readingSeconds } from './live-config.ts';
 import type { ProfileSink } from './profiles/profile-sink.ts';
@@ -86,7 +87,7 @@ export type Agent = Running & {
 /**
  * Reads the probes and tells what they say: headline series, details, placements, topology. It stops at nothing that
  * happens to the host or to the pipeline; only what it needs to begin is fatal.
- * @throws ProbeError, KernelInterfaceError as `startScheduler` and `readCgroupLayout`
+ * @throws ConfigError as `keepScheduler`, KernelInterfaceError as `readCgroupLayout`
  */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { roots, hostId, clock, say, profileSink } = options;
@@ -103,11 +104,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       'warn',
       `agent: it runs in a container (${narrowing.found}): ${narrowing.lost}; ${howToSeeAll}`,
     );
-  const scheduler = await startScheduler({ ...options, native, layout });
+  const scheduler = await keepScheduler({ ...options, config, native, layout });
   const { probe, runByCpu } = scheduler;
   const hot = createHotTasks(
     config,
-    createTaskStarts(roots, scheduler.tellsOfWholeTasks ? 0 : clock.unixSeconds()),
+    createTaskStarts(roots, () => (tellsOfWholeTasks(driver) ? 0 : scheduler.since())),
   );
   const vcpus = createVcpuBook({
     roots,
@@ -174,6 +175,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     hot,
     runsSince: lastRuns.since,
     sources,
+    headline: scheduler.headline,
     ownHeadline: living => custom?.headline(living) ?? [],
     vcpus,
     outbox,

@@ -8,7 +8,7 @@ import { readBootTime, readCpuTimes } from '../linux/procfs.ts';
 import type { Outbox } from '../otlp/outbox.ts';
 import type { Sample } from '../otlp/sample.ts';
 import type { Temporal } from '../otlp/temporality.ts';
-import { createCpuSamples, headlineSamples } from './cpu/samples.ts';
+import { createCpuSamples } from './cpu/samples.ts';
 import { createTopologyTeller, placementEvent } from './host-events.ts';
 import { createCgroupChanges } from './instances/cgroup-changes.ts';
 import { contended } from './instances/contended.ts';
@@ -40,6 +40,8 @@ export type RoundsOptions = {
   readonly hot: Pick<HotTasks, 'of'>;
   readonly runsSince: LastRuns['since'];
   readonly sources: Sources;
+  /** The headline series of the scheduler. */
+  readonly headline: (living: LivingInstance) => Sample[];
   /** A user's own headline series: told with the others between two exports of details, which have it too. */
   readonly ownHeadline: (living: LivingInstance) => readonly Sample[];
   readonly vcpus: VcpuBook;
@@ -228,9 +230,9 @@ export function createRounds(options: RoundsOptions): Rounds {
     for (const one of leaving)
       yield* told
         .of(one)
-        .detail(selected([...headlineSamples(one), ...sources.samples(one)]), time);
+        .detail(selected([...options.headline(one), ...sources.samples(one)]), time);
     for (const one of living) {
-      const samples = selected(headlineSamples(one));
+      const samples = selected(options.headline(one));
       if (!reading) samples.push(...selected(options.ownHeadline(one)));
       else {
         for (const sample of sources.samples(one))

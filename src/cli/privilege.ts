@@ -1,5 +1,5 @@
 import { KernelInterfaceError } from '../contract/errors.ts';
-import { type Capability, ownLacking } from '../linux/capabilities.ts';
+import { ownLacking } from '../linux/capabilities.ts';
 import { hostRoots } from '../linux/roots.ts';
 import { ofAllParts } from './doctor/capabilities.ts';
 
@@ -7,11 +7,8 @@ import { ofAllParts } from './doctor/capabilities.ts';
  * Says at once that this user cannot do it, and what would still work, before anything is started.
  * @throws KernelInterfaceError KERNEL_PRIVILEGE
  */
-export function requirePrivilege(
-  command: string,
-  capabilities: readonly Capability[] = ofAllParts,
-): void {
-  const absent = ownLacking(hostRoots, capabilities);
+export function requirePrivilege(command: string): void {
+  const absent = ownLacking(hostRoots, ofAllParts);
   if (absent.length === 0) return;
   throw new KernelInterfaceError(
     'KERNEL_PRIVILEGE',

@@ -1,3 +1,4 @@
+import { KernelInterfaceError } from '../contract/errors.ts';
 import { readText } from './read-file.ts';
 import type { Roots } from './roots.ts';
 
@@ -87,4 +88,15 @@ export function ownLacking(roots: Roots, capabilities: readonly Capability[]): C
   if (capabilities.length === 0) return [];
   const own = readOwnPrivileges(roots);
   return own === null ? [] : lacking(own.effective, capabilities);
+}
+
+/** @throws KernelInterfaceError KERNEL_PRIVILEGE which names those that this process lacks */
+export function mustHave(roots: Roots, capabilities: readonly Capability[] = []): void {
+  const absent = ownLacking(roots, capabilities);
+  if (absent.length === 0) return;
+  throw new KernelInterfaceError(
+    'KERNEL_PRIVILEGE',
+    `this process has no ${absent.join(' and no ')}, which it needs`,
+    { absent },
+  );
 }

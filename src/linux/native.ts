@@ -201,10 +201,20 @@ function explainRefusal(probe: string, cause: unknown): Error {
       cause,
     );
   }
+  // Lockdown takes the helper away, and libbpf then takes its older name; where securityfs is not mounted nothing else tells of it.
+  const isLocked = /(unknown func|cannot use helper) bpf_probe_read(_kernel)?(_str)?#/.test(
+    log ?? '',
+  );
+  const why = isLocked
+    ? 'this kernel lets no BPF program read its memory (lockdown=confidentiality)'
+    : describeError(cause);
   return new ProbeError(
     'PROBE_LOAD',
-    `${probe}.bpf.o: ${describeError(cause)}${log ? `\n${log.trim().slice(-2000)}` : ''}`,
-    { program: probe, verifierLog: log },
+    `${probe}.bpf.o: ${why}${log ? `\n${log.trim().slice(-2000)}` : ''}`,
+    { program: probe, verifierLog: log, ...(isLocked ? { remedy: howToUnlock } : {}) },
     cause,
   );
 }
+
+/** For a person. */
+export const howToUnlock = 'boot with lockdown=integrity or without lockdown';

@@ -181,8 +181,8 @@ for (const [what, config, reads] of [
 ] as const)
   test(`who writes to a cgroup with many below all the time keeps nobody else from being told${what}`, async t => {
     const agent = stageRounds(t, { config });
-    for (let i = 0; i < 120; i += 1) agent.add(`/pool/i${i}`, { used: 0, wait: 0 });
-    for (let i = 0; i < 120; i += 1) agent.add(`/other${i}`, { used: 0, wait: 0 });
+    for (let i = 0; i < 120; i += 1) agent.add(`/pool/i${i}`, { used: 0.001, wait: 0 });
+    for (let i = 0; i < 120; i += 1) agent.add(`/other${i}`, { used: 0.001, wait: 0 });
     await agent.read(10);
     const placements = (from: string) =>
       Array.from({ length: 120 }, (_, i) => agent.placements(`${from}${i}`).length);
@@ -191,7 +191,7 @@ for (const [what, config, reads] of [
     for (let second = 0; second < 100; second += 1) {
       agent.tree.write({ 'cgroup/pool/cpu.max': `${second + 1}0000 100000` });
       await agent.read(reads);
-      if (second === 50) agent.add('/new', { used: 0, wait: 0 });
+      if (second === 50) agent.add('/new', { used: 0.001, wait: 0 });
       if (second === 51) t.is(agent.placements('/new').length, 1);
     }
     t.true(

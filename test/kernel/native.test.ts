@@ -366,6 +366,24 @@ kernelTest('a program that the kernel does not take is a ProbeError', t => {
   t.regex(error.message, /R1 invalid mem/);
 });
 
+for (const said of [
+  'unknown func bpf_probe_read#4',
+  'program of this type cannot use helper bpf_probe_read_kernel#113',
+])
+  kernelTest(
+    `that lockdown takes a helper away is told in words, where the verifier says: ${said}`,
+    t => {
+      const loadObject = () => {
+        throw Object.assign(new Error('load: EINVAL'), { code: 'EINVAL', log: said });
+      };
+      const error = t.throws(() => loadProbe({ ...loadNative(), loadObject }, 'sched'), {
+        instanceOf: ProbeError,
+        message: /^sched\.bpf\.o: .*lockdown=confidentiality/,
+      });
+      t.is(error.context['remedy'], 'boot with lockdown=integrity or without lockdown');
+    },
+  );
+
 /** Loads the probe in a process that has no capability. */
 const unprivileged = `
   import { loadNative, loadProbe } from '${root}src/linux/native.ts';

@@ -245,19 +245,31 @@ test('as its systemd unit starts it the agent tells all, and of what the unit gr
 });
 
 for (const absent of base)
-  test(`without ${absent} the agent ends and says that it is what lacks`, async t => {
-    const uid = 64_901;
-    const place = await makePlace(uid, []);
-    try {
-      const args = ['agent', '--config', place.config];
+  test(`without ${absent} the scheduler is told as not there, and all that needs no BPF is told`, async t => {
+    t.timeout(90_000);
+    await withScene([], async ({ uid }, place) => {
       const held = base.filter(name => name !== absent);
+      const args = ['agent', '--config', place.config];
       const { child, said } = start('setpriv', asOwnUser(uid, held, args));
-      const code = await new Promise(resolve => child.once('close', resolve));
-      t.not(code, 0);
-      t.regex(said(), new RegExp(`KERNEL_PRIVILEGE: .*needs root \\(or ${absent}\\)`));
-    } finally {
-      await place.end();
-    }
+      try {
+        await untilTold(place, ['container.memory.usage', 'container.memory.paging.faults']);
+        await eventually('sched', 30, () => availability(place, 'sched'));
+        t.deepEqual(availability(place, 'sched'), [0, 'KERNEL_PRIVILEGE']);
+        t.deepEqual(availability(place, 'block'), [0, 'KERNEL_PRIVILEGE']);
+        t.deepEqual(availability(place, 'memory'), [1, undefined]);
+        t.regex(
+          said(),
+          new RegExp(
+            `without the source "sched" .*KERNEL_PRIVILEGE: this process has no ${absent},`,
+          ),
+        );
+        for (const metric of ['container.cpu.time', 'sculptor.runqueue.wait'])
+          t.deepEqual(place.pointsOf(metric), [], metric);
+        t.is(child.exitCode, null);
+      } finally {
+        await endChild(child);
+      }
+    });
   });
 
 test("a VM's drives are told to who is of its monitor's group, and else the monitor is said not to answer", async t => {

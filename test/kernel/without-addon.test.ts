@@ -260,7 +260,7 @@ test('doctor judges by the driver: the agent can run, the main job cannot', asyn
   const [bpftrace, libbpf] = await Promise.all([doctor('bpftrace'), doctor('libbpf')]);
   t.is(bpftrace.exitCode, 0);
   t.like(bpftrace.of('addon, libbpf'), { state: 'missing', needed: false });
-  t.like(bpftrace.of('scheduler by bpftrace'), { state: 'works', needed: true });
+  t.like(bpftrace.of('source sched'), { state: 'works', needed: true });
   t.like(bpftrace.of('sculpt agent'), { state: 'works', needed: true });
   t.like(bpftrace.of('source memory'), { state: 'works' });
   t.like(bpftrace.of('source block'), { state: 'works' });
@@ -269,5 +269,5 @@ test('doctor judges by the driver: the agent can run, the main job cannot', asyn
   t.like(libbpf.of('addon, libbpf'), { state: 'missing', needed: true });
   t.like(libbpf.of('sculpt agent'), { state: 'missing' });
   t.like(libbpf.of('source block'), { state: 'missing', how: 'npm run setup' });
-  t.is(libbpf.of('scheduler by bpftrace'), undefined);
+  t.like(libbpf.of('source sched'), { state: 'missing', needed: true, how: 'npm run setup' });
 });

@@ -45,7 +45,8 @@ monitor). Of what stands in a cell nothing can be left out.
 
 ${renderTable(columns, [sched, ...sourceKinds])}
 
-- The base, without which there is no agent, is \`sched\`: CAP_BPF and CAP_PERFMON. Where there is no /etc/machine-id the agent keeps
+- The base is \`sched\`: CAP_BPF and CAP_PERFMON. Without them the agent tells what takes no BPF program (\`memory\`, \`taps\`, \`vdisks\`, \`dirty\`, \`steal\`, \`guests\`, the host's own series)
+  of the cgroups that have tasks, and says so. Where there is no /etc/machine-id it keeps
   CAP_DAC_READ_SEARCH too: the UUID of the machine, by which the host is then named, is for root only.
 - \`faults\` asks for a perf event: above 2 (Debian's kernels begin with 3) kernel.perf_event_paranoid wants CAP_SYS_ADMIN for it, which the agent
   does not keep for this alone; \`sysctl kernel.perf_event_paranoid=2\` lets CAP_PERFMON do.

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import type { AgentConfig } from '../../contract/config.ts';
 import type { Clock, Say } from '../../contract/ports.ts';
+import { bpfCapabilities, mustHave } from '../../linux/capabilities.ts';
 import type { CgroupLayout } from '../../linux/cgroups.ts';
 import { btfOf, type Native, ownBtf } from '../../linux/native.ts';
 import { openMaskedThreads } from '../../linux/own-masks.ts';
@@ -23,8 +24,6 @@ export type Scheduler = {
   readonly probe: TotalsReader;
   /** What it knows beside the totals. */
   readonly source: (tasks: TaskChoice) => Source;
-  /** Of a task it tells what it did since the task began; else since the driver did. */
-  readonly tellsOfWholeTasks: boolean;
   /** Empty where the driver does not tell it. */
   readonly runByCpu: () => RunByCpu;
   readonly maskedThreads: PlacementReader['maskedThreads'];
@@ -54,15 +53,21 @@ export type SchedulerOptions = {
 
 /**
  * Begins to ask the scheduler by the driver that is configured; where the kernel has no BTF, by a file that has it.
- * @throws ProbeError, KernelInterfaceError as `startSchedProbe` and `startSchedScript`
+ * @throws ProbeError, KernelInterfaceError as `mustHave`, `startSchedProbe` and `startSchedScript`
  * @throws ConfigError as `startRunqueueProbe`
  */
 export async function startScheduler(options: SchedulerOptions): Promise<Scheduler> {
   const { config, roots } = options;
+  mustHave(roots, bpfCapabilities);
   if (config.driver === 'bpftrace') return startByBpftrace(options);
   if (config.btf !== undefined && !existsSync(ownBtf(roots)))
     return startByFile(options, config.btf);
   return startByLibbpf(options);
+}
+
+/** Whether a driver tells of a task what it did since the task began; else since the driver did. */
+export function tellsOfWholeTasks(driver: AgentConfig['driver']): boolean {
+  return driver === 'bpftrace';
 }
 
 /** bpftrace prints its totals five times a second: read more often, they would stand and jump. */
@@ -110,7 +115,6 @@ function startByLibbpf(options: SchedulerOptions): Scheduler {
           return hottest(changed);
         },
       }),
-    tellsOfWholeTasks: false,
     runByCpu: probe.readRunByCpu,
     maskedThreads: masked.read,
     untold: new Set(),
@@ -146,7 +150,6 @@ function startByFile(options: SchedulerOptions, btf: string): Scheduler {
   return {
     probe,
     source: () => createSchedSource({ probe, now, cpus: () => [], hottest: () => [] }),
-    tellsOfWholeTasks: false,
     runByCpu: () => new Map(),
     maskedThreads: () => null,
     untold: new Set(untoldByFile),
@@ -186,7 +189,6 @@ async function startByBpftrace(options: SchedulerOptions): Promise<Scheduler> {
       }),
       trouble: script.trouble,
     }),
-    tellsOfWholeTasks: true,
     runByCpu: () => new Map(),
     maskedThreads: () => null,
     untold: new Set(untoldByScript),

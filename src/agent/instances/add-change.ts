@@ -4,6 +4,11 @@ export function emptyTotals(): SchedTotals {
   return { runNs: 0, waitNs: 0, throttledNs: 0 };
 }
 
+/** Whether it was seen to do anything: where nobody tells, or it is new, it is not known to rest either. */
+export function hasRun({ runNs, waitNs }: SchedTotals): boolean {
+  return runNs + waitNs > 0;
+}
+
 const noTotals: SchedTotals = emptyTotals();
 
 /**

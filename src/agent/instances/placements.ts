@@ -11,6 +11,7 @@ import {
 import { readTaskStatus } from '../../linux/procfs.ts';
 import { readText } from '../../linux/read-file.ts';
 import type { LastRuns } from '../tasks/last-runs.ts';
+import { hasRun } from './add-change.ts';
 import type { CgroupChanges } from './cgroup-changes.ts';
 import type { LivingInstance } from './instances.ts';
 
@@ -138,7 +139,7 @@ export function createPlacements(
     const sameTasks = areSameTasks(last.placement, outline, vcpus);
     if (sameTasks && !isDue) return null;
     // Tasks that neither ran nor waited are where they were: their files need not be read.
-    if (!sameTasks || last.served !== served)
+    if (!sameTasks || last.served !== served || !hasRun(living.totals))
       last.placement = readPlacement(reader, place, outline, knownOf(last, vcpus, isDue));
     if (isDue) [last.at, last.served, last.looks] = [now, served, 0];
     follow(living, last.placement);

@@ -1,8 +1,9 @@
+import { hasRun } from './add-change.ts';
 import type { CgroupChanges } from './cgroup-changes.ts';
 import type { InstanceBook, LivingInstance } from './instances.ts';
 import type { Suspects } from './placements.ts';
 
-/** Of the contended instances, and of those that ran, so many are looked at each time, by turns. */
+/** Of the contended instances, and of those that ran or may have, so many are looked at each time, by turns. */
 const perLook = 4;
 const activeCores = 0.005;
 
@@ -45,7 +46,8 @@ export function createSuspectFinder({
         allFollow -= 1;
       }
       const active = [...book.living()].filter(
-        ({ window }) => window.usedCores + window.waitCores >= activeCores,
+        ({ window, totals }) =>
+          window.usedCores + window.waitCores >= activeCores || !hasRun(totals),
       );
       // For what no write tells: tasks that come or go, a mask, a move to another cpuset. Contended ones have turns of their own.
       const byTurns = [...next(contended), ...next(active)];

@@ -1,11 +1,6 @@
-import {
-  describeError,
-  KernelInterfaceError,
-  ProbeError,
-  SculptorError,
-} from '../../contract/errors.ts';
+import { describeError, ProbeError, SculptorError } from '../../contract/errors.ts';
 import { attr } from '../../contract/metrics.ts';
-import { ownLacking } from '../../linux/capabilities.ts';
+import { mustHave } from '../../linux/capabilities.ts';
 import type { Sample } from '../../otlp/sample.ts';
 import { blockSource } from '../block/block-source.ts';
 import { vdiskSource } from '../block/vdisk-source.ts';
@@ -24,7 +19,7 @@ import { kvmSource } from '../vms/kvm-source.ts';
 import { stealSource } from '../vms/steal-source.ts';
 import type { Source, SourceContext, SourceKind } from './source.ts';
 
-/** Every source beside the scheduler's, which the agent cannot do without. */
+/** Every source beside the scheduler's, on which the totals stand. */
 export const sourceKinds: readonly SourceKind[] = [
   faultSource,
   memorySource,
@@ -196,7 +191,7 @@ function createStops(guarded: <T>(source: Source, run: (source: Source) => T) =>
  * @throws KernelInterfaceError KERNEL_PRIVILEGE which names those that it lacks, and what the source throws
  */
 function startSource(kind: SourceKind, context: SourceContext): Source {
-  mustHaveNeeds(kind, context);
+  mustHave(context.roots, kind.needs);
   return kind.start(context);
 }
 
@@ -208,23 +203,13 @@ export async function trySource(
   kind: SourceKind,
   context: SourceContext,
 ): Promise<ReturnType<NonNullable<SourceKind['look']>>> {
-  mustHaveNeeds(kind, context);
+  mustHave(context.roots, kind.needs);
   if (kind.look) return kind.look(context);
   const source = kind.start(context);
   const trouble = await source.attached;
   await source.stop();
   if (typeof trouble === 'string') throw new ProbeError('BPFTRACE_FAILED', trouble);
   return { found: 'was started and stopped', isSure: true };
-}
-
-function mustHaveNeeds({ name, needs = [] }: SourceKind, { roots }: SourceContext): void {
-  const absent = ownLacking(roots, needs);
-  if (absent.length === 0) return;
-  throw new KernelInterfaceError(
-    'KERNEL_PRIVILEGE',
-    `this process has no ${absent.join(' and no ')}, which it needs`,
-    { source: name, absent },
-  );
 }
 
 /** What fails all the time is said every so often. */

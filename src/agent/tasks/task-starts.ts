@@ -5,7 +5,7 @@ import type { Roots } from '../../linux/roots.ts';
 export type TaskStarts = {
   /** To be called before the tasks of a reading are asked for. */
   readonly look: () => void;
-  /** The same for one task whenever it is asked. Not before `began`: the probe counts since then. */
+  /** The same for one task whenever it is asked. Not before what `began` answers: the probe counts since then. */
   readonly of: (startTicks: number) => number;
 };
 
@@ -16,7 +16,7 @@ const stepSeconds = 1.5;
  * The time of boot is the wall clock less the uptime, and so moves when the clock is set. Tasks seen before keep the start that was
  * told of them; those that begin later begin by the clock as it is then, or they would begin in the future where it was set back.
  */
-export function createTaskStarts(roots: Roots, began: number): TaskStarts {
+export function createTaskStarts(roots: Roots, began: () => number): TaskStarts {
   /** `after`: of tasks that began after these ticks. The newest first. */
   const boots = [{ after: Number.NEGATIVE_INFINITY, seconds: readBootTime(roots) ?? 0 }];
   let newestTicks = 0;
@@ -30,7 +30,7 @@ export function createTaskStarts(roots: Roots, began: number): TaskStarts {
     of: startTicks => {
       newestTicks = Math.max(newestTicks, startTicks);
       const boot = boots.find(({ after }) => startTicks > after)?.seconds ?? 0;
-      return Math.max(began, boot + startTicks / 100);
+      return Math.max(began(), boot + startTicks / 100);
     },
   };
 }

@@ -25,7 +25,8 @@ export const kvmSource: SourceKind = {
     const probe = bpftrace
       ? startKvmScript(bpftrace)
       : startKvmProbe({ native, roots, cgroupV1: layout.version === 1 });
-    const starts = createTaskStarts(roots, clock.unixSeconds());
+    const began = clock.unixSeconds();
+    const starts = createTaskStarts(roots, () => began);
     let told = new Map<LivingInstance, Sample[]>();
     return {
       name: 'kvm',

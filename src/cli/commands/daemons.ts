@@ -2,7 +2,8 @@ import type { Command } from 'commander';
 import type { Config } from '../../contract/config.ts';
 import { ConfigError } from '../../contract/errors.ts';
 import type { Running } from '../../contract/ports.ts';
-import { bpfCapabilities } from '../../linux/capabilities.ts';
+import { bpfCapabilities, ownLacking } from '../../linux/capabilities.ts';
+import { hostRoots } from '../../linux/roots.ts';
 import { readPrivateKey, readPublicKeys } from '../../otlp/signing.ts';
 import { isSecondLife, keepOnly } from '../least-privilege.ts';
 import { type CommonOptions, configOf, configSourceOf, withCommonOptions } from '../options.ts';
@@ -94,18 +95,23 @@ export function addDaemons(program: Command): void {
   }
 }
 
-/** @throws ConfigError, KernelInterfaceError KERNEL_PRIVILEGE */
+/** @throws ConfigError, KernelInterfaceError as `keepOnly` */
 async function prepareAgent({ agent }: Config, options: DaemonOptions): Promise<void> {
   const { privilegesOf } = await import('../agent-privileges.ts');
-  requirePrivilege('agent', bpfCapabilities);
   const wanted = privilegesOf(agent, options.user);
   if (wanted === null) {
     sayOnStderr('info', 'agent: keeps all its capabilities: bpftrace runs as root only');
-    return;
+  } else {
+    keepOnly(wanted, (level, text) => sayOnStderr(level, `agent: ${text}`), [
+      configSourceOf(options).path,
+    ]);
   }
-  keepOnly(wanted, (level, text) => sayOnStderr(level, `agent: ${text}`), [
-    configSourceOf(options).path,
-  ]);
+  const absent = ownLacking(hostRoots, bpfCapabilities);
+  if (absent.length > 0)
+    sayOnStderr(
+      'warn',
+      `agent: it needs root (or ${absent.join(', ')}) to ask the scheduler, and for all that BPF tells; only what is told without it is told`,
+    );
 }
 
 function startSigningEngine(parts: PartsModule, given: PartOptions): Promise<Running> {

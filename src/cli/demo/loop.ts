@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Action } from '../../contract/action.ts';
 import { configSchema } from '../../contract/config.ts';
-import { ConfigError } from '../../contract/errors.ts';
+import { ConfigError, KernelInterfaceError } from '../../contract/errors.ts';
 import type { Mode } from '../../contract/policy.ts';
 import type { Recommendation } from '../../contract/recommendation.ts';
 import { askParts, type Parts, type Verdict } from '../ask.ts';
@@ -31,7 +31,7 @@ const main = fileURLToPath(
 
 /**
  * Starts `sculpt up` with a policy, in a folder that is removed again when it stops.
- * @throws ConfigError CONFIG_NOT_RUNNING with the last lines that it said
+ * @throws ConfigError CONFIG_NOT_RUNNING with the last lines that it said; KernelInterfaceError where the scheduler cannot be asked
  */
 export async function startLoop(
   policy: unknown,
@@ -61,11 +61,21 @@ export async function startLoop(
   const loop = loopOf(child, folder, parts, () => readFileSync(logFile, 'utf8'));
   try {
     await waitUntilUp(loop, child, startSeconds);
+    mustTell((await parts.agentStatus()).sources['sched'] ?? 'unknown');
   } catch (error) {
     await loop.stop();
     throw error;
   }
   return loop;
+}
+
+/** The loop runs on without the scheduler, and would recommend nothing. */
+function mustTell(scheduler: string): void {
+  if (scheduler === 'running') return;
+  throw new KernelInterfaceError(
+    'KERNEL_MISSING',
+    `without the scheduler nothing is recommended: ${scheduler}`,
+  );
 }
 
 function loopOf(child: ChildProcess, folder: string, parts: Parts, log: () => string): Loop {

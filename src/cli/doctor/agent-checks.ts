@@ -1,17 +1,15 @@
 import { execFileSync } from 'node:child_process';
-import { startSchedScript } from '../../agent/bpftrace/sched-script.ts';
-import type { Config } from '../../contract/config.ts';
+import { startScheduler } from '../../agent/cpu/scheduler.ts';
+import type { AgentConfig, Config } from '../../contract/config.ts';
 import { describeError, KernelInterfaceError } from '../../contract/errors.ts';
-import { bpfCapabilities, readOwnPrivileges } from '../../linux/capabilities.ts';
+import { readOwnPrivileges } from '../../linux/capabilities.ts';
 import { readCgroupLayout } from '../../linux/cgroups.ts';
-import { btfOf } from '../../linux/native.ts';
 import { hostRoots } from '../../linux/roots.ts';
 import { loadAddonFor } from '../addon.ts';
 import { privilegesOf } from '../agent-privileges.ts';
 import { realClock } from '../clock.ts';
 import { commandWithOnly, describeKept } from '../least-privilege.ts';
-import { requirePrivilege } from '../privilege.ts';
-import { type Check, works } from './check.ts';
+import { type Check, noScheduler, works } from './check.ts';
 import type { Machine } from './machine.ts';
 import { attempt, lacking } from './remedy.ts';
 import { checkSources } from './source-checks.ts';
@@ -52,36 +50,33 @@ export async function checkAsAgent(
   const kept = wanted && own ? describeKept(own, wanted.capabilities) : 'with all it is given';
   const found = `${kept}, as it is configured: so the sources below were tried; "sculpt up" gives up nothing`;
   const asAgent = attempt(name, false, lost, () => {
-    requirePrivilege('agent', bpfCapabilities);
     native();
     return works(name, false, { found });
   });
   return [
     asAgent,
-    ...(agent.driver === 'bpftrace' ? [await checkScheduler(machine, agent.btf)] : []),
+    await checkScheduler({ ...machine, native }, agent),
     ...(await checkSources({ ...machine, native }, agent)),
   ];
 }
 
-/** Attaches the program of `agent.driver: bpftrace` for real. */
-async function checkScheduler({ roots }: Machine, btf: string | undefined): Promise<Check> {
-  const { bpftraceOf } = await import('../../agent/bpftrace/run.ts');
-  const scheduler = 'scheduler by bpftrace';
+/** Attaches its programs for real, by whichever driver. */
+async function checkScheduler({ roots, native }: Machine, config: AgentConfig): Promise<Check> {
+  const scheduler = 'source sched';
   try {
-    const { stop } = await startSchedScript({
-      run: bpftraceOf(btf, roots),
-      cgroupV1: readCgroupLayout(roots).version === 1,
-      detailSeconds: 1,
-      nodeOfCpu: [],
-      kernelBtf: btfOf(btf, roots),
+    const { stop } = await startScheduler({
+      config,
+      native: native(),
       roots,
+      layout: readCgroupLayout(roots),
+      hostId: 'doctor',
       clock: realClock,
       say: () => undefined,
     });
     await stop();
-    return works(scheduler, true, { found: 'bpf/sched.bt was attached and stopped' });
+    return works(scheduler, true, { found: `was started and stopped, by ${config.driver}` });
   } catch (error) {
-    return lacking(scheduler, true, 'the agent as it is configured', error);
+    return lacking(scheduler, true, noScheduler, error);
   }
 }
 

@@ -16,6 +16,10 @@ export type Check = {
   readonly needed: boolean;
 };
 
+/** Lost where the scheduler cannot be asked. */
+export const noScheduler =
+  'what instances run and wait, and so any recommendation for this host. What needs no BPF program, or one that loads, is told still; an engine for other hosts runs.';
+
 type Present = { readonly found: string };
 type Absent = { readonly found: string; readonly lost: string; readonly how: string | null };
 

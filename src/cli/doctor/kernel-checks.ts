@@ -1,17 +1,14 @@
 import { startRunqueueProbe } from '../../agent/probes/runqueue.ts';
 import type { Config } from '../../contract/config.ts';
 import { ConfigError, describeError } from '../../contract/errors.ts';
-import { howToMakeBtf, loadProbe, ownBtf } from '../../linux/native.ts';
+import { howToMakeBtf, howToUnlock, loadProbe, ownBtf } from '../../linux/native.ts';
 import { openOwnMasks } from '../../linux/own-masks.ts';
 import { readText } from '../../linux/read-file.ts';
 import { addonNeeds } from '../addon.ts';
 import { decodeCapabilities } from './capabilities.ts';
-import { type Check, missing, unknown, works } from './check.ts';
+import { type Check, missing, noScheduler, unknown, works } from './check.ts';
 import type { Machine } from './machine.ts';
 import { attempt } from './remedy.ts';
-
-const noProbes =
-  'the agent: nothing on this host can be observed. An engine for other hosts still runs.';
 
 const addonName = 'addon, libbpf';
 
@@ -59,7 +56,7 @@ function kernelCheck({ roots }: Machine): Check {
     ? works('kernel', true, { found: `Linux ${release}` })
     : missing('kernel', true, {
         found: `Linux ${release ?? 'of unknown version'}`,
-        lost: noProbes,
+        lost: noScheduler,
         how: 'Linux 6.1 or newer (per-CPU hashes without preallocation)',
       });
 }
@@ -74,7 +71,7 @@ function btfCheck({ roots, exists }: Machine, { agent }: Config, file: string | 
   }
   return missing('BTF', true, {
     found,
-    lost: noProbes,
+    lost: noScheduler,
     how: `a kernel built with CONFIG_DEBUG_INFO_BTF=y (every distribution's is, from Debian 11 and Ubuntu 20.10 on); or ${howToMakeBtf}: by it the run queue alone is told, with agent.driver: bpftrace what its scripts tell`,
   });
 }
@@ -84,9 +81,9 @@ function lockdownCheck({ roots }: Machine): Check {
   const level = /\[(\w+)\]/.exec(text ?? '')?.[1];
   if (level === 'confidentiality')
     return missing('lockdown', true, {
-      found: 'confidentiality: BPF may read no kernel memory',
-      lost: noProbes,
-      how: 'boot with lockdown=integrity or without lockdown',
+      found: 'confidentiality: no BPF program may read kernel memory by a helper',
+      lost: noScheduler,
+      how: howToUnlock,
     });
   return text === null
     ? unknown('lockdown', { found: 'not told: securityfs is not mounted, or there is none' })
@@ -121,7 +118,7 @@ function addonCheck({ native }: Machine, needed: boolean): Check {
 function tracingCheck({ native }: Machine, needed: boolean, file: string | undefined): Check {
   if (file !== undefined) return rawTracingCheck(native, needed, file);
   const name = 'BPF tracepoints (tp_btf)';
-  return attempt(name, needed, noProbes, () => {
+  return attempt(name, needed, noScheduler, () => {
     loadProbe(native(), 'sched').close();
     return works(name, needed, { found: 'sched.bpf.o was loaded: verified by this kernel' });
   });
@@ -129,7 +126,7 @@ function tracingCheck({ native }: Machine, needed: boolean, file: string | undef
 
 function rawTracingCheck(native: Machine['native'], needed: boolean, btf: string): Check {
   const name = 'BPF tracepoints (raw_tp)';
-  return attempt(name, needed, noProbes, () => {
+  return attempt(name, needed, noScheduler, () => {
     const options = { btf, cgroupV1: false, maxInstances: 16, nodeOfCpu: [] };
     startRunqueueProbe({ native: native(), ...options }).stop();
     return works(name, needed, { found: 'runqueue.bpf.o was attached and stopped: it tells less' });

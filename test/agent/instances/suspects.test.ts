@@ -2,9 +2,10 @@ import test from 'ava';
 import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
 import { createSuspectFinder } from '../../../src/agent/instances/suspects.ts';
 
-const life = (id: string, usedCores = 0, waitCores = 0) =>
+const life = (id: string, usedCores = 0, waitCores = 0, runNs = 1e9) =>
   ({
     instance: { id },
+    totals: { runNs, waitNs: 0, throttledNs: 0 },
     window: { usedCores, waitCores, throttledCores: 0 },
   }) as unknown as LivingInstance;
 
@@ -35,6 +36,11 @@ test('of those that ran or waited four are looked at each time, by turns, and so
   t.deepEqual(look(contended).byTurns, ['/c0', '/c1', '/c2', '/c3', '/0', '/1', '/2', '/3']);
   t.deepEqual(look(contended).byTurns, ['/c4', '/c5', '/c0', '/c1', '/4', '/5', '/0', '/1']);
   t.deepEqual(look().byTurns, ['/2', '/3', '/4', '/5']);
+});
+
+test('of whom nobody tells whether he ran is looked at as if he had', t => {
+  const { look } = stage([life('/rests'), life('/unknown', 0, 0, 0)]);
+  t.deepEqual(look().byTurns, ['/unknown']);
 });
 
 test('of fewer than four each is looked at once, whoever has the turn', t => {

@@ -1,5 +1,6 @@
 import { statSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
+import { headlineSamples } from '../../../src/agent/cpu/samples.ts';
 import { createSchedSource } from '../../../src/agent/cpu/sched-source.ts';
 import { emptyTotals } from '../../../src/agent/instances/add-change.ts';
 import type { LivingInstance } from '../../../src/agent/instances/instances.ts';
@@ -74,7 +75,11 @@ export function stageRounds(
   let fails = false;
   let listener: (event: OutgoingEvent) => void = () => undefined;
   const temporal = temporalityFrom(options.temporality);
-  const hot = createHotTasks(config, createTaskStarts(tree, clock.unixSeconds()));
+  const began = clock.unixSeconds();
+  const hot = createHotTasks(
+    config,
+    createTaskStarts(tree, () => began),
+  );
   const lastRuns = createLastRuns(120);
   const vcpus = createVcpuBook({
     roots: tree,
@@ -130,6 +135,7 @@ export function stageRounds(
       memory: findMemoryHierarchy(tree),
       maskedThreads: options.maskedThreads ?? (() => null),
     },
+    headline: headlineSamples,
     probe: {
       readTotals: () => {
         for (const [id, { used, wait }] of loads) {

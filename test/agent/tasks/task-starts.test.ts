@@ -8,7 +8,7 @@ for (const setBy of [-60, 3600])
       'proc/stat': `cpu0 1 1 1 500 0 0 0 50\nbtime ${seconds}`,
     });
     const tree = makeTree(t, booted(1000));
-    const starts = createTaskStarts(tree, 1050);
+    const starts = createTaskStarts(tree, () => 1050);
     starts.look();
     t.deepEqual([2000, 6000].map(starts.of), [1050, 1060]);
     tree.write(booted(1001));

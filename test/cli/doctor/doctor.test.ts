@@ -40,7 +40,7 @@ function machineWith(files: Readonly<Record<string, string>>, nodeVersion = '24.
 for (const [what, text, state, found] of [
   ['none', '[none] integrity confidentiality\n', 'works', 'none'],
   ['integrity', 'none [integrity] confidentiality\n', 'works', 'integrity'],
-  ['confidentiality', 'none integrity [confidentiality]\n', 'missing', /BPF may read no/],
+  ['confidentiality', 'none integrity [confidentiality]\n', 'missing', /no BPF program may read/],
   ['nothing is told of it', null, 'unknown', /not told/],
 ] as const)
   test(`lockdown, ${what}: ${state}`, t => {

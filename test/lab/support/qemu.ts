@@ -12,6 +12,8 @@ export type MachineOptions = {
   readonly memoryMiB: number;
   /** An interactive shell on the second console (`shell.sock`). */
   readonly shell: boolean;
+  /** What the kernel is told beside what every lab is, such as `lockdown=integrity`. */
+  readonly kernelArguments?: string;
 };
 
 /** What `build-lab.sh` made, and where this lab keeps its sockets and what it shares. */
@@ -93,10 +95,11 @@ function machine(options: MachineOptions, lab: string, run: string, root: string
   ];
 }
 
-function commandLine({ kernel, init, shell }: MachineOptions): string {
+function commandLine({ kernel, init, shell, kernelArguments = '' }: MachineOptions): string {
   return [
     'console=ttyS0 panic=-1 mitigations=off tsc=reliable audit=0 quiet loglevel=4',
     `lab-kernel=${kernel} lab=${init}${shell ? ' lab-shell' : ''}`,
+    kernelArguments,
   ].join(' ');
 }
 
