@@ -36,7 +36,8 @@ export async function startAgentProcess(
     agent: { endpoint: `unix://${folder}/sink.sock`, apiSocket: `${folder}/agent-api.sock` },
   });
   const { endpoint, apiSocket } = config.agent;
-  const ask = askParts(config);
+  // While it starts it listens already, and does not answer: an emulated CPU verifies programs for a quarter of a minute.
+  const ask = askParts(config, 60);
   const file = join(folder, 'config.json');
   writeFileSync(file, JSON.stringify({ agent: { ...settings, endpoint, apiSocket } }));
   const sink = fork(sinkFile, [`${folder}/sink.sock`]);
@@ -58,7 +59,7 @@ export async function startAgentProcess(
   };
   try {
     for (let attempt = 0; (await orNull(ask.agentStatus())) === null; attempt += 1) {
-      if (attempt === 600 || agent.exitCode !== null)
+      if (attempt === 1200 || agent.exitCode !== null)
         throw new SculptorError('DEMO_FAILED', `the agent did not start: ${folder}/agent.log`);
       await sleep(50);
     }

@@ -12,11 +12,11 @@ import {
 } from '../../bench/agent-process.ts';
 import type { SinkReading } from '../../bench/sink.ts';
 import { openStage, type Stage, type StagedInstance } from '../../src/cli/demo/stage.ts';
+import { findMemoryHierarchy, type MemoryHierarchy } from '../../src/linux/memory.ts';
+import { hostRoots } from '../../src/linux/roots.ts';
 import { type CgroupBox, makeCgroupBox } from './cgroup-box.ts';
 import { eventually } from './scene.ts';
 import { near } from './sched-scene.ts';
-
-const memoryRoot = '/sys/fs/cgroup/memory';
 
 export type Churn = {
   readonly cgroups: number;
@@ -65,66 +65,96 @@ const statusSchema = z.looseObject({
   memory: z.object({ bpfBytes: z.number() }),
 });
 
-/**
- * The agent as a process beside threads and cgroups that come and go: it does not grow, loses nothing that it does not
- * count, and tells of nobody who is gone.
- */
+/** What the agent was, and told, before and after so many seconds of coming and going. */
+export type Churned = {
+  /** When nobody had come yet. */
+  readonly idle: Look;
+  readonly from: Look;
+  readonly to: Look;
+  readonly usedBefore: Used;
+  readonly usedAfter: Used;
+  /** Instances that stayed, of which `used` is. */
+  readonly stayed: number;
+};
+
 export async function churn(t: ExecutionContext, wanted: Churn): Promise<void> {
+  judgeChurn(t, wanted, await watchChurn(wanted));
+}
+
+/**
+ * The agent as a process beside threads and cgroups that come and go. When all have ended it knows of none.
+ * @throws Error if it goes on to tell of who is gone
+ */
+export async function watchChurn(wanted: Churn): Promise<Churned> {
   const folder = mkdtempSync(join(tmpdir(), 'sculptor-churn-'));
   const stage = openStage(`sculptor-churn-${process.pid}`);
-  const box = makeCgroupBox(memoryRoot);
+  const memory = memoryHierarchy();
+  const box = makeCgroupBox(memory.root);
   let agent: AgentProcess | null = null;
   try {
-    agent = await startWatched(folder, box, wanted);
-    const idle = await look(agent, folder, box);
+    const started = await startWatched(folder, box, wanted);
+    agent = started;
+    const lookNow = () => look(started, folder, () => kernelBytes(box, memory));
+    const idle = await lookNow();
     for (let i = 0; i < wanted.cgroups; i += 1) startOne(stage, wanted, `c${i}`);
     await stage.ready();
     // What is removed before the first reading that sees it has no name, and is counted so.
-    const { ask } = agent;
-    await eventually('all are named', 15, async () => {
-      const { instances } = statusSchema.parse(await ask.agentStatus());
+    await eventually('all are named', 60, async () => {
+      const { instances } = statusSchema.parse(await started.ask.agentStatus());
       return instances >= idle.instances + wanted.cgroups ? true : null;
     });
     await turnOver(stage, wanted, wanted.settleSeconds);
-    const from = await look(agent, folder, box);
-    const [still] = [stage.instances.slice(0, stage.instances.length / 2)];
-    const usedBefore = await used(agent, still);
+    const from = await lookNow();
+    const still = stage.instances.slice(0, stage.instances.length / 2);
+    const usedBefore = await used(started, still);
     await turnOver(stage, wanted, wanted.seconds);
-    const usedAfter = await used(agent, still);
-    const to = await look(agent, folder, box);
-
-    t.true(usedAfter.threads - usedBefore.threads > 0.1, 'the threads ran');
-    const [told, ran] = [usedAfter.told - usedBefore.told, usedAfter.threads - usedBefore.threads];
-    near(t, told, ran, ran * secondsDiffer + still.length * 0.01, 'seconds of those that stayed');
-    const seconds = usedAfter.at - usedBefore.at;
-    const ended = (wanted.threadsPerSecond * seconds * still.length) / wanted.cgroups;
-    const voluntary = (usedAfter.voluntary - usedBefore.voluntary) / ended;
-    const differ = turnsDiffer.ratio + turnsDiffer.seconds / seconds;
-    t.log(JSON.stringify({ voluntary, told, ran, seconds, from, to }));
-    near(t, voluntary, voluntaryOfAThread, voluntaryOfAThread * differ, 'switches of a thread');
-    const { task_storage: unstored = 0, ...met } = boundsMet(to.lost);
-    t.deepEqual(met, {}, 'no bound was met');
-    const begun = wanted.threadsPerSecond * (wanted.settleSeconds + seconds);
-    t.true(unstored <= begun * rarelyUnstored, `${unstored} events without memory of the kernel's`);
-    const mb = (bytes: number) => bytes / 1e6;
-    t.true(mb(to.heapBytes - from.heapBytes) < 3, `heap: ${from.heapBytes} to ${to.heapBytes}`);
-    t.true(mb(to.rssBytes - from.rssBytes) < 20, `RSS: ${from.rssBytes} to ${to.rssBytes}`);
-    t.true(mb(to.bpfBytes - from.bpfBytes) < 0.5, `BPF: ${from.bpfBytes} to ${to.bpfBytes}`);
-    const carried = wanted.threadsPerSecond * seconds * taskStorageBytes;
-    const kept = Math.min(carried * keptOfEnded.ratio, keptOfEnded.mostBytes);
-    t.true(
-      to.kernelBytes - from.kernelBytes < kept,
-      `kernel: ${from.kernelBytes} to ${to.kernelBytes}`,
-    );
-    t.true(Math.abs(to.entries - from.entries) <= 20, `entries: ${from.entries} to ${to.entries}`);
-    t.is(to.instances - idle.instances, from.instances - idle.instances);
-    await allGone(stage, agent, idle.entries);
+    const usedAfter = await used(started, still);
+    const to = await lookNow();
+    await allGone(stage, started, idle);
+    return { idle, from, to, usedBefore, usedAfter, stayed: still.length };
   } finally {
     await agent?.stop();
     await box.end();
     await stage.clear();
     rmSync(folder, { recursive: true });
   }
+}
+
+/** That it did not grow, and lost nothing but events for which the kernel had no storage at hand; `mostUnstored` of these, beside the rare ones. */
+export function judgeChurn(
+  t: ExecutionContext,
+  wanted: Churn,
+  { idle, from, to, usedBefore, usedAfter, stayed }: Churned,
+  mostUnstored = 0,
+): void {
+  t.true(usedAfter.threads - usedBefore.threads > 0.1, 'the threads ran');
+  const [told, ran] = [usedAfter.told - usedBefore.told, usedAfter.threads - usedBefore.threads];
+  near(t, told, ran, ran * secondsDiffer + stayed * 0.01, 'seconds of those that stayed');
+  const seconds = usedAfter.at - usedBefore.at;
+  const ended = (wanted.threadsPerSecond * seconds * stayed) / wanted.cgroups;
+  const voluntary = (usedAfter.voluntary - usedBefore.voluntary) / ended;
+  const differ = turnsDiffer.ratio + turnsDiffer.seconds / seconds;
+  t.log(JSON.stringify({ voluntary, told, ran, seconds, from, to }));
+  near(t, voluntary, voluntaryOfAThread, voluntaryOfAThread * differ, 'switches of a thread');
+  const { task_storage: unstored = 0, ...met } = boundsMet(to.lost);
+  t.deepEqual(met, {}, 'no bound was met');
+  const begun = wanted.threadsPerSecond * (wanted.settleSeconds + seconds);
+  t.true(
+    unstored <= mostUnstored + begun * rarelyUnstored,
+    `${unstored} events without memory of the kernel's`,
+  );
+  const mb = (bytes: number) => bytes / 1e6;
+  t.true(mb(to.heapBytes - from.heapBytes) < 3, `heap: ${from.heapBytes} to ${to.heapBytes}`);
+  t.true(mb(to.rssBytes - from.rssBytes) < 20, `RSS: ${from.rssBytes} to ${to.rssBytes}`);
+  t.true(mb(to.bpfBytes - from.bpfBytes) < 0.5, `BPF: ${from.bpfBytes} to ${to.bpfBytes}`);
+  const carried = wanted.threadsPerSecond * seconds * taskStorageBytes;
+  const kept = Math.min(carried * keptOfEnded.ratio, keptOfEnded.mostBytes);
+  t.true(
+    to.kernelBytes - from.kernelBytes < kept,
+    `kernel: ${from.kernelBytes} to ${to.kernelBytes}`,
+  );
+  t.true(Math.abs(to.entries - from.entries) <= 20, `entries: ${from.entries} to ${to.entries}`);
+  t.is(to.instances - idle.instances, from.instances - idle.instances);
 }
 
 function startOne(stage: Stage, wanted: Churn, name: string): void {
@@ -164,8 +194,23 @@ function startWatched(
   return startAgentProcess(folder, environment, box.folder, settings);
 }
 
-/** `kernelBytes`: all that the kernel has allocated for the agent, what tasks carry for its probes with it. */
-async function look(agent: AgentProcess, folder: string, box: CgroupBox) {
+type Look = Awaited<ReturnType<typeof look>>;
+type Used = Awaited<ReturnType<typeof used>>;
+
+function memoryHierarchy(): MemoryHierarchy {
+  const found = findMemoryHierarchy(hostRoots);
+  if (found === null) throw new Error('no hierarchy has the memory controller');
+  return found;
+}
+
+/** All that the kernel has allocated for the agent, what tasks carry for its probes with it. */
+function kernelBytes(box: CgroupBox, { version }: MemoryHierarchy): number {
+  if (version === 1) return Number(box.read('memory.kmem.usage_in_bytes'));
+  const [, bytes] = /^kernel (\d+)$/m.exec(box.read('memory.stat')) ?? [];
+  return Number(bytes);
+}
+
+async function look(agent: AgentProcess, folder: string, kernelOf: () => number) {
   const file = `${folder}/heap.json`;
   rmSync(file, { force: true });
   process.kill(agent.pid, 'SIGUSR2');
@@ -174,9 +219,16 @@ async function look(agent: AgentProcess, folder: string, box: CgroupBox) {
   const { lost, map, instances, memory } = statusSchema.parse(await agent.ask.agentStatus());
   const { rssBytes } = readProcess(agent.pid);
   const heapBytes = heap.heapUsed + heap.external;
-  const kernelBytes = Number(box.read('memory.kmem.usage_in_bytes'));
   const { bpfBytes } = memory;
-  return { heapBytes, rssBytes, bpfBytes, kernelBytes, entries: map.entries, lost, instances };
+  return {
+    heapBytes,
+    rssBytes,
+    bpfBytes,
+    kernelBytes: kernelOf(),
+    entries: map.entries,
+    lost,
+    instances,
+  };
 }
 
 /**
@@ -209,12 +261,12 @@ function sum(
 }
 
 /** When all have ended, the agent knows of none, and tells of none any more. */
-async function allGone(stage: Stage, agent: AgentProcess, entries: number): Promise<void> {
+async function allGone(stage: Stage, agent: AgentProcess, idle: Look): Promise<void> {
   const names = stage.instances.map(({ id }) => id);
   await stage.clear();
   await eventually('what has ended is forgotten', 10, async () => {
-    const { map } = statusSchema.parse(await agent.ask.agentStatus());
-    return map.entries <= entries + 5 ? true : null;
+    const { map, instances } = statusSchema.parse(await agent.ask.agentStatus());
+    return map.entries <= idle.entries + 5 && instances <= idle.instances ? true : null;
   });
   const { requests } = await agent.received();
   await pause(2500);
