@@ -1,4 +1,5 @@
 import test from 'ava';
+import { taskFiles } from '../../linux/tree.ts';
 import { stageRounds } from '../support/rounds-stage.ts';
 
 for (const placementIntervalSeconds of [1, 5, 60])
@@ -35,4 +36,23 @@ test('memory in huge pages of a size that the host is given while the agent runs
   agent.tree.write({ [pages]: '1' });
   await agent.read(10);
   t.deepEqual(told(), { 0: 4096 + 2_097_152 });
+});
+
+test('where nobody knows who ran, tasks are looked at whenever they are told again', async t => {
+  const agent = stageRounds(t, {
+    config: { placementIntervalSeconds: 1 },
+    withoutScheduler: true,
+    files: taskFiles(101, { cpu: 0 }),
+  });
+  agent.add('/a', { used: 0, wait: 0 }, { 'cgroup/a/cgroup.threads': '101' });
+  const cpu = () =>
+    agent
+      .placements('/a')
+      .at(-1)
+      ?.tasks.map(task => task.cpu);
+  await agent.read(10);
+  t.deepEqual(cpu(), [0]);
+  agent.tree.write(taskFiles(101, { cpu: 1 }));
+  await agent.read(10);
+  t.deepEqual(cpu(), [1]);
 });

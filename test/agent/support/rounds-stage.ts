@@ -48,6 +48,8 @@ export function stageRounds(
     native?: Pick<Native, 'openFolderWatch'>;
     /** What each export takes; absent: it ends before the next reading. */
     exportSeconds?: number;
+    /** The kernel refused it: nobody knows who ran. */
+    withoutScheduler?: true;
     /** Of the host from the beginning. */
     files?: Record<string, string>;
   } = {},
@@ -187,7 +189,7 @@ export function stageRounds(
         clock,
         say: () => undefined,
       },
-      [sched],
+      options.withoutScheduler ? [] : [sched],
       live.selection,
     ),
     ownHeadline: options.ownHeadline ?? (() => []),
