@@ -201,20 +201,32 @@ function explainRefusal(probe: string, cause: unknown): Error {
       cause,
     );
   }
-  // Lockdown takes the helper away, and libbpf then takes its older name; where securityfs is not mounted nothing else tells of it.
-  const isLocked = /(unknown func|cannot use helper) bpf_probe_read(_kernel)?(_str)?#/.test(
-    log ?? '',
-  );
-  const why = isLocked
-    ? 'this kernel lets no BPF program read its memory (lockdown=confidentiality)'
-    : describeError(cause);
+  const known = knownRefusals.find(({ says }) => says.test(log ?? ''));
+  const why = known?.why ?? describeError(cause);
   return new ProbeError(
     'PROBE_LOAD',
     `${probe}.bpf.o: ${why}${log ? `\n${log.trim().slice(-2000)}` : ''}`,
-    { program: probe, verifierLog: log, ...(isLocked ? { remedy: howToUnlock } : {}) },
+    { program: probe, verifierLog: log, ...(known ? { remedy: known.remedy } : {}) },
     cause,
   );
 }
 
 /** For a person. */
 export const howToUnlock = 'boot with lockdown=integrity or without lockdown';
+export const howWithoutTrust =
+  'another build of the kernel; or agent.driver: bpftrace, whose scripts hand no such pointer on';
+
+/** What the verifier says, and what is behind it. */
+const knownRefusals = [
+  {
+    // Lockdown takes the helper away, and libbpf then takes its older name; where securityfs is not mounted nothing else tells of it.
+    says: /(unknown func|cannot use helper) bpf_probe_read(_kernel)?(_str)?#/,
+    why: 'this kernel lets no BPF program read its memory (lockdown=confidentiality)',
+    remedy: howToUnlock,
+  },
+  {
+    says: /type=untrusted_ptr_/,
+    why: 'the verifier of this kernel does not trust a pointer that those of 6.1, 6.12 and other builds of 6.18 do',
+    remedy: howWithoutTrust,
+  },
+];

@@ -11,7 +11,7 @@ import {
   readPrograms,
   startAgentProcess,
 } from '../../bench/agent-process.ts';
-import { beside, needs } from '../support/needs.ts';
+import { beside, has, needs } from '../support/needs.ts';
 import { endChild, eventually } from '../support/scene.ts';
 
 const test = beside(needs('root', 'btf', 'addon', 'cgroupV1Cpu'));
@@ -85,7 +85,7 @@ test('how full a map is, is what bpftool finds in it', async t => {
     instances: 'instances',
     faults: 'faults',
     block: 'block',
-    networks: 'networks',
+    ...(has('socketsOfFiles') ? { networks: 'networks' } : {}),
     shared_instances: 'shared_instance',
   })) {
     const map = maps.find(one => one.name === shown);

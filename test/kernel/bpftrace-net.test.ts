@@ -24,9 +24,10 @@ import {
 } from '../support/talkers.ts';
 
 const needed = ['root', 'btf', 'cgroupV1Cpu', 'namespaces', 'socketLengths'] as const;
-const alone = needs(...needed, 'addon', 'bpftrace', 'tracefs');
+const both = [...needed, 'addon', 'bpftrace', 'tracefs', 'socketsOfFiles'] as const;
+const alone = needs(...both);
 const kernelTest = beside(alone);
-const unifiedTest = beside(needs(...needed, 'addon', 'bpftrace', 'tracefs', 'cgroupV2'));
+const unifiedTest = beside(needs(...both, 'cgroupV2'));
 
 const tcplife = findOracle('tcplife');
 

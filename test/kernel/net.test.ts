@@ -17,7 +17,7 @@ import {
 } from '../support/talkers.ts';
 import { startTold } from '../support/told-agent.ts';
 
-const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'namespaces');
+const kernelTest = needs('root', 'btf', 'addon', 'cgroupV1Cpu', 'namespaces', 'socketsOfFiles');
 
 /** By the machine's other sockets too, so not those that were closed before the probe was there, and have no owner. */
 const lostOf = (probe: NetProbe): Record<string, number> => ({ ...probe.lost(), owner: 0 });

@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import ava from 'ava';
 import type { MetricPoint } from '../../src/contract/telemetry.ts';
 import { type Capability, setOf } from '../../src/linux/capabilities.ts';
-import { beside, needs } from '../support/needs.ts';
+import { beside, has, needs } from '../support/needs.ts';
 import { type PrivilegeScene, stagePrivilegeScene } from '../support/privilege-scene.ts';
 import { startReceiver } from '../support/receiver.ts';
 import { endChild, eventually } from '../support/scene.ts';
@@ -146,7 +146,7 @@ const told = [
   'sculptor.memory.fault.latency',
   'container.memory.usage',
   'sculptor.disk.latency',
-  'sculptor.network.rtt',
+  ...(has('socketsOfFiles') ? ['sculptor.network.rtt'] : []),
   'sculptor.agent.bpf.memory',
 ];
 

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
+import { trustsSocketsOfFiles } from './sockets-of-files.ts';
 
 /** What a machine may lack; each with how to tell. */
 const requirements = {
@@ -34,11 +35,15 @@ const requirements = {
     const other = { uid: 64_900, gid: 64_900 };
     return spawnSync(process.execPath, ['-e', program], other).status === 0;
   },
+  socketsOfFiles: trustsSocketsOfFiles,
   ipv6: () => existsSync('/proc/net/if_inet6'),
   twoCpus: () => existsSync('/sys/devices/system/cpu/cpu1'),
 } as const;
 
 export type Requirement = keyof typeof requirements;
+
+/** For a test of which only a part needs it. */
+export const has = (requirement: Requirement): boolean => requirements[requirement]();
 
 /** `test.serial`, or `test.skip` with a printed reason where the machine lacks something. */
 export function needs(...wanted: Requirement[]): typeof test.serial {
