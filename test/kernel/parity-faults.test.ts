@@ -74,7 +74,7 @@ function quantileSlot({ slots, latencyCount }: Latencies, ratio: number): number
   });
 }
 
-test('faults by libbpf and bpftrace: counts within 2 %, of major ones sums within 2 % and p50 and p99 within a quarter of an octave', async t => {
+test('faults by libbpf and bpftrace: counts within 2 %, of major ones sums within 2 % and what a hook takes, p50 and p99 within a quarter of an octave', async t => {
   t.timeout(60_000);
   // In this order neither measures the other's programs where it can be helped: of ends the newest comes first.
   const script = await startScript(t);
@@ -102,13 +102,16 @@ test('faults by libbpf and bpftrace: counts within 2 %, of major ones sums withi
       got.slots.reduce((sum, count) => sum + count, 0),
       got.latencyCount,
     );
-    // What the script's own beginning takes is in its latencies: 0.4 µs, which is much of a minor fault and little of a major one.
+    // What the script's own beginning takes is in its latencies: 0.4 µs (1.5 on a machine a third as fast), which is much of a minor
+    // fault and little of a major one.
     for (const ratio of [0.5, 0.99]) {
       const [slot, others] = [got, other].map(one => quantileSlot(one, ratio)) as [number, number];
       near(t, slot, others, slots, `p${ratio * 100} of ${kind}`);
     }
   }
-  near(t, ours.major.latencySumNs / theirs.major.latencySumNs, 1, 0.02, 'time of major faults');
+  const [got, by] = [ours.major, theirs.major];
+  const slackNs = 0.02 * by.latencySumNs + 1500 * by.latencyCount;
+  near(t, got.latencySumNs, by.latencySumNs, slackNs, 'ns of major faults');
   t.deepEqual(Object.values(script.lost()).filter(Boolean), []);
 });
 
