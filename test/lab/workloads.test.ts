@@ -46,7 +46,8 @@ for (const kernel of labKernels) {
 
       const { told: two, used } = stress.cpu;
       const [ran = 0, waited = 0] = [two['container.cpu.time'], two['sculptor.runqueue.wait']];
-      t.true(Math.abs(waited / ran - 1) < 0.1, `${ran} s ran, ${waited} s waited, of two on a CPU`);
+      // Until the second has started, and once the first has ended, the other waits for nobody.
+      t.true(Math.abs(waited / ran - 1) < 0.2, `${ran} s ran, ${waited} s waited, of two on a CPU`);
       const user = two['sculptor.cpu.time user'] ?? 0;
       t.true(Math.abs(user / used.user - 1) < 0.1, `${user} s of ${used.user} in user mode`);
       const faults = toldOf(
